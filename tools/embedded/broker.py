@@ -56,7 +56,13 @@ class EmbeddedBroker:
 
     def command(self) -> list[str]:
         """Return the command line of the broker's process."""
-        words = [sys.executable, "-m", "tools.embedded.broker", "--port", str(self.port)]
+        words = [
+            sys.executable,
+            "-m",
+            "tools.embedded.broker",
+            "--port",
+            str(self.port),
+        ]
         return [*words, "--topics", ",".join(self.topics)]
 
     def start(self) -> Self:
@@ -68,7 +74,7 @@ class EmbeddedBroker:
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            preexec_fn=die_with_parent(signal.SIGTERM),
+            preexec_fn=die_with_parent(signal.SIGTERM),  # noqa: PLW1509 (no threads here)
         )
         assert self._process.stdout is not None
         readable, _, _ = select.select([self._process.stdout], [], [], _START_S)
@@ -93,7 +99,10 @@ class EmbeddedBroker:
         return self.start()
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         """Stop."""
         self.stop()
@@ -154,7 +163,10 @@ def _load_library() -> ctypes.CDLL:
     if spec is None or spec.origin is None:
         raise BrokerError("the package confluent-kafka is not installed")
     package = Path(spec.origin).parent
-    candidates = [*package.parent.glob("confluent_kafka.libs/librdkafka*"), *package.glob(".dylibs/librdkafka*")]
+    candidates = [
+        *package.parent.glob("confluent_kafka.libs/librdkafka*"),
+        *package.glob(".dylibs/librdkafka*"),
+    ]
     library = ctypes.CDLL(str(candidates[0]))
     pointer, text, integer = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
     signatures: dict[str, tuple[type[object] | None, list[type[object]]]] = {
@@ -163,8 +175,14 @@ def _load_library() -> ctypes.CDLL:
         "rd_kafka_new": (pointer, [integer, pointer, text, ctypes.c_size_t]),
         "rd_kafka_mock_cluster_new": (pointer, [pointer, integer]),
         "rd_kafka_mock_cluster_bootstraps": (text, [pointer]),
-        "rd_kafka_mock_broker_set_host_port": (integer, [pointer, ctypes.c_int32, text, integer]),
-        "rd_kafka_mock_group_initial_rebalance_delay_ms": (None, [pointer, ctypes.c_int32]),
+        "rd_kafka_mock_broker_set_host_port": (
+            integer,
+            [pointer, ctypes.c_int32, text, integer],
+        ),
+        "rd_kafka_mock_group_initial_rebalance_delay_ms": (
+            None,
+            [pointer, ctypes.c_int32],
+        ),
         "rd_kafka_mock_topic_create": (integer, [pointer, text, integer, integer]),
     }
     for name, (result, arguments) in signatures.items():

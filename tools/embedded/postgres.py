@@ -83,7 +83,13 @@ class EmbeddedPostgres:
         """Return the command line of the server; SIGINT stops it at once and cleanly."""
         settings = _SETTINGS | {"port": str(self.port)} | ({} if self._durable else _NOT_DURABLE)
         options = [f"--{name}={value}" for name, value in settings.items()]
-        return [*self._unprivileged(), _binary("postgres"), "-D", str(self._data), *options]
+        return [
+            *self._unprivileged(),
+            _binary("postgres"),
+            "-D",
+            str(self._data),
+            *options,
+        ]
 
     def is_ready(self) -> bool:
         """Return whether the server takes connections (it says so in the last line of its pid file)."""
@@ -103,7 +109,7 @@ class EmbeddedPostgres:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=die_with_parent(signal.SIGINT),
+                preexec_fn=die_with_parent(signal.SIGINT),  # noqa: PLW1509 (no threads here)
             )
         deadline = time.monotonic() + _START_S
         while not self.is_ready():
@@ -130,7 +136,10 @@ class EmbeddedPostgres:
         return self.start()
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         """Stop."""
         self.stop()
@@ -150,10 +159,24 @@ class EmbeddedPostgres:
         password_file.write_text(self._password())
         if os.geteuid() == 0:
             _give_to_unprivileged(self._data, password_file)
-        arguments = ["-D", str(self._data), "--username=postgres", f"--pwfile={password_file}"]
-        arguments += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]
+        arguments = [
+            "-D",
+            str(self._data),
+            "--username=postgres",
+            f"--pwfile={password_file}",
+        ]
+        arguments += [
+            "--auth=scram-sha-256",
+            "--encoding=UTF8",
+            "--locale=C.UTF-8",
+            "--no-sync",
+        ]
         arguments += ["--set=scram_iterations=1"]
-        result = subprocess.run([*self._unprivileged(), _binary("initdb"), *arguments], capture_output=True, text=True)
+        result = subprocess.run(
+            [*self._unprivileged(), _binary("initdb"), *arguments],
+            capture_output=True,
+            text=True,
+        )
         password_file.unlink()
         if result.returncode != 0:
             raise PostgresError(f"initdb failed:\n{result.stdout}{result.stderr}")
@@ -178,7 +201,12 @@ class EmbeddedPostgres:
         """Return the words before a command that must not run as root."""
         if os.geteuid() != 0:
             return []
-        prefix = ["setpriv", f"--reuid={_UNPRIVILEGED_USER}", f"--regid={_unprivileged_ids()[1]}", "--clear-groups"]
+        prefix = [
+            "setpriv",
+            f"--reuid={_UNPRIVILEGED_USER}",
+            f"--regid={_unprivileged_ids()[1]}",
+            "--clear-groups",
+        ]
         # A change of user clears the signal that `die_with_parent` asked for: ask again, after it.
         prefix.append("--pdeathsig=INT")
         if not (_open_to_others(self._data) and _open_to_others(Path(_binary("postgres")))):

@@ -55,7 +55,12 @@ async def produce(broker: EmbeddedBroker, values: range) -> None:
 async def consume(broker: EmbeddedBroker, count: int) -> set[int]:
     """Read `count` records with a consumer of group `g`, commit and leave."""
     consumer = AIOKafkaConsumer(
-        "t.v1", group_id="g", bootstrap_servers=broker.bootstrap_servers, auto_offset_reset="earliest"
+        "t.v1",
+        group_id="g",
+        bootstrap_servers=broker.bootstrap_servers,
+        auto_offset_reset="earliest",
+        session_timeout_ms=2000,  # a group that lost a member is given out again a second before this has passed
+        heartbeat_interval_ms=500,
     )
     await consumer.start()
     try:
@@ -98,7 +103,10 @@ async def test_two_processes_share_a_group(broker: EmbeddedBroker) -> None:
             while not all(len(lines) > 1 for lines in received):  # until the rebalance has reached both
                 await produce(broker, range(total, total + 40))
                 total += 40
-            while {line for lines in received for line in lines} != {"assigned", *map(str, range(total))}:
+            while {line for lines in received for line in lines} != {
+                "assigned",
+                *map(str, range(total)),
+            }:
                 await asyncio.sleep(0.05)
     finally:
         for member in members:
