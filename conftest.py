@@ -1,0 +1,175 @@
+"""What all tests stand on: a real PostgreSQL with each service's roles and migrations, and a real broker.
+
+Embedded by default; TEST_DATABASE_URL and TEST_KAFKA_BOOTSTRAP_SERVERS point the same tests at others.
+"""
+
+import asyncio
+import os
+import secrets
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+from sqlalchemy import make_url, text
+
+from common.caller import Caller, sign
+from common.database import Database
+from common.events import TOPICS
+from common.migrations import migrate, provision
+
+SECRET = "test-secret-test-secret-test-secret-0"
+PASSWORD = "test-password"
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The administrator's URL of a database of this test process."""
+    name = f"cooee_test_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
+    given = os.environ.get("TEST_DATABASE_URL")
+    if given:
+        asyncio.run(_create_database(given, name))
+        yield make_url(given).set(database=name).render_as_string(hide_password=False)
+        return
+    from tools.embedded.postgres import EmbeddedPostgres  # noqa: PLC0415
+
+    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), durable=False) as server:
+        asyncio.run(_create_database(server.url("postgres"), name))
+        yield server.url(name)
+
+
+async def _create_database(url: str, name: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        await connection.execute(f'CREATE DATABASE "{name}"')
+    finally:
+        await connection.close()
+
+
+@pytest.fixture(scope="session")
+def service_url(postgres_url: str) -> Callable[[str], str]:
+    """`service_url("contacts")`: the URL for that service's settings, its schema migrated."""
+    made: dict[str, str] = {}
+
+    def get(service: str) -> str:
+        if service not in made:
+            url = make_url(postgres_url).set(username=service, password=PASSWORD)
+            made[service] = url.render_as_string(hide_password=False)
+            asyncio.run(provision(postgres_url, made[service], service))
+            migrate(made[service], service)
+        return made[service]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def kafka_servers() -> Iterator[str]:
+    """A broker with all topics."""
+    given = os.environ.get("TEST_KAFKA_BOOTSTRAP_SERVERS")
+    if given:
+        yield given
+        return
+    from tools.embedded.broker import EmbeddedBroker  # noqa: PLC0415
+
+    with EmbeddedBroker(list(TOPICS)) as broker:
+        yield broker.bootstrap_servers
+
+
+@pytest.fixture(scope="session")
+def open_database() -> Callable[[str, str], Awaitable[Database]]:
+    """`await open_database(url, service)`: the service's Database with every table emptied (for a fixture per test)."""
+
+    async def open_it(url: str, service: str) -> Database:
+        database = Database(url, f"{service} test", tenant_pool=20, all_pool=20)
+        await empty(url, service)
+        return database
+
+    return open_it
+
+
+async def empty(url: str, service: str) -> None:
+    """Truncates the service's tables, as their owner."""
+    owner = make_url(url).set(username=f"{service}_owner").render_as_string(hide_password=False)
+    connection = await asyncpg.connect(owner)
+    try:
+        tables = await connection.fetch(
+            "SELECT tablename FROM pg_tables WHERE schemaname = $1 AND tablename <> 'alembic_version'", service
+        )
+        names = ", ".join(f'{service}."{row["tablename"]}"' for row in tables)
+        if names:
+            await connection.execute(f"TRUNCATE {names} RESTART IDENTITY CASCADE")
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+def organisation() -> str:
+    """A fresh organisation id."""
+    return f"org_{secrets.token_hex(6)}"
+
+
+@pytest.fixture(scope="session")
+def bearer() -> Callable[..., dict[str, str]]:
+    """`bearer("contacts", organisation, user_id=1, role="admin")`: headers with an internal token."""
+
+    def make(
+        audience: str,
+        organisation_id: str,
+        *,
+        user_id: int | None = 1,
+        role: str = "member",
+        issuer: str = "gateway",
+        permissions: tuple[str, ...] = (),
+    ) -> dict[str, str]:
+        caller = Caller(organisation_id=organisation_id, user_id=user_id, role=role, permissions=permissions)
+        return {"Authorization": "Bearer " + sign(caller, issuer=issuer, audience=audience, secret=SECRET)}
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def serve() -> Callable[[Any], httpx.AsyncClient]:
+    """`serve(app)`: a client that speaks to an ASGI application in this process, without a socket."""
+
+    def make(app: Any) -> httpx.AsyncClient:
+        transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+        return httpx.AsyncClient(transport=transport, base_url="http://service")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def repository_root() -> Path:
+    return Path(__file__).resolve().parent
+
+
+@pytest.fixture(scope="session")
+def eventually() -> Callable[..., Awaitable[Any]]:
+    """`await eventually(check)`: polls until `check()` is truthy and returns it; fails after `within` seconds."""
+
+    async def poll(check: Callable[[], Awaitable[Any]], within: float = 20.0) -> Any:
+        deadline = asyncio.get_running_loop().time() + within
+        while True:
+            found = await check()
+            if found:
+                return found
+            if asyncio.get_running_loop().time() > deadline:
+                pytest.fail(f"not within {within} s: {check}")
+            await asyncio.sleep(0.05)
+
+    return poll
+
+
+@pytest.fixture
+async def outbox_events() -> Callable[[Database], Awaitable[list[Any]]]:
+    """`await outbox_events(database)`: the events waiting in the outbox, decoded, in order."""
+
+    async def read(database: Database) -> list[Any]:
+        async with database.all_tenants() as session:
+            rows = (await session.execute(text("SELECT topic, body FROM outbox ORDER BY id"))).all()
+        return [TOPICS[row.topic].model_validate_json(row.body) for row in rows]
+
+    return read

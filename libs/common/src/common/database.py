@@ -1,0 +1,116 @@
+"""One service's way to its schema: sessions that see one organisation, and a second, named kind that sees all."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, TypeVar
+
+import structlog
+from sqlalchemy import URL, event, make_url, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.orm import Session, SessionTransaction
+
+from common.errors import Unavailable
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+_SET_ORGANISATION = text("SELECT set_config('app.organisation_id', :organisation, true)")
+_PASSING = ("40001", "40P01", "08", "57P01", "57P02", "57P03")
+
+
+def role_url(url: str, role: str) -> URL:
+    """The URL of one of a service's roles: `<user>_<role>` with the same password, over asyncpg."""
+    base = make_url(url)
+    return base.set(drivername="postgresql+asyncpg", username=f"{base.username}_{role}")
+
+
+class Database:
+    """The engines of one process. `published` is set when a transaction that added events has committed."""
+
+    def __init__(self, url: str, application: str, *, tenant_pool: int = 10, all_pool: int = 5) -> None:
+        self.published = asyncio.Event()
+        self._tenant = _engine(role_url(url, "tenant"), application, tenant_pool)
+        self._all = _engine(role_url(url, "all"), application, all_pool)
+
+    def tenant(self, organisation_id: str) -> AbstractAsyncContextManager[AsyncSession]:
+        """A transaction that sees one organisation; committed at the end, rolled back on an error."""
+        return self._session(self._tenant, organisation_id)
+
+    def all_tenants(self) -> AbstractAsyncContextManager[AsyncSession]:
+        """A transaction that sees every organisation: for loops, consumers and operators."""
+        return self._session(self._all, None)
+
+    @asynccontextmanager
+    async def _session(self, engine: AsyncEngine, organisation_id: str | None) -> AsyncIterator[AsyncSession]:
+        info = {"organisation_id": organisation_id, "published": self.published}
+        async with AsyncSession(engine, expire_on_commit=False, info=info) as session, session.begin():
+            yield session
+
+    async def close(self) -> None:
+        await self._tenant.dispose()
+        await self._all.dispose()
+
+
+def _engine(url: URL, application: str, size: int) -> AsyncEngine:
+    return create_async_engine(
+        url,
+        pool_size=size,
+        max_overflow=0,
+        pool_timeout=10,
+        pool_pre_ping=True,
+        pool_recycle=1800,
+        connect_args={"timeout": 5, "server_settings": {"application_name": application}},
+    )
+
+
+@event.listens_for(Session, "after_begin")
+def _set_organisation(session: Session, _: SessionTransaction, connection: Any) -> None:
+    organisation = session.info.get("organisation_id")
+    if organisation is not None:
+        connection.execute(_SET_ORGANISATION, {"organisation": organisation})
+
+
+@event.listens_for(Session, "after_commit")
+def _tell_relay(session: Session) -> None:
+    if session.info.pop("has_events", False):
+        session.info["published"].set()
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether a whole transaction that failed so may be tried again (bus.md, Consumers)."""
+    if isinstance(error, DBAPIError):
+        state = getattr(error.orig, "sqlstate", None) or ""
+        return error.connection_invalidated or any(state.startswith(code) for code in _PASSING)
+    return isinstance(error, ConnectionError | TimeoutError | OSError)
+
+
+async def in_transaction(
+    begin: Callable[[], AbstractAsyncContextManager[AsyncSession]],
+    work: Callable[[AsyncSession], Awaitable[T]],
+    *,
+    patience_s: float = 60.0,
+) -> T:
+    """Runs `work` in a transaction of its own, and the whole again while the database is away, for `patience_s`."""
+    deadline, pause = time.monotonic() + patience_s, 0.05
+    while True:
+        try:
+            async with begin() as session:
+                return await work(session)
+        except Exception as error:
+            if not is_passing(error) or time.monotonic() + pause > deadline:
+                raise
+            log.warning("transaction is tried again", error=type(error).__name__)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 5.0)
+
+
+async def check_database(database: Database) -> None:
+    """Raises Unavailable when the database does not answer."""
+    try:
+        async with asyncio.timeout(3), database.all_tenants() as session:
+            await session.execute(text("SELECT 1"))
+    except (DBAPIError, OSError, TimeoutError) as error:
+        raise Unavailable(f"database: {type(error).__name__}") from None

@@ -1,0 +1,63 @@
+"""Structured logs on standard output: JSON lines, or readable ones in a terminal. Phones and texts never get in."""
+
+import logging
+import re
+import sys
+from typing import Any
+
+import structlog
+
+_PRIVATE = frozenset({"phone", "to", "recipient", "text", "message_text", "subject", "email", "body", "token", "value"})
+_PHONE = re.compile(r"(?<![0-9A-Za-z])(?:\+?61|0)[ ()-]?4(?:[ ()-]?[0-9]){8}(?![0-9])")
+
+
+def redact(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Removes private values by name, and Australian mobile numbers from every string."""
+    for name, value in event.items():
+        if name in _PRIVATE:
+            event[name] = "[redacted]"
+        elif isinstance(value, str):
+            event[name] = _PHONE.sub("[phone]", value)
+    return event
+
+
+def configure_logs(service: str, role: str, log_format: str, level: str) -> None:
+    """Sends this process's logs, and those of its libraries, through one chain."""
+    console = log_format == "console" or (log_format == "auto" and sys.stdout.isatty())
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+    ]
+    last: list[structlog.typing.Processor] = (
+        [redact, structlog.dev.ConsoleRenderer()]
+        if console
+        else [structlog.processors.format_exc_info, redact, structlog.processors.JSONRenderer()]
+    )
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _naming(service, role), *last],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level)
+    for noisy in ("uvicorn.access", "aiokafka", "faststream", "alembic.runtime.plugins", "aiohttp.access"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("aiokafka.consumer.group_coordinator").setLevel(logging.ERROR)
+
+
+def _naming(service: str, role: str) -> structlog.typing.Processor:
+    def add(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        event["service"], event["role"] = service, role
+        return event
+
+    return add

@@ -1,0 +1,48 @@
+"""Periodic work: a step is run again at once while it finds something to do, else after a pause."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+log = structlog.get_logger()
+
+_LONGEST_BACK_OFF_S = 30.0
+
+
+@dataclass
+class Loop:
+    """`step` returns whether there may be more to do. `every_s` is the pause otherwise; `wake` cuts it short."""
+
+    name: str
+    step: Callable[[], Awaitable[bool]]
+    every_s: float
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Runs until `stopping`; a failed step is logged and tried again after a growing pause."""
+        failures = 0
+        while not stopping.is_set():
+            self.wake.clear()
+            try:
+                more = await self.step()
+                failures = 0
+            except Exception as error:
+                failures += 1
+                log.error("loop failed", loop=self.name, failures=failures, error=repr(error)[:500])
+                more = False
+            if not more:
+                await self._pause(failures, stopping)
+
+    async def _pause(self, failures: int, stopping: asyncio.Event) -> None:
+        pause = self.every_s * random.uniform(0.8, 1.2)
+        if failures:
+            pause = min(_LONGEST_BACK_OFF_S, max(pause, 0.2 * 2 ** min(failures, 8))) * random.uniform(0.5, 1.0)
+        waits = [asyncio.ensure_future(stopping.wait())]
+        if not failures:
+            waits.append(asyncio.ensure_future(self.wake.wait()))
+        await asyncio.wait(waits, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()

@@ -1,0 +1,141 @@
+"""A service's schema: its roles, its migrations, and the statements that migrations of all services share.
+
+Three roles a service: `<service>_owner` (migrations only), `<service>_tenant` (sees one organisation, by row-level
+security) and `<service>_all` (sees all, by a policy of its own). None has a right in another's schema.
+"""
+
+import asyncio
+import importlib
+from pathlib import Path
+
+import sqlalchemy
+from alembic import command, context
+from alembic.config import Config
+from sqlalchemy import Connection, make_url, pool
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from common.database import role_url
+
+_LOCK = "SELECT pg_advisory_lock(hashtext('cooee.provision'))"
+
+
+def migrations_folder(service: str) -> Path:
+    """`services/<service>/migrations`, beside the package's `src`."""
+    package = importlib.import_module(service)
+    return Path(str(package.__file__)).resolve().parents[2] / "migrations"
+
+
+async def provision(admin_url: str, service_url: str, service: str) -> None:
+    """Makes the service's roles and schema as administrator; what is there is brought up to date."""
+    url = make_url(service_url)
+    prefix, password = str(url.username), str(url.password).replace("'", "''")
+    engine = create_async_engine(make_url(admin_url).set(drivername="postgresql+asyncpg"), poolclass=pool.NullPool)
+    try:
+        async with engine.connect() as connection:
+            await connection.execution_options(isolation_level="AUTOCOMMIT")
+            await connection.exec_driver_sql(_LOCK)
+            for statement in _provision_statements(prefix, password, service, str(url.database)):
+                await connection.exec_driver_sql(statement)
+    finally:
+        await engine.dispose()
+
+
+def _provision_statements(prefix: str, password: str, service: str, database: str) -> list[str]:
+    statements = [f'REVOKE ALL ON DATABASE "{database}" FROM PUBLIC', "REVOKE ALL ON SCHEMA public FROM PUBLIC"]
+    for role in (f"{prefix}_owner", f"{prefix}_tenant", f"{prefix}_all"):
+        statements += [
+            f"DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{role}') THEN"
+            f" CREATE ROLE {role} LOGIN NOINHERIT; END IF; END $$",
+            f"ALTER ROLE {role} PASSWORD '{password}'",
+            f'GRANT CONNECT ON DATABASE "{database}" TO {role}',
+            f'ALTER ROLE {role} IN DATABASE "{database}" SET search_path = {service}',
+        ]
+    for role in (f"{prefix}_tenant", f"{prefix}_all"):
+        statements += [
+            f"ALTER ROLE {role} SET statement_timeout = '30s'",
+            f"ALTER ROLE {role} SET idle_in_transaction_session_timeout = '60s'",
+            f"ALTER ROLE {role} SET transaction_timeout = '60s'",
+        ]
+    # Plans prepared on near-empty tables would stay, and turn into scans of whole tables (bus.md, 22).
+    statements.append(f"ALTER ROLE {prefix}_all SET plan_cache_mode = force_custom_plan")
+    statements += [
+        f"GRANT {prefix}_owner TO CURRENT_USER",
+        f"CREATE SCHEMA IF NOT EXISTS {service} AUTHORIZATION {prefix}_owner",
+        f"GRANT USAGE ON SCHEMA {service} TO {prefix}_tenant, {prefix}_all",
+    ]
+    return statements
+
+
+def migrate(service_url: str, service: str) -> None:
+    """Brings the schema to the newest migration, as the owner."""
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder(service)))
+    config.attributes["url"] = role_url(service_url, "owner")
+    config.attributes["service"] = service
+    command.upgrade(config, "head")
+
+
+def run_migrations() -> None:
+    """What every service's `migrations/env.py` calls: one transaction, version table in the service's own schema."""
+    url, service = context.config.attributes["url"], context.config.attributes["service"]
+
+    def upgrade(connection: Connection) -> None:
+        context.configure(connection=connection, version_table_schema=service)
+        with context.begin_transaction():
+            connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": service})
+            context.run_migrations()
+
+    async def connect() -> None:
+        engine = create_async_engine(url, poolclass=pool.NullPool)
+        try:
+            async with engine.connect() as connection:
+                await connection.run_sync(upgrade)
+                await connection.commit()
+        finally:
+            await engine.dispose()
+
+    asyncio.run(connect())
+
+
+def protect(table: str, service: str) -> str:
+    """The statements that put row-level security, forced, on a table with `organisation_id`, and grant its use."""
+    mine = "organisation_id = current_setting('app.organisation_id', true)"
+    return f"""
+        ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;
+        ALTER TABLE {table} FORCE ROW LEVEL SECURITY;
+        CREATE POLICY tenant ON {table} TO {service}_tenant USING ({mine}) WITH CHECK ({mine});
+        CREATE POLICY all_tenants ON {table} TO {service}_all USING (true) WITH CHECK (true);
+        GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {service}_tenant, {service}_all;
+    """
+
+
+def bus_tables(service: str) -> str:
+    """Outbox and dead letters. A tenant session may add to the outbox and see nothing of it."""
+    return f"""
+        CREATE TABLE outbox (
+            id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+            event_id uuid NOT NULL UNIQUE,
+            topic text NOT NULL,
+            key text NOT NULL,
+            body bytea NOT NULL,
+            request_id text NOT NULL,
+            created_at timestamptz NOT NULL DEFAULT now()
+        ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+                autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_cost_delay = 0);
+        GRANT INSERT, SELECT (event_id) ON outbox TO {service}_tenant;
+        GRANT SELECT, INSERT, UPDATE, DELETE ON outbox TO {service}_all;
+        CREATE TABLE dead_letters (
+            id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+            topic text NOT NULL,
+            kafka_partition int NOT NULL,
+            kafka_offset bigint NOT NULL,
+            sha256 bytea NOT NULL,
+            key bytea,
+            body bytea NOT NULL,
+            error text NOT NULL,
+            created_at timestamptz NOT NULL DEFAULT now(),
+            UNIQUE (topic, kafka_partition, kafka_offset, sha256)
+        );
+        CREATE INDEX dead_letters_created_at ON dead_letters (created_at);
+        GRANT SELECT, INSERT, UPDATE, DELETE ON dead_letters TO {service}_all;
+    """

@@ -1,0 +1,53 @@
+"""What every service is told from outside: environment variables, checked once at the start."""
+
+import sys
+from typing import ClassVar, TypeVar
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class CommonSettings(BaseSettings):
+    """Settings that all services share. A service adds its own, with the ports and the database under its name."""
+
+    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, populate_by_name=True)
+
+    service: ClassVar[str]
+
+    port: int
+    bind_host: str = "127.0.0.1"
+    log_format: str = Field("auto", pattern="^(auto|json|console)$", description="json, console, or auto")
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    internal_token_secret: SecretStr = Field(min_length=32, description="signs the tokens between services")
+    stop_timeout_s: float = Field(60.0, gt=0, description="longest orderly stop")
+
+
+class StoreSettings(CommonSettings):
+    """Settings of the services that own a schema and talk over Kafka."""
+
+    database_url: SecretStr
+    worker_port: int
+    kafka_bootstrap_servers: str
+    kafka_session_timeout_ms: int = Field(30_000, ge=1000)
+    relay_interval_ms: int = Field(50, ge=1)
+
+
+SettingsT = TypeVar("SettingsT", bound=CommonSettings)
+
+
+def env_name(settings: type[BaseSettings], field: str) -> str:
+    """The environment variable that sets a field."""
+    alias = settings.model_fields[field].validation_alias
+    return alias if isinstance(alias, str) else field.upper()
+
+
+def load_settings(settings: type[SettingsT]) -> SettingsT:
+    """Reads the environment; what is missing or unusable ends the process with code 2 and its name, never its value."""
+    try:
+        return settings()
+    except ValidationError as error:
+        for problem in error.errors(include_input=False, include_url=False):
+            name = str(problem["loc"][0]) if problem["loc"] else "settings"
+            variable = env_name(settings, name) if name in settings.model_fields else name
+            print(f"{settings.service}: {variable}: {problem['msg']}", file=sys.stderr)
+        raise SystemExit(2) from None

@@ -1,0 +1,134 @@
+"""The Kafka roof of a service: consumers, loops and the relay in one process, stopped in order."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+from aiohttp import web
+from faststream.kafka import KafkaBroker
+
+from common.database import Database, check_database
+from common.errors import Unavailable
+from common.loops import Loop
+from common.relay import Relay
+from common.settings import StoreSettings
+
+log = structlog.get_logger()
+
+_START_TIMEOUT_S = 30.0
+_WATCH_S = 5.0
+
+
+@dataclass
+class Worker:
+    """What runs. `drain` finishes work in flight after loops and consumers stopped; `close` frees what is left."""
+
+    settings: StoreSettings
+    database: Database
+    broker: KafkaBroker
+    loops: Sequence[Loop]
+    drain: Sequence[Callable[[], Awaitable[None]]] = ()
+    close: Sequence[Callable[[], Awaitable[None]]] = ()
+    ready: bool = field(default=False, init=False)
+
+
+async def run(worker: Worker) -> int:
+    """Runs until SIGTERM or SIGINT (0), or until it cannot go on (1): the supervisor starts it anew."""
+    settings = worker.settings
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    relay = Relay(worker.database, settings.kafka_bootstrap_servers, settings.service)
+    relay_loop = Loop("relay", relay.step, settings.relay_interval_ms / 1000, worker.database.published)
+    health = await _serve_health(worker)
+    relay_stop = asyncio.Event()
+    tasks = [asyncio.create_task(relay_loop.run(relay_stop), name="relay")]
+    try:
+        async with asyncio.timeout(_START_TIMEOUT_S):
+            await worker.broker.start()
+    except Exception as error:
+        log.error("the broker cannot be reached", error=repr(error)[:300])
+        stopping.set()
+        code = 1
+    else:
+        tasks += [asyncio.create_task(loop.run(stopping), name=loop.name) for loop in worker.loops]
+        worker.ready = True
+        log.info("worker is ready", loops=[loop.name for loop in worker.loops])
+        code = await _watch(worker, tasks, stopping)
+    worker.ready = False
+    await _stop(worker, tasks, stopping, relay_stop)
+    await _in_time("relay round", relay.step(), 15)
+    await _in_time("relay", relay.close(), 5)
+    for close in worker.close:
+        await _in_time("close", close(), 5)
+    await _in_time("database", worker.database.close(), 5)
+    await health.cleanup()
+    return code
+
+
+async def _watch(worker: Worker, tasks: Sequence[asyncio.Task[None]], stopping: asyncio.Event) -> int:
+    """Waits for the stop; ends the worker when a consumer's coordination has died, which never recovers (bus.md)."""
+    while not stopping.is_set():
+        try:
+            async with asyncio.timeout(_WATCH_S):
+                await stopping.wait()
+        except TimeoutError:
+            dead = [str(s.group_id) for s in worker.broker.subscribers if _coordination_died(s)]  # type: ignore[attr-defined]
+            if dead or any(task.done() for task in tasks):
+                log.error("worker cannot go on", dead_consumers=dead)
+                return 1
+    return 0
+
+
+def _coordination_died(subscriber: object) -> bool:
+    consumer = getattr(subscriber, "consumer", None)
+    coordinator = getattr(consumer, "_coordinator", None)
+    task = getattr(coordinator, "_coordination_task", None)
+    return task is not None and bool(task.done())
+
+
+async def _stop(
+    worker: Worker, tasks: Sequence[asyncio.Task[None]], stopping: asyncio.Event, relay_stop: asyncio.Event
+) -> None:
+    """Loops first, then consumers, then what is in flight; the relay runs until everything has been written."""
+    stopping.set()
+    log.info("worker is stopping")
+    await _in_time("loops", asyncio.wait(tasks[1:]) if len(tasks) > 1 else asyncio.sleep(0), 15)
+    await _in_time("consumers", worker.broker.stop(), 25)
+    for drain in worker.drain:
+        await _in_time("drain", drain(), 15)
+    relay_stop.set()
+    await _in_time("relay loop", asyncio.wait(tasks[:1]), 15)
+    for task in tasks:
+        task.cancel()
+
+
+async def _in_time(what: str, step: Awaitable[object], seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await step
+    except Exception as error:
+        log.error("stopping step failed", step=what, error=repr(error)[:300])
+
+
+async def _serve_health(worker: Worker) -> web.AppRunner:
+    async def live(_: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    async def ready(_: web.Request) -> web.Response:
+        try:
+            await check_database(worker.database)
+        except Unavailable as error:
+            return web.json_response({"status": "unavailable", "database": error.detail}, status=503)
+        status = 200 if worker.ready else 503
+        return web.json_response({"status": "ok" if worker.ready else "unavailable", "database": "ok"}, status=status)
+
+    app = web.Application()
+    app.router.add_get("/health/live", live)
+    app.router.add_get("/health/ready", ready)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, worker.settings.bind_host, worker.settings.worker_port).start()
+    return runner
