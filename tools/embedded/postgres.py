@@ -174,6 +174,7 @@ class EmbeddedPostgres:
         arguments += ["--set=scram_iterations=1"]
         result = subprocess.run(
             [*self._unprivileged(), _binary("initdb"), *arguments],
+            check=False,
             capture_output=True,
             text=True,
         )

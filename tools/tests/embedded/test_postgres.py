@@ -54,7 +54,8 @@ def test_server_left_behind_is_stopped_and_its_data_kept(tmp_path: Path) -> None
     with EmbeddedPostgres(tmp_path / "pg") as server:
         assert query(server, "SELECT value FROM kept") == 7
         left.stop()  # reap our child
-        assert old_pid is not None and not runs_program(old_pid, str(tmp_path))
+        assert old_pid is not None
+        assert not runs_program(old_pid, str(tmp_path))
 
 
 def test_killed_server_starts_again_beside_a_stale_pid_file(tmp_path: Path) -> None:
