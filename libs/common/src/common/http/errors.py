@@ -56,7 +56,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(AppError, _on_app_error)
     app.add_exception_handler(RequestValidationError, _on_validation)
     app.add_exception_handler(HTTPException, _on_http)
-    app.add_exception_handler(Exception, _on_unforeseen)
 
 
 async def _on_app_error(_: Request, error: Exception) -> Response:
@@ -77,10 +76,6 @@ async def _on_http(request: Request, error: Exception) -> Response:
     if error.status_code == 404:
         return render(NotFound())
     return JSONResponse({**AppError(str(error.detail)).body(request_id()), "code": "invalid"}, error.status_code)
-
-
-async def _on_unforeseen(_: Request, error: Exception) -> Response:
-    return unforeseen(error)
 
 
 def unforeseen(error: Exception) -> Response:
