@@ -1,0 +1,230 @@
+"""From the outbox over a real broker to a consumer: nothing lost, nothing out of order, bad records set aside."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from faststream.kafka import KafkaBroker
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from common.bus import Record, consume, make_broker, subscribe
+from common.database import Database, in_transaction
+from common.events import MessageSent, OrganisationChanged, ScheduleDue
+from common.outbox import publish
+from common.relay import Relay
+from common.settings import StoreSettings
+
+
+class SampleSettings(StoreSettings):
+    service = "sample"
+
+
+@pytest.fixture
+def settings(kafka_servers: str, sample_url: str) -> SampleSettings:
+    return SampleSettings(
+        port=1,
+        worker_port=2,
+        database_url=sample_url,
+        kafka_bootstrap_servers=kafka_servers,
+        kafka_session_timeout_ms=6000,
+        internal_token_secret="s" * 32,
+    )
+
+
+@pytest.fixture
+async def relay(database: Database, kafka_servers: str) -> AsyncIterator[Relay]:
+    relay = Relay(database, kafka_servers, "sample")
+    yield relay
+    await relay.close()
+
+
+@pytest.fixture
+async def listen(settings: SampleSettings) -> AsyncIterator[Callable[..., Awaitable[None]]]:
+    """Starts a consumer in a group of its own; stopped at the end of the test."""
+    brokers: list[KafkaBroker] = []
+
+    async def start(event: Any, handler: Callable[[Sequence[Record]], Awaitable[None]]) -> None:
+        broker = make_broker(settings)
+        subscribe(broker, settings, [event], f"test-{uuid4()}", handler)
+        brokers.append(broker)
+        await broker.start()
+
+    yield start
+    for broker in brokers:
+        await broker.stop()
+
+
+def changed(organisation: str, version: int) -> OrganisationChanged:
+    return OrganisationChanged(organisation_id=organisation, closed=False, version=version)
+
+
+async def drain(relay: Relay) -> None:
+    while await relay.step():
+        pass
+
+
+async def test_events_arrive_in_order_of_their_key(
+    database: Database, relay: Relay, listen: Any, eventually: Any
+) -> None:
+    organisations = [f"org_{uuid4()}" for _ in range(10)]
+    async with database.all_tenants() as session:
+        await publish(session, [changed(o, v) for v in range(120) for o in organisations])
+    await drain(relay)
+    seen: dict[str, list[int]] = defaultdict(list)
+
+    async def handler(records: Sequence[Record]) -> None:
+        async def take(_: AsyncSession, events: list[OrganisationChanged]) -> None:
+            for event in events:
+                seen[event.organisation_id].append(event.version)
+
+        await consume(database, OrganisationChanged, records, take)
+
+    await listen(OrganisationChanged, handler)
+
+    async def all_there() -> bool:
+        return all(len(seen[o]) == 120 for o in organisations)
+
+    await eventually(all_there)
+    assert all(seen[o] == list(range(120)) for o in organisations)
+    async with database.all_tenants() as session:
+        assert await session.scalar(text("SELECT count(*) FROM outbox")) == 0
+
+
+async def test_an_event_of_a_transaction_that_failed_is_never_published(database: Database) -> None:
+    with pytest.raises(RuntimeError):
+        async with database.tenant("org_a") as session:
+            await publish(session, [changed("org_a", 1)])
+            raise RuntimeError
+    assert not database.published.is_set()
+    async with database.tenant("org_a") as session:
+        await publish(session, [changed("org_a", 1)])
+    assert database.published.is_set()
+
+
+async def test_a_lower_id_that_commits_late_is_not_passed_over(database: Database, relay: Relay) -> None:
+    async with database.all_tenants() as late:
+        await publish(late, [changed("org_late", 1)])
+        async with database.all_tenants() as early:
+            await publish(early, [changed("org_early", 1)])
+        await drain(relay)
+    async with database.all_tenants() as session:
+        keys = (await session.scalars(text("SELECT key FROM outbox"))).all()
+    assert keys == ["org_late"]
+    await drain(relay)
+    async with database.all_tenants() as session:
+        assert await session.scalar(text("SELECT count(*) FROM outbox")) == 0
+
+
+async def test_one_relay_at_a_time(database: Database, relay: Relay, kafka_servers: str) -> None:
+    async with database.all_tenants() as session:
+        await publish(session, [changed("org_a", 1)])
+    async with database.all_tenants() as session:
+        await session.execute(text("SELECT pg_advisory_xact_lock(hashtext('sample.relay'))"))
+        assert await relay.step() is False
+    async with database.all_tenants() as session:
+        assert await session.scalar(text("SELECT count(*) FROM outbox")) == 1
+
+
+async def test_without_a_broker_the_rows_stay_and_the_relay_comes_back(database: Database) -> None:
+    relay = Relay(database, "127.0.0.1:1", "sample")
+    async with database.all_tenants() as session:
+        await publish(session, [changed("org_a", 1)])
+    with pytest.raises(Exception, match="connect|Connection|bootstrap"):
+        await relay.step()
+    async with database.all_tenants() as session:
+        assert await session.scalar(text("SELECT count(*) FROM outbox")) == 1
+    async with asyncio.timeout(10):
+        await relay.close()
+
+
+async def test_a_malformed_record_becomes_a_dead_letter_and_its_neighbours_are_handled(
+    database: Database, kafka_servers: str, listen: Any, eventually: Any
+) -> None:
+    marker = str(uuid4())
+    bad = [b"{", b"", b'{"version": "x"}', b"\xff\xfe", b'{"organisation_id": 7, "closed": null}']
+    producer = AIOKafkaProducer(bootstrap_servers=kafka_servers)
+    await producer.start()
+    for version in range(3):
+        event = changed(f"org_{marker}", version)
+        await producer.send_and_wait(OrganisationChanged.topic, event.model_dump_json().encode(), marker.encode())
+        await producer.send_and_wait(OrganisationChanged.topic, event.model_dump_json().encode(), marker.encode())
+        for value in bad:
+            await producer.send_and_wait(OrganisationChanged.topic, value, marker.encode())
+    await producer.stop()
+    seen: list[int] = []
+
+    async def handler(records: Sequence[Record]) -> None:
+        mine = [record for record in records if record.key == marker.encode()]
+
+        async def take(_: AsyncSession, events: list[OrganisationChanged]) -> None:
+            seen.extend(event.version for event in events)
+
+        await consume(database, OrganisationChanged, mine, take)
+
+    await listen(OrganisationChanged, handler)
+
+    async def all_set_aside() -> bool:
+        async with database.all_tenants() as session:
+            return bool(await session.scalar(text("SELECT count(*) = 15 FROM dead_letters")))
+
+    await eventually(all_set_aside)
+    assert sorted(set(seen)) == [0, 1, 2]
+
+
+async def test_a_handler_that_fails_gets_the_batch_again(
+    database: Database, relay: Relay, listen: Any, eventually: Any
+) -> None:
+    calls: list[int] = []
+    organisation = f"org_{uuid4()}"
+
+    async def handler(records: Sequence[Record]) -> None:
+        if any(organisation.encode() == record.key for record in records):
+            calls.append(len(records))
+            if len(calls) < 3:
+                raise RuntimeError("not yet")
+
+    async with database.all_tenants() as session:
+        await publish(session, [changed(organisation, 1)])
+    await listen(OrganisationChanged, handler)
+    await drain(relay)
+
+    async def three_times() -> bool:
+        return len(calls) == 3
+
+    await eventually(three_times)
+
+
+async def test_in_transaction_tries_again_what_passes_and_nothing_else(database: Database) -> None:
+    tries: list[int] = []
+
+    async def killed_once(session: AsyncSession) -> int:
+        tries.append(1)
+        if len(tries) == 1:
+            pid = await session.scalar(text("SELECT pg_backend_pid()"))
+            async with database.all_tenants() as other:
+                await other.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+        await session.execute(text("INSERT INTO notes (organisation_id, body) VALUES ('org_a', 'once')"))
+        return 7
+
+    assert await in_transaction(database.all_tenants, killed_once) == 7
+    async with database.all_tenants() as session:
+        assert await session.scalar(text("SELECT count(*) FROM notes")) == 1
+
+    async def wrong(session: AsyncSession) -> None:
+        tries.append(1)
+        await session.execute(text("SELECT 1 / 0"))
+
+    tries.clear()
+    with pytest.raises(Exception, match="division"):
+        await in_transaction(database.all_tenants, wrong)
+    assert len(tries) == 1
+
+
+def test_the_id_of_a_due_schedule_follows_from_schedule_and_run() -> None:
+    assert ScheduleDue.id_of(7, 1) == ScheduleDue.id_of(7, 1) != ScheduleDue.id_of(7, 2)
+    assert MessageSent.model_config.get("frozen")
