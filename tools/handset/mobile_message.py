@@ -9,17 +9,17 @@ import asyncio
 import base64
 import hashlib
 import hmac
-import json
 import re
 import time
-import uuid
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiohttp import web
+from pydantic_core import from_json, to_json
+from uuid_utils import uuid4
 
 from common.sms import measure
-from tools.handset.scenarios import ITEM_REFUSALS, REFUSALS_BEFORE_ACCEPT, RETRY_AFTER_S, SCENARIOS, SLOW_S, Behaviour
+from tools.handset.scenarios import REFUSALS_BEFORE_ACCEPT, RETRY_AFTER_S, SCENARIOS, SLOW_S, Behaviour
 from tools.handset.settings import Settings
 from tools.handset.store import Message, Request, Store
 
@@ -36,6 +36,8 @@ _ITEM_ERRORS = {
     Behaviour.REFUSE_SENDER: "Invalid sender. You do not have permission to use this sender.",
     Behaviour.REFUSE_CONTENT: "Message content is not permitted.",
 }
+_ITEM_BEHAVIOURS = {Behaviour.ACCEPT, Behaviour.BLOCK, *_ITEM_ERRORS}
+_WITH_RETRY_AFTER = {Behaviour.THROTTLE, Behaviour.BUSY_TWICE}
 # Behaviour → status, body, how often (None: always).
 _REFUSALS: dict[Behaviour, tuple[int, str, int | None]] = {
     Behaviour.THROTTLE: (429, _TOO_MANY, None),
@@ -44,6 +46,14 @@ _REFUSALS: dict[Behaviour, tuple[int, str, int | None]] = {
     Behaviour.FAIL_ONCE: (500, "", 1),
     Behaviour.NO_CREDIT: (403, "Insufficient credits to send the batch of messages.", None),
 }
+
+
+class _Item(NamedTuple):
+    """One message of a request: its fields as they came, its recipient (E.164, empty: none), what happens to it."""
+
+    fields: dict[str, str]
+    to: str
+    behaviour: Behaviour
 
 
 class MobileMessage:
@@ -108,62 +118,60 @@ class MobileMessage:
             items, unicode_enabled = _parse(body, key)
         except ValueError as error:
             return _error(400, str(error))
-        for item in items:
-            behaviour = SCENARIOS.get(_normalise(item["to"]), Behaviour.ACCEPT)
-            if behaviour is not Behaviour.ACCEPT and behaviour not in ITEM_REFUSALS:
-                break
-        else:
-            behaviour = Behaviour.ACCEPT
-        if behaviour in _REFUSALS and (refusal := self._refuse(behaviour, item, key, body_hash)):
+        special = next((item for item in items if item.behaviour not in _ITEM_BEHAVIOURS), items[0])
+        if special.behaviour in _REFUSALS and (refusal := self._refuse(special, key, body_hash)):
             return refusal
         answer = self._take(items, unicode_enabled, key, body_hash)
-        return await self._answer(request, behaviour, key, answer)
+        return await self._answer(request, special.behaviour, key, answer)
 
     async def _repeat(self, first: Request, body_hash: str) -> web.Response:
         if first.body_hash != body_hash:
             return _error(400, "This idempotency key was used with another request.")
         self._store.append(
-            Request(time.time(), first.key, body_hash, first.status, "", first.references, repeated=True)
+            Request(time.time(), first.key, body_hash, first.status, b"", first.references, repeated=True)
         )
         await _sleep_until(self._answered_at.get(first.key, 0.0))
         return _json(first.status, first.answer)
 
-    def _refuse(self, behaviour: Behaviour, item: dict[str, Any], key: str, body_hash: str) -> web.Response | None:
+    def _refuse(self, item: _Item, key: str, body_hash: str) -> web.Response | None:
         """Refuse the whole request, None when the scenario has refused often enough."""
-        status, text, times = _REFUSALS[behaviour]
-        refused = f"{_normalise(item['to'])} {item['custom_ref']}"
+        status, text, times = _REFUSALS[item.behaviour]
+        reference = item.fields["custom_ref"]
+        refused = f"{item.to} {reference}"
         if times is not None and self._store.refusals[refused] >= times:
             return None
-        self._store.append(Request(time.time(), key, body_hash, status, text, [item["custom_ref"]], refused=refused))
+        self._store.append(Request(time.time(), key, body_hash, status, text.encode(), [reference], refused=refused))
         if not text:
             return web.Response(status=status)
         response = _error(status, text)
-        if status in (429, 503):
+        if item.behaviour in _WITH_RETRY_AFTER:
             response.headers["Retry-After"] = str(RETRY_AFTER_S)
         return response
 
-    def _take(self, items: list[dict[str, Any]], unicode_enabled: bool, key: str, body_hash: str) -> str:
+    def _take(self, items: list[_Item], unicode_enabled: bool, key: str, body_hash: str) -> bytes:
         """Judge each item, keep what is accepted, and return the body of the answer."""
         now = time.time()
         taken: list[Message] = []
-        results = []
+        results: list[dict[str, Any]] = []
         for item in items:
+            fields = item.fields
             if not unicode_enabled:
-                item["message"] = _without_unicode(item["message"])
-            to = _normalise(item["to"])
-            verdict = _judge(item, to)
-            if verdict["status"] == "success":
-                parts = measure(item["message"]).parts
-                verdict |= {"cost": parts, "message_id": str(uuid.uuid4())}
-                taken.append(_message(verdict["message_id"], now, item, to, parts))
-            results.append(item | verdict)
+                fields["message"] = _without_unicode(fields["message"])
+            refusal = _judge(item)
+            if refusal:
+                results.append({**fields, **refusal, "cost": 0})
+                continue
+            message_id, text, reference = str(uuid4()), fields["message"], fields["custom_ref"]
+            parts = measure(text).parts
+            taken.append(Message(message_id, now, PROVIDER, fields["sender"], item.to, text, reference, parts))
+            results.append({**fields, "status": "success", "cost": parts, "message_id": message_id})
         cost = sum(message.parts for message in taken)
-        answer = json.dumps({"status": "complete", "total_cost": cost, "results": results}, separators=(",", ":"))
-        references = [item["custom_ref"] for item in items]
+        answer = to_json({"status": "complete", "total_cost": cost, "results": results})
+        references = [item.fields["custom_ref"] for item in items]
         self._store.append(Request(now, key, body_hash, 200, answer, references, taken))
         return answer
 
-    async def _answer(self, request: web.Request, behaviour: Behaviour, key: str, answer: str) -> web.Response:
+    async def _answer(self, request: web.Request, behaviour: Behaviour, key: str, answer: bytes) -> web.Response:
         """Answer when it is time; the messages are taken already, whatever becomes of the connection."""
         if behaviour is Behaviour.DROP and request.transport is not None:
             request.transport.abort()
@@ -180,46 +188,38 @@ class MobileMessage:
         return _json(200, answer)
 
 
-def _parse(body: bytes, key: str) -> tuple[list[dict[str, Any]], bool]:
-    """Return the items, their fields as strings, and `enable_unicode`. Raises ValueError with the vendor's text."""
+def _parse(body: bytes, key: str) -> tuple[list[_Item], bool]:
+    """Return the items and `enable_unicode`. Raises ValueError with the text for the sender."""
     if len(key) > KEY_LIMIT:
         raise ValueError("Idempotency-Key is too long.")
     try:
-        fields = json.loads(body)
-        messages = fields["messages"]
-        items = [
-            {name: str(message.get(name) or "") for name in ("to", "message", "sender", "custom_ref")}
-            for message in messages
-        ]
+        request = from_json(body)
+        items = [_item(message) for message in request["messages"]]
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError("The request is not valid JSON with a list of messages.") from None
     if not 0 < len(items) <= BATCH_LIMIT:
         raise ValueError(f"A request takes 1 to {BATCH_LIMIT} messages.")
-    return items, bool(fields.get("enable_unicode"))
+    return items, bool(request.get("enable_unicode"))
 
 
-def _normalise(number: str) -> str:
-    """Return the number as E.164, an empty string when it is not an Australian mobile."""
-    match = _MOBILE.fullmatch(number)
-    return f"+61{match[1]}" if match else ""
+def _item(message: dict[str, Any]) -> _Item:
+    fields = {name: str(message.get(name) or "") for name in ("to", "message", "sender", "custom_ref")}
+    match = _MOBILE.fullmatch(fields["to"])
+    to = f"+61{match[1]}" if match else ""
+    return _Item(fields, to, SCENARIOS.get(to, Behaviour.ACCEPT))
 
 
-def _message(message_id: str, now: float, item: dict[str, Any], to: str, parts: int) -> Message:
-    return Message(message_id, now, PROVIDER, item["sender"], to, item["message"], item["custom_ref"], parts)
-
-
-def _judge(item: dict[str, Any], to: str) -> dict[str, Any]:
-    """Return status, cost and, when refused, the error of one item."""
-    behaviour = SCENARIOS.get(to)
-    if not to:
-        return {"status": "error", "cost": 0, "error": _INVALID_NUMBER}
-    if not item["message"] or not item["sender"]:
-        return {"status": "error", "cost": 0, "error": "A message needs a text and a sender."}
-    if behaviour is Behaviour.BLOCK:
-        return {"status": "blocked", "cost": 0}
-    if behaviour in _ITEM_ERRORS:
-        return {"status": "error", "cost": 0, "error": _ITEM_ERRORS[behaviour]}
-    return {"status": "success"}
+def _judge(item: _Item) -> dict[str, str] | None:
+    """Return why one item is refused, None when it is accepted."""
+    if not item.to:
+        return {"status": "error", "error": _INVALID_NUMBER}
+    if not item.fields["message"] or not item.fields["sender"]:
+        return {"status": "error", "error": "A message needs a text and a sender."}
+    if item.behaviour is Behaviour.BLOCK:
+        return {"status": "blocked"}
+    if item.behaviour in _ITEM_ERRORS:
+        return {"status": "error", "error": _ITEM_ERRORS[item.behaviour]}
+    return None
 
 
 def _without_unicode(text: str) -> str:
@@ -249,9 +249,9 @@ def _status(message: Message) -> dict[str, Any]:
     }
 
 
-def _json(status: int, text: str) -> web.Response:
-    return web.Response(status=status, body=text.encode(), content_type="application/json")
+def _json(status: int, body: bytes) -> web.Response:
+    return web.Response(status=status, body=body, content_type="application/json")
 
 
 def _error(status: int, text: str) -> web.Response:
-    return _json(status, json.dumps({"error": text}))
+    return _json(status, to_json({"error": text}))

@@ -32,8 +32,6 @@ class Behaviour(Enum):
     SLOW = auto()  # answered after SLOW_S
 
 
-ITEM_REFUSALS = {Behaviour.BLOCK, Behaviour.REFUSE_NUMBER, Behaviour.REFUSE_SENDER, Behaviour.REFUSE_CONTENT}
-
 SCENARIOS: dict[str, Behaviour] = {
     "+61491570006": Behaviour.ACCEPT,
     "+61491570110": Behaviour.ACCEPT,

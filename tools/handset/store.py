@@ -4,18 +4,18 @@ Each request is one line, written before it is answered. The write reaches the o
 what was answered survives a kill -9 of the process, which is what the tests do to it.
 """
 
-import json
 import os
 from collections import Counter, deque
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
+
+from pydantic_core import from_json, to_json
 
 REMEMBERED_REQUESTS = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One message on the handset. `to` is E.164, `received_at` in Unix seconds, `reference` the sender's own."""
 
     id: str
@@ -27,20 +27,19 @@ class Message:
     reference: str
     parts: int
     subject: str | None = None
-    media_urls: tuple[str, ...] = ()
+    media_urls: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """One request of a sender, with its answer. `key` is empty when it had no idempotency key."""
 
     at: float
     key: str
     body_hash: str
     status: int
-    answer: str
+    answer: bytes
     references: list[str]
-    messages: list[Message] = field(default_factory=list)
+    messages: Sequence[Message] = ()
     repeated: bool = False
     refused: str = ""  # the number and reference for which a scenario refused the request
 
@@ -111,9 +110,7 @@ class Store:
 
 
 def _encode(request: Request) -> bytes:
-    fields: dict[str, Any] = {name: getattr(request, name) for name in Request.__slots__}
-    fields["messages"] = [[getattr(message, name) for name in Message.__slots__] for message in request.messages]
-    return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
+    return to_json(request) + b"\n"  # named tuples: an array of the fields in their order
 
 
 def _decode(line: bytes) -> Request | None:
@@ -121,8 +118,8 @@ def _decode(line: bytes) -> Request | None:
     if not line.endswith(b"\n"):
         return None
     try:
-        fields = json.loads(line)
+        request = Request(*from_json(line))
     except ValueError:
         return None
-    fields["messages"] = [Message(*values) for values in fields["messages"]]
-    return Request(**fields)
+    messages = [Message(*fields) for fields in request.messages]
+    return request._replace(answer=str(request.answer).encode(), messages=messages)

@@ -1,0 +1,108 @@
+"""A handset as a process of its own, on a free port."""
+
+import base64
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import aiohttp
+import pytest
+
+from tools.embedded.processes import free_port
+
+REPOSITORY = Path(__file__).parents[3]
+
+
+class RunningHandset:
+    """The process, its log and its address."""
+
+    def __init__(self, log: Path, **environment: str) -> None:
+        self.log = log
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._environment = environment
+
+    def start(self) -> Self:
+        variables = {"HANDSET_PORT": str(self.port), "HANDSET_LOG": str(self.log), **self._environment}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tools.handset"],
+            cwd=REPOSITORY,
+            env=os.environ | variables,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline().startswith("handset ready")
+        return self
+
+    def end(self, ending: signal.Signals) -> None:
+        self._process.send_signal(ending)
+        self._process.communicate(timeout=10)
+
+
+@pytest.fixture
+def start_handset(tmp_path: Path) -> Iterator[Callable[..., RunningHandset]]:
+    """Start a handset with an environment of its own."""
+    with contextlib.ExitStack() as stack:
+
+        def start(**environment: str) -> RunningHandset:
+            handset = RunningHandset(tmp_path / "handset.log", **environment).start()
+            stack.callback(handset.end, signal.SIGTERM)
+            return handset
+
+        yield start
+
+
+@pytest.fixture(scope="package")
+def shared_handset(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHandset]:
+    handset = RunningHandset(tmp_path_factory.mktemp("handset") / "handset.log").start()
+    yield handset
+    handset.end(signal.SIGTERM)
+
+
+@pytest.fixture
+async def handset(shared_handset: RunningHandset, session: aiohttp.ClientSession) -> RunningHandset:
+    """The handset with its first settings, holding nothing."""
+    url = shared_handset.url
+    async with session.patch(f"{url}/api/settings/", json={"latency_ms": 0, "concurrency": 0}) as changed:
+        assert changed.status == 200
+    async with session.delete(f"{url}/api/messages/") as forgotten:
+        assert forgotten.status == 204
+    return shared_handset
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(headers={"Authorization": credentials("user", "secret")}) as opened:
+        yield opened
+
+
+Answer = tuple[int, dict[str, str], bytes]
+Send = Callable[..., Awaitable[Answer]]
+
+
+@pytest.fixture
+def send(handset: RunningHandset, session: aiohttp.ClientSession) -> Send:
+    """Send texts to numbers in one request; returns status, headers and body."""
+
+    async def post(*numbers: str, key: str = "", text: str = "Hello", timeout: float = 10, **fields: Any) -> Answer:
+        body = {"messages": [message(number, text) for number in numbers], **fields}
+        headers = {"Idempotency-Key": key} if key else {}
+        limit = aiohttp.ClientTimeout(total=timeout)
+        async with session.post(f"{handset.url}/v1/messages", json=body, headers=headers, timeout=limit) as response:
+            return response.status, dict(response.headers), await response.read()
+
+    return post
+
+
+def credentials(username: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
+
+
+def message(number: str, text: str = "Hello") -> dict[str, str]:
+    return {"to": number, "message": text, "sender": "61491570110", "custom_ref": f"ref-{number}"}

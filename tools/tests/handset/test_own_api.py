@@ -1,0 +1,96 @@
+"""The handset's own endpoints, and what its log keeps through its death."""
+
+import json
+import signal
+
+import aiohttp
+import pytest
+
+from tools.tests.handset.conftest import RunningHandset, Send
+
+FIELDS = {"id", "received_at", "provider", "from", "to", "text", "subject", "media_urls", "reference", "parts"}
+
+
+async def page(session: aiohttp.ClientSession, handset: RunningHandset, **query: str | int) -> dict[str, list[object]]:
+    async with session.get(f"{handset.url}/api/messages/", params=query) as response:
+        assert response.status == 200
+        answer: dict[str, list[object]] = await response.json()
+        return answer
+
+
+async def texts(session: aiohttp.ClientSession, handset: RunningHandset) -> list[str]:
+    async with session.get(f"{handset.url}/api/messages/") as response:
+        return [message["text"] for message in (await response.json())["messages"]]
+
+
+async def test_pages_follow_each_other_in_order_of_arrival(
+    handset: RunningHandset, session: aiohttp.ClientSession, send: Send
+) -> None:
+    await send(*[f"041234567{number}" for number in range(5)])
+    first = await page(session, handset, limit=2)
+    second = await page(session, handset, limit=2, after=str(first["next"]))
+    third = await page(session, handset, limit=2, after=str(second["next"]))
+    arrived = [message for answer in (first, second, third) for message in answer["messages"]]
+    assert [message["to"] for message in arrived] == [f"+6141234567{number}" for number in range(5)]  # type: ignore[index]
+    assert third["next"] is None
+    assert set(arrived[0]) == FIELDS  # type: ignore[call-overload]
+
+
+async def test_one_recipients_messages_are_found(
+    handset: RunningHandset, session: aiohttp.ClientSession, send: Send
+) -> None:
+    await send("0412345678", "0412345679", "0412345678")
+    found = await page(session, handset, to="+61412345678", limit=1)
+    rest = await page(session, handset, to="+61412345678", limit=1, after=str(found["next"]))
+    assert (len(found["messages"]), len(rest["messages"]), rest["next"]) == (1, 1, None)
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "after=-1"])
+async def test_wrong_query_is_a_400(handset: RunningHandset, session: aiohttp.ClientSession, query: str) -> None:
+    async with session.get(f"{handset.url}/api/messages/?{query}") as response:
+        assert response.status == 400
+
+
+@pytest.mark.parametrize("body", ["[]", '{"latency_ms": -1}', '{"latency_ms": "1"}', '{"port": 1}', "{"])
+async def test_wrong_settings_are_a_400_and_change_nothing(
+    handset: RunningHandset, session: aiohttp.ClientSession, body: str
+) -> None:
+    headers = {"Content-Type": "application/json"}
+    async with session.patch(f"{handset.url}/api/settings/", data=body, headers=headers) as response:
+        assert response.status == 400
+    async with session.get(f"{handset.url}/api/settings/") as response:
+        assert await response.json() == {"latency_ms": 0, "concurrency": 0}
+
+
+async def test_killed_it_forgets_nothing_that_was_answered(
+    handset: RunningHandset, session: aiohttp.ClientSession, send: Send
+) -> None:
+    first = await send("0412345678", key="k", text="kept")
+    refused = await send("0491570313", key="other")
+    assert refused[0] == 429
+    handset.end(signal.SIGKILL)
+    with handset.log.open("ab") as log:
+        log.write(handset.log.read_bytes()[:50])  # a line that the death tore
+    handset.start()
+    assert await texts(session, handset) == ["kept"]
+    assert (await send("0412345678", key="k", text="kept"))[2] == first[2]
+    assert (await send("0491570313", key="other"))[0] == 429
+    assert (await send("0491570313", key="other"))[0] == 200
+    handset.end(signal.SIGKILL)
+    handset.start()
+    assert await texts(session, handset) == ["kept", "Hello"]
+    async with session.get(f"{handset.url}/api/requests/") as response:
+        answer = json.loads(await response.read())
+    assert (answer["total"], answer["repeated"]) == (5, 1)
+
+
+async def test_forgotten_messages_stay_forgotten(
+    handset: RunningHandset, session: aiohttp.ClientSession, send: Send
+) -> None:
+    first = await send("0412345678", key="k")
+    async with session.delete(f"{handset.url}/api/messages/") as response:
+        assert response.status == 204
+    handset.end(signal.SIGKILL)
+    handset.start()
+    assert await texts(session, handset) == []
+    assert (await send("0412345678", key="k"))[2] != first[2]
