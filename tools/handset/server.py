@@ -77,9 +77,11 @@ class OwnApi:
     async def change_settings(self, request: web.Request) -> web.Response:
         """Change `latency_ms` or `concurrency` (whole numbers from 0) from now on."""
         try:
-            changes = dict(await request.json())
-        except (ValueError, TypeError):
-            raise web.HTTPBadRequest(text="an object is needed") from None
+            changes = await request.json()
+        except ValueError:
+            changes = None
+        if not isinstance(changes, dict):
+            raise web.HTTPBadRequest(text="an object is needed")
         for name, value in changes.items():
             if name not in _CHANGEABLE or type(value) is not int or value < 0:
                 raise web.HTTPBadRequest(text=f"{', '.join(_CHANGEABLE)}: whole numbers from 0")
