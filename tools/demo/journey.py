@@ -58,7 +58,7 @@ class Api:
         self._session, self._gateway, self._token = session, gateway.rstrip("/"), token
 
     async def call(self, method: str, path: str, *, expect: tuple[int, ...] = (200, 201, 202, 204), **more: Any) -> Any:
-        """The JSON answer. Raises JourneyFailed on another status; a gateway that is away for a moment is waited for."""
+        """The JSON answer. Raises JourneyFailed on another status; reads wait for a gateway that is away."""
         deadline = time.monotonic() + 60
         while True:
             headers = {"Authorization": f"Bearer {self._token()}", **more.get("headers", {})}
@@ -121,10 +121,9 @@ async def run_journey(
 async def _import(api: Api, result: Result, rows: bytes) -> None:
     form = aiohttp.FormData()
     form.add_field("file", rows, filename="contacts.csv", content_type="text/csv")
-    path = f"/api/contacts/import/?group_id={result.group_id}&on_duplicate=update"
+    path = f"/api/contacts/import/?group_id={result.group_id}"
     told = await api.call("POST", path, data=form, expect=(200, 207))
-    result.imported = told["imported"] + told.get("updated", 0)
-    result.total_rows, result.refused = told["total"], told["errors"]
+    result.imported, result.total_rows, result.refused = told["imported"], told["total"], told["errors"]
 
 
 async def _opt_out(api: Api, result: Result) -> None:
@@ -187,7 +186,7 @@ async def _collect(api: Api, result: Result) -> None:
 
 
 def expected_messages(rows: bytes, refused: list[dict[str, Any]], opted_out: str) -> dict[str, str]:
-    """Phone → text that must be on the handsets: what was not refused, the last row of a phone, less the opted-out."""
+    """Phone → text that must be on the handsets: every row that was not refused, less the opted-out contact's."""
     bad = {error["row"] for error in refused}
     expected: dict[str, str] = {}
     for number, row in enumerate(csv.reader(io.StringIO(rows.decode("utf-8-sig")), delimiter=";"), start=1):
@@ -220,6 +219,6 @@ def check_exactly_once(messages: list[dict[str, Any]], expected: dict[str, str])
     surprising = [key[0] for key in got if expected.get(key[0]) != key[1]]
     if missing or doubled or surprising:
         raise JourneyFailed(
-            f"of {len(expected)} expected: {len(missing)} missing, {len(doubled)} doubled, {len(surprising)} unexpected "
+            f"of {len(expected)}: {len(missing)} missing, {len(doubled)} doubled, {len(surprising)} unexpected "
             f"(first of each: {missing[:1]} {doubled[:1]} {surprising[:1]})"
         )

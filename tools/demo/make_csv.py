@@ -12,13 +12,15 @@ FILE = Path(__file__).with_name("contacts.csv")
 ROWS = 1000
 _PREFIXES = ("0441", "0442", "0443", "0445", "0446", "0453", "0471")
 _FIRST = (
-    "Ana Ben Chloe Dylan Eliza Finn Grace Hamish Isla Jack Kira Liam Mia Noah Olivia Priya Quentin Ruby Sam Tahlia "
-    "Uma Vikram Willow Xavier Yasmin Zoe Bjørn Zoë José Siobhán Đặng Łukasz"
-).split()
+    *("Ana", "Ben", "Chloe", "Dylan", "Eliza", "Finn", "Grace", "Hamish", "Isla", "Jack", "Kira", "Liam", "Mia"),
+    *("Noah", "Olivia", "Priya", "Quentin", "Ruby", "Sam", "Tahlia", "Uma", "Vikram", "Willow", "Xavier", "Yasmin"),
+    *("Zoe", "Bjørn", "Zoë", "José", "Siobhán", "Đặng", "Łukasz"),
+)
 _LAST = (
-    "Nguyen Smith O'Brien Papadopoulos Singh Kelly Wang Müller Rossi Brown Wilson Taylor Jones Campbell Martin Chen "
-    "Anderson Thompson White Harris d'Arcy Fernández van-der-Berg McGregor"
-).split()
+    *("Nguyen", "Smith", "O'Brien", "Papadopoulos", "Singh", "Kelly", "Wang", "Müller", "Rossi", "Brown", "Wilson"),
+    *("Taylor", "Jones", "Campbell", "Martin", "Chen", "Anderson", "Thompson", "White", "Harris", "d'Arcy"),
+    *("Fernández", "van-der-Berg", "McGregor"),
+)
 _COMPANIES = ("", "", "", "Bight Coffee", "Gum; Leaf & Co", 'The "Tin" Shed', "Torrens Physio", "Port Noarlunga Surf")
 _SPELLINGS = (
     lambda n: n,

@@ -1,0 +1,70 @@
+"""Where transactions begin, who may import a repository, and what must not stand in any file."""
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from .conftest import ROOT, sources
+
+BEGINS = {"tenant", "all_tenants", "in_transaction", "consume"}
+BEGIN_FILES = {"consumers.py", "loops.py"}
+# Common's own edges, the sender (a loop that would not fit in one file) and the wait for an outcome.
+BEGIN_PATHS = {
+    "libs/common/src/common/bus.py",
+    "libs/common/src/common/database.py",
+    "libs/common/src/common/relay.py",
+    "libs/common/src/common/http/deps.py",
+    "libs/common/src/common/migrations.py",
+    "services/delivery/src/delivery/messages/sender.py",
+    "services/scheduling/src/scheduling/sends/api.py",
+}
+
+
+def calls(path: Path) -> set[str]:
+    return {
+        node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name)
+    }
+
+
+@pytest.mark.parametrize("path", list(sources()), ids=lambda p: str(p.relative_to(ROOT)))
+def test_transactions_begin_at_the_edges_and_use_cases_never_commit(path: Path) -> None:
+    used = calls(path)
+    if str(path.relative_to(ROOT)) in BEGIN_PATHS or path.name in BEGIN_FILES:
+        return
+    assert not used & {"commit", "begin"}, "a use case takes a session and never commits"
+    assert not used & BEGINS, "transactions begin in consumers.py, loops.py and the HTTP session"
+
+
+def test_a_repository_is_imported_by_its_own_feature_alone() -> None:
+    wrong = []
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            for name in names:
+                match = re.fullmatch(r"(\w+)\.(\w+)\.repository(\..*)?", name)
+                if match and match[2] != path.parent.name:
+                    wrong.append(f"{path.relative_to(ROOT)} imports {name}")
+    assert not wrong
+
+
+def test_no_file_names_a_package_registry_or_a_path_of_a_machine() -> None:
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    hosts = re.compile(r"registry\.npmjs|pypi\.org|pythonhosted|repo1\.maven|proxy\.golang|deb\.debian", re.I)
+    found = []
+    for name in filter(None, tracked.split("\0")):
+        path = ROOT / name
+        if path == Path(__file__) or not path.is_file():
+            continue
+        text = path.read_text(errors="ignore")
+        if hosts.search(text) or str(ROOT.parent) + "/" in text:
+            found.append(name)
+    assert not found

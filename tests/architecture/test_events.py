@@ -1,0 +1,121 @@
+"""The contract of the bus: within `.v1` only optional fields are added, and old samples stay readable.
+
+`UPDATE_EVENTS=1 pytest tests/architecture/test_events.py` writes the schema of a new event or a new optional field.
+"""
+
+import ast
+import json
+import os
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+from pydantic import BaseModel
+
+from common.events import (
+    EVENTS,
+    ContactChanged,
+    ContactState,
+    Event,
+    MessageFailed,
+    MessageSent,
+    OrganisationChanged,
+    ScheduleDue,
+    SettingsChanged,
+)
+
+from .conftest import ROOT, SERVICES, sources
+
+FOLDER = ROOT / "tests/architecture/events"
+AT = datetime(2026, 4, 4, 16, 30, tzinfo=UTC)
+BASE: dict[str, Any] = {
+    "event_id": UUID(int=7),
+    "occurred_at": AT,
+    "organisation_id": "org_7",
+    "request_id": "req-1",
+}
+STATE: dict[str, Any] = {
+    **BASE,
+    "message_id": 9,
+    "schedule_id": 5,
+    "group_schedule_id": 4,
+    "run": 1,
+    "version": 3,
+    "attempts": 1,
+    "provider": "mobile_message",
+    "provider_message_id": "6a1f7f0e",
+}
+SAMPLES: dict[type[Event], Event] = {
+    ScheduleDue: ScheduleDue(
+        **BASE,
+        schedule_id=5,
+        run=1,
+        phone="+61491570006",
+        text="Hi Ana",
+        format="sms",
+        parts=1,
+        scheduled_time=AT,
+        lane="single",
+    ),
+    MessageSent: MessageSent(**STATE, sent_time=AT),
+    MessageFailed: MessageFailed(**STATE, category="invalid_number", error="The number does not exist."),
+    ContactChanged: ContactChanged(
+        **BASE,
+        contacts=(ContactState(contact_id=3, version=2, phone="+61491570006", is_active=True, opt_out=False),),
+    ),
+    OrganisationChanged: OrganisationChanged(**BASE, closed=True, version=2),
+    SettingsChanged: SettingsChanged(**BASE, timezone="Australia/Adelaide", version=2),
+}
+ids = [event.__name__ for event in EVENTS]
+
+
+def compatible(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """What breaks a reader or writer of the old schema."""
+    problems = [f"{n}: removed or changed" for n, p in old["properties"].items() if new["properties"].get(n) != p]
+    problems += [f"{n}: now required" for n in set(new.get("required", [])) - set(old.get("required", []))]
+    for name, definition in old.get("$defs", {}).items():
+        if "properties" in definition:
+            problems += [f"{name}.{p}" for p in compatible(definition, new.get("$defs", {})[name])]
+    return problems
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=ids)
+def test_the_schema_only_grows_by_optional_fields(event: type[Event]) -> None:
+    file = FOLDER / f"{event.topic}.json"
+    schema = json.loads(json.dumps(event.model_json_schema()))
+    if os.environ.get("UPDATE_EVENTS"):
+        if file.exists():
+            assert not compatible(json.loads(file.read_text())["schema"], schema)
+        sample = json.loads(SAMPLES[event].model_dump_json())
+        file.write_text(json.dumps({"schema": schema, "sample": sample}, indent=1, sort_keys=True) + "\n")
+    kept = json.loads(file.read_text())
+    assert not compatible(kept["schema"], schema)
+    assert schema == kept["schema"], "a new optional field: write the schema again with UPDATE_EVENTS=1"
+    event.model_validate_json(json.dumps({**kept["sample"], "a_field_of_tomorrow": 1}))
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=ids)
+def test_an_event_is_frozen_and_its_topic_follows_the_rule(event: type[Event]) -> None:
+    words = "".join("-" + c.lower() if c.isupper() else c for c in event.__name__).strip("-")
+    assert event.topic.endswith(f".{words}.v1")
+    assert event.topic.split(".")[0] in SERVICES
+    assert event.model_config.get("frozen")
+    assert isinstance(SAMPLES[event], BaseModel)
+    assert len(SAMPLES[event].key()) > 0
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=ids)
+def test_an_event_has_one_producer_and_a_consumer(event: type[Event]) -> None:
+    makes, reads = set(), set()
+    for path in sources():
+        if "services" not in path.parts:
+            continue
+        service = path.relative_to(ROOT / "services").parts[0]
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", None) == event.__name__:
+                makes.add(service)
+            if path.name in ("worker.py", "consumers.py") and isinstance(node, ast.Name) and node.id == event.__name__:
+                reads.add(service)
+    assert makes == {event.topic.split(".")[0]}
+    assert reads

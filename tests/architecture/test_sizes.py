@@ -1,0 +1,47 @@
+"""The longest tenth is what separates a joy from a heap: files and functions have a stop."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from .conftest import ROOT, code_lines, sources, suite_files
+
+FILE, TEST_FILE, FUNCTION = 350, 500, 45
+STOPS = {"service.py": 250, "app.py": 60, "worker.py": 60}
+COMMON_MODULES, COMMON_LINES = 25, 2200
+
+
+def stop_of(path: Path) -> int:
+    if path.parent.name == "providers":
+        return 250
+    # common's own app.py and worker.py are the roofs' frame, not a table of contents.
+    return FILE if "common" in path.parts else STOPS.get(path.name, FILE)
+
+
+@pytest.mark.parametrize("path", list(sources()), ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_source_file_stays_below_its_stop(path: Path) -> None:
+    assert len(code_lines(path)) <= stop_of(path)
+
+
+@pytest.mark.parametrize("path", list(suite_files()), ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_test_file_stays_below_its_stop(path: Path) -> None:
+    assert len(code_lines(path)) <= TEST_FILE
+
+
+def test_no_function_is_longer_than_the_stop() -> None:
+    long = []
+    for path in sources():
+        lines = code_lines(path)
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                size = sum(node.lineno <= number <= (node.end_lineno or 0) for number in lines)
+                if size > FUNCTION:
+                    long.append(f"{path.relative_to(ROOT)}:{node.name}: {size}")
+    assert not long
+
+
+def test_common_stays_small() -> None:
+    modules = [path for path in (ROOT / "libs/common/src").glob("**/*.py") if path.name != "__init__.py"]
+    assert len(modules) <= COMMON_MODULES
+    assert sum(len(code_lines(path)) for path in modules) <= COMMON_LINES
