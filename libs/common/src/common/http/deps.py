@@ -51,6 +51,20 @@ def neighbour(*issuers: str) -> Callable[[Request], Caller]:
     return get_neighbour
 
 
+def neighbour_session(*issuers: str) -> Callable[[Request], AsyncIterator[AsyncSession]]:
+    """A dependency for internal routes: a transaction of the caller's organisation, or across all for the system's
+    calls that name none. Use it with `scope="function"`."""
+    get_neighbour = neighbour(*issuers)
+
+    async def get_neighbour_session(request: Request) -> AsyncIterator[AsyncSession]:
+        organisation_id = get_neighbour(request).organisation_id
+        database = request.app.state.database
+        async with database.tenant(organisation_id) if organisation_id else database.all_tenants() as session:
+            yield session
+
+    return get_neighbour_session
+
+
 async def get_session(request: Request, caller: Annotated[Caller, Depends(get_caller)]) -> AsyncIterator[AsyncSession]:
     """A transaction of the caller's organisation. It begins with the first statement."""
     async with request.app.state.database.tenant(caller.organisation_id) as session:
