@@ -63,7 +63,6 @@ class MobileMessage:
         """Take what the endpoints share."""
         self._store = store
         self._settings = settings
-        self._in_flight = 0
         self._answered_at: dict[str, float] = {}  # key of a request that is still running → when it will be answered
 
     def routes(self) -> list[web.RouteDef]:
@@ -79,13 +78,13 @@ class MobileMessage:
         if not self._is_authorised(request):
             return _error(401, _UNAUTHORISED)
         limit = self._settings.concurrency
-        if limit and self._in_flight >= limit:
+        if limit and self._store.in_flight >= limit:
             return _error(429, _TOO_MANY)
-        self._in_flight += 1
+        self._store.in_flight += 1
         try:
             return await self._send(request)
         finally:
-            self._in_flight -= 1
+            self._store.in_flight -= 1
 
     async def look_up(self, request: web.Request) -> web.Response:
         """Answer the status of one message by its id."""

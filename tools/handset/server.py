@@ -55,7 +55,7 @@ class OwnApi:
         return web.Response(status=204)
 
     async def list_requests(self, request: web.Request) -> web.Response:
-        """Answer how many requests came, how many of them repeated a key, and the last `limit` ones."""
+        """Answer how many requests and messages came, how many repeated a key or wait, and the last `limit` ones."""
         recent = list(self._store.recent)[-_number(request, "limit", _PAGE_DEFAULT) :]
         requests = [
             {
@@ -67,8 +67,13 @@ class OwnApi:
             }
             for entry in recent
         ]
-        answer = {"total": self._store.total, "repeated": self._store.repeated, "requests": requests}
-        return web.json_response(answer)
+        counts = {
+            "total": self._store.total,
+            "messages": len(self._store.messages),
+            "repeated": self._store.repeated,
+            "in_flight": self._store.in_flight,
+        }
+        return web.json_response({**counts, "requests": requests})
 
     async def get_settings(self, _: web.Request) -> web.Response:
         """Answer the settings that can be changed."""

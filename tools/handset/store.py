@@ -49,6 +49,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         """Read the log, cut off a last line that a death left torn, and open it for appending."""
+        self.in_flight = 0  # requests of senders that have no answer yet
         self._clear()
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
