@@ -1,0 +1,84 @@
+"""kill -9 of any one process in the middle of sending: every message still exactly once, statuses and limit exact."""
+
+import os
+import signal
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import asyncpg
+import pytest
+
+from tools.demo.journey import CSV, Api, check_exactly_once, expected_messages, read_handset, run_journey
+from tools.embedded.supervisor import Stack
+from tools.token import Issuer, Session, mint
+
+pytestmark = pytest.mark.stack
+
+# Ten messages a call, five calls in flight, each slow: sending lasts some seconds, and a kill finds calls in flight.
+SETTINGS = {
+    "MOBILE_MESSAGE_BATCH_SIZE": "10",
+    "MOBILE_MESSAGE_CONCURRENCY": "5",
+    "HANDSET_LATENCY_MS": "250",
+    "REPLAY_AFTER_S": "3",
+    "SEND_LEASE_S": "12",
+    "SWEEP_AFTER_S": "8",
+    "THROTTLE_RATE_USER": "100000/min",
+    "THROTTLE_RATE_IMPORT": "1000/min",
+}
+KILLED = ("delivery worker", "scheduling worker", "contacts worker", "handset", "broker")
+
+
+@pytest.fixture(scope="module")
+async def stack(tmp_path_factory: pytest.TempPathFactory, free_ports: dict[str, str]) -> AsyncIterator[Stack]:
+    home = tmp_path_factory.mktemp("chaos")
+    environment = {**os.environ, **SETTINGS, **free_ports}
+    async with Stack(home, environment) as stack:
+        yield stack
+
+
+async def requests(session: aiohttp.ClientSession, stack: Stack) -> dict[str, Any]:
+    async with session.get(f"{stack.url('handset')}/api/requests/") as answer:
+        found: dict[str, Any] = await answer.json()
+        return found
+
+
+@pytest.mark.parametrize("name", KILLED)
+async def test_a_killed_process_loses_and_doubles_nothing(stack: Stack, name: str) -> None:
+    organisation = f"org_{name.replace(' ', '_')}"
+    rows = CSV.read_bytes()
+    killed: list[int] = []
+    async with aiohttp.ClientSession() as session:
+        api = Api(
+            session, stack.url("gateway"), lambda: mint(Session("user", organisation, "admin"), Issuer.of(stack.home))
+        )
+        before = len(await read_handset(session, stack.url("handset")))
+        repeated = (await requests(session, stack))["repeated"]
+
+        async def kill(counts: dict[str, int]) -> None:
+            if not killed and counts.get("sent", 0) >= 100:
+                in_flight = (await requests(session, stack))["in_flight"]
+                if in_flight > 0:
+                    os.kill(stack.pid(name), signal.SIGKILL)
+                    killed.append(in_flight)
+
+        result = await run_journey(api, rows=rows, due_in_s=4, while_sending=kill, patience_s=240)
+        assert killed, "nothing was in flight when the process should have been killed: the test proves nothing"
+        expected = expected_messages(rows, result.refused, result.opted_out_phone)
+        check_exactly_once((await read_handset(session, stack.url("handset")))[before:], expected)
+        assert result.counts == {"sent": len(expected)}
+        if name in ("delivery worker", "handset"):
+            assert (await requests(session, stack))["repeated"] > repeated, "no call was repeated under its key"
+        await stack.wait_ready()
+    assert await taken(stack, organisation) == result.parts == len(expected)
+
+
+async def taken(stack: Stack, organisation: str) -> int:
+    """What the organisation's limit has counted this month, from the ledger itself."""
+    connection = await asyncpg.connect(stack.database_url)
+    try:
+        return int(
+            await connection.fetchval("SELECT sum(taken) FROM delivery.limits WHERE organisation_id = $1", organisation)
+        )
+    finally:
+        await connection.close()

@@ -1,0 +1,221 @@
+"""`make bench`: what Cooee does on this machine, in one run. The load generator shares the machine with the system.
+
+Each road (single calls, batches) runs on a fresh embedded stack under `.cooee/bench`, with a carrier that takes 20 ms
+a request. `--quick` takes a tenth of the numbers.
+"""
+
+import argparse
+import asyncio
+import io
+import os
+import shutil
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import uvloop
+
+from tools.bench.load import Load, run_load
+from tools.demo.journey import Api, read_handset
+from tools.embedded.supervisor import Stack
+from tools.token import Issuer, Session, mint
+
+ORGANISATION, USER = "org_bench", "user_bench"
+LATENCY_MS = 20
+CONNECTIONS = 32
+STEADY_PER_S = 300
+_UNTHROTTLED = "100000/s"
+_PATIENCE_S = 180
+
+
+class Bench:
+    """One stack, one organisation, and the figures taken on them."""
+
+    def __init__(self, stack: Stack, session: aiohttp.ClientSession, scale: float) -> None:
+        self.stack, self.session, self.scale = stack, session, scale
+        self.gateway, self.handset = stack.url("gateway"), stack.url("handset")
+        token = mint(Session(USER, ORGANISATION, "admin"), Issuer.of(stack.home))
+        self.headers = {"Authorization": f"Bearer {token}"}
+        self.api = Api(session, self.gateway, lambda: token)
+
+    def size(self, full: int) -> int:
+        return max(1, int(full * self.scale))
+
+    async def forget(self) -> None:
+        async with self.session.delete(f"{self.handset}/api/messages/") as answer:
+            answer.raise_for_status()
+
+    async def arrivals(self, count: int) -> list[dict[str, Any]]:
+        """Waits until the handset has `count` messages."""
+        deadline = time.monotonic() + _PATIENCE_S
+        while True:
+            async with self.session.get(f"{self.handset}/api/requests/") as answer:
+                taken = (await answer.json())["messages"]
+            if taken >= count or time.monotonic() > deadline:
+                return await read_handset(self.session, self.handset)
+            await asyncio.sleep(0.2)
+
+
+def phone(number: int) -> str:
+    """A number with a prefix that is not allocated."""
+    return f"+614{41 + number // 1_000_000}{number % 1_000_000:06d}"
+
+
+async def bench_import(bench: Bench, rows: int, name: str) -> int:
+    """A group of `rows` imported contacts; returns its id."""
+    group = await bench.api.call("POST", "/api/groups/", json={"name": name})
+    file = io.BytesIO()
+    file.write(b"first_name,last_name,phone\n")
+    file.writelines(f"First{n},Last{n},{phone(n)}\n".encode() for n in range(rows))
+    form = aiohttp.FormData()
+    form.add_field("file", file.getvalue(), filename="bench.csv", content_type="text/csv")
+    started = time.perf_counter()
+    told = await bench.api.call("POST", f"/api/contacts/import/?group_id={group['id']}", data=form, expect=(200, 207))
+    seconds = time.perf_counter() - started
+    tell(f"import: {told['imported'] / seconds:,.0f} rows/s ({told['imported']:,} rows in {seconds:.2f} s)")
+    return int(group["id"])
+
+
+async def bench_due(bench: Bench, group: int, count: int, road: str) -> None:
+    """All members due at once: from the due time to the last arrival at the handset."""
+    await bench.forget()
+    due = datetime.now(UTC) + timedelta(seconds=8)
+    body = {
+        "name": road,
+        "group_id": group,
+        "text": "Hi {{first_name}}, see you soon",
+        "scheduled_time": due.isoformat(),
+    }
+    await bench.api.call("POST", "/api/group-schedules/", json=body)
+    messages = await bench.arrivals(count)
+    seconds = received(messages[-1]) - due.timestamp()
+    once = len({message["to"] for message in messages}) == len(messages) == count
+    tell(
+        f"{road}: {count / seconds:,.0f} messages/s ({count:,} in {seconds:.2f} s{'' if once else ', NOT EXACTLY ONCE'})"
+    )
+
+
+def received(message: dict[str, Any]) -> float:
+    return datetime.fromisoformat(message["received_at"]).timestamp()
+
+
+async def bench_steady(bench: Bench, seconds: int) -> None:
+    """Single schedules due at a steady rate: how late each reaches the handset."""
+    await bench.forget()
+    count = STEADY_PER_S * seconds
+    begins = time.time() + 5 + count / 250
+    times = {phone(n): begins + n / STEADY_PER_S for n in range(count)}
+    body = {"text": "Steady", "name": "steady"}
+
+    def request(number: int) -> dict[str, Any]:
+        moment = datetime.fromtimestamp(times[phone(number)], UTC).isoformat()
+        more = {"phone": phone(number), "scheduled_time": moment}
+        return {
+            "method": "POST",
+            "url": f"{bench.gateway}/api/schedules/",
+            "json": {**body, **more},
+            "headers": bench.headers,
+        }
+
+    made = await run_load(bench.session, CONNECTIONS, request, count=count)
+    tell(f"schedules made: {made.per_second:,.0f} requests/s, {made.statuses}")
+    messages = await bench.arrivals(made.statuses.get(201, 0))
+    late = sorted(received(message) - times[message["to"]] for message in messages)
+    if late:
+        p50, p99 = late[len(late) // 2], late[int(len(late) * 0.99)]
+        tell(
+            f"lateness at {STEADY_PER_S}/s: p50 {p50 * 1000:,.0f} ms, p99 {p99 * 1000:,.0f} ms ({len(late):,} messages)"
+        )
+
+
+async def bench_sends(bench: Bench, seconds: float) -> None:
+    """Immediate sends accepted at the gateway."""
+    await bench.forget()
+
+    def request(number: int) -> dict[str, Any]:
+        body = {"message": "Send now", "recipient": phone(500_000 + number)}
+        return {"method": "POST", "url": f"{bench.gateway}/api/sms/send/", "json": body, "headers": bench.headers}
+
+    load = await run_load(bench.session, CONNECTIONS, request, seconds=seconds)
+    tell_load("accepted sends", load)
+    accepted = load.statuses.get(202, 0)
+    arrived = len(await bench.arrivals(accepted))
+    tell(f"of them on the handset: {arrived:,} of {accepted:,}")
+
+
+async def bench_reads(bench: Bench, seconds: float) -> None:
+    """The list of contacts, 50 a page, through the gateway."""
+    url = f"{bench.gateway}/api/contacts/"
+    load = await run_load(
+        bench.session,
+        CONNECTIONS,
+        lambda _: {"method": "GET", "url": url, "headers": bench.headers},
+        seconds=seconds,
+    )
+    tell_load("GET /api/contacts/", load)
+
+
+def tell(line: str) -> None:
+    print("  " + line, flush=True)
+
+
+def tell_load(name: str, load: Load) -> None:
+    quantiles = f"p50 {load.quantile_ms(0.5):.0f} ms, p99 {load.quantile_ms(0.99):.0f} ms"
+    tell(f"{name}: {load.per_second:,.0f} requests/s at {CONNECTIONS} connections, {quantiles}, {load.statuses}")
+
+
+def peak_memory(stack: Stack) -> None:
+    """The largest resident size that each process has had."""
+    sizes = []
+    for name in stack.names():
+        try:
+            status = Path(f"/proc/{stack.pid(name)}/status").read_text()
+        except OSError:
+            continue
+        kilobytes = next((line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")), "0")
+        sizes.append(f"{name} {int(kilobytes) / 1024:.0f} MB")
+    tell("peak memory: " + ", ".join(sizes))
+
+
+async def measure(name: str, home: Path, environment: dict[str, str], scale: float, whole: bool) -> None:
+    """One stack with these settings: the road, and with `whole` the other figures too."""
+    shutil.rmtree(home, ignore_errors=True)
+    settings = {
+        **os.environ,
+        "HANDSET_LATENCY_MS": str(LATENCY_MS),
+        **{f"THROTTLE_RATE_{kind}": _UNTHROTTLED for kind in ("ANON", "USER", "SMS", "IMPORT")},
+        "LOG_LEVEL": "WARNING",
+        **environment,
+    }
+    print(f"{name}: {', '.join(f'{k}={v}' for k, v in environment.items())}", flush=True)
+    connector = aiohttp.TCPConnector(limit=0)
+    async with Stack(home, settings) as stack, aiohttp.ClientSession(connector=connector) as session:
+        bench = Bench(stack, session, scale)
+        count = bench.size(10_000)
+        group = await bench_import(bench, count, name)
+        await bench_due(bench, group, count, name)
+        if whole:
+            await bench_steady(bench, bench.size(20))
+            await bench_sends(bench, 10 * scale)
+            await bench_reads(bench, 8 * scale)
+        peak_memory(stack)
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a tenth of the numbers")
+    parser.add_argument("--home", type=Path, default=Path(".cooee/bench"), help="folder of the stacks")
+    arguments = parser.parse_args()
+    scale = 0.1 if arguments.quick else 1.0
+    cores = os.cpu_count()
+    print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {cores} cores, handset latency {LATENCY_MS} ms")
+    single = {"MOBILE_MESSAGE_BATCH_SIZE": "1", "MOBILE_MESSAGE_CONCURRENCY": "128"}
+    batches = {"MOBILE_MESSAGE_BATCH_SIZE": "100", "MOBILE_MESSAGE_CONCURRENCY": "5"}
+    await measure("one message a call", arguments.home / "single", single, scale, whole=True)
+    await measure("batches of 100", arguments.home / "batches", batches, scale, whole=False)
+
+
+if __name__ == "__main__":
+    uvloop.run(main())
