@@ -59,6 +59,9 @@ def _provision_statements(prefix: str, password: str, service: str, database: st
     # Plans prepared on near-empty tables would stay, and turn into scans of whole tables (bus.md, 22).
     statements.append(f"ALTER ROLE {prefix}_all SET plan_cache_mode = force_custom_plan")
     statements += [
+        # Search by any part of a name needs trigrams; only an administrator may add them.
+        "CREATE EXTENSION IF NOT EXISTS pg_trgm SCHEMA public",
+        f"GRANT USAGE ON SCHEMA public TO {prefix}_owner",
         f"GRANT {prefix}_owner TO CURRENT_USER",
         f"CREATE SCHEMA IF NOT EXISTS {service} AUTHORIZATION {prefix}_owner",
         f"GRANT USAGE ON SCHEMA {service} TO {prefix}_tenant, {prefix}_all",

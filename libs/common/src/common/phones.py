@@ -5,7 +5,9 @@ import re
 import phonenumbers
 
 _STORED = re.compile(r"\+614[0-9]{8}")
-_SCIENTIFIC = re.compile(r"[0-9](?:[.,][0-9]+)?[eE]\+?[0-9]{1,2}")
+_PLAIN = re.compile(r"(?:\+?61|0)?(4[0-9]{8})")
+_SCIENTIFIC = re.compile(r"([0-9])(?:[.,]([0-9]+))?[eE]\+?([0-9]{1,2})")
+_DECIMAL = re.compile(r"([0-9]{9,11})[.,]0{1,2}")
 _ALLOWED = re.compile(r"[0-9+()./ \t\u00a0\u2010-\u2015-]+")
 MAX_LENGTH = 40
 # The mobiles that ACMA keeps for fiction: nobody has them (facts on Australian numbers).
@@ -28,12 +30,11 @@ def normalise_phone(text: str) -> str:
     The rule is the shape, 04 and eight digits, not the library's list of prefixes in use, which lags behind
     (facts on Australian numbers).
     """
-    given = text.strip()
-    if _SCIENTIFIC.fullmatch(given):
-        raise InvalidPhone(
-            "A spreadsheet turned this phone number into a number and lost digits. "
-            "Format the column as text and enter the number again."
-        )
+    # Most numbers are plain, and phonenumbers takes fifty times as long: an import has 100,000 of them.
+    plain = _PLAIN.fullmatch(text.replace(" ", ""))
+    if plain:
+        return "+61" + plain[1]
+    given = _undo_spreadsheet(text.strip())
     if len(given) > MAX_LENGTH or not _ALLOWED.fullmatch(given):
         raise InvalidPhone("Enter an Australian mobile number, for example 0412 345 678.")
     try:
@@ -44,6 +45,23 @@ def normalise_phone(text: str) -> str:
     if not _STORED.fullmatch(stored):
         raise InvalidPhone("Enter an Australian mobile number: 04 and eight more digits.")
     return stored
+
+
+def _undo_spreadsheet(given: str) -> str:
+    """The digits of a cell that was turned into a number, when all of them are still there."""
+    decimal = _DECIMAL.fullmatch(given)
+    if decimal:
+        return decimal[1]
+    scientific = _SCIENTIFIC.fullmatch(given)
+    if not scientific:
+        return given
+    digits = scientific[1] + (scientific[2] or "")
+    if len(digits) != int(scientific[3]) + 1:
+        raise InvalidPhone(
+            "A spreadsheet turned this phone number into a number and lost digits. "
+            "Format the column as text and enter the number again."
+        )
+    return digits
 
 
 def show_phone(stored: str) -> str:

@@ -71,6 +71,12 @@ async def get_session(request: Request, caller: Annotated[Caller, Depends(get_ca
         yield session
 
 
+async def get_all_session(request: Request) -> AsyncIterator[AsyncSession]:
+    """A transaction that sees every organisation; the route itself must say who may ask for it."""
+    async with request.app.state.database.all_tenants() as session:
+        yield session
+
+
 def get_page(
     page: Annotated[str | None, Query(description="page number, from 1")] = None,
     limit: Annotated[
@@ -93,4 +99,5 @@ def _positive(name: str, given: str | None, default: int) -> int:
 CallerDep = Annotated[Caller, Depends(get_caller)]
 AdminDep = Annotated[Caller, Depends(get_admin)]
 SessionDep = Annotated[AsyncSession, Depends(get_session, scope="function")]
+AllSessionDep = Annotated[AsyncSession, Depends(get_all_session, scope="function")]
 PageDep = Annotated[Page, Depends(get_page)]
