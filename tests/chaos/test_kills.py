@@ -30,10 +30,9 @@ KILLED = ("delivery worker", "scheduling worker", "contacts worker", "handset", 
 
 
 @pytest.fixture(scope="module")
-async def stack(tmp_path_factory: pytest.TempPathFactory, free_ports: dict[str, str]) -> AsyncIterator[Stack]:
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     home = tmp_path_factory.mktemp("chaos")
-    environment = {**os.environ, **SETTINGS, **free_ports}
-    async with Stack(home, environment) as stack:
+    async with Stack(home, SETTINGS, free_ports=True) as stack:
         yield stack
 
 
@@ -48,10 +47,9 @@ async def test_a_killed_process_loses_and_doubles_nothing(stack: Stack, name: st
     organisation = f"org_{name.replace(' ', '_')}"
     rows = CSV.read_bytes()
     killed: list[int] = []
+    issuer = Issuer(stack.home, stack.environment["CLERK_ISSUER"])
     async with aiohttp.ClientSession() as session:
-        api = Api(
-            session, stack.url("gateway"), lambda: mint(Session("user", organisation, "admin"), Issuer.of(stack.home))
-        )
+        api = Api(session, stack.url("gateway"), lambda: mint(Session("user", organisation, "admin"), issuer))
         before = len(await read_handset(session, stack.url("handset")))
         repeated = (await requests(session, stack))["repeated"]
 
@@ -75,7 +73,7 @@ async def test_a_killed_process_loses_and_doubles_nothing(stack: Stack, name: st
 
 async def taken(stack: Stack, organisation: str) -> int:
     """What the organisation's limit has counted this month, from the ledger itself."""
-    connection = await asyncpg.connect(stack.database_url)
+    connection = await asyncpg.connect(stack.environment["DATABASE_URL"])
     try:
         return int(
             await connection.fetchval("SELECT sum(taken) FROM delivery.limits WHERE organisation_id = $1", organisation)

@@ -36,7 +36,8 @@ class Bench:
     def __init__(self, stack: Stack, session: aiohttp.ClientSession, scale: float) -> None:
         self.stack, self.session, self.scale = stack, session, scale
         self.gateway, self.handset = stack.url("gateway"), stack.url("handset")
-        token = mint(Session(USER, ORGANISATION, "admin"), Issuer.of(stack.home))
+        issuer = Issuer(stack.home, stack.environment["CLERK_ISSUER"])
+        token = mint(Session(USER, ORGANISATION, "admin"), issuer)
         self.headers = {"Authorization": f"Bearer {token}"}
         self.api = Api(session, self.gateway, lambda: token)
 
@@ -92,9 +93,8 @@ async def bench_due(bench: Bench, group: int, count: int, road: str) -> None:
     messages = await bench.arrivals(count)
     seconds = received(messages[-1]) - due.timestamp()
     once = len({message["to"] for message in messages}) == len(messages) == count
-    tell(
-        f"{road}: {count / seconds:,.0f} messages/s ({count:,} in {seconds:.2f} s{'' if once else ', NOT EXACTLY ONCE'})"
-    )
+    promise = "" if once else ", NOT EXACTLY ONCE"
+    tell(f"{road}: {count / seconds:,.0f} messages/s ({count:,} in {seconds:.2f} s{promise})")
 
 
 def received(message: dict[str, Any]) -> float:
@@ -169,7 +169,7 @@ def tell_load(name: str, load: Load) -> None:
 def peak_memory(stack: Stack) -> None:
     """The largest resident size that each process has had."""
     sizes = []
-    for name in stack.names():
+    for name in stack.names:
         try:
             status = Path(f"/proc/{stack.pid(name)}/status").read_text()
         except OSError:

@@ -28,7 +28,7 @@ from tools.demo.journey import (
     run_journey,
 )
 from tools.embedded.supervisor import Stack
-from tools.token import Session, mint
+from tools.token import Issuer, Session, mint
 
 ORGANISATION = "org_demo"
 USER = "user_demo"
@@ -41,6 +41,7 @@ class Place:
 
     gateway: str
     handset: str
+    issuer: Issuer
 
 
 class Screen:
@@ -83,11 +84,12 @@ class Screen:
 async def place(arguments: argparse.Namespace) -> AsyncIterator[Place]:
     """The given addresses, or an embedded stack of our own."""
     if arguments.gateway:
-        yield Place(arguments.gateway, arguments.handset)
+        yield Place(arguments.gateway, arguments.handset, Issuer.from_environment())
         return
     console.print("starting the embedded stack (PostgreSQL, broker, four services, handset)")
-    async with Stack(arguments.home, dict(os.environ)) as stack:
-        yield Place(stack.url("gateway"), stack.url("handset"))
+    async with Stack(arguments.home) as stack:
+        issuer = Issuer(stack.home, stack.environment["CLERK_ISSUER"])
+        yield Place(stack.url("gateway"), stack.url("handset"), issuer)
 
 
 async def demonstrate(arguments: argparse.Namespace) -> int:
@@ -98,7 +100,7 @@ async def demonstrate(arguments: argparse.Namespace) -> int:
         organisation = arguments.org or f"{ORGANISATION}_{time.time_ns() // 1_000_000_000}"
 
         def token() -> str:
-            return arguments.token or mint(Session(USER, organisation, "admin"))
+            return arguments.token or mint(Session(USER, organisation, "admin"), here.issuer)
 
         screen = Screen()
         try:
