@@ -1,0 +1,63 @@
+"""The gateway's roof: what a request passes, from the outside in."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+from fastapi import FastAPI
+
+from common.clients import ServiceClient
+from common.http import errors
+from common.http.app import RenderErrors, RequestLog
+from gateway import docs, health
+from gateway.auth import Authenticator
+from gateway.edge import Cors, Door, Edge, Permissions
+from gateway.identity import Identities
+from gateway.keys import JwksKeys, PemKey
+from gateway.proxy import Proxy
+from gateway.settings import Settings
+from gateway.throttles import RateLimitHeaders, Throttles, open_storage
+
+log = structlog.get_logger()
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application. It holds no state that a second replica would miss."""
+    secret = settings.internal_token_secret.get_secret_value()
+    urls = {
+        "contacts": settings.contacts_url,
+        "scheduling": settings.scheduling_url,
+        "delivery": settings.delivery_url,
+    }
+    contacts = ServiceClient(settings.contacts_url, issuer="gateway", audience="contacts", secret=secret)
+    proxy = Proxy(urls)
+    keys = PemKey(settings.clerk_jwt_key) if settings.clerk_jwt_key else JwksKeys(settings.jwks_url)
+
+    door = Door(
+        Authenticator(settings.clerk_issuer, settings.clerk_authorized_parties, keys.get),
+        Identities(contacts, ttl_s=settings.identity_ttl_s),
+        Throttles(settings, open_storage(settings)),
+        Permissions(settings.route_permissions),
+        secret,
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        log.info("api is ready", port=settings.port)
+        yield
+        await contacts.close()
+        await proxy.close()
+
+    app = FastAPI(title="Cooee", lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
+    app.state.proxy, app.state.health, app.state.document = proxy, health.Health(urls), docs.ApiDocument(urls)
+    errors.install(app)
+    app.include_router(health.router)
+    app.include_router(docs.router)
+    docs.mount_assets(app)
+    app.add_middleware(Edge, door=door, proxy=proxy)
+    app.add_middleware(RenderErrors)
+    app.add_middleware(RateLimitHeaders)
+    if settings.cors_allowed_origins:
+        app.add_middleware(Cors, origins=settings.cors_allowed_origins)
+    app.add_middleware(RequestLog)
+    return app

@@ -1,0 +1,190 @@
+"""Requests stream to the service and its answers stream back, over pooled connections."""
+
+from collections.abc import AsyncIterator, Mapping
+from urllib.parse import quote
+
+import aiohttp
+import structlog
+from multidict import CIMultiDict
+from starlette.types import Message, Receive, Scope, Send
+from yarl import URL
+
+from common.context import request_id
+from common.errors import BadGateway, GatewayTimeout, Invalid, TooLarge
+from gateway.routes import Route
+
+log = structlog.get_logger()
+
+_CONNECT_S = 2.0
+_POOL = 256
+_BUFFERED_BYTES = 65_536
+
+_HOP_BY_HOP = frozenset(
+    b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding"
+    b" upgrade".split()
+)
+_NOT_FORWARDED = _HOP_BY_HOP | frozenset(
+    b"host authorization cookie content-length expect forwarded x-request-id"
+    b" x-forwarded-for x-forwarded-host x-forwarded-proto".split()
+)
+_NOT_RETURNED = _HOP_BY_HOP | frozenset(b"date server x-request-id".split())
+_AUTO_HEADERS = ("Accept", "Accept-Encoding", "User-Agent", "Content-Type")
+
+
+class ClientGone(Exception):
+    """The client closed its connection before its body was complete."""
+
+
+class Body:
+    """A request's body, bounded while it is read."""
+
+    def __init__(self, scope: Scope, receive: Receive, max_bytes: int) -> None:
+        headers = dict(scope["headers"])
+        length = headers.get(b"content-length")
+        self.length = int(length) if length is not None and length.isdigit() else None
+        self.empty = not self.length and b"transfer-encoding" not in headers
+        self.failure: Exception | None = None
+        self._receive = receive
+        self._max = max_bytes
+        if self.length is not None and self.length > max_bytes:
+            raise self._too_large()
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it comes. What goes wrong is kept in `failure` too: aiohttp wraps what its source raises."""
+        size, more = 0, True
+        while more:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self.failure = ClientGone()
+                raise self.failure
+            chunk, more = message.get("body", b""), message.get("more_body", False)
+            size += len(chunk)
+            if size > self._max:
+                self.failure = self._too_large()
+                raise self.failure
+            if chunk:
+                yield chunk
+
+    async def payload(self) -> bytes | AsyncIterator[bytes] | None:
+        """Small bodies whole (one write, and the connection is only taken when all is there), others as a stream."""
+        if self.empty:
+            return None
+        if self.length is not None and self.length <= _BUFFERED_BYTES:
+            return b"".join([chunk async for chunk in self.chunks()])
+        return self.chunks()
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(f"The body may have {self._max:,} bytes at most.")
+
+
+class Proxy:
+    """The way from the gateway to the services: `urls` by service name."""
+
+    def __init__(self, urls: Mapping[str, str]) -> None:
+        self._urls = {service: url.rstrip("/") for service, url in urls.items()}
+        self._session: aiohttp.ClientSession | None = None
+
+    def session(self) -> aiohttp.ClientSession:
+        """The pool of connections, opened when the event loop runs."""
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, limit_per_host=_POOL, keepalive_timeout=30),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                skip_auto_headers=_AUTO_HEADERS,
+            )
+        return self._session
+
+    async def forward(
+        self, scope: Scope, receive: Receive, send: Send, *, path: str, route: Route, token: str | None
+    ) -> None:
+        """Streams the request to `path` of the route's service, and its answer back.
+
+        Raises TooLarge, BadGateway (not reachable), GatewayTimeout (no answer in time), Invalid (cannot be passed on).
+        """
+        body = Body(scope, receive, route.max_bytes)
+        try:
+            answer = await self._ask(scope, body, path, route, token)
+        except ClientGone:
+            return
+        try:
+            await _return(answer, send)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            # The status is out: returning without the end of the body makes the server cut the connection.
+            log.warning("an answer broke off", service=route.service, error=type(error).__name__)
+        finally:
+            answer.release()
+
+    async def _ask(
+        self, scope: Scope, body: Body, path: str, route: Route, token: str | None
+    ) -> aiohttp.ClientResponse:
+        headers = _request_headers(scope, token, body.length)
+        timeout = aiohttp.ClientTimeout(total=None, connect=_CONNECT_S, sock_read=route.timeout_s)
+        try:
+            return await self.session().request(
+                scope["method"],
+                _url(self._urls[route.service], path, scope["query_string"]),
+                data=await body.payload(),
+                headers=headers,
+                timeout=timeout,
+                allow_redirects=False,
+            )
+        except aiohttp.ConnectionTimeoutError:
+            raise BadGateway from None
+        except TimeoutError:
+            raise GatewayTimeout from None
+        except (aiohttp.InvalidURL, ValueError):
+            raise Invalid("The request cannot be passed on.") from None
+        except (aiohttp.ClientError, OSError) as error:
+            if body.failure is not None:
+                raise body.failure from None
+            log.warning("a service is not reachable", service=route.service, error=type(error).__name__)
+            raise BadGateway from None
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+
+def _url(base: str, path: str, query: bytes) -> URL:
+    target = base + quote(path, safe="/:@!$&'()*+,;=~-._")
+    if query:
+        target += "?" + quote(query, safe="%/?:@!$&'()*+,;=~-._[]")
+    return URL(target, encoded=True)
+
+
+def _request_headers(scope: Scope, token: str | None, length: int | None) -> CIMultiDict[str]:
+    """What goes on. A route without a token of ours keeps the client's: some webhooks sign in with it."""
+    named = next((value for name, value in scope["headers"] if name == b"connection"), b"")
+    dropped = _NOT_FORWARDED | {part.strip().lower() for part in named.split(b",")}
+    headers: CIMultiDict[str] = CIMultiDict()
+    for name, value in scope["headers"]:
+        if name not in dropped:
+            headers.add(name.decode("latin-1"), value.decode("latin-1"))
+        elif name == b"host":
+            headers["X-Forwarded-Host"] = value.decode("latin-1")
+        elif name == b"authorization" and token is None:
+            headers["Authorization"] = value.decode("latin-1")
+    if token is not None:
+        headers["Authorization"] = f"Bearer {token}"
+    if length is not None:
+        headers["Content-Length"] = str(length)
+    headers["X-Request-ID"] = request_id()
+    headers["X-Forwarded-Proto"] = scope.get("scheme", "http")
+    if scope.get("client"):
+        headers["X-Forwarded-For"] = scope["client"][0]
+    return headers
+
+
+async def _return(answer: aiohttp.ClientResponse, send: Send) -> None:
+    named = answer.headers.get("Connection", "").lower().encode().split(b",")
+    dropped = _NOT_RETURNED | {part.strip() for part in named}
+    headers = [(name, value) for name, value in answer.raw_headers if name.lower() not in dropped]
+    start: Message = {"type": "http.response.start", "status": answer.status, "headers": headers}
+    chunk = await answer.content.readany()
+    await send(start)
+    while not answer.content.at_eof():
+        if chunk:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        chunk = await answer.content.readany()
+    await send({"type": "http.response.body", "body": chunk})
