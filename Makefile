@@ -34,12 +34,12 @@ token: $(STAMP) ## a session token for the running stack: ORG=org_demo USER=user
 
 .PHONY: test
 test: $(STAMP) ## all tests that need no Docker, on embedded PostgreSQL and broker
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not stack" $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not stack and not compose" $(ARGS)
 	@$(BIN)/python -m pytest -m stack $(ARGS)
 
 .PHONY: test-containers
 test-containers: $(STAMP) ## the same tests on PostgreSQL and Apache Kafka in containers
-	@$(BIN)/python -m tools.containers $(BIN)/python -m pytest -m "not stack and not embedded" libs services $(ARGS)
+	@$(BIN)/python -m tools.containers $(BIN)/python -m pytest -m "not stack and not compose and not embedded" libs services $(ARGS)
 
 .PHONY: e2e
 e2e: $(STAMP) ## images built, compose up, the demo's journey against it, down
