@@ -1,0 +1,23 @@
+"""The HTTP roof of delivery."""
+
+from functools import partial
+
+from fastapi import FastAPI
+
+from common.database import Database, check_database
+from common.http.app import make_app
+from delivery.limits.api import router as limits_router
+from delivery.messages.api import router as messages_router
+from delivery.settings import Settings
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application, with its database pool."""
+    database = Database(settings.database_url.get_secret_value(), "delivery api")
+    return make_app(
+        settings,
+        [limits_router, messages_router],
+        state={"database": database},
+        ready=partial(check_database, database),
+        close=[database.close],
+    )

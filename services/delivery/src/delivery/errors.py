@@ -1,0 +1,9 @@
+"""Delivery's named failures."""
+
+from common.errors import Invalid
+
+
+class LimitReached(Invalid):
+    """A month's limit leaves too little. The body says `remaining`, `required` and `limit`."""
+
+    code, default = "limit_exceeded", "The limit of this month does not leave enough."

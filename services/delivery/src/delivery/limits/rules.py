@@ -1,0 +1,91 @@
+"""Places in the limits: pure rules (bus.md, Limits)."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import NamedTuple
+from uuid import UUID
+from zoneinfo import ZoneInfo, available_timezones
+
+DEFAULT_ZONE = "Australia/Adelaide"
+UNLIMITED = "unlimited"
+LIMIT_NAMES = {"sms_limit": "sms", "mms_limit": "mms"}
+ZONE_NAME = "timezone"
+_WHOLE_NUMBER = re.compile(r"[0-9]{1,15}")
+
+
+class Quota(NamedTuple):
+    """What a limit applies to: an organisation's month (its first day) and a format."""
+
+    organisation_id: str
+    period: date
+    format: str
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """Places that a message needs: parts of an SMS, 1 for an MMS; first from its hold, if it has one."""
+
+    quota: Quota
+    units: int
+    hold: UUID | None = None
+
+
+@dataclass(slots=True)
+class Grants:
+    """Which demands were granted, in order; what that adds to `taken`, and what it draws from holds."""
+
+    granted: list[bool] = field(default_factory=list)
+    taken: dict[Quota, int] = field(default_factory=dict)
+    drawn: dict[UUID, int] = field(default_factory=dict)
+
+
+def period_of(moment: datetime, zone: str) -> date:
+    """The first day of the calendar month that a moment belongs to in a zone."""
+    return moment.astimezone(ZoneInfo(zone)).date().replace(day=1)
+
+
+def read_limit(value: str | None) -> int | None:
+    """A limit from a config's value; None is no limit. What cannot be read was refused when it was written."""
+    return int(value) if value is not None and _WHOLE_NUMBER.fullmatch(value) else None
+
+
+def check_value(name: str, value: str) -> str | None:
+    """What is wrong with a config's value, None when nothing is."""
+    if name in LIMIT_NAMES and value != UNLIMITED and not _WHOLE_NUMBER.fullmatch(value):
+        return f"Enter a whole number, or {UNLIMITED}."
+    if name == ZONE_NAME and value not in available_timezones():
+        return "Enter the name of a time zone, for example Australia/Adelaide."
+    return None
+
+
+def grant(
+    demands: Sequence[Demand],
+    taken: Mapping[Quota, int],
+    limits: Mapping[tuple[str, str], int],
+    holds: Mapping[UUID, tuple[Quota, int]],
+) -> Grants:
+    """Grants what fits, in order. A hold's units are in `taken` already; a demand that is larger takes the rest anew.
+
+    `limits` is by (organisation, format); `holds` gives a hold's quota and the units left in it. A refused demand
+    leaves its hold as it was.
+    """
+    grants = Grants()
+    for demand in demands:
+        quota = demand.quota
+        held = 0
+        if demand.hold is not None and demand.hold in holds and holds[demand.hold][0] == quota:
+            held = min(demand.units, holds[demand.hold][1] - grants.drawn.get(demand.hold, 0))
+        fresh = demand.units - held
+        limit = limits.get((quota.organisation_id, quota.format))
+        already = taken[quota] + grants.taken.get(quota, 0)
+        fits = fresh == 0 or limit is None or already + fresh <= limit
+        grants.granted.append(fits)
+        if not fits:
+            continue
+        if fresh:
+            grants.taken[quota] = grants.taken.get(quota, 0) + fresh
+        if held and demand.hold is not None:
+            grants.drawn[demand.hold] = grants.drawn.get(demand.hold, 0) + held
+    return grants

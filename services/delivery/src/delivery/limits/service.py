@@ -1,0 +1,173 @@
+"""Use cases of limits: places and holds, and the configs that set them."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from common.errors import Invalid, NotFound
+from common.events import SettingsChanged
+from common.outbox import publish
+from common.paging import Page
+from delivery.errors import LimitReached
+from delivery.limits import repository
+from delivery.limits.rules import (
+    DEFAULT_ZONE,
+    ZONE_NAME,
+    Demand,
+    Quota,
+    check_value,
+    grant,
+    period_of,
+    read_limit,
+)
+from delivery.limits.schemas import ConfigCreate, ConfigUpdate, HoldIn, HoldOut, LimitsOut
+
+_NAME_TAKEN = "A config with this name exists already."
+
+
+async def periods(session: AsyncSession, moments: Iterable[tuple[str, datetime]]) -> list[date]:
+    """The month that each (organisation, moment) belongs to, in the organisation's zone."""
+    moments = list(moments)
+    zones = await repository.zones(session, {organisation_id for organisation_id, _ in moments})
+    return [period_of(moment, zones.get(organisation_id, DEFAULT_ZONE)) for organisation_id, moment in moments]
+
+
+async def take_places(session: AsyncSession, demands: Sequence[Demand]) -> list[bool]:
+    """Which of the demands get their place, in order: first from their hold, then from what the limit leaves.
+
+    The limits are read in a statement of its own once the rows are locked: what a config says counts from the answer
+    of its write on.
+    """
+    if not demands:
+        return []
+    taken = await repository.lock_taken(session, {demand.quota for demand in demands})
+    limits = await repository.limits(session, {quota.organisation_id for quota in taken})
+    references = {demand.hold for demand in demands if demand.hold is not None}
+    holds = await repository.holds(session, references) if references else {}
+    grants = grant(demands, taken, limits, holds)
+    await repository.add_taken(session, grants.taken)
+    await repository.draw(session, grants.drawn)
+    return grants.granted
+
+
+async def give_back(session: AsyncSession, places: Iterable[tuple[Quota, int]]) -> None:
+    """Gives back the units of messages that no provider took."""
+    units: dict[Quota, int] = {}
+    for quota, count in places:
+        units[quota] = units.get(quota, 0) - count
+    await _add(session, units)
+
+
+async def hold_places(session: AsyncSession, organisation_id: str, reference: UUID, wanted: HoldIn) -> HoldOut:
+    """Takes places for a send that is about to be accepted; the same reference again changes nothing.
+
+    Raises LimitReached.
+    """
+    (period,) = await periods(session, [(organisation_id, wanted.scheduled_time)])
+    quota = Quota(organisation_id, period, wanted.format)
+    taken = (await repository.lock_taken(session, [quota]))[quota]
+    answer = await repository.hold(session, reference, quota, wanted.units)
+    limit = read_limit(answer.value)
+    if not answer.held:
+        assert limit is not None
+        raise LimitReached(extra={"remaining": max(0, limit - taken), "required": wanted.units, "limit": limit})
+    if limit is None:
+        return HoldOut(remaining=None)
+    return HoldOut(remaining=max(0, limit - taken - (wanted.units if answer.is_new else 0)))
+
+
+async def release_holds(session: AsyncSession, references: Collection[UUID]) -> None:
+    """Gives back what is left in the holds; unknown ones are passed by."""
+    found = await repository.holds(session, references)
+    if not found:
+        return
+    await repository.lock_taken(session, {quota for quota, _ in found.values()})
+    left = await repository.release(session, references)
+    await repository.add_taken(session, {quota: -units for quota, units in left.items() if units})
+
+
+async def due_holds(session: AsyncSession, batch: int) -> list[UUID]:
+    """Holds whose send should long have arrived, across all organisations."""
+    return await repository.due_holds_all_tenants(session, batch)
+
+
+async def settle_holds(session: AsyncSession, asked: Collection[UUID], known: Collection[UUID]) -> None:
+    """Releases the holds that scheduling does not know; the others are looked at again later."""
+    await release_holds(session, set(asked) - set(known))
+    await repository.postpone_holds_all_tenants(session, known)
+
+
+async def get_limits(session: AsyncSession, organisation_id: str) -> LimitsOut:
+    """The organisation's limits and zone, for scheduling's figures."""
+    limits = await repository.limits(session, [organisation_id])
+    zones = await repository.zones(session, [organisation_id])
+    return LimitsOut(
+        sms_limit=limits.get((organisation_id, "sms")),
+        mms_limit=limits.get((organisation_id, "mms")),
+        timezone=zones.get(organisation_id, DEFAULT_ZONE),
+    )
+
+
+async def page_configs(session: AsyncSession, page: Page) -> tuple[Sequence[Row[Any]], int]:
+    return await repository.page_configs(session, page)
+
+
+async def get_config(session: AsyncSession, config_id: int) -> Row[Any]:
+    found = await repository.find_config(session, config_id)
+    if found is None:
+        raise NotFound
+    return found
+
+
+async def create_config(session: AsyncSession, organisation_id: str, config: ConfigCreate) -> Row[Any]:
+    """Raises Invalid under `name` when there is one, under `value` when a known name cannot take it."""
+    _check(config.name, config.value)
+    made = await repository.add_config(session, organisation_id, config.name, config.value)
+    if made is None:
+        raise Invalid.field("name", _NAME_TAKEN)
+    await _tell_zone(session, organisation_id, {config.name: config.value})
+    return made
+
+
+async def update_config(session: AsyncSession, organisation_id: str, config_id: int, change: ConfigUpdate) -> Row[Any]:
+    """Changes what is given. Raises NotFound, and Invalid as `create_config` does."""
+    old = await repository.find_and_lock_config(session, config_id)
+    if old is None:
+        raise NotFound
+    given = change.model_dump(exclude_unset=True)
+    name, value = given.get("name", old.name), given.get("value", old.value)
+    _check(name, value)
+    if name != old.name and await repository.is_name_taken(session, name):
+        raise Invalid.field("name", _NAME_TAKEN)
+    try:
+        changed = await repository.change_config(session, config_id, name, value)
+    except IntegrityError:  # somebody took the name in this very moment
+        raise Invalid.field("name", _NAME_TAKEN) from None
+    if (name, value) != (old.name, old.value):
+        await _tell_zone(session, organisation_id, {old.name: DEFAULT_ZONE, name: value})
+    return changed
+
+
+def _check(name: str, value: str) -> None:
+    wrong = check_value(name, value)
+    if wrong:
+        raise Invalid.field("value", wrong)
+
+
+async def _tell_zone(session: AsyncSession, organisation_id: str, changed: Mapping[str, str]) -> None:
+    """Tells the others when the zone is among what changed (name → the value that now holds)."""
+    if ZONE_NAME in changed:
+        version = await repository.next_settings_version(session)
+        event = SettingsChanged(organisation_id=organisation_id, timezone=changed[ZONE_NAME], version=version)
+        await publish(session, [event])
+
+
+async def _add(session: AsyncSession, units: Mapping[Quota, int]) -> None:
+    if units:
+        await repository.lock_taken(session, units.keys())
+        await repository.add_taken(session, units)

@@ -1,0 +1,52 @@
+"""The Kafka roof of delivery: its consumers and loops."""
+
+from functools import partial
+
+from common.bus import make_broker, subscribe
+from common.clients import ServiceClient
+from common.database import Database
+from common.events import ContactChanged, OrganisationChanged, ScheduleDue
+from common.loops import Loop
+from common.worker import Worker
+from delivery.limits.loops import check_holds
+from delivery.messages import consumers, loops
+from delivery.messages.rules import Policy
+from delivery.messages.sender import Sender
+from delivery.providers import make_providers
+from delivery.settings import Settings
+
+
+async def create_worker(settings: Settings) -> Worker:
+    """Everything that runs in delivery's worker."""
+    database = Database(settings.database_url.get_secret_value(), "delivery worker", tenant_pool=1, all_pool=12)
+    scheduling = ServiceClient(
+        settings.scheduling_url,
+        issuer="delivery",
+        audience="scheduling",
+        secret=settings.internal_token_secret.get_secret_value(),
+    )
+    policy = Policy.model_validate(settings, from_attributes=True)
+    senders = [Sender(name, provider, policy) for name, provider in make_providers(settings).items()]
+    broker = make_broker(settings)
+    take_in = partial(consumers.on_schedule_due, database, senders, settings.message_deadline_s)
+    subscribe(broker, settings, [ScheduleDue], "intake", take_in)
+    subscribe(broker, settings, [ContactChanged], "contacts", partial(consumers.on_contact_changed, database))
+    hear_organisations = partial(consumers.on_organisation_changed, database)
+    subscribe(broker, settings, [OrganisationChanged], "organisations", hear_organisations)
+    running = [Loop("check_holds", partial(check_holds, database, scheduling), 15.0)]
+    for sender in senders:
+        at = (database, sender)
+        running += [
+            Loop(f"send_queued {sender.message_format}", partial(loops.send_queued, *at), 0.2, sender.wake),
+            Loop(f"record_results {sender.message_format}", partial(loops.record_results, *at), 0.03),
+            Loop(f"settle_calls {sender.message_format}", partial(loops.settle_calls, *at), 1.0),
+        ]
+    running.append(Loop("queue_retries", partial(loops.queue_retries, database, senders), 0.5))
+    return Worker(
+        settings,
+        database,
+        broker,
+        running,
+        drain=[partial(loops.drain, database, sender) for sender in senders],
+        close=[*(sender.provider.close for sender in senders), scheduling.close],
+    )
