@@ -1,5 +1,6 @@
 """Requests stream to the service and its answers stream back, over pooled connections."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from urllib.parse import quote
 
@@ -16,6 +17,7 @@ from gateway.routes import Route
 log = structlog.get_logger()
 
 _CONNECT_S = 2.0
+_CLIENT_SILENCE_S = 30.0
 _POOL = 256
 _BUFFERED_BYTES = 65_536
 
@@ -53,7 +55,12 @@ class Body:
         """The body as it comes. What goes wrong is kept in `failure` too: aiohttp wraps what its source raises."""
         size, more = 0, True
         while more:
-            message = await self._receive()
+            try:
+                async with asyncio.timeout(_CLIENT_SILENCE_S):
+                    message = await self._receive()
+            except TimeoutError:
+                self.failure = Invalid("The rest of the body did not arrive in time.")
+                raise self.failure from None
             if message["type"] == "http.disconnect":
                 self.failure = ClientGone()
                 raise self.failure

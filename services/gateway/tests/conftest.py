@@ -1,0 +1,257 @@
+"""A gateway on a real socket, between upstreams that stand for the services and an issuer that stands for Clerk."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import jwt
+import pytest
+import uvicorn
+from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from common.caller import Caller, verify
+from gateway.app import create_app
+from gateway.settings import Settings
+
+SECRET = "test-secret-test-secret-test-secret-0"
+ISSUER = "https://clerk.test"
+
+
+@dataclass
+class Upstream:
+    """A service as the gateway sees it: it keeps what it was asked, and does what the query says."""
+
+    name: str
+    url: str = ""
+    openapi: dict[str, Any] = field(default_factory=dict)
+    ready: tuple[int, Any] = (200, {"status": "ok"})
+    identity: tuple[int, Any] = (200, {"organisation_id": "org_7", "user_id": 42})
+    asked_identity: list[dict[str, Any]] = field(default_factory=list)
+    asked: list[dict[str, Any]] = field(default_factory=list)
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def reset(self) -> None:
+        fresh = Upstream(self.name)
+        self.ready, self.identity, self.openapi = fresh.ready, fresh.identity, {}
+        self.asked, self.asked_identity, self.gate = [], [], fresh.gate
+
+    def caller(self) -> Caller:
+        """Who the last request was made for, by its internal token."""
+        return verify(
+            self.asked[-1]["headers"]["authorization"],
+            audience=self.name,
+            issuers=frozenset({"gateway"}),
+            secret=SECRET,
+        )
+
+    async def answer_identity(self, request: web.Request) -> web.Response:
+        caller = verify(
+            request.headers.get("Authorization"), audience=self.name, issuers=frozenset({"gateway"}), secret=SECRET
+        )
+        self.asked_identity.append({**await request.json(), "caller": caller})
+        if request.headers.get("X-Request-ID") == "gated":
+            await self.gate.wait()
+        status, body = self.identity
+        return web.json_response(body, status=status)
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        told = {
+            "service": self.name,
+            "method": request.method,
+            "path": request.path,
+            "raw": request.raw_path,
+            "headers": {name.lower(): value for name, value in request.headers.items()},
+            "size": len(body),
+            "body": body[:200].decode("latin-1"),
+        }
+        self.asked.append(told)
+        if "wait" in request.query:
+            await self.gate.wait()
+        if "chunks" in request.query:
+            return await self._stream(request, int(request.query["chunks"]), broken="broken" in request.query)
+        headers = {"Idempotent-Replayed": "true", "Connection": "X-Secret", "X-Secret": "1", "X-Request-ID": "theirs"}
+        return web.json_response(told, status=int(request.query.get("status", 200)), headers=headers)
+
+    async def _stream(self, request: web.Request, chunks: int, broken: bool) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for _ in range(chunks):
+            await response.write(b"x" * 65_536)
+        if "gated" in request.query:
+            await self.gate.wait()
+        if broken:
+            assert request.transport is not None
+            request.transport.abort()
+        return response
+
+    async def answer_ready(self, _: web.Request) -> web.Response:
+        status, body = self.ready
+        return web.json_response(body, status=status)
+
+    async def answer_openapi(self, _: web.Request) -> web.Response:
+        return web.json_response(self.openapi, status=200 if self.openapi else 404)
+
+    def app(self) -> web.Application:
+        app = web.Application(client_max_size=30_000_000)
+        app.router.add_post("/internal/identity/", self.answer_identity)
+        app.router.add_get("/health/ready", self.answer_ready)
+        app.router.add_get("/openapi.json", self.answer_openapi)
+        app.router.add_route("*", "/{path:.*}", self.answer)
+        return app
+
+
+async def listen(app: web.Application) -> tuple[web.AppRunner, str]:
+    """Serves on a free port of loopback."""
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    return runner, f"http://127.0.0.1:{runner.addresses[0][1]}"
+
+
+@pytest.fixture(scope="session")
+async def running_upstreams() -> AsyncIterator[dict[str, Upstream]]:
+    made, runners = {}, []
+    for name in ("contacts", "scheduling", "delivery"):
+        made[name] = Upstream(name)
+        runner, made[name].url = await listen(made[name].app())
+        runners.append(runner)
+    yield made
+    for runner in runners:
+        await runner.cleanup()
+
+
+@pytest.fixture
+def upstreams(running_upstreams: dict[str, Upstream]) -> Iterator[dict[str, Upstream]]:
+    yield running_upstreams
+    for upstream in running_upstreams.values():
+        upstream.gate.set()
+        upstream.reset()
+
+
+@dataclass
+class Issuer:
+    """Signs tokens as Clerk does."""
+
+    kid: str = "ins_1"
+    key: rsa.RSAPrivateKey = field(default_factory=lambda: rsa.generate_private_key(65537, 2048))
+    jwks_url: str = ""
+    fetched: int = 0
+    broken: bool = False
+    published: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def pem(self) -> str:
+        return self.key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+    def jwk(self) -> dict[str, Any]:
+        shape = jwt.algorithms.RSAAlgorithm.to_jwk(self.key.public_key(), as_dict=True)
+        return {**shape, "kid": self.kid, "alg": "RS256", "use": "sig"}
+
+    def claims(self, **changes: Any) -> dict[str, Any]:
+        """Version 2 claims of an active session; a change to None removes the claim."""
+        now = int(time.time())
+        claims = {
+            "azp": "https://app.test",
+            "exp": now + 60,
+            "iat": now,
+            "nbf": now - 10,
+            "iss": ISSUER,
+            "sid": "sess_1",
+            "sts": "active",
+            "sub": "user_1",
+            "v": 2,
+            "fea": "o:messages,o:contacts",
+            "o": {"id": "org_7", "slg": "example-co", "rol": "admin", "per": "send,read", "fpm": "3,2"},
+            **changes,
+        }
+        return {name: value for name, value in claims.items() if value is not None}
+
+    def token(self, **changes: Any) -> str:
+        return jwt.encode(self.claims(**changes), self.key, algorithm="RS256", headers={"kid": self.kid})
+
+    def headers(self, **changes: Any) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token(**changes)}"}
+
+
+@pytest.fixture(scope="session")
+async def running_issuer() -> AsyncIterator[Issuer]:
+    issuer = Issuer()
+
+    async def jwks(_: web.Request) -> web.Response:
+        issuer.fetched += 1
+        return web.json_response({"keys": issuer.published}, status=500 if issuer.broken else 200)
+
+    app = web.Application()
+    app.router.add_get("/jwks", jwks)
+    runner, url = await listen(app)
+    issuer.jwks_url = f"{url}/jwks"
+    yield issuer
+    await runner.cleanup()
+
+
+@pytest.fixture
+def issuer(running_issuer: Issuer) -> Issuer:
+    running_issuer.published, running_issuer.fetched, running_issuer.broken = [running_issuer.jwk()], 0, False
+    return running_issuer
+
+
+@pytest.fixture
+def settings(upstreams: dict[str, Upstream], issuer: Issuer) -> Callable[..., Settings]:
+    """`settings(cors_allowed_origins="…")`: the gateway's settings, with changes."""
+
+    def make(**changes: Any) -> Settings:
+        values = {
+            "port": 0,
+            "internal_token_secret": SECRET,
+            "contacts_url": upstreams["contacts"].url,
+            "scheduling_url": upstreams["scheduling"].url,
+            "delivery_url": upstreams["delivery"].url,
+            "clerk_issuer": ISSUER,
+            "clerk_jwks_url": issuer.jwks_url,
+            "valkey_url": None,
+        }
+        return Settings(**{**values, **changes})
+
+    return make
+
+
+Start = Callable[..., str]
+
+
+@pytest.fixture
+def start(settings: Callable[..., Settings]) -> Iterator[Start]:
+    """`start(**changes)`: a gateway in a thread of its own; its address."""
+    running: list[tuple[uvicorn.Server, threading.Thread]] = []
+
+    def begin(**changes: Any) -> str:
+        config = uvicorn.Config(
+            create_app(settings(**changes)), port=0, http="httptools", log_config=None, server_header=False
+        )
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        running.append((server, thread))
+        deadline = time.monotonic() + 10
+        while not server.started:
+            assert thread.is_alive() and time.monotonic() < deadline, "the gateway did not start"
+            time.sleep(0.005)
+        return f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+
+    yield begin
+    for server, thread in running:
+        server.should_exit = True
+        thread.join(10)
+
+
+@pytest.fixture
+async def gateway(start: Start) -> AsyncIterator[aiohttp.ClientSession]:
+    """A client of a gateway with default settings."""
+    async with aiohttp.ClientSession(start()) as client:
+        yield client
