@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tools.embedded.processes import die_with_parent, free_port, runs_program
+from tools.embedded.processes import die_with_parent, free_port, is_alive, runs_program
 
 _UNPRIVILEGED_USER = "nobody"
 _START_S = 20.0
@@ -97,7 +97,7 @@ class EmbeddedPostgres:
             lines = (self._data / "postmaster.pid").read_text().splitlines()
         except OSError:
             return False
-        return len(lines) >= 8 and lines[7].strip() == "ready"
+        return len(lines) >= 8 and lines[7].strip() == "ready" and is_alive(int(lines[0]))
 
     def start(self) -> Self:
         """Prepare and start the server, and wait until it takes connections. Raises PostgresError."""
@@ -188,15 +188,18 @@ class EmbeddedPostgres:
             pid = int(pid_file.read_text().split(maxsplit=1)[0])
         except (OSError, ValueError, IndexError):
             return
+        if not is_alive(pid):
+            return  # PostgreSQL itself waits for the dead server's last children, by what the file says
+        if not runs_program(pid, str(self._data)):
+            # After a reboot another process has the number, and PostgreSQL would refuse to start beside it.
+            pid_file.unlink()
+            return
+        os.kill(pid, signal.SIGINT)
         deadline = time.monotonic() + _STOP_S
-        if runs_program(pid, str(self._data)):
-            os.kill(pid, signal.SIGINT)
         while runs_program(pid, str(self._data)):
             if time.monotonic() > deadline:
                 raise PostgresError(f"an older PostgreSQL (process {pid}) on {self._data} does not stop")
             time.sleep(0.02)
-        # After a reboot another process may have the number, and PostgreSQL would refuse to start beside it.
-        pid_file.unlink(missing_ok=True)
 
     def _unprivileged(self) -> list[str]:
         """Return the words before a command that must not run as root."""

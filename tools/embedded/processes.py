@@ -33,13 +33,27 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def port_is_busy(port: int, host: str = "127.0.0.1") -> bool:
-    """Return whether somebody listens on the port."""
+def port_is_busy(port: int) -> bool:
+    """Return whether the port cannot be listened on. Not for a port that a process of ours is about to take."""
     try:
-        socket.create_server((host, port)).close()
+        socket.create_server(("127.0.0.1", port)).close()
     except OSError:
         return True
     return False
+
+
+def takes_connections(port: int) -> bool:
+    """Return whether somebody answers on the port."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
+    except OSError:
+        return False
+    return True
+
+
+def is_alive(pid: int) -> bool:
+    """Return whether a process has this id."""
+    return Path(f"/proc/{pid}").exists()
 
 
 def runs_program(pid: int, word: str) -> bool:

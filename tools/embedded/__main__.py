@@ -1,0 +1,87 @@
+"""`python -m tools.embedded`: run the whole system until Ctrl-C or SIGTERM."""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+from tools.embedded.supervisor import Stack, StackError
+
+_LOOK_S = 1.0
+_ALARMS = (b'"level": "warning"', b'"level": "error"', b'"level": "critical"', b"Traceback (most recent call last)")
+_NOTICE = """
+Cooee is running. Ctrl-C stops it.
+
+{places}
+
+  data        {home}
+  logs        {home}/logs  (warnings are shown here too)
+  settings    from the environment (README); COOEE_HOME and other ports make a second stack
+
+Try:
+  TOKEN=$({command} -m tools.token --org org_demo --user user_demo --role admin)
+  curl -H "Authorization: Bearer $TOKEN" {gateway}/api/contacts/
+  curl -H "Authorization: Bearer $TOKEN" -F file=@tools/demo/contacts.csv {gateway}/api/contacts/import/
+  curl -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' \\
+       -d '{{"message": "Hello from Cooee", "recipient": "0491570006"}}' {gateway}/api/sms/send/
+  curl {handset}/api/messages/
+"""
+
+
+async def main(stack: Stack) -> int:
+    """Run the stack until it is told to end; returns the exit code: 2 when it cannot start."""
+    running = asyncio.create_task(_run(stack))
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(ending, running.cancel)
+    try:
+        await running
+    except StackError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except asyncio.CancelledError:
+        print("Cooee has stopped.", flush=True)
+    return 0
+
+
+async def _run(stack: Stack) -> None:
+    print("Cooee is starting …", flush=True)
+    try:
+        await stack.start()
+        print(_notice(stack), flush=True)
+        await _show_alarms(stack.home / "logs")
+    finally:
+        print("Cooee is stopping …", flush=True)
+        await stack.stop()
+
+
+def _notice(stack: Stack) -> str:
+    places = "\n".join(f"  {name:<18}{stack.url(name)}" for name in stack.names)
+    home = os.path.relpath(stack.home)
+    return _NOTICE.format(
+        places=places,
+        home=home,
+        command=os.path.relpath(sys.executable),
+        gateway=stack.url("gateway"),
+        handset=stack.url("handset"),
+    )
+
+
+async def _show_alarms(folder: Path) -> None:
+    """Print what the processes warn of, with their name, as it comes into their logs."""
+    positions = {path: path.stat().st_size for path in folder.glob("*.log")}
+    while True:
+        await asyncio.sleep(_LOOK_S)
+        for path, position in positions.items():
+            with path.open("rb") as log:
+                log.seek(position)
+                new = log.read()
+            complete = new[: new.rfind(b"\n") + 1]
+            positions[path] = position + len(complete)
+            for line in complete.splitlines():
+                if any(alarm in line for alarm in _ALARMS):
+                    print(f"{path.stem}: {line.decode(errors='replace')}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main(Stack())))

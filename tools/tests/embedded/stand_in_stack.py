@@ -1,0 +1,36 @@
+"""A stack of stand-ins; as a program, the one command over it: `python -m tools.tests.embedded.stand_in_stack`."""
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from tools.embedded.__main__ import main
+from tools.embedded.plan import Plan, Process, Stage
+from tools.embedded.supervisor import Stack
+
+# Name, stage, the setting that has its port. The ports of a real stack, so that they are free together.
+PROCESSES = [
+    ("broker", Stage.BROKER, "KAFKA_PORT"),
+    ("handset", Stage.TOOL, "HANDSET_PORT"),
+    ("delivery api", Stage.API, "DELIVERY_PORT"),
+    ("delivery worker", Stage.WORKER, "DELIVERY_WORKER_PORT"),
+    ("gateway", Stage.GATEWAY, "GATEWAY_PORT"),
+]
+
+
+def stand_in_plan(home: Path, environment: Mapping[str, str]) -> Plan:
+    """`WORKER_BEHAVIOUR` of the environment is what the worker does wrong."""
+    processes = []
+    for name, stage, variable in PROCESSES:
+        command = [sys.executable, "-m", "tools.tests.embedded.stand_in", environment[variable]]
+        if stage is Stage.WORKER:
+            command.append(environment.get("WORKER_BEHAVIOUR", ""))
+        ready_path = "" if stage is Stage.BROKER else "/health/ready"
+        processes.append(Process(name, stage, command, int(environment[variable]), variable, ready_path))
+    setup = {"migrate": [sys.executable, "-c", "import os; print('DATABASE_URL' in os.environ)"]}
+    return Plan(processes, setup)
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main(Stack(make_plan=stand_in_plan, free_ports=True))))

@@ -1,0 +1,207 @@
+"""The stack over stand-ins: order, restarts, busy ports, and that nothing is left behind."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import aiohttp
+import asyncpg
+import pytest
+
+from tools.embedded.environment import DATABASE
+from tools.embedded.plan import Plan, Process, Stage, postgres_process
+from tools.embedded.postgres import EmbeddedPostgres
+from tools.embedded.processes import free_port, is_alive, runs_program
+from tools.embedded.supervisor import Child, Stack, StackError
+from tools.tests.embedded.stand_in_stack import PROCESSES, stand_in_plan
+
+REPOSITORY = Path(__file__).parents[3]
+NAMES = [name for name, _, _ in PROCESSES]
+
+
+async def until(condition: Callable[[], object], seconds: float = 15) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "not in time"
+        await asyncio.sleep(0.02)
+
+
+def moments(stack: Stack, name: str, word: str) -> list[float]:
+    """When a stand-in started or ended, by its log."""
+    lines = [line.split() for line in stack.log(name).read_text().splitlines()]
+    return [float(line[1]) for line in lines if line[0] == word]
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture
+async def stack(tmp_path: Path, said: list[str]) -> AsyncIterator[Stack]:
+    async with Stack(tmp_path, {}, free_ports=True, say=said.append, make_plan=stand_in_plan) as running:
+        yield running
+
+
+async def test_starts_in_order_tells_where_it_is_and_leaves_nothing(tmp_path: Path) -> None:
+    async with Stack(tmp_path, {}, free_ports=True, make_plan=stand_in_plan) as stack:
+        state = json.loads((tmp_path / "stack.json").read_text())
+        pids = {name: stack.pid(name) for name in NAMES}
+        assert {name: entry["pid"] for name, entry in state.items()} == pids
+        assert state["gateway"]["url"] == stack.url("gateway")
+        started = {name: moments(stack, name, "started")[0] for name in NAMES}
+        assert max(started["broker"], started["handset"]) < min(started["gateway"], started["delivery worker"])
+    ended = {name: moments(stack, name, "ended")[0] for name in NAMES}
+    order = sorted(ended, key=lambda name: ended[name])
+    assert order == ["gateway", "delivery worker", "delivery api", "handset", "broker"]
+    assert not any(is_alive(pid) for pid in pids.values())
+    assert not (tmp_path / "stack.json").exists()
+
+
+async def test_crashed_process_is_started_again_and_said_so(stack: Stack, said: list[str]) -> None:
+    old = stack.pid("delivery worker")
+    stack.kill("delivery worker")
+    await stack.wait_ready()
+    assert stack.pid("delivery worker") != old
+    assert stack.restarts("delivery worker") == 1
+    assert len(said) == 1
+    assert said[0].startswith("delivery worker was ended by SIGKILL; it is started again")
+    state = json.loads((stack.home / "stack.json").read_text())
+    assert state["delivery worker"]["pid"] == stack.pid("delivery worker")
+
+
+async def test_workers_are_stopped_before_a_dead_broker_starts_and_started_after(stack: Stack) -> None:
+    pids = {name: stack.pid(name) for name in NAMES}
+    stack.kill("broker")
+    await until(lambda: len(moments(stack, "delivery worker", "started")) == 2)
+    await stack.wait_ready()
+    assert moments(stack, "delivery worker", "ended")[0] < moments(stack, "broker", "started")[1]
+    assert moments(stack, "broker", "started")[1] < moments(stack, "delivery worker", "started")[1]
+    assert {name for name in NAMES if stack.pid(name) != pids[name]} == {"broker", "delivery worker"}
+    assert stack.restarts("delivery worker") == 0
+
+
+async def test_only_set_up_is_the_databases_administrator(tmp_path: Path) -> None:
+    given = {"DATABASE_URL": "postgresql://admin:secret@127.0.0.1:1/cooee"}
+    async with (
+        Stack(tmp_path, given, free_ports=True, make_plan=stand_in_plan) as stack,
+        aiohttp.ClientSession() as session,
+        session.get(stack.url("gateway")) as response,
+    ):
+        names = json.loads(await response.read())
+        assert stack.environment["CONTACTS_DATABASE_URL"].startswith("postgresql://contacts:")
+        assert stack.environment["CONTACTS_DATABASE_URL"].endswith("@127.0.0.1:1/cooee")
+    assert "CONTACTS_DATABASE_URL" in names
+    assert "DATABASE_URL" not in names
+    assert (tmp_path / "logs" / "migrate.log").read_text() == "True\n"
+
+
+async def test_secrets_are_kept_for_the_next_start_and_for_the_owner_only(tmp_path: Path) -> None:
+    first, second = (Stack(tmp_path, {}, make_plan=stand_in_plan).environment for _ in range(2))
+    assert first == second
+    assert (tmp_path / "secrets.json").stat().st_mode & 0o777 == 0o600
+    given = Stack(tmp_path, {"INTERNAL_TOKEN_SECRET": "mine"}, make_plan=stand_in_plan).environment
+    assert given["INTERNAL_TOKEN_SECRET"] == "mine"
+
+
+async def test_busy_port_is_named_with_its_setting_and_nothing_is_left(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        given = {"DELIVERY_PORT": str(port)}
+        with pytest.raises(StackError, match=f"port {port} of delivery api is taken: set DELIVERY_PORT"):
+            await Stack(tmp_path, given, free_ports=True, make_plan=stand_in_plan).start()
+
+
+async def test_misconfigured_process_fails_the_start_with_what_it_said(tmp_path: Path) -> None:
+    given = {"WORKER_BEHAVIOUR": "misconfigured"}
+    stack = Stack(tmp_path, given, free_ports=True, make_plan=stand_in_plan, say=lambda _: None)
+    with pytest.raises(StackError, match="A_SECRET: field required"):
+        await stack.start()
+    assert not any(is_alive(stack.pid(name)) for name in NAMES)
+
+
+async def test_second_stack_on_the_same_folder_is_refused(stack: Stack) -> None:
+    with pytest.raises(StackError, match="COOEE_HOME"):
+        await Stack(stack.home, {}, free_ports=True, make_plan=stand_in_plan).start()
+    await stack.wait_ready()
+
+
+async def test_process_that_does_not_end_is_killed(tmp_path: Path) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "tools.tests.embedded.stand_in", str(port), "stubborn"]
+    child = Child(Process("stubborn", Stage.API, command, port, "PORT", "/"), tmp_path / "log")
+    child.start(os.environ)
+    async with aiohttp.ClientSession() as session:
+        while not await child.is_ready(session):
+            await asyncio.sleep(0.02)
+    assert await child.stop(0.1) is False
+    assert child.exit_code == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+async def test_the_command_leaves_no_process_behind(tmp_path: Path, ending: signal.Signals) -> None:
+    command = [sys.executable, "-m", "tools.tests.embedded.stand_in_stack"]
+    environment = os.environ | {"COOEE_HOME": str(tmp_path)}
+    program = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, text=True)
+    assert program.stdout is not None
+    lines = iter(program.stdout.readline, "")
+    notice = [line async for line in _until_line(lines, "/api/messages/")]
+    assert any("delivery worker" in line for line in notice)
+    pids = [entry["pid"] for entry in json.loads((tmp_path / "stack.json").read_text()).values()]
+    assert len(pids) == len(NAMES)
+    program.send_signal(ending)
+    output, _ = await asyncio.to_thread(program.communicate, timeout=20)
+    await until(lambda: not any(runs_program(pid, "stand_in") for pid in pids))
+    if ending is not signal.SIGKILL:
+        assert program.returncode == 0
+        assert "Cooee has stopped." in output
+
+
+async def _until_line(lines: Iterator[str], word: str) -> AsyncIterator[str]:
+    while True:
+        line = await asyncio.to_thread(next, lines, "")
+        assert line, "the program ended"
+        yield line
+        if word in line:
+            return
+
+
+async def test_busy_port_ends_the_command_with_two(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        environment = os.environ | {"COOEE_HOME": str(tmp_path), "GATEWAY_PORT": port}
+        command = [sys.executable, "-m", "tools.tests.embedded.stand_in_stack"]
+        result = await asyncio.to_thread(
+            subprocess.run, command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=30
+        )
+    assert result.returncode == 2
+    assert "GATEWAY_PORT" in result.stderr
+
+
+async def test_postgres_is_made_once_killed_and_keeps_its_data(tmp_path: Path) -> None:
+    def plan(home: Path, environment: object) -> Plan:
+        server = EmbeddedPostgres(home / "postgres", free_port())
+        return Plan([postgres_process(server)], {}, server)
+
+    async def run(stack: Stack, statement: str) -> object:
+        connection = await asyncpg.connect(stack.environment["DATABASE_URL"])
+        try:
+            return await connection.fetchval(statement)
+        finally:
+            await connection.close()
+
+    async with Stack(tmp_path, {}, make_plan=plan, say=lambda _: None) as stack:
+        assert await run(stack, "SELECT current_database()") == DATABASE
+        await run(stack, "CREATE TABLE kept AS SELECT 7 AS value")
+        stack.kill("postgres")
+        await stack.wait_ready()
+        assert await run(stack, "SELECT value FROM kept") == 7
+    async with Stack(tmp_path, {}, make_plan=plan) as stack:
+        assert await run(stack, "SELECT value FROM kept") == 7
