@@ -189,7 +189,7 @@ class Stack:
         try:
             self._prepare()
             self._launch(lambda stage: stage >= Stage.TOOL)
-            await self.wait_ready()
+            await self._wait_ready(lambda stage: stage >= Stage.BROKER, _READY_S)
             await self._create_database()
             await self._set_up()
             self._launch(lambda stage: stage < Stage.TOOL)
@@ -201,15 +201,7 @@ class Stack:
 
     async def wait_ready(self, seconds: float = _READY_S) -> None:
         """Wait until every started process is ready. Raises StackError, with the end of its log, when one is not."""
-        deadline = time.monotonic() + seconds
-        children = [child for child in self._children.values() if child.wanted]
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
-            while waiting := [child for child in children if not await child.is_ready(session)]:
-                for child in waiting:
-                    hopeless = child.exit_code == _MISCONFIGURED or (child.exit_code is not None and not self._watcher)
-                    if hopeless or time.monotonic() > deadline:
-                        raise StackError(f"{child.process.name} does not become ready:\n{child.tail()}")
-                await asyncio.sleep(_WATCH_S)
+        await self._wait_ready(lambda _: True, seconds)
 
     async def stop(self) -> None:
         """Stop everything in order, within 60 s; what is left then is killed."""
@@ -239,6 +231,17 @@ class Stack:
     ) -> None:
         """Stop."""
         await self.stop()
+
+    async def _wait_ready(self, belongs: Callable[[Stage], bool], seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        children = [child for child in self._children.values() if child.wanted and belongs(child.process.stage)]
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+            while waiting := [child for child in children if not await child.is_ready(session)]:
+                for child in waiting:
+                    hopeless = child.exit_code == _MISCONFIGURED or (child.exit_code is not None and not self._watcher)
+                    if hopeless or time.monotonic() > deadline:
+                        raise StackError(f"{child.process.name} does not become ready:\n{child.tail()}")
+                await asyncio.sleep(_WATCH_S)
 
     def _prepare(self) -> None:
         """Complete the environment and make the folders. Raises StackError when a port is taken."""
