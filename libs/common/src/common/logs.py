@@ -30,13 +30,19 @@ def configure_logs(service: str, role: str, log_format: str, level: str) -> None
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
     ]
     last: list[structlog.typing.Processor] = (
-        [redact, structlog.dev.ConsoleRenderer()]
+        [_naming(service, role), redact, structlog.dev.ConsoleRenderer()]
         if console
-        else [structlog.processors.format_exc_info, redact, structlog.processors.JSONRenderer()]
+        else [
+            _naming(service, role),
+            structlog.processors.format_exc_info,
+            redact,
+            structlog.processors.JSONRenderer(),
+        ]
     )
+    # Our own lines go straight out: the way through the standard library costs three times as much, per request.
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        processors=[*shared, *last],
+        logger_factory=structlog.WriteLoggerFactory(sys.stdout),
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
         cache_logger_on_first_use=True,
     )
@@ -44,7 +50,7 @@ def configure_logs(service: str, role: str, log_format: str, level: str) -> None
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _naming(service, role), *last],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
     )
     root = logging.getLogger()
