@@ -59,6 +59,11 @@ class Child:
         return self._handle.pid
 
     @property
+    def was_started(self) -> bool:
+        """Whether there is, or was, a process."""
+        return self._handle is not None
+
+    @property
     def exit_code(self) -> int | None:
         """The exit code (minus the signal), None while it runs."""
         return self._handle.poll() if self._handle else None
@@ -234,7 +239,7 @@ class Stack:
 
     async def _wait_ready(self, belongs: Callable[[Stage], bool], seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        children = [child for child in self._children.values() if child.wanted and belongs(child.process.stage)]
+        children = [child for child in self._children.values() if child.was_started and belongs(child.process.stage)]
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
             while waiting := [child for child in children if not await child.is_ready(session)]:
                 for child in waiting:
@@ -320,7 +325,11 @@ class Stack:
                     how = _describe(child.exit_code)
                     self._say(f"{child.process.name} {how}; it is started again in {delay:.1f} s (log: {child.log})")
                 elif time.monotonic() >= child.restart_at:
-                    await self._restart(child)
+                    try:
+                        await self._restart(child)
+                    except (OSError, RuntimeError) as error:
+                        delay = child.plan_restart()
+                        self._say(f"{child.process.name} cannot be started, again in {delay:.1f} s: {error}")
 
     async def _restart(self, child: Child) -> None:
         if child.process.stage is not Stage.BROKER:
