@@ -1,6 +1,7 @@
 """`python -m tools.embedded`: run the whole system until Ctrl-C or SIGTERM."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -10,6 +11,7 @@ from tools.embedded.supervisor import Stack, StackError
 
 _LOOK_S = 1.0
 _ALARMS = (b'"level": "warning"', b'"level": "error"', b'"level": "critical"', b"Traceback (most recent call last)")
+_ALREADY_SAID = ("time", "service", "role")
 _NOTICE = """
 Cooee is running. Ctrl-C stops it.
 
@@ -80,7 +82,18 @@ async def _show_alarms(folder: Path) -> None:
             positions[path] = position + len(complete)
             for line in complete.splitlines():
                 if any(alarm in line for alarm in _ALARMS):
-                    print(f"{path.stem}: {line.decode(errors='replace')}", flush=True)
+                    print(f"{path.stem}: {_readable(line.decode(errors='replace'))}", flush=True)
+
+
+def _readable(line: str) -> str:
+    """Return a log line for people: the event and what goes with it."""
+    try:
+        fields = json.loads(line)
+    except ValueError:
+        return line
+    event, level = fields.pop("event", ""), fields.pop("level", "")
+    rest = " ".join(f"{name}={value}" for name, value in fields.items() if name not in _ALREADY_SAID)
+    return f"{level}: {event} {rest}".rstrip()
 
 
 if __name__ == "__main__":
