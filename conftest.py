@@ -13,6 +13,7 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest
+import structlog
 from sqlalchemy import make_url, text
 
 from common.caller import Caller, sign
@@ -22,6 +23,12 @@ from common.migrations import migrate, provision
 
 SECRET = "test-secret-test-secret-test-secret-0"
 PASSWORD = "test-password"
+
+
+def pytest_configure() -> None:
+    """Logs of the tests: plain, since a rendering with all local variables takes seconds."""
+    plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[structlog.contextvars.merge_contextvars, structlog.stdlib.add_log_level, plain])
 
 
 @pytest.fixture(scope="session")

@@ -44,16 +44,11 @@ def configure_logs(service: str, role: str, log_format: str, level: str) -> None
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
     ]
-    last: list[structlog.typing.Processor] = (
-        [_naming(service, role), redact, structlog.dev.ConsoleRenderer()]
-        if console
-        else [
-            _naming(service, role),
-            structlog.processors.format_exc_info,
-            redact,
-            structlog.processors.JSONRenderer(),
-        ]
-    )
+    last: list[structlog.typing.Processor] = [_naming(service, role)]
+    if console:
+        last += [redact, structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+    else:
+        last += [structlog.processors.format_exc_info, redact, structlog.processors.JSONRenderer()]
     # Our own lines go straight out: the way through the standard library costs three times as much, per request.
     structlog.configure(
         processors=[*shared, *last],

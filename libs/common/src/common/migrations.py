@@ -112,6 +112,25 @@ def protect(table: str, service: str) -> str:
     """
 
 
+def idempotency_table(service: str) -> str:
+    """The first answers of keyed requests, kept for a day."""
+    return f"""
+        CREATE TABLE idempotency_keys (
+            organisation_id text NOT NULL,
+            route text NOT NULL,
+            key text NOT NULL,
+            body_hash bytea NOT NULL,
+            status int NOT NULL,
+            content_type text NOT NULL,
+            body bytea NOT NULL,
+            created_at timestamptz NOT NULL DEFAULT now(),
+            PRIMARY KEY (organisation_id, route, key)
+        );
+        CREATE INDEX idempotency_keys_created_at ON idempotency_keys (created_at);
+        {protect("idempotency_keys", service)}
+    """
+
+
 def bus_tables(service: str) -> str:
     """Outbox and dead letters. A tenant session may add to the outbox and see nothing of it."""
     return f"""

@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 from aiohttp import web
@@ -11,6 +12,7 @@ from faststream.kafka import KafkaBroker
 
 from common.database import Database, check_database
 from common.errors import Unavailable
+from common.idempotency import forget_old
 from common.loops import Loop
 from common.relay import Relay
 from common.settings import StoreSettings
@@ -45,6 +47,7 @@ async def run(worker: Worker) -> int:
     health = await _serve_health(worker)
     relay_stop = asyncio.Event()
     tasks = [asyncio.create_task(relay_loop.run(relay_stop), name="relay")]
+    keys_loop = Loop("idempotency keys", partial(_forget_keys, worker.database), 600)
     try:
         async with asyncio.timeout(_START_TIMEOUT_S):
             await worker.broker.start()
@@ -53,7 +56,8 @@ async def run(worker: Worker) -> int:
         stopping.set()
         code = 1
     else:
-        tasks += [asyncio.create_task(loop.run(stopping), name=loop.name) for loop in worker.loops]
+        loops = [*worker.loops, keys_loop]
+        tasks += [asyncio.create_task(loop.run(stopping), name=loop.name) for loop in loops]
         worker.ready = True
         log.info("worker is ready", loops=[loop.name for loop in worker.loops])
         code = await _watch(worker, tasks, stopping)
@@ -66,6 +70,11 @@ async def run(worker: Worker) -> int:
     await _in_time("database", worker.database.close(), 5)
     await health.cleanup()
     return code
+
+
+async def _forget_keys(database: Database) -> bool:
+    async with database.all_tenants() as session:
+        return await forget_old(session)
 
 
 async def _watch(worker: Worker, tasks: Sequence[asyncio.Task[None]], stopping: asyncio.Event) -> int:

@@ -1,5 +1,6 @@
 """The HTTP roof that services share: request ids, a log line per request, bounded bodies, errors, health."""
 
+import hashlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
@@ -11,9 +12,13 @@ from fastapi.routing import APIRoute
 from pydantic_core import from_json
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from common import idempotency
+from common.caller import Caller
 from common.context import take_request_id
 from common.errors import AppError, ParseError, TooLarge, UnsupportedMediaType
 from common.http import errors
+from common.http.deps import get_caller
+from common.idempotency import Answer, KeyedRequest
 from common.settings import CommonSettings
 
 log = structlog.get_logger("http")
@@ -32,22 +37,28 @@ class JsonRequest(Request):
                 if size > MAX_JSON_BYTES:
                     raise TooLarge(f"A body may have {MAX_JSON_BYTES:,} bytes at most.")
                 chunks.append(chunk)
-            self._body = b"".join(chunks)
+            self._body = b"".join(chunks) or b"{}"  # so that what is missing is told field by field
         return self._body
 
     async def json(self) -> Any:
         try:
-            return from_json(await self.body(), allow_inf_nan=False)
+            if not hasattr(self, "_json"):
+                self._json = from_json(await self.body(), allow_inf_nan=False)
+            return self._json
         except ValueError as error:
             raise ParseError(f"The body is not valid JSON: {error}.") from None
 
 
 class JsonRoute(APIRoute):
-    """A route that takes JSON says 415 to anything else, and reads it strictly. Routes with files are left alone."""
+    """A route that takes JSON says 415 to anything else, and reads it strictly. Routes with files are left alone.
+
+    A POST with an `Idempotency-Key` runs in one transaction with the keeping of its answer.
+    """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
         takes_json = self.body_field is not None and not self.dependant_takes_form()
+        may_be_keyed = "POST" in (self.methods or ()) and self.path.startswith("/api/") and "webhooks" not in self.path
 
         async def handle_json(request: Request) -> Response:
             if takes_json:
@@ -55,12 +66,64 @@ class JsonRoute(APIRoute):
                 if kind and kind != "application/json":
                     raise UnsupportedMediaType
                 request = JsonRequest(request.scope, request.receive)
+                await request.json()  # here, since FastAPI would turn every failure in there into one of its own
+            key = request.headers.get("idempotency-key")
+            if may_be_keyed and key is not None:
+                return await _handle_keyed(request, key, handle)
             return await handle(request)
 
         return handle_json
 
     def dependant_takes_form(self) -> bool:
         return self.body_field is not None and type(self.body_field.field_info).__name__ in ("Form", "File")
+
+
+class _WithoutEffect(Exception):
+    """Carries an answer out of the transaction that it rolls back."""
+
+    def __init__(self, response: Response) -> None:
+        self.response = response
+
+
+async def _handle_keyed(request: Request, key: str, handle: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Runs the request once under its key (api.md, Idempotency); what had no effect does not use the key up."""
+    caller: Caller = await get_caller(request)
+    route = request.scope["route"].path_format.format(**request.path_params)
+    keyed = KeyedRequest(caller.organisation_id, route, idempotency.check_key(key), await _hash_body(request))
+    try:
+        async with request.app.state.database.tenant(caller.organisation_id) as session:
+            first = await idempotency.begin(session, keyed, request.app.state.settings.service)
+            if first is not None:
+                headers = {"Idempotent-Replayed": "true"}
+                return Response(first.body, first.status, headers, media_type=first.content_type)
+            request.scope["keyed_session"] = session
+            response = await handle(request)
+            if response.status_code >= 400:
+                raise _WithoutEffect(response)
+            kind = response.headers.get("content-type", "")
+            await idempotency.keep(session, keyed, Answer(response.status_code, kind, bytes(response.body)))
+            return response
+    except _WithoutEffect as end:
+        return end.response
+    finally:
+        await request.close()
+
+
+async def _hash_body(request: Request) -> bytes:
+    """The same bytes, or of multipart the same parts, whatever their boundary."""
+    chunks: list[bytes] = [request.url.query.encode()]
+    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+        return idempotency.hash_chunks([*chunks, await request.body()])
+    for name, value in (await request.form()).multi_items():
+        chunks.append(name.encode())
+        if isinstance(value, str):
+            chunks.append(value.encode())
+            continue
+        chunks.append((value.filename or "").encode())
+        while chunk := await value.read(1 << 20):
+            chunks.append(hashlib.sha256(chunk).digest())
+        await value.seek(0)
+    return idempotency.hash_chunks(chunks)
 
 
 class RequestLog:
@@ -140,6 +203,7 @@ def make_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        strict_content_type=False,
     )
     app.state.settings = settings
     for name, value in state.items():

@@ -66,7 +66,13 @@ def neighbour_session(*issuers: str) -> Callable[[Request], AsyncIterator[AsyncS
 
 
 async def get_session(request: Request, caller: Annotated[Caller, Depends(get_caller)]) -> AsyncIterator[AsyncSession]:
-    """A transaction of the caller's organisation. It begins with the first statement."""
+    """A transaction of the caller's organisation. It begins with the first statement.
+
+    A request under an idempotency key brings its own, which is committed with its answer.
+    """
+    if (keyed := request.scope.get("keyed_session")) is not None:
+        yield keyed
+        return
     async with request.app.state.database.tenant(caller.organisation_id) as session:
         yield session
 

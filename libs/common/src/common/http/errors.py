@@ -8,7 +8,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
-from starlette.routing import Match, Route
+from starlette.routing import BaseRoute, Match, Route
 
 from common.context import request_id
 from common.database import is_passing
@@ -91,7 +91,17 @@ def unforeseen(error: Exception) -> Response:
 def _methods(request: Request) -> set[str]:
     """Every method that some route takes at this path."""
     found: set[str] = set()
-    for route in request.app.routes:
+    for route in all_routes(request.app.routes):
         if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
             found |= route.methods or set()
     return found
+
+
+def all_routes(routes: Iterable[BaseRoute]) -> Iterable[BaseRoute]:
+    """Every route, those of included routers too: FastAPI keeps them nested."""
+    for route in routes:
+        nested = getattr(route, "original_router", None)
+        if nested is None:
+            yield route
+        else:
+            yield from all_routes(nested.routes)
