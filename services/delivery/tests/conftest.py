@@ -1,18 +1,23 @@
 """Delivery under test: its database, a carrier that misbehaves on demand, and what runs between them."""
 
+import asyncio
+import json
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any
-from uuid import UUID
 
 import pytest
+from aiohttp import web
 from sqlalchemy import text
 
 from common.database import Database
 from common.events import ScheduleDue
-from delivery.messages import service
+from delivery.messages import loops, service
 from delivery.messages.rules import Policy
+from delivery.messages.sender import Sender
+from delivery.providers.mobile_message import MobileMessage
 from delivery.settings import Settings
 
 SECRET = "test-secret-test-secret-test-secret-0"
@@ -140,5 +145,124 @@ def limit(execute: Callable[..., Awaitable[None]], organisation: str) -> Callabl
     return put
 
 
-def hold_id(number: int) -> UUID:
-    return UUID(int=number)
+Answer = Callable[[web.Request, dict[str, Any]], Awaitable[web.StreamResponse]]
+
+
+class Carrier:
+    """Speaks Mobile Message's format; `script` says how the next requests are answered, then all are accepted.
+
+    Like the vendor it answers a key that it has answered before with the same words.
+    """
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.script: deque[Answer] = deque()
+        self.requests: list[tuple[str, bytes]] = []
+        self.taken: list[dict[str, Any]] = []
+        self.answered: dict[str, bytes] = {}
+        self.release = asyncio.Event()
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        raw = await request.read()
+        key = request.headers["Idempotency-Key"]
+        self.requests.append((key, raw))
+        if self.script:
+            return await self.script.popleft()(request, json.loads(raw))
+        return await self.accept(request, json.loads(raw))
+
+    async def accept(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        key = request.headers["Idempotency-Key"]
+        if key not in self.answered:
+            self.taken += body["messages"]
+            results = [
+                {**item, "status": "success", "message_id": f"mm-{item['custom_ref']}"} for item in body["messages"]
+            ]
+            self.answered[key] = json.dumps({"status": "complete", "results": results}).encode()
+        return web.Response(body=self.answered[key], content_type="application/json")
+
+    async def take_and_reset(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        answer = await self.accept(request, body)
+        assert request.transport is not None
+        request.transport.abort()
+        return answer
+
+    async def take_and_wait(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        """Answers when `release` is set."""
+        answer = await self.accept(request, body)
+        await self.release.wait()
+        return answer
+
+    def answer(self, status: int, text: str = "", **headers: str) -> Answer:
+        """An answer that takes nothing."""
+
+        async def refuse(_: web.Request, __: dict[str, Any]) -> web.StreamResponse:
+            return web.Response(status=status, text=text, headers=headers)
+
+        return refuse
+
+    def verdicts(self, *statuses: dict[str, Any] | None) -> Answer:
+        """HTTP 200 with these per item, in reverse order; None leaves the item out."""
+
+        async def judge(_: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+            results = [item | verdict for item, verdict in zip(body["messages"], statuses, strict=True) if verdict]
+            return web.json_response({"status": "complete", "results": results[::-1]})
+
+        return judge
+
+
+@pytest.fixture
+async def carrier() -> AsyncIterator[Carrier]:
+    """A carrier on a free port of this machine."""
+    made = Carrier()
+    app = web.Application()
+    app.router.add_post("/v1/messages", made.handle)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    assert site._server is not None
+    made.url = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"
+    yield made
+    made.release.set()
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def make_sender(
+    carrier: Carrier, policy: Policy, make_settings: Callable[..., Settings]
+) -> AsyncIterator[Callable[..., Sender]]:
+    """`make_sender(**settings)`: a sender of SMS to the carrier."""
+    made: list[Sender] = []
+
+    def make(**changes: Any) -> Sender:
+        given = {"mobile_message_base_url": carrier.url, "mobile_message_concurrency": 8} | changes
+        made.append(Sender("sms", MobileMessage(make_settings(**given)), policy))
+        return made[-1]
+
+    yield make
+    for sender in made:
+        await sender.drain()
+        await sender.provider.close()
+
+
+@pytest.fixture
+def send(database: Database) -> Callable[[Sender], Awaitable[None]]:
+    """`await send(sender)`: claims once, waits for the answers, writes them."""
+
+    async def once(sender: Sender) -> None:
+        await loops.send_queued(database, sender)
+        await loops.drain(database, sender)
+
+    return once
+
+
+@pytest.fixture
+def repeat(database: Database, execute: Callable[..., Awaitable[None]]) -> Callable[[Sender], Awaitable[None]]:
+    """`await repeat(sender)`: makes every call due, settles them, waits for the answers, writes them."""
+
+    async def once(sender: Sender) -> None:
+        await execute("UPDATE calls SET due_at = now()")
+        await loops.settle_calls(database, sender)
+        await loops.drain(database, sender)
+
+    return once
