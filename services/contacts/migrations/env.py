@@ -1,0 +1,5 @@
+"""Alembic's entry: common knows how."""
+
+from common.migrations import run_migrations
+
+run_migrations()

@@ -1,0 +1,26 @@
+"""The HTTP roof."""
+
+from fastapi import FastAPI
+
+from common.database import Database, check_database
+from common.http.app import make_app
+from contacts.contacts.api import router as contacts_router
+from contacts.groups.api import router as groups_router
+from contacts.identity.api import router as identity_router
+from contacts.settings import Settings
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The api process: every feature's routes on one database."""
+    database = Database(settings.database_url.get_secret_value(), "contacts api")
+
+    async def ready() -> None:
+        await check_database(database)
+
+    return make_app(
+        settings,
+        [contacts_router, groups_router, identity_router],
+        state={"database": database},
+        ready=ready,
+        close=[database.close],
+    )

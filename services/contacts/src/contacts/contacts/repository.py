@@ -1,0 +1,250 @@
+"""Every statement about contacts."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, exists, func, literal, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from common.errors import NotFound
+from common.events import ContactState
+from common.paging import Page
+from contacts.errors import PhoneTaken
+from contacts.models import contacts, group_members, groups
+
+_STATE = select(
+    contacts.c.id.label("contact_id"),
+    *(contacts.c[name] for name in ("version", "phone", "first_name", "last_name", "company", "is_active", "opt_out")),
+    contacts.c.opt_out_source,
+    contacts.c.opted_out_at,
+)
+_NEWEST_FIRST = (contacts.c.created_at.desc(), contacts.c.id.desc())
+_BY_NAME = (contacts.c.last_name, contacts.c.first_name, contacts.c.id)
+
+_RECIPIENT = text(
+    """
+    SELECT id AS contact_id, version, phone, first_name, last_name, company, is_active, opt_out, opt_out_source,
+           opted_out_at
+    FROM contacts WHERE id = CAST(:contact_id AS bigint) OR phone = CAST(:phone AS text)
+    """
+)
+
+# The statement of an import, a batch of rows each time. A row is new, or brings a deleted contact back, or changes
+# one that is there (when that is wanted); otherwise it is refused: `written` has no row for it. What this very
+# transaction wrote has its `updated_at`: such a phone was in the file before. Empty cells change nothing.
+_IMPORT = text(
+    """
+    WITH given AS (
+        SELECT * FROM unnest(CAST(:row AS int[]), CAST(:phone AS text[]), CAST(:first_name AS text[]),
+                             CAST(:last_name AS text[]), CAST(:email AS text[]), CAST(:company AS text[]))
+                      AS g (row, phone, first_name, last_name, email, company)
+    ), before AS (
+        SELECT c.phone, c.is_active, c.updated_at = now() AS in_file FROM contacts c JOIN given USING (phone)
+    ), written AS (
+        INSERT INTO contacts AS c (phone, first_name, last_name, email, company, created_by, updated_by)
+        SELECT phone, first_name, last_name, email, company, CAST(:user_id AS bigint), CAST(:user_id AS bigint)
+        FROM given ORDER BY row
+        ON CONFLICT ON CONSTRAINT contacts_phone DO UPDATE SET
+            first_name = COALESCE(NULLIF(EXCLUDED.first_name, ''), c.first_name),
+            last_name = COALESCE(NULLIF(EXCLUDED.last_name, ''), c.last_name),
+            email = COALESCE(NULLIF(EXCLUDED.email, ''), c.email),
+            company = COALESCE(NULLIF(EXCLUDED.company, ''), c.company),
+            is_active = true, version = c.version + 1, updated_by = EXCLUDED.updated_by, updated_at = now()
+        WHERE NOT c.is_active OR (CAST(:update AS boolean) AND c.updated_at <> now())
+        RETURNING id, phone
+    )
+    SELECT given.row, written.id, before.is_active AS was_active, before.in_file
+    FROM given LEFT JOIN written USING (phone) LEFT JOIN before USING (phone)
+    """
+)
+
+# One import at a time in an organisation: two that have phones in common, in another order, would block each other.
+# Plans are made for the table as it grows, not once for the one that was empty; a file of 10 MB has its time (a
+# running time-out is not changed, only ended and begun).
+_BEGIN_IMPORT = text(
+    """
+    SELECT pg_advisory_xact_lock(hashtextextended('contacts.import:' || current_setting('app.organisation_id'), 0)),
+           set_config('plan_cache_mode', 'force_custom_plan', true),
+           set_config('transaction_timeout', '0', true), set_config('transaction_timeout', '300s', true)
+    """
+)
+
+
+async def page(
+    session: AsyncSession, wanted: Page, *, patterns: Sequence[str], exclude_group_id: int | None
+) -> tuple[Sequence[Any], int]:
+    """A page of the active contacts, newest first, and how many there are. Patterns: see rules.search_patterns."""
+    where: list[ColumnElement[bool]] = [contacts.c.is_active]
+    if patterns:
+        where.append(contacts.c.id.in_(select(func.search_contacts(list(patterns)))))
+    if exclude_group_id is not None:
+        in_group = exists().where(
+            group_members.c.group_id == exclude_group_id, group_members.c.contact_id == contacts.c.id
+        )
+        where.append(~in_group)
+    return await _page(session, wanted, and_(*where), _NEWEST_FIRST)
+
+
+async def page_of_group(session: AsyncSession, wanted: Page, group_id: int) -> tuple[Sequence[Any], int]:
+    """A page of a group's active members by name, and how many there are."""
+    members = select(group_members.c.contact_id).where(group_members.c.group_id == group_id)
+    return await _page(session, wanted, and_(contacts.c.is_active, contacts.c.id.in_(members)), _BY_NAME)
+
+
+async def _page(
+    session: AsyncSession, wanted: Page, where: ColumnElement[bool], order: Sequence[ColumnElement[Any]]
+) -> tuple[Sequence[Any], int]:
+    """Rows and count in one round trip: the count is there even when the page is past the end."""
+    total = select(func.count().label("total")).select_from(contacts).where(where).subquery("counted")
+    chosen = select(contacts).where(where).order_by(*order).limit(wanted.limit).offset(wanted.offset).subquery("chosen")
+    again = [
+        chosen.c.created_at.desc() if order is _NEWEST_FIRST else chosen.c.last_name,
+        chosen.c.id.desc() if order is _NEWEST_FIRST else chosen.c.first_name,
+        chosen.c.id,
+    ]
+    statement = select(total.c.total, *chosen.c).select_from(total.outerjoin(chosen, literal(True))).order_by(*again)
+    rows = (await session.execute(statement)).all()
+    return [row for row in rows if row.id is not None], rows[0].total
+
+
+async def find_group(session: AsyncSession, group_id: int) -> bool | None:
+    """Whether a group is active; None when there is none."""
+    return await session.scalar(select(groups.c.is_active).where(groups.c.id == group_id))
+
+
+async def get(session: AsyncSession, contact_id: int, *, lock: bool = False) -> Any:
+    """The contact, active or not; with `lock` no other transaction changes it before this one ends."""
+    statement = select(contacts).where(contacts.c.id == contact_id)
+    row = (await session.execute(statement.with_for_update() if lock else statement)).first()
+    if row is None:
+        raise NotFound
+    return row
+
+
+async def add(session: AsyncSession, values: Mapping[str, Any], user_id: int | None) -> Any:
+    """A new contact, or the deleted one with this phone, back with what was given. Raises PhoneTaken.
+
+    Its version is 1 when it is new. An opt-out stays, whatever was given.
+    """
+    adding = insert(contacts).values(**values, created_by=user_id, updated_by=user_id)
+    new = adding.excluded
+    back: dict[str, Any] = {
+        **{name: new[name] for name in values},
+        "is_active": new.is_active,
+        "opt_out": contacts.c.opt_out | new.opt_out,
+        "opted_out_at": func.coalesce(contacts.c.opted_out_at, new.opted_out_at),
+        "opt_out_source": func.coalesce(contacts.c.opt_out_source, new.opt_out_source),
+        "version": contacts.c.version + 1,
+        "updated_by": user_id,
+        "updated_at": func.now(),
+    }
+    statement = adding.on_conflict_do_update(
+        constraint="contacts_phone",
+        set_=back,
+        where=~contacts.c.is_active,
+    ).returning(contacts)
+    row = (await session.execute(statement)).first()
+    if row is None:
+        raise PhoneTaken
+    return row
+
+
+async def change(session: AsyncSession, contact_id: int, values: Mapping[str, Any], user_id: int | None) -> Any:
+    """The contact with its new values. Raises PhoneTaken; the transaction is lost then."""
+    statement = (
+        update(contacts)
+        .where(contacts.c.id == contact_id)
+        .values(**values, updated_by=user_id, updated_at=func.now())
+        .returning(contacts)
+    )
+    try:
+        return (await session.execute(statement)).one()
+    except IntegrityError as error:
+        if "contacts_phone" in str(error.orig):
+            raise PhoneTaken from None
+        raise
+
+
+async def find_membership(session: AsyncSession, user_id: int) -> bool | None:
+    """Whether a user is an active member here; None when never one."""
+    statement = text(
+        "SELECT m.is_active AND u.is_active FROM memberships m JOIN users u ON u.id = m.user_id"
+        " WHERE m.user_id = :user_id"
+    )
+    found: bool | None = await session.scalar(statement, {"user_id": user_id})
+    return found
+
+
+async def activity(session: AsyncSession, contact_ids: Sequence[int]) -> dict[int, bool]:
+    """Which of the contacts there are, and whether they are active."""
+    statement = select(contacts.c.id, contacts.c.is_active).where(contacts.c.id == func.any(list(contact_ids)))
+    return {row.id: row.is_active for row in await session.execute(statement)}
+
+
+async def states(session: AsyncSession, contact_ids: Sequence[int]) -> list[ContactState]:
+    """The contacts as others keep them."""
+    statement = _STATE.where(contacts.c.id == func.any(list(contact_ids))).order_by(contacts.c.id)
+    return [_state(row) for row in await session.execute(statement)]
+
+
+async def recipients(session: AsyncSession, contact_id: int | None, phone: str | None) -> list[ContactState]:
+    """The contact with this id and the one with this phone, active or not."""
+    rows = await session.execute(_RECIPIENT, {"contact_id": contact_id, "phone": phone})
+    return [_state(row) for row in rows]
+
+
+async def eligible_members(
+    session: AsyncSession, group_id: int, after: int, limit: int, joined_before: Any
+) -> list[ContactState]:
+    """Members who may be written to, by id, beyond the id `after`; at most `limit`."""
+    statement = (
+        _STATE.join(group_members, group_members.c.contact_id == contacts.c.id)
+        .where(group_members.c.group_id == group_id, group_members.c.contact_id > after)
+        .where(contacts.c.is_active, ~contacts.c.opt_out)
+        .order_by(group_members.c.contact_id)
+        .limit(limit)
+    )
+    if joined_before is not None:
+        statement = statement.where(group_members.c.joined_at <= joined_before)
+    return [_state(row) for row in await session.execute(statement)]
+
+
+def _state(row: Any) -> ContactState:
+    return ContactState.model_validate(dict(row._mapping))
+
+
+async def begin_import(session: AsyncSession) -> None:
+    """Waits until this is the organisation's only import."""
+    await session.execute(_BEGIN_IMPORT)
+
+
+async def import_rows(
+    session: AsyncSession, columns: Mapping[str, Sequence[Any]], user_id: int | None, *, update_existing: bool
+) -> Sequence[Any]:
+    """Writes a batch whose phones are distinct. Per row: `id` (null: refused), `was_active` (null: new), `in_file`."""
+    values = {**columns, "user_id": user_id, "update": update_existing}
+    return (await session.execute(_IMPORT, values)).all()
+
+
+async def join_group(session: AsyncSession, group_id: int, contact_ids: Sequence[int]) -> None:
+    """Makes imported contacts members of a group; those who are stay it."""
+    await session.execute(
+        text(
+            "INSERT INTO group_members (group_id, contact_id)"
+            " SELECT :group_id, id FROM unnest(CAST(:contact_ids AS bigint[])) AS c (id) ON CONFLICT DO NOTHING"
+        ),
+        {"group_id": group_id, "contact_ids": contact_ids},
+    )
+
+
+async def deactivate_all(session: AsyncSession, organisation_id: str) -> None:
+    """Soft-deletes every contact of an organisation (across tenants, so it names it)."""
+    await session.execute(
+        text(
+            "UPDATE contacts SET is_active = false, version = version + 1, updated_by = NULL, updated_at = now()"
+            " WHERE organisation_id = :organisation_id AND is_active"
+        ),
+        {"organisation_id": organisation_id},
+    )

@@ -1,0 +1,18 @@
+"""What this service is told from outside."""
+
+from typing import ClassVar
+
+from pydantic import Field, SecretStr
+
+from common.settings import StoreSettings
+
+
+class Settings(StoreSettings):
+    """Settings of the contacts service."""
+
+    service: ClassVar[str] = "contacts"
+
+    port: int = Field(8081, validation_alias="CONTACTS_PORT")
+    worker_port: int = Field(8181, validation_alias="CONTACTS_WORKER_PORT")
+    database_url: SecretStr = Field(validation_alias="CONTACTS_DATABASE_URL")
+    clerk_webhook_signing_secret: SecretStr = Field(description="whsec_… of Clerk's webhook endpoint")
