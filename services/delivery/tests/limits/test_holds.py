@@ -1,0 +1,168 @@
+"""Holds over HTTP, and under many at once: the limit is met exactly."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+from aiohttp import web
+
+from common.clients import ServiceClient
+from common.database import Database
+from common.errors import Unavailable
+from common.events import ScheduleDue
+from delivery.limits.loops import check_holds
+from delivery.messages import service as messages
+
+Limit = Callable[[str, str], Awaitable[None]]
+Rows = Callable[..., Awaitable[list[Any]]]
+APRIL = "2026-04-10T00:00:00Z"
+SECRET = "test-secret-test-secret-test-secret-0"
+
+
+@pytest.fixture
+def put(client: httpx.AsyncClient, bearer: Any, organisation: str) -> Callable[..., Awaitable[httpx.Response]]:
+    """`await put(reference, units)`: a hold, as scheduling asks for it."""
+    headers = bearer("delivery", organisation, issuer="scheduling")
+
+    async def hold(reference: UUID, units: int, **changes: Any) -> httpx.Response:
+        body = {"format": "sms", "units": units, "scheduled_time": APRIL} | changes
+        return await client.put(f"/internal/holds/{reference}/", json=body, headers=headers)
+
+    return hold
+
+
+async def taken(rows: Rows) -> int:
+    return sum(row.taken for row in await rows("SELECT taken FROM limits"))
+
+
+async def test_a_hold_takes_places_once_and_says_what_is_left(put: Any, limit: Limit, rows: Rows) -> None:
+    await limit("sms_limit", "10")
+    reference = uuid4()
+    for _ in range(2):
+        answer = await put(reference, 4)
+        assert (answer.status_code, answer.json()) == (200, {"remaining": 6})
+    assert await taken(rows) == 4
+    assert (await put(uuid4(), 6)).json() == {"remaining": 0}
+
+
+async def test_a_hold_that_does_not_fit_is_refused_whole(put: Any, limit: Limit, rows: Rows) -> None:
+    await limit("sms_limit", "10")
+    await put(uuid4(), 8)
+    answer = await put(uuid4(), 3)
+    assert answer.status_code == 400
+    body = answer.json()
+    assert (body["code"], body["remaining"], body["required"], body["limit"]) == ("limit_exceeded", 2, 3, 10)
+    assert body["detail"]
+    assert await taken(rows) == 8
+
+
+async def test_without_a_limit_a_hold_is_counted_and_nothing_is_said(put: Any, limit: Limit, rows: Rows) -> None:
+    await limit("mms_limit", "unlimited")
+    assert (await put(uuid4(), 4)).json() == {"remaining": None}
+    assert (await put(uuid4(), 4, format="mms")).json() == {"remaining": None}
+    assert await taken(rows) == 8
+
+
+async def test_a_released_hold_gives_back_what_is_left(
+    put: Any, client: httpx.AsyncClient, bearer: Any, organisation: str, rows: Rows
+) -> None:
+    reference = uuid4()
+    await put(reference, 4)
+    url = f"/internal/holds/{reference}/"
+    stranger = bearer("delivery", "org_other", issuer="scheduling")
+    assert (await client.delete(url, headers=stranger)).status_code == 204
+    assert await taken(rows) == 4
+    for _ in range(2):
+        mine = bearer("delivery", organisation, issuer="scheduling")
+        assert (await client.delete(url, headers=mine)).status_code == 204
+    assert await taken(rows) == 0
+
+
+async def test_internal_routes_are_for_scheduling_alone(
+    client: httpx.AsyncClient, bearer: Any, organisation: str
+) -> None:
+    for headers in ({}, bearer("delivery", organisation), bearer("scheduling", organisation, issuer="scheduling")):
+        answer = await client.put(f"/internal/holds/{uuid4()}/", json={}, headers=headers)
+        assert answer.status_code == 401
+
+
+async def test_many_at_once_end_exactly_at_the_limit(
+    put: Any, limit: Limit, rows: Rows, database: Database, due: Callable[..., ScheduleDue]
+) -> None:
+    await limit("sms_limit", "60")
+
+    async def send_now() -> int:
+        return sum([(await put(uuid4(), 1)).status_code == 200 for _ in range(5)])
+
+    async def take_in() -> None:
+        async with database.all_tenants() as session:
+            moment = datetime(2026, 4, 10, tzinfo=UTC)
+            await messages.take_in(session, [due(scheduled_time=moment) for _ in range(10)], 86_400)
+
+    answers = await asyncio.gather(*(send_now() for _ in range(8)), *(take_in() for _ in range(8)))
+    held = sum(answer for answer in answers if answer is not None)
+    (queued,) = await rows("SELECT count(*) FROM messages WHERE status = 'queued'")
+    assert held + queued.count == 60
+    assert await taken(rows) == 60
+
+
+async def test_limits_and_zone_are_told_to_scheduling(
+    client: httpx.AsyncClient, bearer: Any, organisation: str, limit: Limit
+) -> None:
+    await limit("sms_limit", "10")
+    await limit("timezone", "Australia/Perth")
+    answer = await client.get("/internal/limits/", headers=bearer("delivery", organisation, issuer="scheduling"))
+    assert answer.json() == {"sms_limit": 10, "mms_limit": None, "timezone": "Australia/Perth"}
+
+
+@pytest.fixture
+async def scheduling() -> AsyncIterator[tuple[ServiceClient, set[str]]]:
+    """A client of scheduling, and the references that scheduling knows."""
+    known: set[str] = set()
+
+    async def answer(request: web.Request) -> web.Response:
+        asked = (await request.json())["references"]
+        return web.json_response({"known": [reference for reference in asked if reference in known]})
+
+    app = web.Application()
+    app.router.add_post("/internal/holds/known/", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    assert site._server is not None
+    url = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"
+    client = ServiceClient(url, issuer="delivery", audience="scheduling", secret=SECRET)
+    yield client, known
+    await client.close()
+    await runner.cleanup()
+
+
+async def test_a_hold_whose_schedule_never_came_is_released(
+    put: Any, rows: Rows, database: Database, scheduling: Any, execute: Any
+) -> None:
+    client, known = scheduling
+    lost, waiting = uuid4(), uuid4()
+    known.add(str(waiting))
+    await put(lost, 3)
+    await put(waiting, 2)
+    assert not await check_holds(database, client)
+    assert await taken(rows) == 5, "a hold that is not 90 s old is left alone"
+    await execute("UPDATE holds SET check_at = now()")
+    await check_holds(database, client)
+    assert await taken(rows) == 2
+    assert [row.reference for row in await rows("SELECT reference FROM holds")] == [waiting]
+
+
+async def test_while_scheduling_is_away_holds_stay(put: Any, rows: Rows, database: Database, execute: Any) -> None:
+    await put(uuid4(), 3)
+    await execute("UPDATE holds SET check_at = now()")
+    client = ServiceClient("http://127.0.0.1:9", issuer="delivery", audience="scheduling", secret=SECRET)
+    with pytest.raises(Unavailable):
+        await check_holds(database, client)
+    await client.close()
+    assert await taken(rows) == 3

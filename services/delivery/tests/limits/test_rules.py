@@ -1,0 +1,85 @@
+"""Places are granted in order, from the hold first."""
+
+from datetime import UTC, date, datetime
+from uuid import UUID
+
+import pytest
+
+from delivery.limits.rules import Demand, Quota, check_value, grant, period_of, read_limit
+
+QUOTA = Quota("org_1", date(2026, 4, 1), "sms")
+HOLD = UUID(int=1)
+SMS_LIMIT = {("org_1", "sms"): 10}
+
+
+def test_what_does_not_fit_is_passed_by_and_strands_nothing() -> None:
+    demands = [Demand(QUOTA, units) for units in (4, 7, 5, 2, 1)]
+    grants = grant(demands, {QUOTA: 0}, SMS_LIMIT, {})
+    assert grants.granted == [True, False, True, False, True]
+    assert grants.taken == {QUOTA: 10}
+
+
+def test_without_a_limit_everything_is_granted_and_counted() -> None:
+    grants = grant([Demand(QUOTA, 500)], {QUOTA: 9000}, {}, {})
+    assert grants.granted == [True]
+    assert grants.taken == {QUOTA: 500}
+
+
+def test_a_hold_is_drawn_before_the_limit() -> None:
+    demands = [Demand(QUOTA, units, HOLD) for units in (2, 3, 1)]
+    grants = grant(demands, {QUOTA: 9}, SMS_LIMIT, {HOLD: (QUOTA, 4)})
+    assert grants.granted == [True, True, False]
+    assert (grants.drawn, grants.taken) == ({HOLD: 4}, {QUOTA: 1})
+
+
+def test_a_hold_of_another_month_is_no_help() -> None:
+    other = Quota("org_1", date(2026, 3, 1), "sms")
+    grants = grant([Demand(QUOTA, 1, HOLD)], {QUOTA: 10}, SMS_LIMIT, {HOLD: (other, 4)})
+    assert grants.granted == [False]
+    assert not grants.drawn
+
+
+def test_a_full_limit_still_lets_through_what_was_held() -> None:
+    grants = grant([Demand(QUOTA, 2, HOLD)], {QUOTA: 50}, SMS_LIMIT, {HOLD: (QUOTA, 2)})
+    assert grants.granted == [True]
+
+
+@pytest.mark.parametrize(
+    ("moment", "zone", "period"),
+    [
+        (datetime(2026, 3, 31, 13, 29, tzinfo=UTC), "Australia/Adelaide", date(2026, 3, 1)),
+        (datetime(2026, 3, 31, 13, 30, tzinfo=UTC), "Australia/Adelaide", date(2026, 4, 1)),
+        (datetime(2026, 10, 31, 13, 30, tzinfo=UTC), "Australia/Adelaide", date(2026, 11, 1)),
+        (datetime(2026, 12, 31, 23, 59, tzinfo=UTC), "Pacific/Kiritimati", date(2027, 1, 1)),
+    ],
+)
+def test_a_month_turns_in_the_zone(moment: datetime, zone: str, period: date) -> None:
+    assert period_of(moment, zone) == period
+
+
+@pytest.mark.parametrize(("value", "limit"), [(None, None), ("unlimited", None), ("0", 0), ("007", 7), ("5000", 5000)])
+def test_a_limit_is_read_from_its_config(value: str | None, limit: int | None) -> None:
+    assert read_limit(value) == limit
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "is_good"),
+    [
+        ("sms_limit", "0", True),
+        ("sms_limit", "unlimited", True),
+        ("sms_limit", "-1", False),
+        ("sms_limit", "1.5", False),
+        ("sms_limit", "", False),
+        ("sms_limit", "٣", False),
+        ("mms_limit", "9" * 16, False),
+        ("mms_limit", "Unlimited!", False),
+        ("timezone", "Australia/Perth", True),
+        ("timezone", "UTC", True),
+        ("timezone", "Mars/Base", False),
+        ("timezone", "../etc/passwd", False),
+        ("timezone", "", False),
+        ("greeting", "", True),
+    ],
+)
+def test_known_names_take_only_what_makes_sense(name: str, value: str, is_good: bool) -> None:
+    assert (check_value(name, value) is None) is is_good

@@ -1,0 +1,52 @@
+"""What scheduling asks when it has heard nothing."""
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+
+from common.database import Database
+from common.events import MessageSent, ScheduleDue
+from delivery.app import create_app
+
+
+async def test_the_states_of_runs_are_told_with_their_events(
+    due: Callable[..., ScheduleDue],
+    take_in: Any,
+    make_sender: Any,
+    send: Any,
+    limit: Any,
+    make_settings: Any,
+    serve: Any,
+    bearer: Any,
+    database: Database,
+    outbox_events: Any,
+    organisation: str,
+) -> None:
+    sent, failed, waiting = due(), due(parts=5), due(organisation_id="org_other", format="mms")
+    await limit("sms_limit", "2")
+    await take_in(sent, failed, waiting)
+    await send(make_sender())
+    asked = [
+        {"schedule_id": event.schedule_id, "run": run}
+        for event, run in ((waiting, 1), (sent, 1), (failed, 1), (sent, 2))
+    ]
+    app = create_app(make_settings())
+    async with serve(app) as client, app.router.lifespan_context(app):
+        answer = await _ask(client, asked, bearer("delivery", "", issuer="scheduling", role="system"))
+        assert (await _ask(client, asked, {})).status_code == 401
+        assert (await _ask(client, asked * 200, bearer("delivery", "", issuer="scheduling"))).status_code == 400
+    body = answer.json()
+    assert body["intake_lag"] == 0
+    assert [state["state"] for state in body["states"]] == ["open", "sent", "failed", "unknown_here"]
+    told = MessageSent.model_validate(body["states"][1]["event"])
+    on_the_bus = next(event for event in await outbox_events(database) if isinstance(event, MessageSent))
+    assert told.model_dump(exclude={"event_id", "occurred_at"}) == on_the_bus.model_dump(
+        exclude={"event_id", "occurred_at"}
+    )
+    assert body["states"][2]["event"]["category"] == "limit_exceeded"
+    assert body["states"][0]["event"] is None
+
+
+async def _ask(client: httpx.AsyncClient, asked: list[dict[str, int]], headers: dict[str, str]) -> httpx.Response:
+    return await client.post("/internal/messages/states/", json={"schedules": asked}, headers=headers)
