@@ -58,6 +58,21 @@ def test_a_repository_is_imported_by_its_own_feature_alone() -> None:
     assert not wrong
 
 
+def test_a_feature_uses_of_another_only_its_service() -> None:
+    features = {path.parent for path in sources() if path.name == "service.py"}
+    wrong = []
+    for path in (path for path in sources() if path.parent in features):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.ImportFrom) or not node.module:
+                continue
+            service, feature, *rest = [*node.module.split("."), "", ""][:3]
+            other = path.parents[1] / feature
+            if service == path.parents[1].name and other in features and other != path.parent:
+                names = [part for part in rest if part] or [alias.name for alias in node.names]
+                wrong += [f"{path.relative_to(ROOT)}: {node.module} {name}" for name in names if name != "service"]
+    assert not wrong
+
+
 def test_no_file_names_a_package_registry_or_a_path_of_a_machine() -> None:
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     hosts = re.compile(r"registry\.npmjs|pypi\.org|pythonhosted|repo1\.maven|proxy\.golang|deb\.debian", re.I)
