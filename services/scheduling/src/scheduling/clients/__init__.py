@@ -1,0 +1,43 @@
+"""The neighbours, as the API and the worker reach them."""
+
+from dataclasses import dataclass
+
+from common.caller import Caller
+from common.clients import ServiceClient
+from scheduling.clients.contacts import Contacts
+from scheduling.clients.delivery import Delivery
+from scheduling.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """Contacts and delivery, with the connections of one process."""
+
+    contacts: Contacts
+    delivery: Delivery
+
+    @classmethod
+    def connect(cls, settings: Settings) -> "Neighbours":
+        """Nothing is connected before the first call."""
+        secret = settings.internal_token_secret.get_secret_value()
+
+        def client(url: str, audience: str) -> ServiceClient:
+            return ServiceClient(url, issuer=settings.service, audience=audience, secret=secret)
+
+        return cls(
+            Contacts(client(settings.contacts_url, "contacts")), Delivery(client(settings.delivery_url, "delivery"))
+        )
+
+    async def close(self) -> None:
+        await self.contacts.client.close()
+        await self.delivery.client.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Who writes messages, whom to ask about them, and how long they may be."""
+
+    caller: Caller
+    neighbours: Neighbours
+    max_parts: int
+    sweep_after_s: float

@@ -1,0 +1,30 @@
+"""What scheduling refuses, by name."""
+
+from common.errors import Invalid
+
+
+class ScheduleNotPending(Invalid):
+    code, default = "schedule_not_pending", "Cannot update schedule that is not pending"
+
+
+class NothingToRetry(Invalid):
+    default = "Only a failed schedule can be sent again."
+
+
+class OutcomeUnknown(Invalid):
+    default = (
+        "This message may have arrived: its outcome is unknown. Send it again with ?include_unknown=true if you accept"
+        " that it may arrive twice."
+    )
+
+
+class RecipientOptedOut(Invalid):
+    code, default = "opted_out", "This recipient has opted out."
+
+
+class NoRecipients(Invalid):
+    code, default = "no_recipients", "The group has no contact that can be written to."
+
+
+class LimitReached(Invalid):
+    code, default = "limit_exceeded", "The monthly limit does not have room for this."

@@ -1,0 +1,304 @@
+"""Single schedules and the children of batches: written, read, changed, cancelled, sent again."""
+
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from common.caller import Caller
+from common.context import request_id
+from common.errors import Invalid
+from common.events import OrganisationChanged
+from common.paging import Page, Paginated, Pagination
+from scheduling.clients import Neighbours, Writer
+from scheduling.clients.contacts import Recipient
+from scheduling.errors import NothingToRetry, OutcomeUnknown, ScheduleNotPending
+from scheduling.models import Schedule
+from scheduling.organisations.service import day_bounds, follow_closing, get_zone, get_zone_of_request, read_time, today
+from scheduling.recipients.service import check_recipient, get_recipient
+from scheduling.schedules import repository, rules
+from scheduling.schedules.rules import Address, Draft, check_media, check_time
+from scheduling.schedules.schemas import (
+    Content,
+    ContentUpdate,
+    Phone,
+    ScheduleCreate,
+    ScheduleOut,
+    ScheduleUpdate,
+    Subject,
+    Url,
+    WallTime,
+    count_by_word,
+    is_cancelling,
+    names_either,
+    one_of,
+    read_date,
+    read_format,
+    read_statuses,
+    show,
+)
+from scheduling.templates.service import get_usable_template
+
+__all__ = [
+    "Address",
+    "ContentUpdate",
+    "Days",
+    "Draft",
+    "Phone",
+    "ScheduleOut",
+    "SendNow",
+    "Subject",
+    "Url",
+    "WallTime",
+    "check_media",
+    "check_time",
+    "count_by_word",
+    "is_cancelling",
+    "one_of",
+    "read_format",
+    "show",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Days:
+    """The days that a list is asked for, as the query has them."""
+
+    tz: str | None = None
+    date: str | None = None
+    date_from: str | None = None
+    date_to: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SendNow:
+    """What a schedule has whose first run begins as it is written."""
+
+    message_parts: int
+    hold: UUID | None
+    sweep_after_s: float
+
+
+async def find_bounds(
+    session: AsyncSession, organisation_id: str, days: Days, default_today: bool
+) -> tuple[datetime | None, datetime | None]:
+    """From when and until before when a list reaches. Raises Invalid under the name of what cannot be read."""
+    zone = await get_zone_of_request(session, organisation_id, days.tz)
+    day = read_date("date", days.date)
+    first, last = read_date("date_from", days.date_from), read_date("date_to", days.date_to)
+    if day and (first or last):
+        raise Invalid.field("date", "Give either date, or date_from and date_to.")
+    if day is None and first is None and last is None and default_today:
+        day = today(zone, datetime.now(UTC))
+    try:
+        return day_bounds(day or first, day or last, zone)
+    except OverflowError:
+        raise Invalid.field("date" if day else "date_from", "Enter a date that a calendar has.") from None
+
+
+async def list_schedules(
+    session: AsyncSession, caller: Caller, days: Days, status: str | None, v1: bool, page: Page
+) -> Paginated[ScheduleOut]:
+    """Individual schedules, the latest first; today's when no day is given."""
+    statuses = read_statuses(status, v1)
+    start, end = await find_bounds(session, caller.organisation_id, days, default_today=True)
+    rows, total = await repository.page(session, start, end, statuses, page)
+    return _paginated(rows, total, page, v1)
+
+
+async def list_of_contact(
+    session: AsyncSession, neighbours: Neighbours, caller: Caller, contact_id: int, page: Page, v1: bool
+) -> Paginated[ScheduleOut]:
+    """All of a contact's schedules but cancelled ones. Raises NotFound."""
+    await neighbours.contacts.get_contact(caller, contact_id)
+    rows, total = await repository.page_of_contact(session, contact_id, page)
+    return _paginated(rows, total, page, v1)
+
+
+async def page_children(session: AsyncSession, parent_id: int, page: Page, v1: bool) -> tuple[list[ScheduleOut], int]:
+    """A batch's children, and how many of them are there by now."""
+    rows, total = await repository.page_children(session, parent_id, page)
+    return [show_schedule(row, v1) for row in rows], total
+
+
+async def get_schedule(session: AsyncSession, schedule_id: int, v1: bool) -> ScheduleOut:
+    """A single schedule or a child. Raises NotFound."""
+    return show_schedule(await repository.get(session, schedule_id), v1)
+
+
+async def find_outcome(session: AsyncSession, schedule_id: int) -> Schedule:
+    """A schedule's row, for who waits for its outcome. Raises NotFound."""
+    return await repository.get(session, schedule_id)
+
+
+async def create_schedule(session: AsyncSession, writer: Writer, body: ScheduleCreate) -> Schedule:
+    """A schedule for later. Raises NotFound, Invalid, RecipientOptedOut."""
+    contact_id = one_of(body, "contact")
+    _check_required(body, contact_id)
+    field = "contact" if contact_id is not None else "phone"
+    recipient = await get_recipient(
+        writer.neighbours.contacts, writer.caller, contact_id, body.phone if contact_id is None else None, field
+    )
+    address = Address.of(recipient.contact if contact_id is not None else None, recipient.phone)
+    zone = await get_zone(session, writer.caller.organisation_id)
+    moment = check_time(read_time(body.scheduled_time, zone, "scheduled_time"), datetime.now(UTC))
+    draft = await write_content(session, body, Draft(body.text, body.format, moment, name=body.name or None))
+    rules.check_draft(draft, address, writer.max_parts)
+    schedule_id = await add_schedule(session, writer.caller, address, draft)
+    return await repository.get(session, schedule_id)
+
+
+async def add_schedule(
+    session: AsyncSession, caller: Caller, address: Address, draft: Draft, send: SendNow | None = None
+) -> int:
+    """Writes a schedule: pending, or with `send` one whose first run begins now. Returns its id."""
+    values: dict[str, Any] = {**asdict(draft), **asdict(address), "request_id": request_id()}
+    values |= {"organisation_id": caller.organisation_id, "user_id": caller.user_id}
+    if send is None:
+        values |= {"status": "pending", "run": 0, "message_parts": None, "hold": None, "sweep_after_s": None}
+    else:
+        values |= {"status": "processing", "run": 1, **asdict(send)}
+    return await repository.add(session, values)
+
+
+async def write_content(session: AsyncSession, body: Content, draft: Draft) -> Draft:
+    """The draft with the body's template, when it names another one, and its media. Raises NotFound, Invalid."""
+    given = {name: getattr(body, name) for name in ("format", "media_url", "subject") if name in body.model_fields_set}
+    draft = replace(draft, **given)
+    template_id = one_of(body, "template")
+    if template_id is None or template_id == draft.template_id:
+        return draft
+    template = await get_usable_template(session, template_id)
+    return replace(draft, text=template.text, template_id=template.id, template_version=template.version)
+
+
+async def update_schedule(session: AsyncSession, writer: Writer, schedule_id: int, body: ScheduleUpdate) -> Schedule:
+    """Changes a pending schedule; what the body leaves out stays. Raises NotFound, ScheduleNotPending, Invalid."""
+    contact_id = one_of(body, "contact")
+    if isinstance(body, ScheduleCreate):
+        _check_required(body, contact_id)
+    recipient = None
+    if contact_id is not None or body.phone is not None:
+        phone = body.phone if contact_id is None else None
+        recipient = await writer.neighbours.contacts.find_recipient(writer.caller, contact_id, phone)
+    row = await _lock_pending(session, schedule_id)
+    zone = await get_zone(session, writer.caller.organisation_id)
+    address = _readdress(row, body, contact_id, recipient)
+    draft = await redraft(session, row, body, zone)
+    if "name" in body.model_fields_set:
+        draft = replace(draft, name=body.name or None)
+    rules.check_draft(draft, address, writer.max_parts)
+    await _write(session, writer.caller, row, address, draft)
+    return await repository.get(session, schedule_id)
+
+
+def _check_required(body: ScheduleCreate, contact_id: int | None) -> None:
+    faults: dict[str, list[str]] = {}
+    if one_of(body, "template") is None and not body.text and body.format == "sms":
+        faults["text"] = ["Enter a text or choose a template."]
+    if contact_id is None and body.phone is None:
+        faults["contact"] = ["Choose a contact or enter a phone."]
+    if faults:
+        raise Invalid(fields=faults)
+
+
+async def _lock_pending(session: AsyncSession, schedule_id: int) -> Schedule:
+    await repository.lock(session, schedule_id)
+    row = await repository.get(session, schedule_id)
+    if row.status != "pending":
+        raise ScheduleNotPending
+    return row
+
+
+def _readdress(row: Schedule, body: ScheduleUpdate, contact_id: int | None, recipient: Recipient | None) -> Address:
+    """`contact` wins over `phone`; a phone without a contact, or a null contact, takes the contact off."""
+    if recipient is not None:
+        check_recipient(recipient, "contact" if contact_id is not None else "phone")
+        return Address.of(recipient.contact if contact_id is not None else None, recipient.phone)
+    address = rules.address_of(row)
+    return Address(address.phone) if names_either(body, "contact") else address
+
+
+async def redraft(session: AsyncSession, row: Schedule, body: ContentUpdate, zone: ZoneInfo) -> Draft:
+    """What a schedule says once the body is applied to it. Raises NotFound, Invalid."""
+    draft = rules.draft_of(row)
+    if one_of(body, "template") is None:
+        if "text" in body.model_fields_set:
+            draft = rules.with_text(draft, body.text, shown=show(row, v1=False)["text"])
+        elif names_either(body, "template"):
+            draft = replace(draft, template_id=None, template_version=None)
+    draft = await write_content(session, body, draft)
+    if body.scheduled_time is None:
+        if "scheduled_time" in body.model_fields_set:
+            raise Invalid.field("scheduled_time", "This field may not be null.")
+        return draft
+    moment = read_time(body.scheduled_time, zone, "scheduled_time")
+    if rules.is_same_time(moment, row.scheduled_time):
+        return draft
+    return replace(draft, scheduled_time=check_time(moment, datetime.now(UTC)))
+
+
+async def _write(session: AsyncSession, caller: Caller, row: Schedule, address: Address, draft: Draft) -> None:
+    """A child gets a text and a time of its own only when they were changed."""
+    values: dict[str, Any] = {**asdict(draft), **asdict(address), "id": row.id, "user_id": caller.user_id}
+    before = rules.draft_of(row)
+    new_time = draft.scheduled_time != before.scheduled_time
+    if row.kind == "child":
+        if not row.own_text and replace(draft, name=before.name) == before:
+            values |= dict.fromkeys(("text", "template_id", "template_version", "format", "media_url", "subject"))
+        if not row.own_time and not new_time:
+            values["scheduled_time"] = None
+    await repository.update(session, values)
+    if row.parent_id is not None and new_time:
+        await repository.wake_parent(session, row.parent_id, draft.scheduled_time)
+
+
+async def cancel_schedule(session: AsyncSession, caller: Caller, schedule_id: int) -> None:
+    """Cancels a pending schedule: it will not be sent. Raises NotFound, ScheduleNotPending."""
+    row = await _lock_pending(session, schedule_id)
+    await repository.cancel(session, row.id, caller.user_id)
+
+
+async def retry_schedule(
+    session: AsyncSession, caller: Caller, schedule_id: int, include_unknown: bool, v1: bool
+) -> ScheduleOut:
+    """A failed schedule goes again, now. Raises NotFound, NothingToRetry, OutcomeUnknown."""
+    await repository.lock(session, schedule_id)
+    row = await repository.get(session, schedule_id)
+    if row.status != "failed":
+        raise NothingToRetry
+    if row.failure_category == "outcome_unknown" and not include_unknown:
+        raise OutcomeUnknown
+    if row.parent_id is not None:
+        await repository.settle_cancelled_children(session, row.parent_id)
+    await repository.retry(session, schedule_id, caller.user_id)
+    if row.parent_id is not None:
+        await repository.reopen_parent(session, row.parent_id)
+    return await get_schedule(session, schedule_id, v1)
+
+
+async def retry_children(session: AsyncSession, caller: Caller, parent_id: int, include_unknown: bool) -> int:
+    """Every failed child of a batch, whose lock the caller holds, goes again, now. Returns how many."""
+    await repository.settle_cancelled_children(session, parent_id)
+    retried = await repository.retry_children(session, parent_id, caller.user_id, include_unknown)
+    if retried:
+        await repository.reopen_parent(session, parent_id)
+    return retried
+
+
+async def close_organisations(session: AsyncSession, events: list[OrganisationChanged]) -> None:
+    """Cancels what is pending in organisations that were closed."""
+    closed = await follow_closing(session, events)
+    if closed:
+        await repository.cancel_of_closed_all_tenants(session, closed)
+
+
+def _paginated(rows: list[Schedule], total: int, page: Page, v1: bool) -> Paginated[ScheduleOut]:
+    return Paginated(results=[show_schedule(row, v1) for row in rows], pagination=Pagination.of(page, total))
+
+
+def show_schedule(row: Schedule, v1: bool) -> ScheduleOut:
+    return ScheduleOut.model_validate(show(row, v1))

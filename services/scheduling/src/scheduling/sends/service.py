@@ -1,0 +1,148 @@
+"""Sends: schedules that are due now."""
+
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from common.context import request_id
+from common.errors import Unavailable
+from common.events import Format, ScheduleDue
+from common.outbox import publish
+from scheduling.clients import Writer
+from scheduling.group_schedules.service import add_batch, check_batch, find_batch, read_group
+from scheduling.models import Schedule
+from scheduling.organisations.service import get_zone
+from scheduling.recipients.service import get_recipient
+from scheduling.schedules.service import Address, Draft, SendNow, add_schedule, check_media, find_outcome
+from scheduling.sends.schemas import (
+    GroupNotSent,
+    MessageNotSent,
+    Results,
+    SendMmsRequest,
+    SendRequest,
+    SendToGroupRequest,
+    Sent,
+    SentToGroup,
+)
+from scheduling.texts.service import Names, check_message, fill
+
+_NAME_LENGTH = 200
+
+
+async def send_now(session: AsyncSession, writer: Writer, body: SendRequest | SendMmsRequest) -> Sent:
+    """One message: its units are held, then the schedule and its ScheduleDue are written together.
+
+    Neighbours are asked before the session's first statement. Raises NotFound, Invalid, RecipientOptedOut,
+    LimitReached, Unavailable (without contacts nothing can be sent).
+    """
+    caller, now = writer.caller, datetime.now(UTC)
+    draft = _draft(body, now)
+    check_media(draft.format, draft.media_url)
+    recipient = await get_recipient(writer.neighbours.contacts, caller, body.contact_id, body.recipient, "recipient")
+    contact = recipient.contact if body.contact_id is not None else None
+    address = Address.of(contact, recipient.phone, own_phone=contact is not None and contact.phone != recipient.phone)
+    parts = check_message(draft.format, draft.text, address.names, writer.max_parts, "message")
+    hold = await _hold(writer, draft.format, parts, now)
+    await get_zone(session, caller.organisation_id)
+    schedule_id = await add_schedule(session, caller, address, draft, SendNow(parts, hold, writer.sweep_after_s))
+    due = ScheduleDue(
+        event_id=ScheduleDue.id_of(schedule_id, 1),
+        organisation_id=caller.organisation_id,
+        request_id=request_id(),
+        schedule_id=schedule_id,
+        run=1,
+        contact_id=address.contact_id,
+        phone=address.phone,
+        text=fill(draft.text, address.names or Names()),
+        format=draft.format,
+        subject=draft.subject,
+        media_url=draft.media_url,
+        parts=parts,
+        scheduled_time=now,
+        lane="single",
+        hold=hold,
+    )
+    await publish(session, [due])
+    return Sent(message="Message accepted.", schedule_id=schedule_id, status="processing")
+
+
+def _draft(body: SendRequest | SendMmsRequest, now: datetime) -> Draft:
+    if isinstance(body, SendMmsRequest):
+        return Draft(body.message, "mms", now, media_url=body.media_url, subject=body.subject)
+    return Draft(body.message, "sms", now)
+
+
+async def send_to_group(session: AsyncSession, writer: Writer, body: SendToGroupRequest) -> SentToGroup:
+    """A batch that is due now, named after group and time. Raises NotFound, Invalid, NoRecipients, LimitReached."""
+    now = datetime.now(UTC)
+    group, members = await read_group(writer, body.group_id)
+    draft = Draft(body.message, "sms", now)
+    parts = check_batch(draft, writer.max_parts, "message")
+    hold = await _hold(writer, "sms", group.eligible_count * parts, now)
+    local = now.astimezone(await get_zone(session, writer.caller.organisation_id))
+    when = f" {local:%Y-%m-%d %H:%M}"
+    named = Draft(body.message, "sms", now, name=group.name[: _NAME_LENGTH - len(when)] + when)
+    parent_id = await add_batch(session, writer.caller, group, members, named, hold)
+    return SentToGroup(
+        message=f"{group.eligible_count} messages accepted.",
+        results=Results(successful=group.eligible_count, failed=0, total=group.eligible_count),
+        group_name=group.name,
+        group_schedule_id=parent_id,
+    )
+
+
+async def _hold(writer: Writer, message_format: Format, units: int, now: datetime) -> UUID | None:
+    """The reference of a hold; None while delivery is away: then the limit is checked on arrival."""
+    reference = uuid4()
+    try:
+        await writer.neighbours.delivery.put_hold(writer.caller, reference, message_format, units, now)
+    except Unavailable:
+        return None
+    return reference
+
+
+async def find_answer(session: AsyncSession, schedule_id: int) -> tuple[int, Sent | MessageNotSent] | None:
+    """The final status and body of a send, None while it is open."""
+    row = await find_outcome(session, schedule_id)
+    if row.status in ("pending", "processing"):
+        return None
+    if row.status in ("sent", "delivered"):
+        return 200, Sent(message="Message sent.", schedule_id=row.id, status=row.status)
+    return 502, MessageNotSent(
+        message="The message was not sent.",
+        error=row.error or "The message was cancelled.",
+        failure_category=row.failure_category or "unknown",
+        request_id=request_id(),
+        schedule_id=row.id,
+        status=row.status,
+    )
+
+
+async def find_group_answer(session: AsyncSession, parent_id: int) -> tuple[int, SentToGroup | GroupNotSent] | None:
+    """The final status and body of a send to a group, None while any of its messages is open."""
+    row, counts = await find_batch(session, parent_id)
+    if row.status in ("pending", "processing"):
+        return None
+    sent, total = counts.get("sent", 0) + counts.get("delivered", 0), sum(counts.values())
+    results = Results(successful=sent, failed=total - sent, total=total)
+    if sent == 0:
+        return 502, _group_not_sent(row, results)
+    return 200 if sent == total else 207, SentToGroup(
+        message=f"{sent} of {total} messages sent.",
+        results=results,
+        group_name=row.group_name or "",
+        group_schedule_id=row.id,
+    )
+
+
+def _group_not_sent(row: Schedule, results: Results) -> GroupNotSent:
+    return GroupNotSent(
+        message="No message was sent.",
+        error=row.error or "The batch was cancelled.",
+        failure_category=row.failure_category or "unknown",
+        request_id=request_id(),
+        results=results,
+        group_name=row.group_name or "",
+        group_schedule_id=row.id,
+    )

@@ -1,0 +1,170 @@
+"""Scheduling as its own roles see it, and stand-ins for its neighbours that speak the real wire format."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import text
+
+from common.caller import Caller
+from common.database import Database
+from scheduling.app import create_app
+from scheduling.clients import Neighbours
+from scheduling.settings import Settings
+
+from .neighbours import ContactsStandIn, DeliveryStandIn
+
+SECRET = "test-secret-test-secret-test-secret-0"
+
+
+@pytest.fixture(scope="session")
+async def contacts_server() -> AsyncIterator[ContactsStandIn]:
+    async with ContactsStandIn(SECRET) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+async def delivery_server() -> AsyncIterator[DeliveryStandIn]:
+    async with DeliveryStandIn(SECRET) as server:
+        yield server
+
+
+@pytest.fixture
+def contacts(contacts_server: ContactsStandIn) -> ContactsStandIn:
+    contacts_server.forget()
+    return contacts_server
+
+
+@pytest.fixture
+def delivery(delivery_server: DeliveryStandIn) -> DeliveryStandIn:
+    delivery_server.forget()
+    return delivery_server
+
+
+@pytest.fixture(scope="session")
+def settings(
+    service_url: Callable[[str], str], contacts_server: ContactsStandIn, delivery_server: DeliveryStandIn
+) -> Settings:
+    return Settings(
+        port=0,
+        worker_port=0,
+        database_url=SecretStr(service_url("scheduling")),
+        kafka_bootstrap_servers="127.0.0.1:1",
+        internal_token_secret=SecretStr(SECRET),
+        contacts_url=contacts_server.url,
+        delivery_url=delivery_server.url,
+        sweep_after_s=20,
+    )
+
+
+@pytest.fixture
+async def database(
+    service_url: Callable[[str], str], open_database: Callable[[str, str], Awaitable[Database]]
+) -> AsyncIterator[Database]:
+    database = await open_database(service_url("scheduling"), "scheduling")
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def neighbours(
+    settings: Settings, contacts: ContactsStandIn, delivery: DeliveryStandIn
+) -> AsyncIterator[Neighbours]:
+    neighbours = Neighbours.connect(settings)
+    yield neighbours
+    await neighbours.close()
+
+
+@pytest.fixture(scope="session")
+async def app(settings: Settings) -> AsyncIterator[Any]:
+    app = create_app(settings)
+    yield app
+    await app.state.neighbours.close()
+    await app.state.database.close()
+
+
+class Client:
+    """The API as one member of one organisation calls it."""
+
+    def __init__(self, http: httpx.AsyncClient, headers: dict[str, str]) -> None:
+        self.http, self.headers = http, headers
+
+    async def __call__(self, method: str, path: str, json: Any = None, **more: Any) -> httpx.Response:
+        headers = {**self.headers, **more.pop("headers", {})}
+        return await self.http.request(method, path, json=json, headers=headers, **more)
+
+    async def ok(self, method: str, path: str, json: Any = None, **more: Any) -> Any:
+        answer = await self(method, path, json, **more)
+        assert answer.status_code < 300, answer.text
+        return answer.json() if answer.content else None
+
+
+@pytest.fixture
+def client_of(
+    app: Any,
+    serve: Callable[[Any], httpx.AsyncClient],
+    bearer: Callable[..., dict[str, str]],
+    database: Database,
+    contacts: ContactsStandIn,
+    delivery: DeliveryStandIn,
+) -> Callable[..., Client]:
+    http = serve(app)
+    return lambda organisation, **more: Client(http, bearer("scheduling", organisation, **more))
+
+
+@pytest.fixture
+def client(client_of: Callable[..., Client], organisation: str) -> Client:
+    return client_of(organisation)
+
+
+@pytest.fixture
+def other(client_of: Callable[..., Client]) -> Client:
+    """Somebody of another organisation."""
+    return client_of("org_other")
+
+
+@pytest.fixture
+def caller(organisation: str) -> Caller:
+    return Caller(organisation_id=organisation, user_id=1, role="member", issuer="gateway")
+
+
+@pytest.fixture
+def row_of(database: Database) -> Callable[[int], Awaitable[Any]]:
+    """`await row_of(id)`: the row in the table, as all organisations' role sees it."""
+
+    async def read(schedule_id: int) -> Any:
+        async with database.all_tenants() as session:
+            return (await session.execute(text("SELECT * FROM schedules WHERE id = :id"), {"id": schedule_id})).one()
+
+    return read
+
+
+@pytest.fixture
+def make_due(database: Database) -> Callable[..., Awaitable[None]]:
+    """Moves the times of schedules (all by default) to a second ago: the clock itself is the database's."""
+
+    async def move(*ids: int) -> None:
+        async with database.all_tenants() as session:
+            await session.execute(
+                text(
+                    "UPDATE schedules SET scheduled_time = now() - interval '1 second',"
+                    " wake_at = CASE WHEN kind = 'parent' THEN now() - interval '1 second' END"
+                    " WHERE status = 'pending' AND scheduled_time IS NOT NULL"
+                    " AND (CAST(:ids AS bigint[]) = '{}' OR id = ANY(CAST(:ids AS bigint[])))"
+                ),
+                {"ids": list(ids)},
+            )
+
+    return move
+
+
+@pytest.fixture
+def run_sql(database: Database) -> Callable[..., Awaitable[Any]]:
+    async def run(statement: str, **values: Any) -> Any:
+        async with database.all_tenants() as session:
+            result = await session.execute(text(statement), values)
+            return result.all() if result.returns_rows else None
+
+    return run

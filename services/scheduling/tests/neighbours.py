@@ -1,0 +1,189 @@
+"""Contacts and delivery as scheduling meets them: HTTP servers with the wire format of their internal APIs."""
+
+from typing import Any, Self
+
+import jwt
+from aiohttp import web
+
+ORGANISATION = web.RequestKey("organisation", str)
+
+
+class StandIn:
+    """A server on a free port that takes internal tokens; `away` makes it answer 503."""
+
+    audience = ""
+
+    def __init__(self, secret: str) -> None:
+        self._secret = secret
+        self.forget()
+
+    def forget(self) -> None:
+        self.away = False
+        self.calls: list[tuple[str, str, Any]] = []
+
+    def routes(self) -> list[web.RouteDef]:
+        raise NotImplementedError
+
+    async def __aenter__(self) -> Self:
+        @web.middleware
+        async def middleware(request: web.Request, handler: Any) -> web.StreamResponse:
+            if self.away:
+                return web.json_response({"detail": "away", "code": "unavailable"}, status=503)
+            token = request.headers["Authorization"].removeprefix("Bearer ")
+            claims = jwt.decode(token, self._secret, algorithms=["HS256"], audience=self.audience)
+            assert claims["iss"] == "scheduling"
+            request[ORGANISATION] = claims["organisation_id"]
+            body = await request.json() if request.can_read_body else None
+            self.calls.append((request.method, request.path, body))
+            return await handler(request)
+
+        app = web.Application(middlewares=[middleware])
+        app.add_routes(self.routes())
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        assert site._server is not None
+        self.url = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._runner.cleanup()
+
+
+def not_found() -> web.Response:
+    return web.json_response({"detail": "Not found.", "code": "not_found"}, status=404)
+
+
+class ContactsStandIn(StandIn):
+    """Contacts and groups by organisation, in memory."""
+
+    audience = "contacts"
+
+    def forget(self) -> None:
+        super().forget()
+        self.contacts: dict[int, dict[str, Any]] = {}
+        self.groups: dict[int, dict[str, Any]] = {}
+
+    def add(self, organisation: str, **fields: Any) -> dict[str, Any]:
+        """A contact; returns its state."""
+        number = len(self.contacts) + 1
+        state = {
+            "contact_id": number,
+            "version": 1,
+            "phone": f"+614910{number:05d}",
+            "first_name": f"First{number}",
+            "last_name": f"Last{number}",
+            "company": "",
+            "is_active": True,
+            "opt_out": False,
+            **fields,
+        }
+        self.contacts[number] = {**state, "organisation": organisation}
+        return state
+
+    def add_group(self, organisation: str, contact_ids: list[int], **fields: Any) -> int:
+        number = len(self.groups) + 1
+        group = {"id": number, "name": f"Group {number}", "is_active": True, **fields}
+        self.groups[number] = {**group, "organisation": organisation, "members": sorted(contact_ids)}
+        return number
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.post("/internal/recipients/", self._recipient),
+            web.get(r"/internal/contacts/{id:\d+}/", self._contact),
+            web.get(r"/internal/groups/{id:\d+}/", self._group),
+            web.get(r"/internal/groups/{id:\d+}/members/", self._members),
+        ]
+
+    def _find(self, table: dict[int, dict[str, Any]], organisation: str, number: int) -> dict[str, Any] | None:
+        found = table.get(number)
+        return found if found is not None and found["organisation"] == organisation else None
+
+    async def _recipient(self, request: web.Request) -> web.Response:
+        body, organisation = await request.json(), request[ORGANISATION]
+        contact, phone = None, body["phone"]
+        if body["contact_id"] is not None:
+            contact = self._find(self.contacts, organisation, body["contact_id"])
+            if contact is None:
+                return not_found()
+            phone = phone or contact["phone"]
+        same = [c for c in self.contacts.values() if c["organisation"] == organisation and c["phone"] == phone]
+        if contact is None:
+            contact = next((c for c in same if c["is_active"]), None)
+        refused = None
+        if any(c["opt_out"] for c in [*same, *([contact] if contact else [])]):
+            refused = "opted_out"
+        elif contact is not None and not contact["is_active"]:
+            refused = "inactive"
+        return web.json_response({"contact": contact, "phone": phone, "refused": refused})
+
+    async def _contact(self, request: web.Request) -> web.Response:
+        contact = self._find(self.contacts, request[ORGANISATION], int(request.match_info["id"]))
+        return web.json_response(contact) if contact else not_found()
+
+    def _eligible(self, group: dict[str, Any]) -> list[dict[str, Any]]:
+        members = [self.contacts[number] for number in group["members"]]
+        return [m for m in members if m["is_active"] and not m["opt_out"]]
+
+    async def _group(self, request: web.Request) -> web.Response:
+        group = self._find(self.groups, request[ORGANISATION], int(request.match_info["id"]))
+        if group is None:
+            return not_found()
+        told = {name: group[name] for name in ("id", "name", "is_active")}
+        return web.json_response({**told, "eligible_count": len(self._eligible(group))})
+
+    async def _members(self, request: web.Request) -> web.Response:
+        group = self._find(self.groups, request[ORGANISATION], int(request.match_info["id"]))
+        if group is None:
+            return not_found()
+        after, limit = int(request.query.get("after", 0)), int(request.query["limit"])
+        found = [m for m in self._eligible(group) if m["contact_id"] > after]
+        more = len(found) > limit
+        page = found[:limit]
+        return web.json_response({"members": page, "next": page[-1]["contact_id"] if more else None})
+
+
+class DeliveryStandIn(StandIn):
+    """Holds and what became of messages, in memory."""
+
+    audience = "delivery"
+
+    def forget(self) -> None:
+        super().forget()
+        self.remaining: int | None = None
+        self.holds: dict[str, dict[str, Any]] = {}
+        self.released: list[str] = []
+        self.states: dict[tuple[int, int], dict[str, Any]] = {}
+        self.limits = {"sms_limit": None, "mms_limit": None, "timezone": "Australia/Adelaide"}
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.put("/internal/holds/{reference}/", self._put),
+            web.delete("/internal/holds/{reference}/", self._release),
+            web.post("/internal/messages/states/", self._states),
+            web.get("/internal/limits/", self._limits),
+        ]
+
+    async def _put(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        if self.remaining is not None and body["units"] > self.remaining:
+            told = {"remaining": self.remaining, "required": body["units"], "limit": 10}
+            return web.json_response({"detail": "No.", "code": "limit_exceeded", **told}, status=400)
+        self.holds[request.match_info["reference"]] = body
+        return web.json_response({"remaining": self.remaining})
+
+    async def _release(self, request: web.Request) -> web.Response:
+        self.released.append(request.match_info["reference"])
+        return web.Response(status=204)
+
+    async def _states(self, request: web.Request) -> web.Response:
+        assert request[ORGANISATION] == ""
+        told = []
+        for asked in (await request.json())["schedules"]:
+            known = self.states.get((asked["schedule_id"], asked["run"]), {"state": "unknown_here"})
+            told.append({**asked, **known})
+        return web.json_response({"states": told, "intake_lag": 0})
+
+    async def _limits(self, request: web.Request) -> web.Response:
+        return web.json_response(self.limits)
