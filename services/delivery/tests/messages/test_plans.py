@@ -1,0 +1,78 @@
+"""Claims stay on their indexes with 200,000 rows queued, on plans that were made when the tables were empty."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, event, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from common.database import Database
+from common.events import ScheduleDue
+from delivery.messages import calls, repository
+from delivery.messages.rules import Policy, Result
+
+FILL = """
+    INSERT INTO messages (organisation_id, schedule_id, run, phone, text, format, units, scheduled_time, period, lane,
+                          request_id, deadline, status, next_attempt_at)
+    SELECT 'org_' || n % 50, 1000000 + n, 1, '+61453000001', 'Hi', 'sms', 1, now(), '2026-04-01', 'bulk', '',
+           now() + interval '1 day', CASE WHEN n % 10 = 0 THEN 'retry_wait' ELSE 'queued' END,
+           CASE WHEN n % 10 = 0 THEN now() + interval '1 hour' END
+    FROM generate_series(1, 200000) n
+"""
+Explain = Callable[[AsyncSession, Callable[[], Awaitable[Any]]], Awaitable[str]]
+
+
+@pytest.fixture
+def explain() -> Explain:
+    """`await explain(session, run)`: the plans of the statements that `run` executes."""
+
+    async def collect(session: AsyncSession, run: Callable[[], Awaitable[Any]]) -> str:
+        connection = await session.connection()
+        seen: list[tuple[str, Any]] = []
+
+        def note(_: Connection, __: Any, statement: str, parameters: Any, *___: Any) -> None:
+            seen.append((statement, parameters))
+
+        event.listen(connection.sync_connection, "before_cursor_execute", note)
+        await run()
+        event.remove(connection.sync_connection, "before_cursor_execute", note)
+        raw = (await connection.get_raw_connection()).driver_connection
+        plans = []
+        for statement, parameters in list(seen):
+            plans += [row[0] for row in await raw.fetch("EXPLAIN " + statement, *parameters)]
+        return "\n".join(plans)
+
+    return collect
+
+
+async def test_no_statement_of_the_main_road_reads_the_whole_table(
+    database: Database, due: Callable[..., ScheduleDue], take_in: Any, policy: Policy, explain: Explain
+) -> None:
+    async with database.all_tenants() as session:
+        for _ in range(7):  # a plan would be kept after five uses
+            await repository.claim(session, "sms", 32, {"single": "", "bulk": ""})
+            await repository.promote(session, 500)
+        await session.execute(text(FILL))
+    await take_in(*(due() for _ in range(10)))
+    async with database.all_tenants() as session:
+        rows: list[Any] = []
+
+        async def main_road() -> None:
+            rows.extend(await repository.claim(session, "sms", 500, {"single": "", "bulk": "org_3"}))
+            key = due().event_id
+            await calls.start(session, "log", {key: (rows, b"")}, policy)
+            results = [Result(row.id, key, 1, "sent") for row in rows]
+            await repository.finish(session, results)
+            await calls.remove_settled(session, [key])
+            await calls.due(session, "log", 100)
+            await calls.lock_messages(session, [row.id for row in rows])
+            await repository.fail(session, {row.id: ("expired", "late") for row in rows})
+            await repository.promote(session, 500)
+            await repository.states(session, {(number, 1) for number in range(1, 501)})
+
+        plan = await explain(session, main_road)
+        await session.rollback()
+    assert len(rows) == 500
+    assert "messages_queued" in plan
+    assert "Seq Scan on messages" not in plan, plan

@@ -1,0 +1,140 @@
+"""The worker as a process of its own, between a real broker and the carrier."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from common.events import ContactChanged, ContactState, Event, MessageFailed, MessageSent, ScheduleDue
+from tools.embedded.processes import free_port
+
+SECRET = "test-secret-test-secret-test-secret-0"
+Start = Callable[[], Awaitable[asyncio.subprocess.Process]]
+
+
+@pytest.fixture
+async def start_worker(
+    delivery_url: str, kafka_servers: str, carrier: Any, repository_root: Path, database: Any
+) -> AsyncIterator[Start]:
+    """`await start_worker()`: `python -m delivery worker`; killed at the end."""
+    environment = {
+        **os.environ,
+        "DELIVERY_DATABASE_URL": delivery_url,
+        "DELIVERY_WORKER_PORT": str(free_port()),
+        "KAFKA_BOOTSTRAP_SERVERS": kafka_servers,
+        "KAFKA_SESSION_TIMEOUT_MS": "6000",
+        "INTERNAL_TOKEN_SECRET": SECRET,
+        "SMS_PROVIDERS": "mobile_message",
+        "MOBILE_MESSAGE_BASE_URL": carrier.url,
+        "MOBILE_MESSAGE_USERNAME": "user",
+        "MOBILE_MESSAGE_PASSWORD": "password",
+        "MOBILE_MESSAGE_SENDER": "Cooee",
+        "REQUEST_TIMEOUT_S": "1",
+        "LEASE_S": "1.5",
+        "REPLAY_AFTER_S": "1",
+    }
+    made: list[asyncio.subprocess.Process] = []
+
+    async def start() -> asyncio.subprocess.Process:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "delivery", "worker", env=environment, cwd=repository_root
+        )
+        made.append(process)
+        return process
+
+    yield start
+    for process in made:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+@pytest.fixture
+async def produce(kafka_servers: str) -> AsyncIterator[Callable[..., Awaitable[None]]]:
+    """`await produce(event, …)`; bytes go to the topic of ScheduleDue as they are."""
+    producer = AIOKafkaProducer(bootstrap_servers=kafka_servers)
+    await producer.start()
+
+    async def send(*events: Event | bytes) -> None:
+        for event in events:
+            if isinstance(event, bytes):
+                await producer.send_and_wait(ScheduleDue.topic, event, b"1")
+            else:
+                await producer.send_and_wait(event.topic, event.model_dump_json().encode(), event.key().encode())
+
+    yield send
+    await producer.stop()
+
+
+@pytest.fixture
+async def heard(kafka_servers: str) -> AsyncIterator[Callable[[int], Awaitable[list[Any]]]]:
+    """`await heard(n)`: the next n outcomes on the bus since the test began."""
+    consumer = AIOKafkaConsumer(
+        MessageSent.topic, MessageFailed.topic, bootstrap_servers=kafka_servers, group_id=f"test-{uuid4()}"
+    )
+    await consumer.start()
+    await consumer.seek_to_end()
+
+    async def read(count: int) -> list[Any]:
+        found: list[Any] = []
+        async with asyncio.timeout(40):
+            while len(found) < count:
+                record = await consumer.getone()
+                kind = MessageSent if record.topic == MessageSent.topic else MessageFailed
+                found.append(kind.model_validate_json(record.value))
+        return found
+
+    yield read
+    await consumer.stop()
+
+
+async def test_from_the_bus_to_the_carrier_and_back_and_an_orderly_stop(
+    start_worker: Start, produce: Any, heard: Any, due: Any, carrier: Any, rows: Any, organisation: str, eventually: Any
+) -> None:
+    worker = await start_worker()
+    state = ContactState(contact_id=9, version=1, phone="+61453000009", is_active=True, opt_out=True)
+    await produce(ContactChanged(organisation_id=organisation, contacts=(state,)))
+    await eventually(lambda: rows("SELECT 1 FROM contact_opt_outs"))
+    events = [due() for _ in range(5)]
+    await produce(*events[:2], b"{ not json", *events[2:], events[0], due(contact_id=9))
+    outcomes = await heard(6)
+    assert {o.schedule_id for o in outcomes if isinstance(o, MessageSent)} == {e.schedule_id for e in events}
+    assert [o.category for o in outcomes if isinstance(o, MessageFailed)] == ["opted_out"]
+    assert len(carrier.taken) == 5
+    assert [row.body for row in await rows("SELECT body FROM dead_letters")] == [b"{ not json"]
+    worker.send_signal(signal.SIGTERM)
+    assert await asyncio.wait_for(worker.wait(), 40) == 0
+
+
+async def test_a_worker_that_is_killed_in_the_middle_of_a_call_sends_exactly_once(
+    start_worker: Start, produce: Any, heard: Any, due: Any, carrier: Any, rows: Any, eventually: Any
+) -> None:
+    carrier.script += [carrier.take_and_wait] * 4
+    worker = await start_worker()
+    events = [due(lane=lane) for lane in ("single", "bulk") for _ in range(3)]
+    await produce(*events)
+
+    async def is_in_flight() -> bool:
+        return bool(carrier.taken)
+
+    await eventually(is_in_flight, 40)
+    worker.kill()
+    await worker.wait()
+    assert await rows("SELECT 1 FROM calls"), "a call was in flight"
+    carrier.script.clear()
+    await start_worker()
+    outcomes = await heard(6)
+    assert {(type(o), o.schedule_id) for o in outcomes} == {(MessageSent, e.schedule_id) for e in events}
+    keys = [key for key, _ in carrier.requests]
+    assert len(set(keys)) < len(keys), "a call was repeated"
+    references = [item["custom_ref"] for item in carrier.taken]
+    assert len(references) == len(set(references)) == 6
+    assert [row.taken for row in await rows("SELECT taken FROM limits")] == [6]
