@@ -27,7 +27,7 @@ from tools.demo.journey import (
     read_handset,
     run_journey,
 )
-from tools.embedded.supervisor import Stack
+from tools.embedded.supervisor import Stack, StackError
 from tools.token import Issuer, Session, mint
 
 ORGANISATION = "org_demo"
@@ -168,7 +168,11 @@ def main() -> None:
     parser.add_argument("--token", help="session token for that gateway; minted by the local issuer unless given")
     parser.add_argument("--org", help="organisation; a new one each time unless given")
     parser.add_argument("--keep", action="store_true", help="leave the stack running afterwards")
-    sys.exit(asyncio.run(demonstrate(parser.parse_args())))
+    try:
+        sys.exit(asyncio.run(demonstrate(parser.parse_args())))
+    except StackError as error:
+        console.print(f"[bold red]the stack cannot start:[/] {error}")
+        sys.exit(2)
 
 
 if __name__ == "__main__":
