@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from delivery.messages.repository import HAS_STOPPED
 from delivery.messages.rules import LONGEST_BACK_OFF_S, Policy
 
 _START = text(
@@ -57,12 +58,8 @@ _DUE = text(
 )
 # Messages before calls, as everywhere: two transactions never wait for each other.
 _LOCK = text(
-    """
-    SELECT m.id, m.status, m.call_key,
-           EXISTS (SELECT FROM contact_opt_outs c WHERE c.organisation_id = m.organisation_id AND c.opt_out
-                     AND c.contact_id = m.contact_id)
-        OR EXISTS (SELECT FROM contact_opt_outs c WHERE c.organisation_id = m.organisation_id AND c.opt_out
-                     AND c.phone = m.phone) AS has_stopped
+    f"""
+    SELECT m.id, m.status, m.call_key, {HAS_STOPPED.format(m="m")} AS has_stopped
     FROM messages m WHERE m.id = ANY(CAST(:ids AS bigint[])) ORDER BY m.id FOR UPDATE OF m
     """
 )

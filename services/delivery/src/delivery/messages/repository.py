@@ -10,15 +10,20 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from common.events import ContactState, OrganisationChanged, ScheduleDue
 from delivery.messages.rules import Result
 
-# Why a message may not go out: its organisation closed, its contact opted out, or another contact with its number.
-_REFUSAL = """
-    CASE WHEN EXISTS (SELECT FROM organisations o WHERE o.organisation_id = {m}.organisation_id AND o.closed)
-            THEN 'blocked'
-         WHEN EXISTS (SELECT FROM contact_opt_outs c
-                      WHERE c.organisation_id = {m}.organisation_id AND c.contact_id = {m}.contact_id AND c.opt_out)
-           OR EXISTS (SELECT FROM contact_opt_outs c
-                      WHERE c.organisation_id = {m}.organisation_id AND c.phone = {m}.phone AND c.opt_out)
-            THEN 'opted_out' END AS refusal
+# Whether the recipient of a message has stopped: its contact, or another contact with its number. Scalar subqueries,
+# as EXISTS may be planned as a hash of the whole table.
+HAS_STOPPED = """
+    coalesce(
+        (SELECT true FROM contact_opt_outs c
+         WHERE c.organisation_id = {m}.organisation_id AND c.contact_id = {m}.contact_id AND c.opt_out),
+        (SELECT true FROM contact_opt_outs c
+         WHERE c.organisation_id = {m}.organisation_id AND c.phone = {m}.phone AND c.opt_out LIMIT 1),
+        false)
+"""
+# Why a message may not go out.
+_REFUSAL = f"""
+    CASE WHEN (SELECT closed FROM organisations o WHERE o.organisation_id = {{m}}.organisation_id) THEN 'blocked'
+         WHEN {HAS_STOPPED} THEN 'opted_out' END AS refusal
 """
 _OUTCOME = """
     id, organisation_id, schedule_id, group_schedule_id, run, version, status, attempts, provider,
