@@ -11,7 +11,7 @@ class Settings:
 
     host: str = "127.0.0.1"
     port: int = 8090
-    log: Path = Path(".cooee/handset.log")
+    log: Path = Path(".cooee/handset.jsonl")
     latency_ms: int = 0
     concurrency: int = 0
     username: str = ""
