@@ -23,6 +23,21 @@ SECRET = "test-secret-test-secret-test-secret-0"
 ISSUER = "https://clerk.test"
 
 
+class Clock:
+    """Time that only passes when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = time.time()
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
 @dataclass
 class Upstream:
     """A service as the gateway sees it: it keeps what it was asked, and does what the query says."""
@@ -240,7 +255,8 @@ def start(settings: Callable[..., Settings]) -> Iterator[Start]:
         running.append((server, thread))
         deadline = time.monotonic() + 10
         while not server.started:
-            assert thread.is_alive() and time.monotonic() < deadline, "the gateway did not start"
+            if time.monotonic() > deadline or not thread.is_alive():
+                pytest.fail("the gateway did not start")
             time.sleep(0.005)
         return f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
 

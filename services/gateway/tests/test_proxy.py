@@ -63,7 +63,16 @@ async def test_other_spelling_of_a_path_answers_the_same(
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/api/", "/api", "/nothing/", "/api/nothing/", "/internal/identity/", "/api/v2/v2/contacts/", "/openapi.json"],
+    [
+        "/",
+        "/api/",
+        "/api",
+        "/nothing/",
+        "/api/nothing/",
+        "/internal/identity/",
+        "/api/v2/v2/contacts/",
+        "/openapi.json",
+    ],
 )
 async def test_unknown_route_is_404(gateway: aiohttp.ClientSession, issuer: Issuer, path: str) -> None:
     async with gateway.get(path, headers=issuer.headers()) as answer:
@@ -110,7 +119,9 @@ async def test_public_route_keeps_the_clients_authorization(
 
 
 async def test_answer_comes_back_without_hop_by_hop_headers(gateway: aiohttp.ClientSession, issuer: Issuer) -> None:
-    async with gateway.get("/api/contacts/?status=418", headers={**issuer.headers(), "X-Request-ID": "abc-1"}) as answer:
+    async with gateway.get(
+        "/api/contacts/?status=418", headers={**issuer.headers(), "X-Request-ID": "abc-1"}
+    ) as answer:
         told = await answer.json()
     assert answer.status == 418
     assert answer.headers.getall("X-Request-ID") == ["abc-1"]

@@ -43,9 +43,11 @@ class Authenticator:
         key_of: Callable[[str | None], Awaitable[RSAPublicKey | None]],
         *,
         remembered: int = 10_000,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._issuer = issuer
-        self._parties = frozenset(parties)
+        self._parties = parties
+        self._clock = clock
         self._key_of = key_of
         self._size = remembered
         self._known: OrderedDict[str, tuple[Claims, float]] = OrderedDict()
@@ -58,12 +60,12 @@ class Authenticator:
             raise NotAuthenticated
         known = self._known.get(token)
         if known is not None:
-            if time.time() < known[1]:
+            if self._clock() < known[1]:
                 self._known.move_to_end(token)
                 return known[0]
             del self._known[token]
         claims = await self._verify(token)
-        self._known[token] = claims, min(claims.expires_at + LEEWAY_S, time.time() + FRESH_S)
+        self._known[token] = claims, min(claims.expires_at + LEEWAY_S, self._clock() + FRESH_S)
         if len(self._known) > self._size:
             self._known.popitem(last=False)
         return claims

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,15 +25,16 @@ _Key = tuple[str, str, str, str, tuple[str, ...]]
 class Identity:
     """A caller that contacts knows, and the internal tokens signed for them so far."""
 
-    def __init__(self, caller: Caller) -> None:
+    def __init__(self, caller: Caller, clock: Callable[[], float] = time.monotonic) -> None:
         self.caller = caller
+        self._clock = clock
         self.confirmed_at = 0.0
         self.ask_at = 0.0
         self._tokens: dict[str, tuple[str, float]] = {}
 
     def token(self, audience: str, secret: str) -> str:
         """An internal token for `audience`, reused while it lasts."""
-        now = time.monotonic()
+        now = self._clock()
         token, until = self._tokens.get(audience, ("", 0.0))
         if now >= until:
             token = sign(self.caller, issuer="gateway", audience=audience, secret=secret)
@@ -47,8 +49,16 @@ class Identities:
     not kept.
     """
 
-    def __init__(self, contacts: ServiceClient, *, ttl_s: float, remembered: int = 10_000) -> None:
+    def __init__(
+        self,
+        contacts: ServiceClient,
+        *,
+        ttl_s: float,
+        remembered: int = 10_000,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._contacts = contacts
+        self._clock = clock
         self._ttl_s = ttl_s
         self._size = remembered
         self._known: OrderedDict[_Key, Identity] = OrderedDict()
@@ -58,7 +68,7 @@ class Identities:
         """The identity behind verified claims with an organisation. Raises Forbidden, Unavailable."""
         key = (claims.user, claims.organisation, claims.slug, claims.role, claims.permissions)
         known = self._known.get(key)
-        if known is not None and time.monotonic() < known.ask_at:
+        if known is not None and self._clock() < known.ask_at:
             self._known.move_to_end(key)
             return known
         asking = self._asking.get(key)
@@ -90,17 +100,17 @@ class Identities:
             log.error("contacts does not understand the gateway", status=refusal.status)
             raise Unavailable from None
         except Unavailable:
-            if known is None or time.monotonic() >= known.confirmed_at + AWAY_S:
+            if known is None or self._clock() >= known.confirmed_at + AWAY_S:
                 raise
-            known.ask_at = time.monotonic() + self._ttl_s
+            known.ask_at = self._clock() + self._ttl_s
             return known
         return self._remember(key, caller)
 
     def _remember(self, key: _Key, caller: Caller) -> Identity:
         identity = self._known.get(key)
         if identity is None or identity.caller != caller:
-            identity = self._known[key] = Identity(caller)
-        identity.confirmed_at = time.monotonic()
+            identity = self._known[key] = Identity(caller, self._clock)
+        identity.confirmed_at = self._clock()
         identity.ask_at = identity.confirmed_at + self._ttl_s
         self._known.move_to_end(key)
         if len(self._known) > self._size:

@@ -1,7 +1,9 @@
 """The public keys that Clerk signs with, from its JWKS."""
 
 import asyncio
+import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -25,11 +27,12 @@ class JwksKeys:
     While the JWKS does not answer, the keys it gave last stay good.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._url = url
+        self._clock = clock
         self._keys: dict[str, RSAPublicKey] = {}
-        self._fetched = -FRESH_S
-        self._tried = -RETRY_S
+        self._fetched = -math.inf
+        self._tried = -math.inf
         self._lock = asyncio.Lock()
 
     async def get(self, kid: str | None) -> RSAPublicKey | None:
@@ -43,14 +46,13 @@ class JwksKeys:
         return self._keys.get(kid or "")
 
     def _must_fetch(self, kid: str | None) -> bool:
-        now = time.monotonic()
+        now = self._clock()
         if not self._keys:
             return now >= self._tried + 1.0
         wanted = kid not in self._keys or now >= self._fetched + FRESH_S
         return wanted and now >= self._tried + RETRY_S
 
     async def _fetch(self) -> None:
-        self._tried = time.monotonic()
         try:
             async with aiohttp.ClientSession(timeout=_TIMEOUT) as session, session.get(self._url) as answer:
                 answer.raise_for_status()
@@ -58,8 +60,10 @@ class JwksKeys:
             keys = {jwk["kid"]: key for jwk in body["keys"] if (key := _signing_key(jwk)) is not None}
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError, TypeError) as error:
             log.warning("the JWKS cannot be fetched", error=type(error).__name__, keys_kept=len(self._keys))
-            return
-        self._keys, self._fetched = keys, self._tried
+        else:
+            self._keys, self._fetched = keys, self._clock()
+        # Last, so that whoever comes while it is being fetched waits at the lock.
+        self._tried = self._clock()
 
 
 class PemKey:

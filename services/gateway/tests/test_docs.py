@@ -1,0 +1,157 @@
+"""The merged OpenAPI document, and pages that load without the rest of the world."""
+
+import re
+from typing import Any
+
+import aiohttp
+import pytest
+from fastapi import FastAPI, File, UploadFile
+from fastapi.security import HTTPBearer
+from pydantic import BaseModel
+
+from gateway.openapi import merge
+
+from .conftest import Start, Upstream
+
+
+def contacts_document() -> dict[str, Any]:
+    app = FastAPI()
+
+    class Page(BaseModel):
+        total: int
+
+    class Contact(BaseModel):
+        id: int
+        page: Page
+
+    @app.get("/api/contacts/", tags=["contacts"])
+    async def list_contacts(search: str = "") -> list[Contact]:
+        return []
+
+    @app.post("/api/contacts/", status_code=201, tags=["contacts"], responses={400: {"description": "own words"}})
+    async def create_contact(contact: Contact) -> Contact:
+        return contact
+
+    @app.post("/api/contacts/import/", tags=["contacts"])
+    async def import_contacts(file: UploadFile = File()) -> Page:  # noqa: B008
+        return Page(total=0)
+
+    @app.post("/internal/identity/")
+    async def identify() -> Contact: ...
+
+    return app.openapi()
+
+
+def scheduling_document() -> dict[str, Any]:
+    app = FastAPI()
+    bearer = HTTPBearer()
+
+    class Page(BaseModel):
+        rows: list[int]
+
+    class Contact(BaseModel):
+        id: int
+        page: Page
+
+    class Same(BaseModel):
+        a: int
+
+    from fastapi import Depends
+
+    @app.get("/api/schedules/{id}/", tags=["schedules"], dependencies=[Depends(bearer)])
+    async def get_schedule(id: int) -> Contact: ...  # noqa: A002
+
+    @app.get("/api/contacts/{id}/schedules/", tags=["schedules"])
+    async def list_contacts(id: int) -> Same: ...  # noqa: A002
+
+    return app.openapi()
+
+
+@pytest.fixture
+def document() -> dict[str, Any]:
+    return merge({"contacts": contacts_document(), "scheduling": scheduling_document()})
+
+
+def test_public_routes_of_all_services_are_there(document: dict[str, Any]) -> None:
+    assert list(document["paths"]) == [
+        "/api/contacts/",
+        "/api/contacts/import/",
+        "/api/contacts/{id}/schedules/",
+        "/api/schedules/{id}/",
+    ]
+    assert document["openapi"].startswith("3.1")
+    assert [tag["name"] for tag in document["tags"]] == ["contacts", "schedules"]
+    assert document["security"] == [{"clerk": []}]
+    assert document["servers"]
+
+
+def test_operation_ids_are_short_and_unique(document: dict[str, Any]) -> None:
+    ids = [operation["operationId"] for item in document["paths"].values() for operation in item.values()]
+    assert ids == [
+        "list_contacts",
+        "create_contact",
+        "import_contacts",
+        "list_contacts_api_contacts__id__schedules__get",
+        "get_schedule",
+    ]
+
+
+def test_schemas_that_only_share_a_name_stay_apart(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    own = document["paths"]["/api/schedules/{id}/"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+    assert own == {"$ref": "#/components/schemas/SchedulingContact"}
+    assert schemas["SchedulingContact"]["properties"]["page"] == {"$ref": "#/components/schemas/SchedulingPage"}
+    assert schemas["Contact"]["properties"]["page"] == {"$ref": "#/components/schemas/Page"}
+    assert "HTTPValidationError" not in schemas
+
+
+def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+    for reference in set(re.findall(r"#/components/[\w/-]+", str(document))):
+        node = document
+        for part in reference[2:].split("/"):
+            node = node[part]
+
+
+def test_errors_are_told_on_every_route(document: dict[str, Any]) -> None:
+    paths = document["paths"]
+    common = {"401", "403", "429", "502", "503", "504"}
+    assert set(paths["/api/schedules/{id}/"]["get"]["responses"]) == common | {"200", "404"}
+    assert set(paths["/api/contacts/"]["get"]["responses"]) == common | {"200", "400"}
+    created = paths["/api/contacts/"]["post"]["responses"]
+    assert set(created) == common | {"201", "400", "413", "415"}
+    assert created["400"] == {"description": "own words"}
+    assert "security" not in paths["/api/schedules/{id}/"]["get"]
+    assert set(created["201"]["headers"]) == {
+        "X-Request-ID",
+        "RateLimit-Limit",
+        "RateLimit-Remaining",
+        "RateLimit-Reset",
+    }
+
+
+async def test_document_follows_the_services_and_outlives_them(
+    gateway: aiohttp.ClientSession, upstreams: dict[str, Upstream]
+) -> None:
+    upstreams["contacts"].openapi = contacts_document()
+    async with gateway.get("/api/schema/") as answer:
+        body = await answer.json()
+    assert answer.status == 200
+    assert {"/api/contacts/", "/api/health/", "/api/schema/"} <= body["paths"].keys()
+    assert "/internal/identity/" not in body["paths"]
+    assert body["paths"]["/api/health/"]["get"]["security"] == []
+
+
+@pytest.mark.parametrize("page", ["/api/docs/", "/api/docs", "/api/v2/redoc/"])
+async def test_page_needs_nothing_from_elsewhere(start: Start, page: str) -> None:
+    async with aiohttp.ClientSession(start()) as client:
+        async with client.get(page) as answer:
+            html = await answer.text()
+        assert (answer.status, answer.content_type) == (200, "text/html")
+        links = re.findall(r"""(?:src|href)=["']([^"']+)["']""", html)
+        assert links
+        assert "/api/schema/" in html
+        assert not [link for link in links if "//" in link]
+        assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
+        for link in links:
+            async with client.get(link) as answer:
+                assert (answer.status, len(await answer.read()) > 1000) == (200, True)

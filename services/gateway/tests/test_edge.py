@@ -1,0 +1,134 @@
+"""Permissions by name, CORS, health."""
+
+import json
+from typing import Any
+
+import aiohttp
+import pytest
+
+from .conftest import Issuer, Start, Upstream
+
+NEEDED = {
+    "POST /api/sms/send/": "org:messages:send",
+    "DELETE /api/contacts/{id}/": "org:contacts:manage",
+    "GET /api/configs": "org:configs:read",
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/api/sms/send/", 200),
+        ("DELETE", "/api/contacts/7/", 403),
+        ("DELETE", "/api/v2/contacts/7", 403),
+        ("DELETE", "/api/%63ontacts/7/", 403),
+        ("GET", "/api/contacts/7/", 200),
+        ("GET", "/api/configs/", 403),
+        ("POST", "/api/configs/", 200),
+    ],
+)
+async def test_route_can_demand_a_permission(start: Start, issuer: Issuer, method: str, path: str, status: int) -> None:
+    async with (
+        aiohttp.ClientSession() as client,
+        client.request(method, start(route_permissions=json.dumps(NEEDED)) + path, headers=issuer.headers()) as answer,
+    ):
+        body = await answer.json()
+    assert answer.status == status
+    assert status == 200 or body["code"] == "permission_denied"
+
+
+async def test_cors_is_off_without_origins(gateway: aiohttp.ClientSession, issuer: Issuer) -> None:
+    headers = {**issuer.headers(), "Origin": "https://app.test"}
+    async with gateway.get("/api/contacts/", headers=headers) as answer:
+        assert not [name for name in answer.headers if name.lower().startswith("access-control")]
+
+
+async def test_cors_for_its_origins_only(start: Start, issuer: Issuer) -> None:
+    base = start(cors_allowed_origins="https://app.test,https://b.test", throttle_rate_user="1/day")
+    async with aiohttp.ClientSession(base) as client:
+        preflight = {
+            "Origin": "https://app.test",
+            "Access-Control-Request-Method": "PATCH",
+            "Access-Control-Request-Headers": "authorization,content-type,idempotency-key,prefer,x-request-id",
+        }
+        async with client.options("/api/contacts/1/", headers=preflight) as answer:
+            assert answer.status == 200
+            assert answer.headers["Access-Control-Allow-Origin"] == "https://app.test"
+            assert "PATCH" in answer.headers["Access-Control-Allow-Methods"]
+        for refused in (
+            {"Origin": "https://evil.test"},
+            {"Access-Control-Request-Headers": "x-other"},
+            {"Access-Control-Request-Method": "TRACE"},
+        ):
+            async with client.options("/api/contacts/1/", headers={**preflight, **refused}) as answer:
+                body = await answer.json()
+            assert (answer.status, body["code"]) == (400, "invalid")
+            assert body["request_id"] == answer.headers["X-Request-ID"]
+        asked = {**issuer.headers(), "Origin": "https://b.test"}
+        for status in (200, 429):  # a failure can be read by the page too
+            async with client.get("/api/contacts/", headers=asked) as answer:
+                assert answer.status == status
+                assert answer.headers["Access-Control-Allow-Origin"] == "https://b.test"
+                exposed = set(answer.headers["Access-Control-Expose-Headers"].split(", "))
+            assert exposed == {
+                "X-Request-ID",
+                "RateLimit-Limit",
+                "RateLimit-Remaining",
+                "RateLimit-Reset",
+                "Retry-After",
+                "Idempotent-Replayed",
+                "Preference-Applied",
+            }
+        async with client.get("/api/contacts/", headers={"Origin": "https://evil.test"}) as answer:
+            assert answer.status == 401
+            assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+async def test_health_has_a_line_for_each_service(
+    gateway: aiohttp.ClientSession, upstreams: dict[str, Upstream]
+) -> None:
+    upstreams["delivery"].ready = (200, {"status": "ok", "dependencies": {"database": "ok"}})
+    async with gateway.get("/api/v2/health") as answer:
+        body = await answer.json()
+    assert (answer.status, body["status"]) == (200, "ok")
+    assert body["services"]["delivery"] == {"status": "ok", "dependencies": {"database": "ok"}}
+    assert body["services"].keys() == {"contacts", "scheduling", "delivery"}
+
+
+@pytest.mark.parametrize(
+    ("ready", "detail"),
+    [
+        ((503, {"detail": "The database does not answer.", "code": "unavailable"}), "The database does not answer."),
+        ((500, []), "The service answered 500."),
+    ],
+)
+async def test_health_is_503_when_a_service_is_not_well(
+    gateway: aiohttp.ClientSession, upstreams: dict[str, Upstream], ready: tuple[int, Any], detail: str
+) -> None:
+    upstreams["scheduling"].ready = ready
+    async with gateway.get("/api/health/") as answer:
+        body = await answer.json()
+    assert (answer.status, body["status"]) == (503, "unavailable")
+    assert body["services"]["scheduling"] == {"status": "unavailable", "detail": detail, "dependencies": {}}
+    assert body["services"]["contacts"]["status"] == "ok"
+
+
+async def test_health_is_503_when_a_service_is_down(start: Start) -> None:
+    async with (
+        aiohttp.ClientSession(start(delivery_url="http://127.0.0.1:1")) as client,
+        client.get("/api/health/") as answer,
+    ):
+        body = await answer.json()
+    assert (answer.status, body["services"]["delivery"]["status"]) == (503, "unavailable")
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready"])
+async def test_gateway_says_that_it_is_there(gateway: aiohttp.ClientSession, path: str) -> None:
+    async with gateway.get(path) as answer:
+        assert (answer.status, await answer.json()) == (200, {"status": "ok"})
+
+
+async def test_own_route_has_its_methods(gateway: aiohttp.ClientSession) -> None:
+    async with gateway.post("/api/health/") as answer:
+        body = await answer.json()
+    assert (answer.status, body["code"], answer.headers["Allow"]) == (405, "method_not_allowed", "GET")

@@ -1,0 +1,141 @@
+"""How often: in one process, and for replicas in a real Valkey when VALKEY_URL names one."""
+
+import asyncio
+import os
+import secrets
+
+import aiohttp
+import pytest
+from limits.aio.storage import MemoryStorage
+
+from common.errors import Throttled
+from gateway.settings import Settings
+from gateway.throttles import Throttles, address_of, open_storage, parse_rate
+
+from .conftest import Issuer, Start, Upstream
+
+VALKEY_URL = os.environ.get("VALKEY_URL")
+valkey = pytest.mark.skipif(not VALKEY_URL, reason="VALKEY_URL names no server")
+
+
+@pytest.mark.parametrize(
+    ("rate", "amount", "seconds"),
+    [("5/s", 5, 1), ("1000/min", 1000, 60), ("10/m", 10, 60), ("7/hour", 7, 3600), ("3/day", 3, 86_400)],
+)
+def test_rate_is_read(rate: str, amount: int, seconds: int) -> None:
+    assert (parse_rate(rate).amount, parse_rate(rate).get_expiry()) == (amount, seconds)
+
+
+@pytest.mark.parametrize(
+    ("client", "bucket"),
+    [
+        (("192.0.2.7", 1), "192.0.2.7"),
+        (("2001:db8:1:2:3:4:5:6", 1), "2001:db8:1:2::/64"),
+        (("fe80::1%eth0", 1), "fe80::/64"),
+        (("a:nonsense", 1), "a:nonsense"),
+        (None, ""),
+    ],
+)
+def test_anonymous_requests_count_by_address(client: tuple[str, int] | None, bucket: str) -> None:
+    assert address_of({"client": client}) == bucket
+
+
+async def statuses(client: aiohttp.ClientSession, method: str, path: str, headers: dict[str, str], n: int) -> list[int]:
+    found = []
+    for _ in range(n):
+        async with client.request(method, path, headers=headers) as answer:
+            found.append(answer.status)
+    return found
+
+
+async def test_each_user_has_their_own_count(start: Start, issuer: Issuer, upstreams: dict[str, Upstream]) -> None:
+    async with aiohttp.ClientSession(start(throttle_rate_user="3/day")) as client:
+        one, two = issuer.headers(), issuer.headers(sub="user_2")
+        assert await statuses(client, "GET", "/api/contacts/", one, 4) == [200, 200, 200, 429]
+        assert await statuses(client, "GET", "/api/schedules/", one, 1) == [429]
+        assert await statuses(client, "GET", "/api/contacts/", two, 1) == [200]
+        async with client.get("/api/contacts/", headers=one) as answer:
+            body = await answer.json()
+        assert body["code"] == "throttled"
+        assert body["request_id"] == answer.headers["X-Request-ID"]
+        assert int(answer.headers["Retry-After"]) >= 1
+        told = [answer.headers[f"RateLimit-{name}"] for name in ("Limit", "Remaining")]
+        assert told == ["3", "0"]
+        assert int(answer.headers["RateLimit-Reset"]) >= 0
+    assert len(upstreams["contacts"].asked) == 4
+
+
+async def test_sends_share_a_limit_of_their_own(start: Start, issuer: Issuer) -> None:
+    async with aiohttp.ClientSession(start(throttle_rate_sms="2/day", throttle_rate_import="1/day")) as client:
+        headers = issuer.headers()
+        assert await statuses(client, "POST", "/api/sms/send/", headers, 1) == [200]
+        async with client.post("/api/v2/sms/send-mms", headers=headers) as answer:
+            assert (answer.status, answer.headers["RateLimit-Limit"]) == (200, "2")
+            assert answer.headers["RateLimit-Remaining"] == "0"
+        assert await statuses(client, "POST", "/api/sms/send-to-group/", headers, 1) == [429]
+        assert await statuses(client, "POST", "/api/contacts/import/", headers, 2) == [200, 429]
+        assert await statuses(client, "POST", "/api/sms/preview/", headers, 1) == [200]
+        async with client.get("/api/contacts/", headers=headers) as answer:
+            assert (answer.status, answer.headers["RateLimit-Limit"]) == (200, "1000")
+
+
+async def test_nobody_counts_by_address(start: Start, issuer: Issuer) -> None:
+    async with aiohttp.ClientSession(start(throttle_rate_anon="4/day")) as client:
+        assert await statuses(client, "GET", "/api/contacts/", {}, 1) == [401]
+        assert await statuses(client, "GET", "/api/contacts/", {"Authorization": "Bearer x"}, 1) == [401]
+        assert await statuses(client, "GET", "/api/nothing/", {}, 1) == [404]
+        async with client.get("/api/docs/") as answer:
+            assert (answer.status, answer.headers["RateLimit-Remaining"]) == (200, "0")
+        assert await statuses(client, "GET", "/api/nothing/", {}, 1) == [429]
+        assert await statuses(client, "GET", "/api/contacts/", issuer.headers(), 1) == [200]
+        assert await statuses(client, "POST", "/api/webhooks/providers/x/", {}, 6) == [200] * 6
+        assert await statuses(client, "GET", "/api/health/", {}, 6) == [200] * 6
+
+
+async def test_many_at_once_never_pass_the_limit(settings: "type[Settings]") -> None:
+    throttles = Throttles(settings(throttle_rate_user="50/day"), MemoryStorage())
+    assert await passed([throttles], "user_1", 200) == 50
+
+
+async def passed(replicas: list[Throttles], whom: str, requests: int) -> int:
+    """How many of so many requests at once are let through, spread over the replicas."""
+
+    async def one(number: int) -> bool:
+        try:
+            await replicas[number % len(replicas)].count({}, ("user", whom))
+        except Throttled:
+            return False
+        return True
+
+    return sum(await asyncio.gather(*(one(number) for number in range(requests))))
+
+
+async def test_requests_pass_while_valkey_is_away(
+    start: Start, issuer: Issuer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with aiohttp.ClientSession(start(valkey_url="valkey://127.0.0.1:1/0", throttle_rate_user="1/day")) as client:
+        assert await statuses(client, "GET", "/api/contacts/", issuer.headers(), 5) == [200] * 5
+    assert capsys.readouterr().out.count("Valkey is away") == 1
+
+
+@valkey
+async def test_limit_holds_across_replicas(settings: "type[Settings]") -> None:
+    made = settings(valkey_url=VALKEY_URL, throttle_rate_user="50/day")
+    replicas = [Throttles(made, open_storage(made)) for _ in range(3)]
+    assert await passed(replicas, secrets.token_hex(8), 150) == 50
+
+
+@valkey
+async def test_gateways_share_their_counts(start: Start, issuer: Issuer) -> None:
+    user = f"user_{secrets.token_hex(8)}"
+    changes = {"valkey_url": VALKEY_URL, "throttle_rate_user": "3/day"}
+    async with (
+        aiohttp.ClientSession(start(**changes)) as one,
+        aiohttp.ClientSession(start(**changes)) as two,
+    ):
+        headers = issuer.headers(sub=user)
+        assert await statuses(one, "GET", "/api/contacts/", headers, 2) == [200, 200]
+        assert await statuses(two, "GET", "/api/contacts/", headers, 2) == [200, 429]
+        async with one.get("/api/contacts/", headers=headers) as answer:
+            assert (answer.status, answer.headers["RateLimit-Remaining"]) == (429, "0")
+            assert int(answer.headers["Retry-After"]) >= 1
