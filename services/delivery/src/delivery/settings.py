@@ -34,6 +34,10 @@ class Settings(StoreSettings):
     mobile_message_concurrency: int = Field(5, ge=1, description="requests in flight; the vendor allows an account 5")
     mobile_message_batch_size: int = Field(100, ge=1, le=10_000)
 
+    storage: str = Field("local", description="where uploaded media lie")
+    media_folder: str = Field(".cooee/media", description="the folder of the local storage")
+    public_url: str = Field("http://127.0.0.1:8080", description="the gateway's address as carriers reach it")
+
     @property
     def providers(self) -> dict[str, str]:
         """Format → name of the provider that is used: the first of its list."""

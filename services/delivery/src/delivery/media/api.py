@@ -1,0 +1,74 @@
+"""Uploads for MMS, and the links under which carriers fetch them."""
+
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import FileResponse
+from starlette.datastructures import UploadFile
+from starlette.types import Message
+
+from common.errors import Invalid, NotFound, TooLarge, UnsupportedMediaType
+from common.http.app import feature_router
+from common.http.deps import CallerDep, SessionDep
+from delivery.media import service
+from delivery.media.rules import MAX_BYTES
+from delivery.media.schemas import MediaOut
+from delivery.storage.local import LocalStorage
+
+router = feature_router("sms")
+
+_MULTIPART_OVERHEAD = 16 * 1024
+_FILE_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": {"type": "string", "contentMediaType": "image/*"}},
+                }
+            }
+        },
+    }
+}
+
+
+@router.post("/api/sms/upload-file/", status_code=201, openapi_extra=_FILE_BODY)
+async def upload_file(request: Request, caller: CallerDep, session: SessionDep) -> MediaOut:
+    """Keeps an image for an MMS: PNG, JPEG or GIF, 409,600 bytes at most."""
+    return await service.store_upload(session, caller, request.app.state.storage, await _read_file(request))
+
+
+@router.get("/media/{signature}/{name}", include_in_schema=False)
+async def get_media(request: Request, signature: str, name: str) -> FileResponse:
+    """A file of the local storage, for whoever has its link."""
+    storage = request.app.state.storage
+    path = storage.find(signature, name) if isinstance(storage, LocalStorage) else None
+    if path is None:
+        raise NotFound
+    headers = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
+    return FileResponse(path, headers=headers)
+
+
+async def _read_file(request: Request) -> bytes:
+    """The field `file` of a multipart body, which is read no further than it may be long."""
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        raise UnsupportedMediaType("Send the file as multipart/form-data.")
+    received = 0
+
+    async def receive() -> Message:
+        nonlocal received
+        message = await request.receive()
+        received += len(message.get("body", b""))
+        if received > MAX_BYTES + _MULTIPART_OVERHEAD:
+            raise TooLarge(f"A file may have {MAX_BYTES:,} bytes at most.")
+        return message
+
+    # A keyed request has read its form already, to compare it.
+    is_read = request.scope.get("keyed_session") is not None
+    async with (request if is_read else Request(request.scope, receive)).form() as form:
+        upload = form.get("file")
+        if not isinstance(upload, UploadFile):
+            raise Invalid.field("file", "This field is required.")
+        return await upload.read(MAX_BYTES + 1)

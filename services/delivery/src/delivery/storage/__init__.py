@@ -1,0 +1,16 @@
+"""The places where media can lie."""
+
+from collections.abc import Callable
+
+from delivery.settings import Settings
+from delivery.storage.base import Storage
+from delivery.storage.local import LocalStorage
+
+STORAGES: dict[str, Callable[[Settings], Storage]] = {LocalStorage.name: LocalStorage}
+
+
+def make_storage(settings: Settings) -> Storage:
+    """The storage that the settings name. Raises ValueError for a name that does not exist."""
+    if settings.storage not in STORAGES:
+        raise ValueError(f"STORAGE: there is no {settings.storage!r}; there are {', '.join(STORAGES)}")
+    return STORAGES[settings.storage](settings)

@@ -1,0 +1,121 @@
+"""POST /api/sms/upload-file/ and the links it gives."""
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from common.database import Database
+from delivery.app import create_app
+from delivery.settings import Settings
+
+PNG = b"\x89PNG\r\n\x1a\n" + b"x" * 100
+LIMIT = 409_600
+
+
+@pytest.fixture
+async def client(
+    database: Database,
+    make_settings: Callable[..., Settings],
+    serve: Callable[[Any], httpx.AsyncClient],
+    tmp_path: Path,
+) -> AsyncIterator[httpx.AsyncClient]:
+    app = create_app(make_settings(media_folder=str(tmp_path / "media"), public_url="https://sms.test/"))
+    async with serve(app) as client, app.router.lifespan_context(app):
+        yield client
+
+
+@pytest.fixture
+def headers(bearer: Any, organisation: str) -> dict[str, str]:
+    made: dict[str, str] = bearer("delivery", organisation, user_id=5)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("content", "content_type", "extension"),
+    [
+        (PNG, "image/png", ".png"),
+        (b"\xff\xd8\xff\xe0" + b"x", "image/jpeg", ".jpg"),
+        (b"GIF87a" + b"x", "image/gif", ".gif"),
+        (b"GIF89a" + b"x", "image/gif", ".gif"),
+        (PNG[:8] + b"x" * (LIMIT - 8), "image/png", ".png"),
+    ],
+)
+async def test_an_image_is_kept_and_can_be_fetched_by_its_link(
+    client: httpx.AsyncClient,
+    headers: dict[str, str],
+    rows: Any,
+    organisation: str,
+    content: bytes,
+    content_type: str,
+    extension: str,
+) -> None:
+    answer = await client.post("/api/sms/upload-file/", files={"file": ("x.exe", content)}, headers=headers)
+    assert answer.status_code == 201
+    told = answer.json()
+    assert (told["size"], told["content_type"]) == (len(content), content_type)
+    assert told["file_id"].endswith(extension)
+    assert told["url"].startswith("https://sms.test/media/")
+    assert told["url"].endswith(told["file_id"])
+    fetched = await client.get(told["url"].removeprefix("https://sms.test"))
+    assert (fetched.status_code, fetched.content) == (200, content)
+    assert fetched.headers["content-type"] == content_type
+    (row,) = await rows("SELECT * FROM media")
+    assert (row.organisation_id, row.name, row.created_by) == (organisation, told["file_id"], 5)
+
+
+@pytest.mark.parametrize("content", [b"", b"%PDF-1.7", b"<svg/>", b"RIFF....WEBP"])
+async def test_anything_but_an_image_is_refused_under_file(
+    client: httpx.AsyncClient, headers: dict[str, str], content: bytes, rows: Any
+) -> None:
+    answer = await client.post(
+        "/api/sms/upload-file/", files={"file": ("x.png", content, "image/png")}, headers=headers
+    )
+    assert answer.status_code == 400
+    assert "file" in answer.json()
+    assert not await rows("SELECT id FROM media")
+
+
+@pytest.mark.parametrize("size", [LIMIT + 1, LIMIT + 50_000, 3_000_000])
+async def test_a_file_that_is_too_large_is_413(client: httpx.AsyncClient, headers: dict[str, str], size: int) -> None:
+    content = PNG + b"x" * (size - len(PNG))
+    answer = await client.post("/api/sms/upload-file/", files={"file": ("x.png", content)}, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+
+
+async def test_what_is_no_upload_is_said_so(client: httpx.AsyncClient, headers: dict[str, str]) -> None:
+    url = "/api/sms/upload-file/"
+    assert (await client.post(url, json={"file": "x"}, headers=headers)).status_code == 415
+    assert (await client.post(url, files={"other": ("x.png", PNG)}, headers=headers)).status_code == 400
+    torn = headers | {"Content-Type": "multipart/form-data; boundary=x"}
+    assert (await client.post(url, content=b"--y nonsense", headers=torn)).status_code == 400
+    without = headers | {"Content-Type": "multipart/form-data"}
+    assert (await client.post(url, content=b"", headers=without)).status_code == 400
+    assert (await client.post(url, files={"file": ("x.png", PNG)})).status_code == 401
+
+
+async def test_the_same_upload_under_one_key_is_kept_once(
+    client: httpx.AsyncClient, headers: dict[str, str], rows: Any
+) -> None:
+    keyed = headers | {"Idempotency-Key": "k1"}
+    first = await client.post("/api/sms/upload-file/", files={"file": ("x.png", PNG)}, headers=keyed)
+    again = await client.post("/api/sms/upload-file/", files={"file": ("x.png", PNG)}, headers=keyed)
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert first.json() == again.json()
+    assert again.headers["idempotent-replayed"] == "true"
+    assert len(await rows("SELECT id FROM media")) == 1
+
+
+async def test_a_link_that_was_not_made_here_leads_nowhere(client: httpx.AsyncClient, headers: dict[str, str]) -> None:
+    made = await client.post("/api/sms/upload-file/", files={"file": ("x.png", PNG)}, headers=headers)
+    path = made.json()["url"].removeprefix("https://sms.test")
+    _, _, signature, name = path.split("/")
+    for wrong in (
+        f"/media/{'0' * 32}/{name}",
+        f"/media/{signature}/other.png",
+        f"/media/{signature}/..%2F..%2Fetc%2Fpasswd",
+        f"/media/é/{name}",
+    ):
+        assert (await client.get(wrong)).status_code == 404
