@@ -1,17 +1,16 @@
 """`python -m <service> api|worker|migrate`: how every process of Cooee is started, and named in the process list."""
 
 import asyncio
+import importlib
 import os
 import sys
 from collections.abc import Awaitable, Callable
 
 import structlog
-import uvicorn
 import uvloop
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from common.logs import configure_logs
-from common.migrations import migrate, provision
 from common.settings import CommonSettings, SettingsT, StoreSettings, load_settings
 from common.worker import Worker
 from common.worker import run as run_worker
@@ -19,28 +18,32 @@ from common.worker import run as run_worker
 log = structlog.get_logger()
 
 
-def main(
-    settings_class: type[SettingsT],
-    create_app: Callable[[SettingsT], FastAPI],
-    create_worker: Callable[[SettingsT], Awaitable[Worker]] | None = None,
-) -> None:
-    """Runs the role that the command line names, with settings from the environment."""
-    roles = ["api"] if create_worker is None else ["api", "worker", "migrate"]
+def main(settings_class: type[SettingsT]) -> None:
+    """Runs the role that the command line names, with settings from the environment.
+
+    The roof, `<service>.app:create_app` or `<service>.worker:create_worker`, is imported by who needs it: a worker
+    carries no web framework's routes, and a migration neither.
+    """
+    service = settings_class.service
+    roles = ["api", "worker", "migrate"] if issubclass(settings_class, StoreSettings) else ["api"]
     if len(sys.argv) != 2 or sys.argv[1] not in roles:
-        print(f"usage: python -m {settings_class.service} {'|'.join(roles)}", file=sys.stderr)
+        print(f"usage: python -m {service} {'|'.join(roles)}", file=sys.stderr)
         raise SystemExit(2)
     role = sys.argv[1]
     settings = load_settings(settings_class)
-    configure_logs(settings.service, role, settings.log_format, settings.log_level)
+    configure_logs(service, role, settings.log_format, settings.log_level)
     if role == "api":
-        _run_api(settings, create_app(settings))
-    elif role == "worker" and create_worker is not None:
+        _run_api(settings, importlib.import_module(f"{service}.app").create_app(settings))
+    elif role == "worker":
+        create_worker = importlib.import_module(f"{service}.worker").create_worker
         raise SystemExit(uvloop.run(_run_worker(settings, create_worker)))
     elif isinstance(settings, StoreSettings):
         _run_migrate(settings)
 
 
-def _run_api(settings: CommonSettings, app: FastAPI) -> None:
+def _run_api(settings: CommonSettings, app: ASGIApp) -> None:
+    import uvicorn  # noqa: PLC0415  # for this role alone
+
     uvicorn.run(
         app,
         host=settings.bind_host,
@@ -61,6 +64,8 @@ async def _run_worker(settings: SettingsT, create_worker: Callable[[SettingsT], 
 
 def _run_migrate(settings: StoreSettings) -> None:
     """Roles and schema as administrator (`DATABASE_URL`, only needed here), then the migrations as owner."""
+    from common.migrations import migrate, provision  # noqa: PLC0415  # Alembic is for this role alone
+
     admin_url = os.environ.get("DATABASE_URL")
     url = settings.database_url.get_secret_value()
     if admin_url:

@@ -66,9 +66,10 @@ _TEMPLATES = """
 
 # A child has a text and a time of its own only when it was changed or retried by itself; null means its parent's.
 # `wake_at` of a parent: the earliest time at which one of its children may be due.
+# Every change of status is an entry in every index, so there are few: the primary key serves the foreign key too.
 _SCHEDULES = """
     CREATE TABLE schedules (
-        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        id bigint GENERATED ALWAYS AS IDENTITY,
         organisation_id text NOT NULL,
         kind text NOT NULL CHECK (kind IN ('single', 'parent', 'child')),
         status text NOT NULL DEFAULT 'pending'
@@ -113,8 +114,8 @@ _SCHEDULES = """
         created_at timestamptz NOT NULL DEFAULT now(),
         updated_at timestamptz NOT NULL DEFAULT now(),
         request_id text NOT NULL DEFAULT '',
-        UNIQUE (organisation_id, id),
-        FOREIGN KEY (organisation_id, parent_id) REFERENCES schedules (organisation_id, id),
+        PRIMARY KEY (id, organisation_id),
+        FOREIGN KEY (parent_id, organisation_id) REFERENCES schedules (id, organisation_id),
         FOREIGN KEY (organisation_id, template_id, template_version)
             REFERENCES template_versions (organisation_id, template_id, version),
         CHECK ((kind = 'child') = (parent_id IS NOT NULL)),
@@ -132,7 +133,8 @@ _SCHEDULES = """
         WHERE kind = 'parent' AND expanded_at IS NULL AND status IN ('pending', 'processing');
     CREATE INDEX schedules_children ON schedules (parent_id, status, id) WHERE kind = 'child';
     CREATE UNIQUE INDEX schedules_child_of_contact ON schedules (parent_id, contact_id) WHERE kind = 'child';
-    CREATE INDEX schedules_listed ON schedules (organisation_id, kind, scheduled_time DESC, id DESC);
+    CREATE INDEX schedules_listed ON schedules (organisation_id, kind, scheduled_time DESC, id DESC)
+        WHERE kind <> 'child';
     CREATE INDEX schedules_of_contact ON schedules (organisation_id, contact_id) WHERE contact_id IS NOT NULL;
     CREATE INDEX schedules_bare_pending ON schedules (organisation_id, phone)
         WHERE status = 'pending' AND contact_id IS NULL AND kind <> 'parent';
@@ -146,7 +148,7 @@ _SCHEDULES = """
 """
 
 # What a reader sees of a schedule: a child with what it has from its parent. A pending child of a cancelled parent is
-# cancelled: a batch is cancelled by writing one row.
+# cancelled: a batch is cancelled by writing one row. The LIMIT keeps the planner from reading all parents at once.
 _SHOWN = """
     CREATE VIEW shown_schedules WITH (security_invoker = true) AS
     SELECT s.id, s.organisation_id, s.kind,
@@ -166,7 +168,9 @@ _SHOWN = """
            s.text IS NOT NULL AS own_text, s.scheduled_time IS NOT NULL AS own_time,
            s.created_by, s.updated_by, s.created_at, s.updated_at,
            CASE WHEN s.kind = 'child' THEN p.request_id ELSE s.request_id END AS request_id
-    FROM schedules s LEFT JOIN schedules p ON p.id = s.parent_id AND p.organisation_id = s.organisation_id;
+    FROM schedules s
+    LEFT JOIN LATERAL (SELECT * FROM schedules p
+                       WHERE p.id = s.parent_id AND p.organisation_id = s.organisation_id LIMIT 1) p ON true;
     GRANT SELECT ON shown_schedules TO scheduling_tenant, scheduling_all;
 """
 

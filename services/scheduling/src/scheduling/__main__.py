@@ -1,7 +1,7 @@
+"""`python -m scheduling api|worker|migrate`."""
+
 from common.cli import main
-from scheduling.app import create_app
 from scheduling.settings import Settings
-from scheduling.worker import create_worker
 
 if __name__ == "__main__":
-    main(Settings, create_app, create_worker)
+    main(Settings)

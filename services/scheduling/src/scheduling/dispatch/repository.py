@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.events import Category
-from scheduling.models import Schedule
+from scheduling.dispatch.rules import Due
 
 _START_PARENTS = text(
     """
@@ -55,34 +55,37 @@ _CLAIM_CHILDREN = text(
     ) c
     """
 )
-_PENDING = text(
-    """
-    SELECT v.*, coalesce(o.closed, false) AS closed
+# The planner takes such an array for ten long, and goes by the index whatever it thinks of the table.
+_IDS = "ARRAY(SELECT unnest(CAST(:ids AS bigint[])))"
+_READ = f"""
+    SELECT v.id, v.organisation_id, v.parent_id, v.contact_id, v.phone, v.first_name, v.last_name, v.company, v.text,
+           v.format, v.subject, v.media_url, v.scheduled_time, v.run, v.hold, v.request_id, coalesce(o.closed, false)
     FROM shown_schedules v LEFT JOIN organisations o ON o.organisation_id = v.organisation_id
-    WHERE v.id = ANY(CAST(:ids AS bigint[])) AND v.status = 'pending'
+    WHERE v.id = ANY({_IDS}) AND v.status = :status
     ORDER BY v.scheduled_time, v.id
-    """
-)
+"""
+_PENDING = text(_READ.replace(":status", "'pending'"))
+_UNDER_WAY = text(_READ.replace(":status", "'processing'"))
 _HAND_OVER = text(
-    """
+    f"""
     UPDATE schedules s
     SET status = 'processing', run = s.run + 1, outcome_version = 0, message_parts = d.parts, format = d.format,
         scheduled_time = d.scheduled_time, swept = 0,
         sweep_at = now() + make_interval(secs => CAST(:sweep_after_s AS double precision)), updated_at = now()
     FROM unnest(CAST(:ids AS bigint[]), CAST(:parts AS int[]), CAST(:formats AS text[]),
                 CAST(:times AS timestamptz[])) AS d (id, parts, format, scheduled_time)
-    WHERE s.id = d.id
+    WHERE s.id = d.id AND s.id = ANY({_IDS})
     """
 )
 _END = text(
-    """
+    f"""
     UPDATE schedules s
     SET status = CASE WHEN d.category IS NULL THEN 'cancelled' ELSE 'failed' END, failure_category = d.category,
         error = d.error, format = d.format, scheduled_time = d.scheduled_time, updated_at = now()
     FROM unnest(CAST(:ids AS bigint[]), CAST(:categories AS text[]), CAST(:errors AS text[]),
                 CAST(:formats AS text[]), CAST(:times AS timestamptz[]))
          AS d (id, category, error, format, scheduled_time)
-    WHERE s.id = d.id
+    WHERE s.id = d.id AND s.id = ANY({_IDS})
     """
 )
 
@@ -91,7 +94,7 @@ _END = text(
 class Ended:
     """A schedule that is due and will not go out: failed, or, without a category, cancelled."""
 
-    schedule: Schedule
+    schedule: Due
     category: Category | None
     error: str | None
 
@@ -111,19 +114,18 @@ async def claim_children_all_tenants(session: AsyncSession, batch: int, window: 
     return list((await session.scalars(_CLAIM_CHILDREN, {"batch": batch, "window": window})).all())
 
 
-async def read_pending_all_tenants(session: AsyncSession, ids: Sequence[int]) -> list[tuple[Schedule, bool]]:
-    """The claimed schedules that are still pending, each with whether its organisation is closed."""
-    rows = await session.execute(_PENDING, {"ids": ids})
-    return [_with_closed(row) for row in rows]
+async def read_pending_all_tenants(session: AsyncSession, ids: Sequence[int]) -> list[Due]:
+    """The claimed schedules that are still pending."""
+    return [Due(*row) for row in await session.execute(_PENDING, {"ids": ids})]
 
 
-def _with_closed(row: Row[Any]) -> tuple[Schedule, bool]:
-    *columns, closed = tuple(row)
-    return Schedule(*columns), closed
+async def read_under_way_all_tenants(session: AsyncSession, ids: Sequence[int]) -> list[Due]:
+    """The schedules of these that are in processing."""
+    return [Due(*row) for row in await session.execute(_UNDER_WAY, {"ids": ids})]
 
 
 async def hand_over_all_tenants(
-    session: AsyncSession, schedules: Sequence[Schedule], parts: Sequence[int], sweep_after_s: float
+    session: AsyncSession, schedules: Sequence[Due], parts: Sequence[int], sweep_after_s: float
 ) -> None:
     """Begins the next run of each, with what it costs; its time and format stand from now on."""
     given = {"parts": list(parts), "sweep_after_s": sweep_after_s}
@@ -136,7 +138,7 @@ async def end_all_tenants(session: AsyncSession, ended: Sequence[Ended]) -> None
     await session.execute(_END, {**_frozen([e.schedule for e in ended]), **given})
 
 
-def _frozen(schedules: Sequence[Schedule]) -> dict[str, list[Any]]:
+def _frozen(schedules: Sequence[Due]) -> dict[str, list[Any]]:
     return {
         "ids": [schedule.id for schedule in schedules],
         "formats": [schedule.format for schedule in schedules],

@@ -8,47 +8,26 @@ from common.events import ScheduleDue
 from common.outbox import publish
 from scheduling.dispatch import repository
 from scheduling.dispatch.repository import Ended
-from scheduling.models import Schedule
+from scheduling.dispatch.rules import Due, make_due
 from scheduling.recipients.service import catch_up
-from scheduling.texts.service import Names, count_parts, fill, find_fault
+from scheduling.texts.service import count_parts, find_fault
+
+__all__ = ["Due", "dispatch_due", "publish_again", "publish_first"]
 
 BATCH = 500
 
 
-def make_due(schedule: Schedule, run: int, text: str, parts: int) -> ScheduleDue:
-    """The event of one run: the same id whenever it is made for the same run. Only run 1 draws on a hold."""
-    assert schedule.phone is not None
-    return ScheduleDue(
-        event_id=ScheduleDue.id_of(schedule.id, run),
-        organisation_id=schedule.organisation_id,
-        request_id=schedule.request_id,
-        schedule_id=schedule.id,
-        run=run,
-        group_schedule_id=schedule.parent_id,
-        contact_id=schedule.contact_id,
-        phone=schedule.phone,
-        text=text,
-        format=schedule.format,
-        subject=schedule.subject,
-        media_url=schedule.media_url,
-        parts=parts,
-        scheduled_time=schedule.scheduled_time,
-        lane="bulk" if schedule.kind == "child" else "single",
-        hold=schedule.hold if run == 1 else None,
-    )
+async def publish_first(session: AsyncSession, due: Due, parts: int) -> None:
+    """The event of a schedule whose first run begins as it is written."""
+    await publish(session, [make_due(due, 1, due.filled, parts)])
 
 
-def fill_schedule(schedule: Schedule) -> str:
-    """The text as it goes to the schedule's recipient."""
-    return fill(schedule.text, Names(schedule.first_name, schedule.last_name, schedule.company))
-
-
-async def publish_again(session: AsyncSession, schedules: Sequence[Schedule]) -> None:
+async def publish_again(session: AsyncSession, ids: Sequence[int]) -> None:
     """The events of the runs that are under way, once more."""
     events = []
-    for schedule in schedules:
-        text = fill_schedule(schedule)
-        events.append(make_due(schedule, schedule.run, text, count_parts(schedule.format, text)))
+    for due in await repository.read_under_way_all_tenants(session, ids):
+        text = due.filled
+        events.append(make_due(due, due.run, text, count_parts(due.format, text)))
     await publish(session, events)
 
 
@@ -61,19 +40,19 @@ async def dispatch_due(session: AsyncSession, *, window: int, max_parts: int, sw
         return False
     ids = [*singles, *children]
     await catch_up(session, ids)
-    going: list[Schedule] = []
+    going: list[Due] = []
     events: list[ScheduleDue] = []
     ended: list[Ended] = []
-    for schedule, closed in await repository.read_pending_all_tenants(session, ids):
-        text = fill_schedule(schedule)
-        fault = find_fault(schedule.format, text, max_parts)
-        if closed:
-            ended.append(Ended(schedule, None, None))
+    for due in await repository.read_pending_all_tenants(session, ids):
+        text = due.filled
+        fault = find_fault(due.format, text, max_parts)
+        if due.closed:
+            ended.append(Ended(due, None, None))
         elif fault is not None:
-            ended.append(Ended(schedule, "content_rejected", fault))
+            ended.append(Ended(due, "content_rejected", fault))
         else:
-            going.append(schedule)
-            events.append(make_due(schedule, schedule.run + 1, text, count_parts(schedule.format, text)))
+            going.append(due)
+            events.append(make_due(due, due.run + 1, text, count_parts(due.format, text)))
     await publish(session, events)
     if going:
         await repository.hand_over_all_tenants(session, going, [event.parts for event in events], sweep_after_s)

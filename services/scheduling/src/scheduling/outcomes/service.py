@@ -9,7 +9,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from common.events import MessageFailed, MessageSent
 from scheduling.clients.delivery import Reports
 from scheduling.dispatch.service import publish_again
-from scheduling.models import Schedule
 from scheduling.outcomes import repository
 
 log = structlog.get_logger()
@@ -58,11 +57,11 @@ async def settle_overdue(session: AsyncSession, reports: Reports, after_s: float
         await _publish_lost(session, await repository.count_sweep_all_tenants(session, lost, after_s))
 
 
-async def _publish_lost(session: AsyncSession, schedules: Sequence[Schedule]) -> None:
-    stuck = [schedule.id for schedule in schedules if schedule.swept > SWEEPS]
+async def _publish_lost(session: AsyncSession, swept: Sequence[tuple[int, int]]) -> None:
+    stuck = [schedule_id for schedule_id, times in swept if times > SWEEPS]
     if stuck:
         log.error("schedules are stuck: delivery never took them in", schedules=stuck)
-    again = [schedule for schedule in schedules if schedule.swept <= SWEEPS]
+    again = [schedule_id for schedule_id, times in swept if times <= SWEEPS]
     if again:
         log.warning("published again what delivery did not know", count=len(again))
         await publish_again(session, again)

@@ -7,9 +7,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.context import request_id
 from common.errors import Unavailable
-from common.events import Format, ScheduleDue
-from common.outbox import publish
+from common.events import Format
 from scheduling.clients import Writer
+from scheduling.dispatch.service import Due, publish_first
 from scheduling.group_schedules.service import add_batch, check_batch, find_batch, read_group
 from scheduling.models import Schedule
 from scheduling.organisations.service import get_zone
@@ -25,7 +25,7 @@ from scheduling.sends.schemas import (
     Sent,
     SentToGroup,
 )
-from scheduling.texts.service import Names, check_message, fill
+from scheduling.texts.service import check_message
 
 _NAME_LENGTH = 200
 
@@ -46,24 +46,25 @@ async def send_now(session: AsyncSession, writer: Writer, body: SendRequest | Se
     hold = await _hold(writer, draft.format, parts, now)
     await get_zone(session, caller.organisation_id)
     schedule_id = await add_schedule(session, caller, address, draft, SendNow(parts, hold, writer.sweep_after_s))
-    due = ScheduleDue(
-        event_id=ScheduleDue.id_of(schedule_id, 1),
-        organisation_id=caller.organisation_id,
-        request_id=request_id(),
-        schedule_id=schedule_id,
-        run=1,
-        contact_id=address.contact_id,
-        phone=address.phone,
-        text=fill(draft.text, address.names or Names()),
-        format=draft.format,
-        subject=draft.subject,
-        media_url=draft.media_url,
-        parts=parts,
-        scheduled_time=now,
-        lane="single",
-        hold=hold,
+    due = Due(
+        schedule_id,
+        caller.organisation_id,
+        None,
+        address.contact_id,
+        address.phone,
+        address.first_name,
+        address.last_name,
+        address.company,
+        draft.text,
+        draft.format,
+        draft.subject,
+        draft.media_url,
+        now,
+        0,
+        hold,
+        request_id(),
     )
-    await publish(session, [due])
+    await publish_first(session, due, parts)
     return Sent(message="Message accepted.", schedule_id=schedule_id, status="processing")
 
 
