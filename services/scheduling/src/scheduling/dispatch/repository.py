@@ -1,5 +1,7 @@
 """Claims of what is due. The database's clock decides; every claim is one transaction with its events."""
 
+# ruff: noqa: S608 (what is put together are constants of this file)
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

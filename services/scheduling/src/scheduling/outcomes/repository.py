@@ -22,7 +22,8 @@ _APPLY = """
                 CAST(:providers AS text[]), CAST(:sent_times AS timestamptz[]), CAST(:categories AS text[]),
                 CAST(:errors AS text[]))
         AS h (id, organisation_id, run, version, status, attempts, provider, sent_time, category, error)
-    WHERE s.id = h.id AND s.id = ANY(ARRAY(SELECT unnest(CAST(:ids AS bigint[])))) AND s.organisation_id = h.organisation_id AND s.kind <> 'parent' AND s.run = h.run
+    WHERE s.id = h.id AND s.id = ANY(ARRAY(SELECT unnest(CAST(:ids AS bigint[]))))
+      AND s.organisation_id = h.organisation_id AND s.kind <> 'parent' AND s.run = h.run
       AND s.outcome_version < h.version
 """
 _SETTLE = text(f"{_APPLY} AND s.status = 'processing'")
