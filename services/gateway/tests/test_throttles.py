@@ -3,14 +3,14 @@
 import asyncio
 import os
 import secrets
+from collections.abc import Callable
 
 import aiohttp
 import pytest
-from limits.aio.storage import MemoryStorage
 
 from common.errors import Throttled
 from gateway.settings import Settings
-from gateway.throttles import Throttles, address_of, open_storage, parse_rate
+from gateway.throttles import Throttles, address_of, parse_rate
 
 from .conftest import Issuer, Start, Upstream
 
@@ -92,8 +92,8 @@ async def test_nobody_counts_by_address(start: Start, issuer: Issuer) -> None:
         assert await statuses(client, "GET", "/api/health/", {}, 6) == [200] * 6
 
 
-async def test_many_at_once_never_pass_the_limit(settings: "type[Settings]") -> None:
-    throttles = Throttles(settings(throttle_rate_user="50/day"), MemoryStorage())
+async def test_many_at_once_never_pass_the_limit(settings: Callable[..., Settings]) -> None:
+    throttles = Throttles(settings(throttle_rate_user="50/day"))
     assert await passed([throttles], "user_1", 200) == 50
 
 
@@ -119,10 +119,12 @@ async def test_requests_pass_while_valkey_is_away(
 
 
 @valkey
-async def test_limit_holds_across_replicas(settings: "type[Settings]") -> None:
+async def test_limit_holds_across_replicas(settings: Callable[..., Settings]) -> None:
     made = settings(valkey_url=VALKEY_URL, throttle_rate_user="50/day")
-    replicas = [Throttles(made, open_storage(made)) for _ in range(3)]
+    replicas = [Throttles(made) for _ in range(3)]
     assert await passed(replicas, secrets.token_hex(8), 150) == 50
+    for replica in replicas:
+        await replica.close()
 
 
 @valkey

@@ -16,7 +16,7 @@ from gateway.identity import Identities
 from gateway.keys import JwksKeys, PemKey
 from gateway.proxy import Proxy
 from gateway.settings import Settings
-from gateway.throttles import RateLimitHeaders, Throttles, open_storage
+from gateway.throttles import RateLimitHeaders, Throttles
 
 log = structlog.get_logger()
 
@@ -31,12 +31,13 @@ def create_app(settings: Settings) -> FastAPI:
     }
     contacts = ServiceClient(settings.contacts_url, issuer="gateway", audience="contacts", secret=secret)
     proxy = Proxy(urls)
+    throttles = Throttles(settings)
     keys = PemKey(settings.clerk_jwt_key) if settings.clerk_jwt_key else JwksKeys(settings.jwks_url)
 
     door = Door(
         Authenticator(settings.clerk_issuer, settings.clerk_authorized_parties, keys.get),
         Identities(contacts, ttl_s=settings.identity_ttl_s),
-        Throttles(settings, open_storage(settings)),
+        throttles,
         Permissions(settings.route_permissions),
         secret,
     )
@@ -47,6 +48,7 @@ def create_app(settings: Settings) -> FastAPI:
         yield
         await contacts.close()
         await proxy.close()
+        await throttles.close()
 
     app = FastAPI(title="Cooee", lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
     app.state.proxy, app.state.health, app.state.document = proxy, health.Health(urls), docs.ApiDocument(urls)

@@ -8,11 +8,11 @@ from typing import Any
 import structlog
 from limits import RateLimitItem, RateLimitItemPerDay, RateLimitItemPerHour, RateLimitItemPerMinute
 from limits import RateLimitItemPerSecond as PerSecond
-from limits.aio.storage import MemoryStorage, Storage
+from limits.aio.storage import MemoryStorage, RedisStorage, Storage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from limits.errors import StorageError
-from limits.storage import storage_from_string
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from valkey.asyncio import BlockingConnectionPool
 
 from common.errors import Throttled
 from gateway.settings import Settings
@@ -26,6 +26,7 @@ _PERIODS: dict[str, type[RateLimitItem]] = {
     "d": RateLimitItemPerDay,
 }
 _VALKEY_TIMEOUT_S = 0.25
+_CONNECTIONS = 32
 _AWAY_S = 2.0
 _SAY_AGAIN_S = 30.0
 
@@ -38,22 +39,6 @@ def parse_rate(rate: str) -> RateLimitItem:
     return _PERIODS[period[0]](int(amount))
 
 
-def open_storage(settings: Settings) -> Storage:
-    """Where the counts are."""
-    if settings.valkey_url is None:
-        return MemoryStorage()
-    url = settings.valkey_url.get_secret_value()
-    storage = storage_from_string(
-        f"async+{url}",
-        implementation="valkey",
-        wrap_exceptions=True,
-        socket_timeout=_VALKEY_TIMEOUT_S,
-        socket_connect_timeout=_VALKEY_TIMEOUT_S,
-    )
-    assert isinstance(storage, Storage)
-    return storage
-
-
 class Throttles:
     """Counts requests by bucket: a scope (`anon`, `user`, `sms`, `import`) and whom it counts for.
 
@@ -61,7 +46,24 @@ class Throttles:
     requests pass and that is logged every half a minute.
     """
 
-    def __init__(self, settings: Settings, storage: Storage) -> None:
+    def __init__(self, settings: Settings) -> None:
+        self._pool: BlockingConnectionPool | None = None
+        storage: Storage = MemoryStorage()
+        if settings.valkey_url is not None:
+            url = settings.valkey_url.get_secret_value()
+            self._pool = BlockingConnectionPool.from_url(
+                url,
+                max_connections=_CONNECTIONS,
+                timeout=_VALKEY_TIMEOUT_S,
+                socket_timeout=_VALKEY_TIMEOUT_S,
+                socket_connect_timeout=_VALKEY_TIMEOUT_S,
+            )
+            storage = RedisStorage(
+                f"async+{url}",
+                wrap_exceptions=True,
+                implementation="valkey",
+                connection_pool=self._pool,  # type: ignore[arg-type] # the library types its options too narrowly
+            )
         self._limiter = SlidingWindowCounterRateLimiter(storage)
         self._rates = {
             "anon": parse_rate(settings.throttle_rate_anon),
@@ -83,7 +85,12 @@ class Throttles:
             self._away_until = now + _AWAY_S
             if now >= self._say_at:
                 self._say_at = now + _SAY_AGAIN_S
-                log.warning("rate limits are not counted: Valkey is away", error=str(type(error).__name__))
+                log.warning("rate limits are not counted: Valkey is away", error=type(error).__name__)
+
+    async def close(self) -> None:
+        """Closes the connections to Valkey."""
+        if self._pool is not None:
+            await self._pool.disconnect()
 
     async def _count(self, scope: Scope, buckets: tuple[Bucket, ...]) -> None:
         tightest: tuple[float, int, float] | None = None
