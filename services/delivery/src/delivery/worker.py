@@ -8,7 +8,7 @@ from common.database import Database
 from common.events import ContactChanged, OrganisationChanged, ScheduleDue
 from common.loops import Loop
 from common.worker import Worker
-from delivery.limits.loops import check_holds
+from delivery.limits.loops import check_holds, report_drift
 from delivery.messages import consumers, loops
 from delivery.messages.rules import Policy
 from delivery.messages.sender import Sender
@@ -33,7 +33,10 @@ async def create_worker(settings: Settings) -> Worker:
     subscribe(broker, settings, [ContactChanged], "contacts", partial(consumers.on_contact_changed, database))
     hear_organisations = partial(consumers.on_organisation_changed, database)
     subscribe(broker, settings, [OrganisationChanged], "organisations", hear_organisations)
-    running = [Loop("check_holds", partial(check_holds, database, scheduling), 15.0)]
+    running = [
+        Loop("check_holds", partial(check_holds, database, scheduling), 15.0),
+        Loop("report_drift", partial(report_drift, database), 3600.0),
+    ]
     for sender in senders:
         at = (database, sender)
         running += [

@@ -14,6 +14,7 @@ from common.clients import ServiceClient
 from common.database import Database
 from common.errors import Unavailable
 from common.events import ScheduleDue
+from delivery.limits import service
 from delivery.limits.loops import check_holds
 from delivery.messages import service as messages
 
@@ -108,6 +109,27 @@ async def test_many_at_once_end_exactly_at_the_limit(
     (queued,) = await rows("SELECT count(*) FROM messages WHERE status = 'queued'")
     assert held + queued.count == 60
     assert await taken(rows) == 60
+
+
+async def test_what_is_taken_is_what_messages_and_holds_add_up_to(
+    database: Database, due: Callable[..., ScheduleDue], take_in: Any, put: Any, execute: Any, organisation: str
+) -> None:
+    async def drift() -> list[tuple[str, int, int]]:
+        async with database.all_tenants() as session:
+            found = await service.find_drift(session, datetime(2026, 5, 10, tzinfo=UTC).date())
+        return [(row.organisation_id, row.taken, row.counted) for row in found]
+
+    moment = datetime(2026, 4, 10, tzinfo=UTC)
+    await take_in(*(due(scheduled_time=moment, parts=2) for _ in range(4)))
+    await put(uuid4(), 3)
+    await execute(
+        "UPDATE messages SET status = 'failed', category = CASE id % 2 WHEN 0 THEN 'unknown' ELSE 'outcome_unknown' END"
+        " WHERE id IN (SELECT id FROM messages ORDER BY id LIMIT 2)"
+    )
+    await execute("UPDATE limits SET taken = taken - 2")
+    assert await drift() == []
+    await execute("UPDATE limits SET taken = taken + 1")
+    assert await drift() == [(organisation, 10, 9)]
 
 
 async def test_limits_and_zone_are_told_to_scheduling(

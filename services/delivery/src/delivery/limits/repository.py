@@ -1,6 +1,7 @@
 """Every statement on limits, holds and configs."""
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import date
 from typing import Any
 from uuid import UUID
 
@@ -77,6 +78,22 @@ _POSTPONE_HOLDS = text(
     """
     UPDATE holds SET check_at = now() + make_interval(secs => :check_s)
     WHERE reference = ANY(CAST(:references AS uuid[]))
+    """
+)
+# One statement, so that all is of one moment. Failed messages keep no place, but for those of unknown outcome.
+_DRIFT = text(
+    """
+    WITH counted AS (
+        SELECT organisation_id, period, format, sum(units) AS units FROM (
+            SELECT organisation_id, period, format, units FROM messages
+            WHERE period >= :since AND (status <> 'failed' OR category = 'outcome_unknown')
+            UNION ALL
+            SELECT organisation_id, period, format, units FROM holds WHERE period >= :since
+        ) AS places GROUP BY 1, 2, 3
+    )
+    SELECT l.organisation_id, l.period, l.format, l.taken, coalesce(c.units, 0) AS counted
+    FROM limits l LEFT JOIN counted c USING (organisation_id, period, format)
+    WHERE l.period >= :since AND l.taken <> coalesce(c.units, 0)
     """
 )
 _CONFIG = text("SELECT id, name, value FROM configs WHERE id = :id")
@@ -169,6 +186,11 @@ async def due_holds_all_tenants(session: AsyncSession, batch: int) -> list[UUID]
 async def postpone_holds_all_tenants(session: AsyncSession, references: Collection[UUID]) -> None:
     """They are known: look again later."""
     await session.execute(_POSTPONE_HOLDS, {"references": list(references), "check_s": HOLD_RECHECK_S})
+
+
+async def drift_all_tenants(session: AsyncSession, since: date) -> Sequence[Row[Any]]:
+    """Quotas from a month on whose `taken` is not what messages and holds add up to (`counted`)."""
+    return (await session.execute(_DRIFT, {"since": since})).all()
 
 
 async def page_configs(session: AsyncSession, page: Page) -> tuple[Sequence[Row[Any]], int]:

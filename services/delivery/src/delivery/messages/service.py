@@ -1,6 +1,7 @@
 """Use cases of messages: take in, claim, finish, settle what is unknown. Transactions are the callers'."""
 
 from collections.abc import Mapping, Sequence
+from datetime import date
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -12,7 +13,6 @@ from common.events import ContactChanged, ContactState, OrganisationChanged, Sch
 from common.outbox import publish
 from common.phones import FICTIONAL_MOBILES
 from delivery.limits import service as limits
-from delivery.limits.rules import Demand, Quota
 from delivery.messages import calls, repository
 from delivery.messages.rules import (
     ERRORS,
@@ -39,16 +39,13 @@ async def take_in(session: AsyncSession, events: Sequence[ScheduleDue], deadline
     pairs = list(new.values())
     rows = await repository.add(session, [event for event, _ in pairs], [period for _, period in pairs], deadline_s)
     failures: dict[int, tuple[str, str]] = {}
-    wanting: list[tuple[int, Demand]] = []
+    wanting: list[tuple[int, tuple[ScheduleDue, date]]] = []
     for row in rows:
-        event, period = new[row.schedule_id, row.run]
         if row.refusal is not None:
             failures[row.id] = (row.refusal, ERRORS[row.refusal])
-            continue
-        quota = Quota(event.organisation_id, period, event.format)
-        # Only the first run draws on a hold: a retry takes its place anew.
-        wanting.append((row.id, Demand(quota, event.parts, event.hold if event.run == 1 else None)))
-    granted = await limits.take_places(session, [demand for _, demand in wanting])
+        else:
+            wanting.append((row.id, new[row.schedule_id, row.run]))
+    granted = await limits.take_places(session, [pair for _, pair in wanting])
     for (message_id, _), fits in zip(wanting, granted, strict=True):
         if not fits:
             failures[message_id] = ("limit_exceeded", ERRORS["limit_exceeded"])
@@ -116,14 +113,8 @@ async def _end(session: AsyncSession, rows: Sequence[Row[Any]]) -> None:
     """Tells the outcomes; what no provider took gives its place back (bus.md, Limits)."""
     ended = [row for row in rows if row.status in ("sent", "failed")]
     await publish(session, [outcome_event(row) for row in ended])
-    await limits.give_back(
-        session,
-        [
-            (Quota(row.organisation_id, row.period, row.format), row.units)
-            for row in ended
-            if row.status == "failed" and row.category != "outcome_unknown"
-        ],
-    )
+    lost = [row for row in ended if row.status == "failed" and row.category != "outcome_unknown"]
+    await limits.give_back(session, lost)
 
 
 async def queue_retries(session: AsyncSession) -> int:
