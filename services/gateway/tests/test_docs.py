@@ -1,11 +1,11 @@
 """The merged OpenAPI document, and pages that load without the rest of the world."""
 
 import re
-from typing import Any
+from typing import Annotated, Any
 
 import aiohttp
 import pytest
-from fastapi import FastAPI, File, UploadFile
+from fastapi import FastAPI, File, Header, UploadFile
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 
@@ -29,7 +29,7 @@ def contacts_document() -> dict[str, Any]:
         return []
 
     @app.post("/api/contacts/", status_code=201, tags=["contacts"], responses={400: {"description": "own words"}})
-    async def create_contact(contact: Contact) -> Contact:
+    async def create_contact(contact: Contact, idempotency_key: Annotated[str | None, Header()] = None) -> Contact:
         return contact
 
     @app.post("/api/contacts/import/", tags=["contacts"])
@@ -118,7 +118,7 @@ def test_errors_are_told_on_every_route(document: dict[str, Any]) -> None:
     assert set(paths["/api/schedules/{id}/"]["get"]["responses"]) == common | {"200", "404"}
     assert set(paths["/api/contacts/"]["get"]["responses"]) == common | {"200", "400"}
     created = paths["/api/contacts/"]["post"]["responses"]
-    assert set(created) == common | {"201", "400", "413", "415"}
+    assert set(created) == common | {"201", "400", "404", "409", "413", "415", "422"}
     assert created["400"] == {"description": "own words"}
     assert "security" not in paths["/api/schedules/{id}/"]["get"]
     assert set(created["201"]["headers"]) == {

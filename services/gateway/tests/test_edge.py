@@ -87,7 +87,7 @@ async def test_cors_for_its_origins_only(start: Start, issuer: Issuer) -> None:
 async def test_health_has_a_line_for_each_service(
     gateway: aiohttp.ClientSession, upstreams: dict[str, Upstream]
 ) -> None:
-    upstreams["delivery"].ready = (200, {"status": "ok", "dependencies": {"database": "ok"}})
+    upstreams["delivery"].ready = (200, {"status": "ok", "database": "ok"})
     async with gateway.get("/api/v2/health") as answer:
         body = await answer.json()
     assert (answer.status, body["status"]) == (200, "ok")
@@ -96,20 +96,23 @@ async def test_health_has_a_line_for_each_service(
 
 
 @pytest.mark.parametrize(
-    ("ready", "detail"),
+    ("ready", "line"),
     [
-        ((503, {"detail": "The database does not answer.", "code": "unavailable"}), "The database does not answer."),
-        ((500, []), "The service answered 500."),
+        (
+            (503, {"detail": "database: OSError", "code": "unavailable", "request_id": "", "database": "unavailable"}),
+            {"detail": "database: OSError", "dependencies": {"database": "unavailable"}},
+        ),
+        ((500, []), {"detail": "The service answered 500.", "dependencies": {}}),
     ],
 )
 async def test_health_is_503_when_a_service_is_not_well(
-    gateway: aiohttp.ClientSession, upstreams: dict[str, Upstream], ready: tuple[int, Any], detail: str
+    gateway: aiohttp.ClientSession, upstreams: dict[str, Upstream], ready: tuple[int, Any], line: dict[str, Any]
 ) -> None:
     upstreams["scheduling"].ready = ready
     async with gateway.get("/api/health/") as answer:
         body = await answer.json()
     assert (answer.status, body["status"]) == (503, "unavailable")
-    assert body["services"]["scheduling"] == {"status": "unavailable", "detail": detail, "dependencies": {}}
+    assert body["services"]["scheduling"] == {"status": "unavailable", **line}
     assert body["services"]["contacts"]["status"] == "ok"
 
 

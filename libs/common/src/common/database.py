@@ -113,4 +113,4 @@ async def check_database(database: Database) -> None:
         async with asyncio.timeout(3), database.all_tenants() as session:
             await session.execute(text("SELECT 1"))
     except (DBAPIError, OSError, TimeoutError) as error:
-        raise Unavailable(f"database: {type(error).__name__}") from None
+        raise Unavailable(f"database: {type(error).__name__}", extra={"database": "unavailable"}) from None

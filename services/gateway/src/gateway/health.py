@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse
 
 _TIMEOUT = aiohttp.ClientTimeout(total=2.0)
 _KEPT_S = 1.0
+_NOT_DEPENDENCIES = frozenset({"status", "detail", "code", "request_id"})
 
 
 class ServiceHealth(BaseModel):
@@ -58,8 +59,7 @@ async def _ask(session: aiohttp.ClientSession, url: str) -> ServiceHealth:
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
         return ServiceHealth(status="unavailable", detail="The service does not answer.")
     said = body if isinstance(body, dict) else {}
-    told = said.get("dependencies")
-    dependencies = {str(name): str(state) for name, state in told.items()} if isinstance(told, dict) else {}
+    dependencies = {str(name): str(state) for name, state in said.items() if name not in _NOT_DEPENDENCIES}
     if answer.status == 200:
         return ServiceHealth(status="ok", dependencies=dependencies)
     detail = str(said.get("detail") or f"The service answered {answer.status}.")

@@ -23,8 +23,10 @@ _ERRORS = {
     "401": ("Unauthenticated", "The token is missing or not valid.", "Error"),
     "403": ("Forbidden", "No active organisation, or a permission is lacking.", "Error"),
     "404": ("NotFound", "It does not exist in this organisation.", "Error"),
+    "409": ("InProgress", "The same request, by its `Idempotency-Key`, is being worked on.", "Error"),
     "413": ("TooLarge", "The body is too large.", "Error"),
     "415": ("UnsupportedMediaType", "The body has another media type than this route takes.", "Error"),
+    "422": ("IdempotencyMismatch", "The `Idempotency-Key` was used for another body.", "Error"),
     "429": ("Throttled", "Too many requests; `Retry-After` says when to try again.", "Error"),
     "502": ("BadGateway", "The service behind this route cannot be reached.", "Error"),
     "503": ("Unavailable", "A part of the system is not available.", "Error"),
@@ -162,13 +164,17 @@ def _add_errors(operation: Json, *, public: bool, counted: bool) -> None:
     responses: Json = operation.setdefault("responses", {})
     if "HTTPValidationError" in str(responses.get("422")):
         del responses["422"]  # FastAPI's own shape; what does not fit is told as 400
-    places = {parameter.get("in") for parameter in operation.get("parameters", [])}
+    parameters = operation.get("parameters", [])
+    names = {str(parameter.get("name")).lower() for parameter in parameters}
+    places = {parameter.get("in") for parameter in parameters}
+    has_body = "requestBody" in operation
     statuses = ["502", "503", "504"]
     statuses += ["401", "403"] if not public else []
     statuses += ["429"] if counted else []
-    statuses += ["404"] if "path" in places else []
-    statuses += ["400"] if "query" in places else []
-    statuses += ["400", "413", "415"] if "requestBody" in operation else []
+    statuses += ["404"] if has_body or "path" in places or any(name.endswith("_id") for name in names) else []
+    statuses += ["400"] if has_body or "query" in places else []
+    statuses += ["413", "415"] if has_body else []
+    statuses += ["409", "422"] if "idempotency-key" in names else []
     for status, answer in responses.items():
         if status.startswith("2"):
             headers = answer.setdefault("headers", {})

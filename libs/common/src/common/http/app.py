@@ -219,7 +219,7 @@ def make_app(
     @app.get("/health/ready", include_in_schema=False)
     async def ready_route() -> dict[str, str]:
         await ready()
-        return {"status": "ok"}
+        return {"status": "ok", "database": "ok"}
 
     app.add_middleware(RenderErrors)
     app.add_middleware(RequestLog)
