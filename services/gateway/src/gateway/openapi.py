@@ -32,6 +32,13 @@ _ERRORS = {
     "503": ("Unavailable", "A part of the system is not available.", "Error"),
     "504": ("GatewayTimeout", "The service behind this route did not answer in time.", "Error"),
 }
+# Every service takes it on every POST, before its routes: common's routes, not theirs, know of it.
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "Kept for 24 hours with the first answer, which is given again for the same body.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]*$"},
+}
 _HEADERS = {
     "X-Request-ID": ("The id of this request, in the logs of every service.", "string"),
     "RateLimit-Limit": ("Requests allowed by the tightest limit.", "integer"),
@@ -116,6 +123,7 @@ def merge(parts: Mapping[str, Json]) -> Json:
                     "description": "Clerk session token with an active organisation",
                 }
             },
+            "parameters": {"Idempotency-Key": _IDEMPOTENCY_KEY},
             "headers": {
                 name: {"description": text, "schema": {"type": kind}} for name, (text, kind) in _HEADERS.items()
             },
@@ -157,6 +165,8 @@ def _finish(paths: Mapping[str, Json]) -> None:
         assert route is not None
         if route.public:
             operation["security"] = []
+        if method == "post" and not route.public:
+            operation.setdefault("parameters", []).append({"$ref": "#/components/parameters/Idempotency-Key"})
         _add_errors(operation, public=route.public, counted=route.counted)
 
 
@@ -165,7 +175,7 @@ def _add_errors(operation: Json, *, public: bool, counted: bool) -> None:
     if "HTTPValidationError" in str(responses.get("422")):
         del responses["422"]  # FastAPI's own shape; what does not fit is told as 400
     parameters = operation.get("parameters", [])
-    names = {str(parameter.get("name")).lower() for parameter in parameters}
+    names = {str(parameter.get("name")) for parameter in parameters}
     places = {parameter.get("in") for parameter in parameters}
     has_body = "requestBody" in operation
     statuses = ["502", "503", "504"]
@@ -174,7 +184,7 @@ def _add_errors(operation: Json, *, public: bool, counted: bool) -> None:
     statuses += ["404"] if has_body or "path" in places or any(name.endswith("_id") for name in names) else []
     statuses += ["400"] if has_body or "query" in places else []
     statuses += ["413", "415"] if has_body else []
-    statuses += ["409", "422"] if "idempotency-key" in names else []
+    statuses += ["409", "422", "400"] if {"$ref": "#/components/parameters/Idempotency-Key"} in parameters else []
     for status, answer in responses.items():
         if status.startswith("2"):
             headers = answer.setdefault("headers", {})
