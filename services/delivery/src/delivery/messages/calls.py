@@ -50,10 +50,11 @@ _REMOVE_SETTLED = text(
                                  AND m.status IN ('sending', 'unknown'))
     """
 )
+# Leases that ran out (open) come before what waits for a free request.
 _DUE = text(
     """
     SELECT key, state, requests, message_ids, ends_at <= now() AS has_ended FROM calls
-    WHERE provider = :provider AND due_at <= now() ORDER BY due_at LIMIT :batch
+    WHERE provider = :provider AND due_at <= now() ORDER BY state, due_at LIMIT :batch
     """
 )
 # Messages before calls, as everywhere: two transactions never wait for each other.

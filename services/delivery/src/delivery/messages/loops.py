@@ -11,16 +11,17 @@ _RESULTS = 500
 
 async def send_queued(database: Database, sender: Sender) -> bool:
     """Claims what the free requests can take, commits, and starts the requests. True when there may be more."""
-    slots = await sender.wait_for_slots()
-    if not slots:
-        return True
-    was_turned = any(sender.turns.values())
-    async with database.all_tenants() as session:
-        calls = await service.claim_calls(
-            session, sender.message_format, sender.provider, slots, sender.turns, sender.policy
-        )
-    for call in calls:
-        sender.start(call)
+    async with sender.claiming:
+        slots = await sender.wait_for_slots()
+        if not slots:
+            return True
+        was_turned = any(sender.turns.values())
+        async with database.all_tenants() as session:
+            calls = await service.claim_calls(
+                session, sender.message_format, sender.provider, slots, sender.turns, sender.policy
+            )
+        for call in calls:
+            sender.start(call)
     return bool(calls) or was_turned
 
 
@@ -46,10 +47,11 @@ async def queue_retries(database: Database, senders: Iterable[Sender]) -> bool:
 
 async def settle_calls(database: Database, sender: Sender) -> bool:
     """Ends leases that ran out, repeats calls of unknown outcome, ends those whose time is over."""
-    async with database.all_tenants() as session:
-        calls = await service.settle_calls(session, sender.provider, min(sender.free_slots(), 100), sender.policy)
-    for call in calls:
-        sender.start(call)
+    async with sender.claiming:
+        async with database.all_tenants() as session:
+            calls = await service.settle_calls(session, sender.provider, sender.free_slots(), sender.policy)
+        for call in calls:
+            sender.start(call)
     return bool(calls)
 
 

@@ -27,6 +27,7 @@ class Sender:
         self.provider = provider
         self.policy = policy
         self.wake = asyncio.Event()
+        self.claiming = asyncio.Lock()  # held from counting the free requests until they are taken
         self.turns = {"single": "", "bulk": ""}
         self.results: list[Result] = []
         self._tasks: set[asyncio.Task[None]] = set()

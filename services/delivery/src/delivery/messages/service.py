@@ -30,6 +30,7 @@ from delivery.providers.base import Provider
 log = structlog.get_logger()
 
 RETRIES = 500
+CALLS = 100
 
 
 async def take_in(session: AsyncSession, events: Sequence[ScheduleDue], deadline_s: float) -> None:
@@ -125,7 +126,7 @@ async def queue_retries(session: AsyncSession) -> int:
 async def settle_calls(session: AsyncSession, provider: Provider, slots: int, policy: Policy) -> list[Call]:
     """Deals with calls that are due: a lease that ran out makes a call unknown; an unknown one is repeated (returned,
     at most `slots`) while that may help, and ends `outcome_unknown` with its window."""
-    due = await calls.due(session, provider.name, max(slots, 1))
+    due = await calls.due(session, provider.name, CALLS)
     if not due:
         return []
     messages = await calls.lock_messages(session, [i for call in due for i in call.message_ids])
@@ -140,8 +141,10 @@ async def settle_calls(session: AsyncSession, provider: Provider, slots: int, po
     unknown = [call for call in due if call.state == "unknown"]
     ended = [call.key for call in unknown if call.has_ended]
     if ended:
-        lost = {m.id: ("outcome_unknown", ERRORS["outcome_unknown"]) for key in ended for m in unsettled[key]}
-        await _end(session, await repository.fail(session, lost))
+        # Under the lock of the messages: one that is sending is being repeated by another at this moment.
+        lost = [m.id for key in ended for m in unsettled[key] if m.status == "unknown"]
+        told = ("outcome_unknown", ERRORS["outcome_unknown"])
+        await _end(session, await repository.fail(session, dict.fromkeys(lost, told)))
     await calls.remove_settled(session, list(unsettled))
     stopped = {key for key, rows in unsettled.items() if any(row.has_stopped for row in rows)}
     waiting = [call.key for call in unknown if not call.has_ended]
