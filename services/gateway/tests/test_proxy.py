@@ -217,6 +217,20 @@ async def test_answer_that_breaks_off_is_cut_not_completed(gateway: aiohttp.Clie
             await answer.read()
 
 
+async def test_answer_that_breaks_off_before_its_body_is_502(gateway: aiohttp.ClientSession, issuer: Issuer) -> None:
+    async with gateway.get("/api/contacts/?chunks=0&broken=1", headers=issuer.headers()) as answer:
+        assert (answer.status, (await answer.json())["code"]) == (502, "unavailable")
+
+
+async def test_answers_without_a_body_pass(gateway: aiohttp.ClientSession, issuer: Issuer) -> None:
+    async with gateway.delete("/api/contacts/1/?status=204", headers=issuer.headers()) as answer:
+        assert (answer.status, await answer.read()) == (204, b"")
+    async with gateway.head("/api/contacts/", headers=issuer.headers()) as answer:
+        assert (answer.status, await answer.read()) == (200, b"")
+    async with gateway.get("/api/contacts/", headers=issuer.headers()) as answer:  # the connection is still in order
+        assert answer.status == 200
+
+
 @pytest.mark.parametrize(
     "target",
     [

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from functools import cache
 from urllib.parse import quote
 
 import aiohttp
@@ -111,11 +112,11 @@ class Proxy:
         """
         body = Body(scope, receive, route.max_bytes)
         try:
-            answer = await self._ask(scope, body, path, route, token)
+            answer, first = await self._ask(scope, body, path, route, token)
         except ClientGone:
             return
         try:
-            await _return(answer, send)
+            await _return(answer, first, send)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             # The status is out: returning without the end of the body makes the server cut the connection.
             log.warning("an answer broke off", service=route.service, error=type(error).__name__)
@@ -124,18 +125,23 @@ class Proxy:
 
     async def _ask(
         self, scope: Scope, body: Body, path: str, route: Route, token: str | None
-    ) -> aiohttp.ClientResponse:
+    ) -> tuple[aiohttp.ClientResponse, bytes]:
+        """The answer and the first piece of its body: what fails until then can still be told as it should be."""
         headers = _request_headers(scope, token, body.length)
-        timeout = aiohttp.ClientTimeout(total=None, connect=_CONNECT_S, sock_read=route.timeout_s)
         try:
-            return await self.session().request(
+            answer = await self.session().request(
                 scope["method"],
                 _url(self._urls[route.service], path, scope["query_string"]),
                 data=await body.payload(),
                 headers=headers,
-                timeout=timeout,
+                timeout=_timeout(route.timeout_s),
                 allow_redirects=False,
             )
+            try:
+                return answer, await answer.content.readany()
+            except BaseException:
+                answer.close()
+                raise
         except aiohttp.ConnectionTimeoutError:
             raise BadGateway from None
         except TimeoutError:
@@ -151,6 +157,11 @@ class Proxy:
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
+
+
+@cache
+def _timeout(silence_s: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, connect=_CONNECT_S, sock_read=silence_s)
 
 
 def _url(base: str, path: str, query: bytes) -> URL:
@@ -183,12 +194,11 @@ def _request_headers(scope: Scope, token: str | None, length: int | None) -> CIM
     return headers
 
 
-async def _return(answer: aiohttp.ClientResponse, send: Send) -> None:
+async def _return(answer: aiohttp.ClientResponse, chunk: bytes, send: Send) -> None:
     named = answer.headers.get("Connection", "").lower().encode().split(b",")
     dropped = _NOT_RETURNED | {part.strip() for part in named}
     headers = [(name, value) for name, value in answer.raw_headers if name.lower() not in dropped]
     start: Message = {"type": "http.response.start", "status": answer.status, "headers": headers}
-    chunk = await answer.content.readany()
     await send(start)
     while not answer.content.at_eof():
         if chunk:
