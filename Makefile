@@ -69,6 +69,10 @@ up: ## the system in containers, built and waited for
 down: ## the containers stopped and removed, with what they stored
 	docker compose down --volumes --remove-orphans
 
+.PHONY: docs
+docs: $(STAMP) ## docs/asyncapi.json, made from the events
+	@$(BIN)/python -m tools.asyncapi
+
 .PHONY: requirements
 requirements: $(STAMP) ## the hash-locked sets compiled anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header -o requirements/services.txt libs/common/pyproject.toml services/*/pyproject.toml

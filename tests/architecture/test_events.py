@@ -119,3 +119,14 @@ def test_an_event_has_one_producer_and_a_consumer(event: type[Event]) -> None:
                 reads.add(service)
     assert makes == {event.topic.split(".")[0]}
     assert reads
+
+
+def test_the_asyncapi_document_says_what_the_code_does() -> None:
+    from tools.asyncapi import DOCUMENT, build
+
+    assert json.loads(DOCUMENT.read_text()) == build(), "run `make docs`"
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=ids)
+def test_the_page_for_listeners_names_every_topic(event: type[Event]) -> None:
+    assert event.topic in (ROOT / "docs/events.md").read_text()

@@ -15,7 +15,7 @@ SPECIAL = {
     ("contacts", "contacts"): {"imports"},
 }
 PORTS = {("delivery", "providers"), ("delivery", "storage")}
-GATEWAY = {"auth", "identity", "routes", "proxy", "throttles", "docs", "health", "edge", "keys"}
+GATEWAY = {"auth", "identity", "routes", "proxy", "throttles", "docs", "health", "edge", "keys", "openapi"}
 FORBIDDEN = {"utils", "helpers", "misc", "manager", "handler", "data", "info", "process"}
 
 

@@ -90,6 +90,13 @@ async def test_the_journey_ends_with_every_message_on_the_handset_exactly_once(c
     await journey(compose, "org_e2e")
 
 
+def test_the_example_consumer_hears_what_became_of_messages(compose: Compose) -> None:
+    """The command of docs/events.md, after the journey above sent something."""
+    command = "run --rm --no-deps -T --volume ./docs/examples:/examples:ro --entrypoint python contacts-worker"
+    heard = compose.run(*command.split(), "/examples/listen.py", "--count", "50", timeout=60)
+    assert heard.count(": sent") == 50
+
+
 async def test_a_worker_killed_while_it_sends_loses_and_doubles_nothing(compose: Compose) -> None:
     """On Apache Kafka, with rebalances as they really are."""
     killed = []

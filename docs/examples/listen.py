@@ -1,0 +1,48 @@
+"""Listens to what became of messages: a complete consumer, to be copied and changed. See docs/events.md."""
+
+import argparse
+import asyncio
+import json
+import os
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer
+
+TOPICS = ("delivery.message-sent.v1", "delivery.message-failed.v1")
+
+
+async def listen(group: str, count: int | None) -> None:
+    """Prints each message's newest state; ends after `count` of them."""
+    newest: dict[int, tuple[int, int]] = {}  # your database, in the transaction of what you do with the event
+    consumer = AIOKafkaConsumer(
+        *TOPICS,
+        bootstrap_servers=os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "localhost:9092"),
+        group_id=group,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+    )
+    await consumer.start()
+    seen = 0
+    try:
+        while count is None or seen < count:
+            for records in (await consumer.getmany(timeout_ms=1000, max_records=500)).values():
+                for record in records:
+                    event: dict[str, Any] = json.loads(record.value)
+                    state = (event["run"], event["version"])
+                    if state <= newest.get(event["schedule_id"], (0, 0)):
+                        continue  # again, or older than what is known
+                    newest[event["schedule_id"]] = state
+                    seen += 1
+                    outcome = event.get("category", "sent")
+                    print(f"{event['occurred_at']} schedule {event['schedule_id']}: {outcome}", flush=True)
+            await consumer.commit()  # only now: what was not handled is read again
+    finally:
+        await consumer.stop()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--group", default="example.listen", help="your consumer group; a new one reads from the start")
+    parser.add_argument("--count", type=int, help="end after so many")
+    arguments = parser.parse_args()
+    asyncio.run(listen(arguments.group, arguments.count))

@@ -1,0 +1,122 @@
+"""The bus as an AsyncAPI 3 document, made from `common/events.py`.
+
+`python -m tools.asyncapi` writes docs/asyncapi.json.
+
+Examples are the samples that tests keep of every event. Who consumes what is read off the services' workers.
+"""
+
+import asyncio
+import importlib
+import inspect
+import json
+import os
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from common.events import EVENTS, Event
+
+ROOT = Path(__file__).parents[1]
+DOCUMENT = ROOT / "docs/asyncapi.json"
+_SAMPLES = ROOT / "tests/architecture/events"
+_STORES = ("contacts", "scheduling", "delivery")
+_SCHEMA = "#/components/schemas/{model}"
+# Only the shape of the workers is read: none of these is reached.
+_ENVIRONMENT = {
+    "INTERNAL_TOKEN_SECRET": "-" * 32,
+    "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
+    "CLERK_WEBHOOK_SIGNING_SECRET": "whsec_" + "A" * 32,
+    **{f"{service.upper()}_DATABASE_URL": f"postgresql://{service}:-@127.0.0.1:1/-" for service in _STORES},
+}
+_KEYS = {
+    "schedule_id": "the schedule's id",
+    "contact_id": "the id of the first contact",
+    "organisation_id": "the organisation's id",
+}
+
+
+async def consumers() -> dict[str, list[str]]:
+    """Topic → the consumer groups of our own services that read it."""
+    found: dict[str, list[str]] = {event.topic: [] for event in EVENTS}
+    with patch.dict(os.environ, _ENVIRONMENT):
+        for service in _STORES:
+            settings = importlib.import_module(f"{service}.settings").Settings()
+            worker = await importlib.import_module(f"{service}.worker").create_worker(settings)
+            for subscriber in worker.broker.subscribers:
+                for topic in subscriber.topics:
+                    found[topic.name].append(subscriber.group_id)
+            await worker.database.close()
+    return {topic: sorted(groups) for topic, groups in found.items()}
+
+
+def key_of(event: type[Event]) -> str:
+    """What the record's key is, in words: read off the event's `key`."""
+    source = inspect.getsource(event.key)
+    return next(words for name, words in _KEYS.items() if name in source)
+
+
+def message(event: type[Event], schemas: dict[str, Any]) -> dict[str, Any]:
+    """The message object; its payload's definitions are put into `schemas`."""
+    schema = event.model_json_schema(ref_template=_SCHEMA)
+    schemas |= schema.pop("$defs", {})
+    schemas[event.__name__] = schema
+    sample = json.loads((_SAMPLES / f"{event.topic}.json").read_text())["sample"]
+    return {
+        "name": event.__name__,
+        "title": event.__name__,
+        "summary": inspect.cleandoc(event.__doc__ or ""),
+        "contentType": "application/json",
+        "headers": {
+            "type": "object",
+            "properties": {"request_id": {"type": "string", "description": "the request that set this off"}},
+        },
+        "payload": {"$ref": _SCHEMA.format(model=event.__name__)},
+        "bindings": {"kafka": {"key": {"type": "string", "description": key_of(event)}}},
+        "examples": [{"name": "sample", "payload": sample}],
+    }
+
+
+def build() -> dict[str, Any]:
+    """The whole document."""
+    schemas: dict[str, Any] = {}
+    readers = asyncio.run(consumers())
+    channels, operations, messages = {}, {}, {}
+    for event in EVENTS:
+        name, owner = event.__name__, event.topic.split(".")[0]
+        messages[name] = message(event, schemas)
+        channels[name] = {
+            "address": event.topic,
+            "messages": {name: {"$ref": f"#/components/messages/{name}"}},
+            "bindings": {"kafka": {"topic": event.topic}},
+        }
+        channel = {"$ref": f"#/channels/{name}"}
+        operations[f"{owner}.publish{name}"] = {
+            "action": "send",
+            "channel": channel,
+            "summary": f"{owner} publishes it through its outbox.",
+        }
+        for group in readers[event.topic]:
+            operations[f"{group}.{name}"] = {
+                "action": "receive",
+                "channel": channel,
+                "summary": f"Read by {group.split('.')[0]}.",
+                "bindings": {"kafka": {"groupId": {"type": "string", "const": group}}},
+            }
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Cooee events",
+            "version": "1.0.0",
+            "description": "At least once, in order per key; `.v1` only gains optional fields. See events.md.",
+        },
+        "defaultContentType": "application/json",
+        "servers": {"kafka": {"host": "kafka:9092", "protocol": "kafka"}},
+        "channels": channels,
+        "operations": operations,
+        "components": {"messages": messages, "schemas": dict(sorted(schemas.items()))},
+    }
+
+
+if __name__ == "__main__":
+    DOCUMENT.write_text(json.dumps(build(), indent=2) + "\n")
+    print(DOCUMENT.relative_to(ROOT))
