@@ -1,6 +1,7 @@
 """Scheduling as its own roles see it, and stand-ins for its neighbours that speak the real wire format."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -12,6 +13,7 @@ from common.caller import Caller
 from common.database import Database
 from scheduling.app import create_app
 from scheduling.clients import Neighbours
+from scheduling.dispatch.loops import dispatch_due
 from scheduling.settings import Settings
 
 from .neighbours import ContactsStandIn, DeliveryStandIn
@@ -168,3 +170,50 @@ def run_sql(database: Database) -> Callable[..., Awaitable[Any]]:
             return result.all() if result.returns_rows else None
 
     return run
+
+
+@pytest.fixture
+def soon() -> str:
+    """A time that can be scheduled."""
+    return (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+
+
+@pytest.fixture
+def dispatch(database: Database, settings: Settings) -> Callable[..., Awaitable[None]]:
+    """`await dispatch(bulk_window=5)`: claims until there is nothing more."""
+
+    async def run(**changes: Any) -> None:
+        while await dispatch_due(database, settings.model_copy(update=changes)):
+            pass
+
+    return run
+
+
+@pytest.fixture
+def make_group(contacts: ContactsStandIn, organisation: str) -> Callable[[int], int]:
+    """`make_group(3)`: the id of a group of new contacts."""
+    return lambda size: contacts.add_group(
+        organisation, [contacts.add(organisation)["contact_id"] for _ in range(size)]
+    )
+
+
+@pytest.fixture
+def make_batch(client: Client, make_group: Callable[[int], int], soon: str) -> Callable[..., Awaitable[Any]]:
+    """`await make_batch(3, text="…")`: a group schedule for later, as POST answers it."""
+
+    async def make(size: int, **fields: Any) -> Any:
+        body = {"name": "June", "group_id": make_group(size), "text": "Hi {{first_name}}", "scheduled_time": soon}
+        return await client.ok("POST", "/api/group-schedules/", {**body, **fields})
+
+    return make
+
+
+@pytest.fixture
+def make_schedule(client: Client, soon: str) -> Callable[..., Awaitable[Any]]:
+    """`await make_schedule(text="…")`: a schedule for later, as POST answers it."""
+
+    async def make(**fields: Any) -> Any:
+        body = {"phone": "0491000999", "text": "Hello", "scheduled_time": soon}
+        return await client.ok("POST", "/api/schedules/", {**body, **fields})
+
+    return make

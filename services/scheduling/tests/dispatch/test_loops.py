@@ -5,51 +5,21 @@ import asyncio
 import pytest
 
 from common.events import ContactChanged, ContactState, OrganisationChanged
-from scheduling.dispatch.loops import dispatch_due
 from scheduling.group_schedules.loops import end_groups, expand_groups, release_holds
 from scheduling.recipients.service import follow_contacts
 from scheduling.schedules.service import close_organisations
 
-LATER = "2026-12-01T10:00:00"
-
-
-@pytest.fixture
-def dispatch(database, settings):
-    async def run(**changes):
-        while await dispatch_due(database, settings.model_copy(update=changes)):
-            pass
-
-    return run
-
-
-@pytest.fixture
-def make_batch(client, contacts, organisation):
-    async def make(size, text="Hi {{first_name}}"):
-        group = contacts.add_group(organisation, [contacts.add(organisation)["contact_id"] for _ in range(size)])
-        body = {"name": "June", "group_id": group, "text": text, "scheduled_time": soon()}
-        return await client.ok("POST", "/api/group-schedules/", body)
-
-    return make
-
-
-def soon():
-    from datetime import UTC, datetime, timedelta
-
-    return (datetime.now(UTC) + timedelta(hours=1)).isoformat()
-
 
 async def test_what_is_due_goes_out_once_and_what_is_not_stays(
-    client, contacts, organisation, make_due, dispatch, database, outbox_events
+    soon, client, contacts, organisation, make_due, dispatch, database, outbox_events
 ):
     ana = contacts.add(organisation, first_name="Ana")
     due = await client.ok(
         "POST",
         "/api/schedules/",
-        {"contact": ana["contact_id"], "text": "Hi {{first_name}}", "scheduled_time": soon()},
+        {"contact": ana["contact_id"], "text": "Hi {{first_name}}", "scheduled_time": soon},
     )
-    later = await client.ok(
-        "POST", "/api/schedules/", {"phone": "0491000999", "text": "Later", "scheduled_time": soon()}
-    )
+    later = await client.ok("POST", "/api/schedules/", {"phone": "0491000999", "text": "Later", "scheduled_time": soon})
     await make_due(due["id"])
     await dispatch()
     await dispatch()
@@ -96,20 +66,22 @@ async def test_only_a_window_of_a_batch_is_in_processing(make_batch, make_due, d
     assert len(await outbox_events(database)) == 25
 
 
-async def test_single_sends_do_not_wait_for_a_batch(client, make_batch, make_due, dispatch, database, outbox_events):
+async def test_single_sends_do_not_wait_for_a_batch(
+    soon, client, make_batch, make_due, dispatch, database, outbox_events
+):
     await make_batch(40)
-    single = await client.ok("POST", "/api/schedules/", {"phone": "0491000999", "text": "x", "scheduled_time": soon()})
+    single = await client.ok("POST", "/api/schedules/", {"phone": "0491000999", "text": "x", "scheduled_time": soon})
     await make_due()
     await dispatch(bulk_window=5)
     assert single["id"] in {event.schedule_id for event in await outbox_events(database)}
 
 
 async def test_two_dispatchers_at_once_hand_over_everything_once(
-    make_batch, make_due, dispatch, database, outbox_events, client
+    soon, make_batch, make_due, dispatch, database, outbox_events, client
 ):
     await make_batch(50)
     for number in range(20):
-        body = {"phone": f"04910009{number:02d}", "text": "x", "scheduled_time": soon()}
+        body = {"phone": f"04910009{number:02d}", "text": "x", "scheduled_time": soon}
         await client.ok("POST", "/api/schedules/", body)
     await make_due()
     await asyncio.gather(*(dispatch() for _ in range(4)))
@@ -123,7 +95,7 @@ def state(contact, **changes):
 
 
 async def test_what_was_heard_before_a_schedule_was_written_counts_at_dispatch(
-    client, contacts, organisation, make_due, dispatch, database, outbox_events
+    soon, client, contacts, organisation, make_due, dispatch, database, outbox_events
 ):
     people = [contacts.add(organisation) for _ in range(3)]
     async with database.all_tenants() as session:
@@ -137,7 +109,7 @@ async def test_what_was_heard_before_a_schedule_was_written_counts_at_dispatch(
         await client.ok(
             "POST",
             "/api/schedules/",
-            {"contact": person["contact_id"], "text": "Hi {{first_name}}", "scheduled_time": soon()},
+            {"contact": person["contact_id"], "text": "Hi {{first_name}}", "scheduled_time": soon},
         )
         for person in people
     ]
@@ -153,7 +125,7 @@ async def test_what_was_heard_before_a_schedule_was_written_counts_at_dispatch(
 async def test_a_child_that_is_too_long_once_filled_fails_and_the_others_go(
     contacts, organisation, make_batch, make_due, dispatch, database, outbox_events, client
 ):
-    batch = await make_batch(3, "{{company}} " + "x" * 1500)
+    batch = await make_batch(3, text="{{company}} " + "x" * 1500)
     async with database.all_tenants() as session:
         long = state(contacts.contacts[2], version=2, company="y" * 200)
         await follow_contacts(session, [ContactChanged(organisation_id=organisation, contacts=(long,))])
@@ -166,10 +138,10 @@ async def test_a_child_that_is_too_long_once_filled_fails_and_the_others_go(
 
 
 async def test_a_closed_organisation_sends_nothing_and_is_refused(
-    client, other, contacts, organisation, make_batch, make_due, dispatch, database, outbox_events
+    soon, client, other, contacts, organisation, make_batch, make_due, dispatch, database, outbox_events
 ):
     await make_batch(3)
-    body = {"phone": "0491000999", "text": "x", "scheduled_time": soon()}
+    body = {"phone": "0491000999", "text": "x", "scheduled_time": soon}
     await client.ok("POST", "/api/schedules/", body)
     theirs = await other.ok("POST", "/api/schedules/", body)
     closed = OrganisationChanged(organisation_id=organisation, closed=True, version=2)

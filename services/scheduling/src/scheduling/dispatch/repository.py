@@ -14,7 +14,7 @@ from scheduling.dispatch.rules import Due
 
 _START_PARENTS = text(
     """
-    UPDATE schedules SET status = 'processing', updated_at = now()
+    UPDATE schedules SET status = 'processing', updated_by = NULL, updated_at = now()
     WHERE id = ANY(ARRAY(
         SELECT id FROM schedules WHERE kind = 'parent' AND status = 'pending' AND scheduled_time <= now()
         ORDER BY scheduled_time, id LIMIT 100 FOR UPDATE SKIP LOCKED))
@@ -72,7 +72,7 @@ _HAND_OVER = text(
     f"""
     UPDATE schedules s
     SET status = 'processing', run = s.run + 1, outcome_version = 0, message_parts = d.parts, format = d.format,
-        scheduled_time = d.scheduled_time, swept = 0,
+        scheduled_time = d.scheduled_time, swept = 0, updated_by = NULL,
         sweep_at = now() + make_interval(secs => CAST(:sweep_after_s AS double precision)), updated_at = now()
     FROM unnest(CAST(:ids AS bigint[]), CAST(:parts AS int[]), CAST(:formats AS text[]),
                 CAST(:times AS timestamptz[])) AS d (id, parts, format, scheduled_time)
@@ -83,7 +83,8 @@ _END = text(
     f"""
     UPDATE schedules s
     SET status = CASE WHEN d.category IS NULL THEN 'cancelled' ELSE 'failed' END, failure_category = d.category,
-        error = d.error, format = d.format, scheduled_time = d.scheduled_time, updated_at = now()
+        error = d.error, format = d.format, scheduled_time = d.scheduled_time, updated_by = NULL,
+        updated_at = now()
     FROM unnest(CAST(:ids AS bigint[]), CAST(:categories AS text[]), CAST(:errors AS text[]),
                 CAST(:formats AS text[]), CAST(:times AS timestamptz[]))
          AS d (id, category, error, format, scheduled_time)

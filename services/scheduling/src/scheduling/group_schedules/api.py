@@ -22,7 +22,7 @@ from scheduling.group_schedules.schemas import (
     Retried,
     read_group_id,
 )
-from scheduling.schedules.service import Days, is_cancelling, read_format
+from scheduling.schedules.service import Days, is_cancelling, read_flag, read_format
 
 router = feature_router("group schedules")
 
@@ -103,10 +103,12 @@ async def retry_group_schedule(
     session: SessionDep,
     caller: CallerDep,
     group_schedule_id: Id,
-    include_unknown: Annotated[bool, Query(description="also what may have arrived already")] = False,
+    include_unknown: Annotated[str | None, Query(description="`true`: also what may have arrived already")] = None,
 ) -> Retried:
     """Sends every failed message of a batch again."""
-    return await service.retry_group_schedule(session, caller, group_schedule_id, include_unknown)
+    return await service.retry_group_schedule(
+        session, caller, group_schedule_id, read_flag("include_unknown", include_unknown)
+    )
 
 
 @router.post("/internal/holds/known/", include_in_schema=False)

@@ -10,7 +10,14 @@ from common.http.deps import CallerDep, PageDep, SessionDep
 from common.paging import Paginated
 from scheduling.clients.deps import NeighboursDep, WriterDep
 from scheduling.schedules import service
-from scheduling.schedules.schemas import ScheduleCreate, ScheduleOut, ScheduleUpdate, is_cancelling, read_format
+from scheduling.schedules.schemas import (
+    ScheduleCreate,
+    ScheduleOut,
+    ScheduleUpdate,
+    is_cancelling,
+    read_flag,
+    read_format,
+)
 
 router = feature_router("schedules")
 
@@ -32,7 +39,7 @@ def get_days(
 
 V1Dep = Annotated[bool, Depends(get_v1)]
 DaysDep = Annotated[service.Days, Depends(get_days)]
-IncludeUnknown = Annotated[bool, Query(description="also what may have arrived already")]
+IncludeUnknown = Annotated[str | None, Query(description="`true`: also what may have arrived already")]
 Statuses = Annotated[str | None, Query(description="a list by commas; default all but cancelled")]
 
 
@@ -99,10 +106,10 @@ async def delete_schedule(session: SessionDep, caller: CallerDep, schedule_id: I
 
 @router.post("/api/schedules/{schedule_id}/retry/", status_code=202)
 async def retry_schedule(
-    session: SessionDep, caller: CallerDep, schedule_id: Id, v1: V1Dep, include_unknown: IncludeUnknown = False
+    session: SessionDep, caller: CallerDep, schedule_id: Id, v1: V1Dep, include_unknown: IncludeUnknown = None
 ) -> ScheduleOut:
     """Sends a failed message again."""
-    return await service.retry_schedule(session, caller, schedule_id, include_unknown, v1)
+    return await service.retry_schedule(session, caller, schedule_id, read_flag("include_unknown", include_unknown), v1)
 
 
 @router.get("/api/contacts/{contact_id}/schedules/")

@@ -46,6 +46,12 @@ _UPDATE = text(
     WHERE id = :id
     """
 )
+_HAS_CHILD = text(
+    """
+    SELECT EXISTS (SELECT FROM schedules
+                   WHERE kind = 'child' AND parent_id = :parent_id AND contact_id = CAST(:contact_id AS bigint))
+    """
+)
 _WAKE = text("UPDATE schedules SET wake_at = least(wake_at, :at) WHERE id = :id")
 _CANCEL = text("UPDATE schedules SET status = 'cancelled', updated_by = :user_id, updated_at = now() WHERE id = :id")
 _FILTER = """
@@ -154,6 +160,11 @@ async def get(session: AsyncSession, schedule_id: int) -> Schedule:
 async def update(session: AsyncSession, values: Mapping[str, Any]) -> None:
     """Writes all columns that a person can change. Null text or time of a child: its parent's."""
     await session.execute(_UPDATE, values)
+
+
+async def has_child(session: AsyncSession, parent_id: int | None, contact_id: int | None) -> bool:
+    """Whether the contact has a child in the batch, whose lock the caller holds."""
+    return bool(await session.scalar(_HAS_CHILD, {"parent_id": parent_id, "contact_id": contact_id}))
 
 
 async def wake_parent(session: AsyncSession, parent_id: int, at: datetime) -> None:

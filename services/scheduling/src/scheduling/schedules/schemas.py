@@ -13,7 +13,7 @@ from common.phones import normalise_phone, show_phone
 from scheduling.models import STATUSES, Schedule, Status
 from scheduling.texts.service import AnyText, Names, count_parts, fill
 
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _URL = re.compile(r"https?://[^\s/?#]+[^\s]*", re.IGNORECASE)
 _V1: dict[Status, str] = {
     "pending": "PENDING",
@@ -26,7 +26,7 @@ _V1: dict[Status, str] = {
 
 
 def _is_text(given: Any) -> Any:
-    if not isinstance(given, str | datetime):
+    if not isinstance(given, datetime) and not (isinstance(given, str) and _DAY.match(given)):
         raise ValueError("Enter a date and time in ISO 8601.")
     return given
 
@@ -152,11 +152,18 @@ def read_date(name: str, given: str | None) -> date | None:
     if not given:
         return None
     try:
-        if _DATE.fullmatch(given):
+        if _DAY.fullmatch(given):
             return date.fromisoformat(given)
     except ValueError:
         pass
     raise Invalid.field(name, "Enter a date as YYYY-MM-DD.")
+
+
+def read_flag(name: str, given: str | None) -> bool:
+    """A yes or no of the query, no when absent. Raises Invalid under its name."""
+    if given not in (None, "", "true", "false", "1", "0"):
+        raise Invalid.field(name, "Enter true or false.")
+    return given in ("true", "1")
 
 
 def read_format(given: str | None) -> bool:

@@ -36,6 +36,7 @@ from scheduling.schedules.schemas import (
     names_either,
     one_of,
     read_date,
+    read_flag,
     read_format,
     read_statuses,
     show,
@@ -58,6 +59,7 @@ __all__ = [
     "count_by_word",
     "is_cancelling",
     "one_of",
+    "read_flag",
     "read_format",
     "show",
 ]
@@ -251,6 +253,10 @@ async def _write(session: AsyncSession, caller: Caller, row: Schedule, address: 
             values |= dict.fromkeys(("text", "template_id", "template_version", "format", "media_url", "subject"))
         if not row.own_time and not new_time:
             values["scheduled_time"] = None
+        if address.contact_id != row.contact_id and await repository.has_child(
+            session, row.parent_id, address.contact_id
+        ):
+            raise Invalid.field("contact", "This contact has a message of this batch already.")
     await repository.update(session, values)
     if row.parent_id is not None and new_time:
         await repository.wake_parent(session, row.parent_id, draft.scheduled_time)

@@ -1,15 +1,16 @@
 """The three sends. They commit before they wait for an outcome, in short sessions of their own."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, TypeVar
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
 
-from fastapi import Header, Request
+from fastapi import APIRouter, Header, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel
+from pydantic_core import from_json
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from common.http.app import feature_router
+from common.http.app import JsonRoute
 from scheduling.clients.deps import WriterDep
 from scheduling.sends import service
 from scheduling.sends.schemas import (
@@ -23,11 +24,30 @@ from scheduling.sends.schemas import (
     read_wait,
 )
 
-router = feature_router("sending")
-
 _POLL_S = 0.1
+_KEPT_HEADERS = ("preference-applied", "idempotent-replayed")
 
-AcceptedT = TypeVar("AcceptedT", bound=BaseModel)
+
+class WaitingRoute(JsonRoute):
+    """A send that was accepted, or is answered again under its key, waits for its outcome as `Prefer` says."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        accept = super().get_route_handler()
+
+        async def accept_and_wait(request: Request) -> Response:
+            response = await accept(request)
+            wait_s = read_wait(request.headers.get("prefer"))
+            if response.status_code != 202 or not wait_s:
+                return response
+            response.headers["Preference-Applied"] = f"wait={wait_s}"
+            return await _wait(request, response, wait_s)
+
+        return accept_and_wait
+
+
+router = APIRouter(route_class=WaitingRoute, tags=["sending"])
+
+# Read by the route, named here for the documentation.
 Prefer = Annotated[str | None, Header(description="`wait=N`: wait for the outcome, 30 s at most (RFC 7240)")]
 _ONE: dict[int | str, dict[str, Any]] = {
     200: {"model": Sent, "description": "Sent, after a wait"},
@@ -40,58 +60,53 @@ _MANY: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.post("/api/sms/send/", status_code=202, response_model=Sent, responses=_ONE)
-async def send(request: Request, writer: WriterDep, body: SendRequest, prefer: Prefer = None) -> Response:
+@router.post("/api/sms/send/", status_code=202, responses=_ONE)
+async def send(request: Request, writer: WriterDep, body: SendRequest, prefer: Prefer = None) -> Sent:
     """Sends a message."""
-    return await _send_one(request, writer, body, prefer)
+    async with _session(request, writer.caller.organisation_id) as session:
+        return await service.send_now(session, writer, body)
 
 
-@router.post("/api/sms/send-mms/", status_code=202, response_model=Sent, responses=_ONE)
-async def send_mms(request: Request, writer: WriterDep, body: SendMmsRequest, prefer: Prefer = None) -> Response:
+@router.post("/api/sms/send-mms/", status_code=202, responses=_ONE)
+async def send_mms(request: Request, writer: WriterDep, body: SendMmsRequest, prefer: Prefer = None) -> Sent:
     """Sends a picture, with or without a text."""
-    return await _send_one(request, writer, body, prefer)
+    async with _session(request, writer.caller.organisation_id) as session:
+        return await service.send_now(session, writer, body)
 
 
-@router.post("/api/sms/send-to-group/", status_code=202, response_model=SentToGroup, responses=_MANY)
+@router.post("/api/sms/send-to-group/", status_code=202, responses=_MANY)
 async def send_to_group(
     request: Request, writer: WriterDep, body: SendToGroupRequest, prefer: Prefer = None
-) -> Response:
+) -> SentToGroup:
     """Sends a message to every member of a group."""
-    accepted = await _commit(request, writer, lambda session: service.send_to_group(session, writer, body))
-    return await _answer(request, writer, prefer, accepted, accepted.group_schedule_id, service.find_group_answer)
+    async with _session(request, writer.caller.organisation_id) as session:
+        return await service.send_to_group(session, writer, body)
 
 
-async def _send_one(
-    request: Request, writer: WriterDep, body: SendRequest | SendMmsRequest, prefer: str | None
-) -> Response:
-    accepted = await _commit(request, writer, lambda session: service.send_now(session, writer, body))
-    return await _answer(request, writer, prefer, accepted, accepted.schedule_id, service.find_answer)
+@asynccontextmanager
+async def _session(request: Request, organisation_id: str) -> AsyncIterator[AsyncSession]:
+    """A transaction that is over before the wait begins; under an idempotency key the key's own."""
+    if (keyed := request.scope.get("keyed_session")) is not None:
+        yield keyed
+        return
+    async with request.app.state.database.tenant(organisation_id) as session:
+        yield session
 
 
-async def _commit(
-    request: Request, writer: WriterDep, use_case: Callable[[AsyncSession], Awaitable[AcceptedT]]
-) -> AcceptedT:
-    async with request.app.state.database.tenant(writer.caller.organisation_id) as session:
-        return await use_case(session)
-
-
-async def _answer(
-    request: Request,
-    writer: WriterDep,
-    prefer: str | None,
-    accepted: BaseModel,
-    schedule_id: int,
-    find: Callable[[AsyncSession, int], Awaitable[tuple[int, BaseModel] | None]],
-) -> Response:
-    """202 with what was accepted or, after a wait, the outcome."""
-    wait_s = read_wait(prefer)
-    headers = {"Preference-Applied": f"wait={wait_s}"} if wait_s else {}
+async def _wait(request: Request, accepted: Response, wait_s: int) -> Response:
+    """The outcome or, when the time is up, what was accepted."""
+    organisation_id = request.scope["caller_log"]["organisation"]
+    body = from_json(bytes(accepted.body))
     deadline = asyncio.get_running_loop().time() + wait_s
-    while asyncio.get_running_loop().time() < deadline:
-        async with request.app.state.database.tenant(writer.caller.organisation_id) as session:
-            found = await find(session, schedule_id)
+    while True:
+        async with request.app.state.database.tenant(organisation_id) as session:
+            if "group_schedule_id" in body:
+                found = await service.find_group_answer(session, body["group_schedule_id"])
+            else:
+                found = await service.find_answer(session, body["schedule_id"])
         if found is not None:
-            status, body = found
-            return JSONResponse(body.model_dump(mode="json"), status, headers=headers)
+            kept = {name: accepted.headers[name] for name in _KEPT_HEADERS if name in accepted.headers}
+            return JSONResponse(found.body.model_dump(mode="json"), found.status, headers=kept)
+        if asyncio.get_running_loop().time() >= deadline:
+            return accepted
         await asyncio.sleep(_POLL_S)
-    return JSONResponse(accepted.model_dump(mode="json"), 202, headers=headers)

@@ -1,5 +1,6 @@
 """Sends: schedules that are due now."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
@@ -18,6 +19,7 @@ from scheduling.schedules.service import Address, Draft, SendNow, add_schedule, 
 from scheduling.sends.schemas import (
     GroupNotSent,
     MessageNotSent,
+    NotSent,
     Results,
     SendMmsRequest,
     SendRequest,
@@ -103,14 +105,23 @@ async def _hold(writer: Writer, message_format: Format, units: int, now: datetim
     return reference
 
 
-async def find_answer(session: AsyncSession, schedule_id: int) -> tuple[int, Sent | MessageNotSent] | None:
-    """The final status and body of a send, None while it is open."""
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The HTTP status and body of a send whose outcome is known."""
+
+    status: int
+    body: Sent | SentToGroup | NotSent
+
+
+async def find_answer(session: AsyncSession, schedule_id: int) -> Answer | None:
+    """The final answer of a send, None while it is open."""
     row = await find_outcome(session, schedule_id)
     if row.status in ("pending", "processing"):
         return None
     if row.status in ("sent", "delivered"):
-        return 200, Sent(message="Message sent.", schedule_id=row.id, status=row.status)
-    return 502, MessageNotSent(
+        sent = Sent(message="Message sent.", schedule_id=row.id, status=row.status)
+        return Answer(200, sent)
+    not_sent = MessageNotSent(
         message="The message was not sent.",
         error=row.error or "The message was cancelled.",
         failure_category=row.failure_category or "unknown",
@@ -118,23 +129,25 @@ async def find_answer(session: AsyncSession, schedule_id: int) -> tuple[int, Sen
         schedule_id=row.id,
         status=row.status,
     )
+    return Answer(502, not_sent)
 
 
-async def find_group_answer(session: AsyncSession, parent_id: int) -> tuple[int, SentToGroup | GroupNotSent] | None:
-    """The final status and body of a send to a group, None while any of its messages is open."""
+async def find_group_answer(session: AsyncSession, parent_id: int) -> Answer | None:
+    """The final answer of a send to a group, None while any of its messages is open."""
     row, counts = await find_batch(session, parent_id)
     if row.status in ("pending", "processing"):
         return None
     sent, total = counts.get("sent", 0) + counts.get("delivered", 0), sum(counts.values())
     results = Results(successful=sent, failed=total - sent, total=total)
     if sent == 0:
-        return 502, _group_not_sent(row, results)
-    return 200 if sent == total else 207, SentToGroup(
+        return Answer(502, _group_not_sent(row, results))
+    some_sent = SentToGroup(
         message=f"{sent} of {total} messages sent.",
         results=results,
         group_name=row.group_name or "",
         group_schedule_id=row.id,
     )
+    return Answer(200 if sent == total else 207, some_sent)
 
 
 def _group_not_sent(row: Schedule, results: Results) -> GroupNotSent:

@@ -1,0 +1,48 @@
+from datetime import UTC, date, datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from scheduling.organisations.rules import day_bounds, find_zone, to_utc
+
+ADELAIDE = ZoneInfo("Australia/Adelaide")
+
+
+@pytest.mark.parametrize(
+    ("wall", "instant"),
+    [
+        ("2026-07-01T09:00:00", "2026-06-30T23:30:00"),
+        ("2026-12-01T09:00:00", "2026-11-30T22:30:00"),
+        # 5 April 2026, 3:00 becomes 2:00: what comes twice is its first
+        ("2026-04-05T02:30:00", "2026-04-04T16:00:00"),
+        ("2026-04-05T03:00:00", "2026-04-04T17:30:00"),
+        # 4 October 2026, 2:00 becomes 3:00: what does not exist goes forward to the next that does
+        ("2026-10-04T01:59:59", "2026-10-03T16:29:59"),
+        ("2026-10-04T02:00:00", "2026-10-03T16:30:00"),
+        ("2026-10-04T02:30:00", "2026-10-03T16:30:00"),
+        ("2026-10-04T02:59:59.999", "2026-10-03T16:30:00"),
+        ("2026-10-04T03:00:00", "2026-10-03T16:30:00"),
+        ("2026-10-04T02:30:00+09:30", "2026-10-03T17:00:00"),
+    ],
+)
+def test_wall_times_of_both_nights(wall, instant):
+    assert to_utc(datetime.fromisoformat(wall), ADELAIDE) == datetime.fromisoformat(instant).replace(tzinfo=UTC)
+
+
+def test_a_zone_whose_day_begins_in_a_gap():
+    # Beirut goes forward at midnight: the day begins at 1:00
+    start, _ = day_bounds(date(2026, 3, 29), None, ZoneInfo("Asia/Beirut"))
+    assert start == datetime(2026, 3, 28, 22, tzinfo=UTC)
+
+
+def test_days_have_23_24_or_25_hours():
+    for day, hours in ((date(2026, 4, 5), 25), (date(2026, 10, 4), 23), (date(2026, 7, 1), 24)):
+        start, end = day_bounds(day, day, ADELAIDE)
+        assert start is not None
+        assert end is not None
+        assert (end - start).total_seconds() == hours * 3600
+
+
+@pytest.mark.parametrize("name", ["", "Mars/Olympus", "../etc/passwd", "australia/adelaide", "Australia", "\0"])
+def test_unknown_zones(name):
+    assert find_zone(name) is None
