@@ -91,6 +91,7 @@ CONTACTS = f"""
         CHECK (opt_out = (opted_out_at IS NOT NULL) AND opt_out = (opt_out_source IS NOT NULL))
     );
     CREATE INDEX contacts_listed ON contacts (organisation_id, created_at DESC, id DESC) WHERE is_active;
+    CREATE INDEX contacts_counted ON contacts (organisation_id) WHERE is_active;
     CREATE INDEX contacts_by_name ON contacts (organisation_id, last_name, first_name, id) WHERE is_active;
     CREATE INDEX contacts_user ON contacts (organisation_id, user_id) WHERE user_id IS NOT NULL
 """
@@ -125,11 +126,11 @@ SEARCHED = "lower((first_name || ' ' || last_name || ' 0' || substr(phone, 4)) C
 SEARCH_INDEX = f"CREATE INDEX contacts_searched ON contacts USING gin ({SEARCHED} public.gin_trgm_ops) WHERE is_active"
 SEARCH_POLICY = "CREATE POLICY search ON contacts FOR SELECT TO contacts_owner USING (true)"
 SEARCH_FUNCTION = f"""
-    CREATE FUNCTION search_contacts(patterns text[]) RETURNS SETOF bigint
+    CREATE FUNCTION search_contacts(patterns text[]) RETURNS TABLE (id bigint, created_at timestamptz)
     LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 100 SET search_path = contacts, pg_temp
     AS $$ BEGIN
         RETURN QUERY EXECUTE $query$
-            SELECT id FROM contacts
+            SELECT id, created_at FROM contacts
             WHERE organisation_id = $1 AND is_active AND {SEARCHED} LIKE ANY ($2)
         $query$ USING current_setting('app.organisation_id'), patterns;
     END $$

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, exists, func, literal, select, text, update
+from sqlalchemy import ARRAY, Text, TextClause, bindparam, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -20,8 +20,49 @@ _STATE = select(
     contacts.c.opt_out_source,
     contacts.c.opted_out_at,
 )
-_NEWEST_FIRST = (contacts.c.created_at.desc(), contacts.c.id.desc())
-_BY_NAME = (contacts.c.last_name, contacts.c.first_name, contacts.c.id)
+# Where a list comes from: all active contacts; those that a search finds; a group's. A search whose patterns are long
+# enough for trigrams asks `search_contacts` (see the migration); a shorter one finds a page soon anywhere.
+_ALL = "FROM contacts f WHERE f.is_active"
+_FOUND = "FROM found f WHERE true"
+_MATCHING = """FROM contacts f WHERE f.is_active AND
+    lower((f.first_name || ' ' || f.last_name || ' 0' || substr(f.phone, 4)) COLLATE pg_c_utf8) LIKE ANY (:patterns)"""
+_OF_GROUP = """FROM group_members m JOIN contacts f ON f.id = m.contact_id AND f.is_active
+    WHERE m.group_id = :group_id"""
+_SEARCH = "WITH found AS MATERIALIZED (SELECT id, created_at FROM search_contacts(:patterns))"
+_NOT_IN_GROUP = """ AND NOT EXISTS (
+    SELECT FROM group_members m WHERE m.group_id = :group_id AND m.contact_id = f.id)"""
+_SHORTEST_INDEXED = len("%abc%")
+
+
+def _list(source: str, order: Sequence[str], search: str = "") -> TextClause:
+    """Rows and count in one round trip: the count is there even when the page is past the end. LATERAL with OFFSET:
+    the page's rows are fetched one by one, however little the planner knows of a table that has just grown."""
+    statement = f"""
+        {search}
+        SELECT counted.total, c.*
+        FROM (SELECT count(*) AS total {source}) counted
+        LEFT JOIN (SELECT f.id {source} ORDER BY {_by(order, "f")} LIMIT :limit OFFSET :offset) chosen ON true
+        LEFT JOIN LATERAL (SELECT * FROM contacts WHERE id = chosen.id OFFSET 0) c ON true
+        ORDER BY {_by(order, "c")}
+    """  # noqa: S608 (made of the constants above)
+    patterns = [bindparam("patterns", type_=ARRAY(Text))] if ":patterns" in statement else []
+    return text(statement).bindparams(*patterns)
+
+
+def _by(order: Sequence[str], table: str) -> str:
+    return ", ".join(f"{table}.{column}" for column in order)
+
+
+_NEWEST_FIRST = ("created_at DESC", "id DESC")
+_LISTS = {
+    ("", False): _list(_ALL, _NEWEST_FIRST),
+    ("", True): _list(_ALL + _NOT_IN_GROUP, _NEWEST_FIRST),
+    ("short", False): _list(_MATCHING, _NEWEST_FIRST),
+    ("short", True): _list(_MATCHING + _NOT_IN_GROUP, _NEWEST_FIRST),
+    ("indexed", False): _list(_FOUND, _NEWEST_FIRST, _SEARCH),
+    ("indexed", True): _list(_FOUND + _NOT_IN_GROUP, _NEWEST_FIRST, _SEARCH),
+}
+_MEMBERS = _list(_OF_GROUP, ("last_name", "first_name", "id"))
 
 _RECIPIENT = text(
     """
@@ -32,16 +73,15 @@ _RECIPIENT = text(
 )
 
 # The statement of an import, a batch of rows each time. A row is new, or brings a deleted contact back, or changes
-# one that is there (when that is wanted); otherwise it is refused: `written` has no row for it. What this very
-# transaction wrote has its `updated_at`: such a phone was in the file before. Empty cells change nothing.
+# one that is there (when that is wanted); otherwise it is refused: `written` has no row for it. For all but the new
+# ones the row as it was before the statement is read, one by one through the index. What this very transaction wrote
+# has its time in `updated_at`: such a phone was in the file before. Empty cells change nothing.
 _IMPORT = text(
     """
     WITH given AS (
         SELECT * FROM unnest(CAST(:row AS int[]), CAST(:phone AS text[]), CAST(:first_name AS text[]),
                              CAST(:last_name AS text[]), CAST(:email AS text[]), CAST(:company AS text[]))
                       AS g (row, phone, first_name, last_name, email, company)
-    ), before AS (
-        SELECT c.phone, c.is_active, c.updated_at = now() AS in_file FROM contacts c JOIN given USING (phone)
     ), written AS (
         INSERT INTO contacts AS c (phone, first_name, last_name, email, company, created_by, updated_by)
         SELECT phone, first_name, last_name, email, company, CAST(:user_id AS bigint), CAST(:user_id AS bigint)
@@ -53,10 +93,14 @@ _IMPORT = text(
             company = COALESCE(NULLIF(EXCLUDED.company, ''), c.company),
             is_active = true, version = c.version + 1, updated_by = EXCLUDED.updated_by, updated_at = now()
         WHERE NOT c.is_active OR (CAST(:update AS boolean) AND c.updated_at <> now())
-        RETURNING id, phone
+        RETURNING id, phone, version
     )
-    SELECT given.row, written.id, before.is_active AS was_active, before.in_file
-    FROM given LEFT JOIN written USING (phone) LEFT JOIN before USING (phone)
+    SELECT given.row, written.id, before.is_active AS was_active, before.updated_at = now() AS in_file
+    FROM given LEFT JOIN written USING (phone)
+    LEFT JOIN LATERAL (
+        SELECT c.is_active, c.updated_at FROM contacts c
+        WHERE c.phone = given.phone AND written.version IS DISTINCT FROM 1 LIMIT 1
+    ) before ON true
     """
 )
 
@@ -76,36 +120,22 @@ async def page(
     session: AsyncSession, wanted: Page, *, patterns: Sequence[str], exclude_group_id: int | None
 ) -> tuple[Sequence[Any], int]:
     """A page of the active contacts, newest first, and how many there are. Patterns: see rules.search_patterns."""
-    where: list[ColumnElement[bool]] = [contacts.c.is_active]
-    if patterns:
-        where.append(contacts.c.id.in_(select(func.search_contacts(list(patterns)))))
+    search = "" if not patterns else "indexed" if min(map(len, patterns)) >= _SHORTEST_INDEXED else "short"
+    values: dict[str, Any] = {"patterns": list(patterns)} if patterns else {}
     if exclude_group_id is not None:
-        in_group = exists().where(
-            group_members.c.group_id == exclude_group_id, group_members.c.contact_id == contacts.c.id
-        )
-        where.append(~in_group)
-    return await _page(session, wanted, and_(*where), _NEWEST_FIRST)
+        values["group_id"] = exclude_group_id
+    return await _page(session, wanted, _LISTS[search, exclude_group_id is not None], values)
 
 
 async def page_of_group(session: AsyncSession, wanted: Page, group_id: int) -> tuple[Sequence[Any], int]:
     """A page of a group's active members by name, and how many there are."""
-    members = select(group_members.c.contact_id).where(group_members.c.group_id == group_id)
-    return await _page(session, wanted, and_(contacts.c.is_active, contacts.c.id.in_(members)), _BY_NAME)
+    return await _page(session, wanted, _MEMBERS, {"group_id": group_id})
 
 
 async def _page(
-    session: AsyncSession, wanted: Page, where: ColumnElement[bool], order: Sequence[ColumnElement[Any]]
+    session: AsyncSession, wanted: Page, statement: TextClause, values: Mapping[str, Any]
 ) -> tuple[Sequence[Any], int]:
-    """Rows and count in one round trip: the count is there even when the page is past the end."""
-    total = select(func.count().label("total")).select_from(contacts).where(where).subquery("counted")
-    chosen = select(contacts).where(where).order_by(*order).limit(wanted.limit).offset(wanted.offset).subquery("chosen")
-    again = [
-        chosen.c.created_at.desc() if order is _NEWEST_FIRST else chosen.c.last_name,
-        chosen.c.id.desc() if order is _NEWEST_FIRST else chosen.c.first_name,
-        chosen.c.id,
-    ]
-    statement = select(total.c.total, *chosen.c).select_from(total.outerjoin(chosen, literal(True))).order_by(*again)
-    rows = (await session.execute(statement)).all()
+    rows = (await session.execute(statement, {**values, "limit": wanted.limit, "offset": wanted.offset})).all()
     return [row for row in rows if row.id is not None], rows[0].total
 
 
