@@ -87,7 +87,10 @@ _SCHEMAS: Json = {
             "request_id": _REQUEST_ID,
             "remaining": {"type": "integer", "description": "with `limit_exceeded`"},
             "required": {"type": "integer", "description": "with `limit_exceeded`"},
-            "limit": {"type": "integer", "description": "with `limit_exceeded`"},
+            "limit": {
+                "anyOf": [{"type": "integer"}, {"type": "array", "items": {"type": "string"}}],
+                "description": "a number with `limit_exceeded`; else what is wrong with the field `limit`",
+            },
         },
         "additionalProperties": {"type": "array", "items": {"type": "string"}},
         "examples": [{"phone": ["Enter an Australian mobile number."], "code": "invalid", "request_id": "0198f2c4e7"}],
@@ -185,6 +188,7 @@ def _add_errors(operation: Json, *, public: bool, counted: bool) -> None:
     statuses += ["400"] if has_body or "query" in places else []
     statuses += ["413", "415"] if has_body else []
     statuses += ["409", "422", "400"] if {"$ref": "#/components/parameters/Idempotency-Key"} in parameters else []
+    statuses += [status for status, answer in responses.items() if status in _ERRORS and "content" not in answer]
     for status, answer in responses.items():
         if status.startswith("2"):
             headers = answer.setdefault("headers", {})
@@ -192,7 +196,8 @@ def _add_errors(operation: Json, *, public: bool, counted: bool) -> None:
                 if name != "Retry-After":
                     headers.setdefault(name, {"$ref": f"#/components/headers/{name}"})
     for status in statuses:
-        responses.setdefault(status, {"$ref": f"#/components/responses/{_ERRORS[status][0]}"})
+        if "content" not in responses.get(status, {}):
+            responses[status] = {"$ref": f"#/components/responses/{_ERRORS[status][0]}"}
     operation["responses"] = dict(sorted(responses.items()))
 
 

@@ -24,6 +24,8 @@ from common.settings import CommonSettings
 log = structlog.get_logger("http")
 
 MAX_JSON_BYTES = 1_000_000
+MAX_FILE_BYTES = 10 * 1024 * 1024
+_MULTIPART_OVERHEAD = 65_536
 
 
 class JsonRequest(Request):
@@ -67,6 +69,8 @@ class JsonRoute(APIRoute):
                     raise UnsupportedMediaType
                 request = JsonRequest(request.scope, request.receive)
                 await request.json()  # here, since FastAPI would turn every failure in there into one of its own
+            else:
+                request = Request(request.scope, _bounded(request.receive))
             key = request.headers.get("idempotency-key")
             if may_be_keyed and key is not None:
                 return await _handle_keyed(request, key, handle)
@@ -76,6 +80,21 @@ class JsonRoute(APIRoute):
 
     def dependant_takes_form(self) -> bool:
         return self.body_field is not None and type(self.body_field.field_info).__name__ in ("Form", "File")
+
+
+def _bounded(receive: Receive) -> Receive:
+    """Receives a body with a file in it. Raises TooLarge as soon as it is larger than the largest file."""
+    received = 0
+
+    async def receive_bounded() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > MAX_FILE_BYTES + _MULTIPART_OVERHEAD:
+            raise TooLarge("A file may have 10 MB at most.")
+        return message
+
+    return receive_bounded
 
 
 class _WithoutEffect(Exception):

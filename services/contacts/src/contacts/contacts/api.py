@@ -9,12 +9,11 @@ from fastapi import Depends, Query, Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.datastructures import UploadFile
-from starlette.types import Message
 
 from common.errors import Invalid, TooLarge, UnsupportedMediaType
 from common.events import ContactState
 from common.fields import MAX_ID, NO_ID, Id
-from common.http.app import feature_router
+from common.http.app import MAX_FILE_BYTES, feature_router
 from common.http.deps import CallerDep, PageDep, SessionDep, neighbour_session
 from common.paging import Paginated
 from contacts.contacts import service
@@ -28,9 +27,6 @@ from contacts.contacts.schemas import (
     RecipientIn,
     RecipientOut,
 )
-
-MAX_FILE_BYTES = 10 * 1024 * 1024
-_MULTIPART_OVERHEAD = 64 * 1024
 
 
 class _Digits(StringConvertor):
@@ -124,29 +120,15 @@ async def _uploaded(request: Request) -> AsyncIterator[UploadFile]:
     """The form's file, on disk when it is large. Raises TooLarge, UnsupportedMediaType, or Invalid under `file`."""
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise UnsupportedMediaType("Send the file as multipart/form-data.")
-    received = 0
-
-    async def receive() -> Message:
-        nonlocal received
-        message = await request.receive()
-        received += len(message.get("body", b""))
-        if received > MAX_FILE_BYTES + _MULTIPART_OVERHEAD:
-            raise _too_large()
-        return message
-
-    async with Request(request.scope, receive).form() as form:
+    async with request.form() as form:
         upload = form.get("file")
         if not isinstance(upload, UploadFile):
             raise Invalid.field("file", "This field is required.")
         if not (upload.filename or "").lower().endswith(".csv"):
             raise Invalid.field("file", "Send a file whose name ends in .csv.")
         if (upload.size or 0) > MAX_FILE_BYTES:
-            raise _too_large()
+            raise TooLarge("A file may have 10 MB at most.")
         yield upload
-
-
-def _too_large() -> TooLarge:
-    return TooLarge("A file may have 10 MB at most.")
 
 
 @router.get("/api/contacts/{contact_id:digits}/")

@@ -40,7 +40,7 @@ async def get_user(user_id: Id, session: SessionDep) -> UserOut:
     return await service.get_user(session, user_id)
 
 
-@router.post("/api/webhooks/clerk/", tags=["webhooks"], openapi_extra={"security": []})
+@router.post("/api/webhooks/clerk/", tags=["webhooks"], openapi_extra={"security": []}, responses={400: {}, 413: {}})
 async def receive_clerk_event(request: Request, session: AllSessionDep) -> dict[str, str]:
     """Takes a delivery that Clerk signed through Svix. A repetition is answered the same and changes nothing."""
     body = await JsonRequest(request.scope, request.receive).body()

@@ -92,7 +92,7 @@ async def update_group_schedule(
     return await service.update_group_schedule(session, writer, group_schedule_id, body, v1)
 
 
-@router.delete("/api/group-schedules/{group_schedule_id}/", status_code=204)
+@router.delete("/api/group-schedules/{group_schedule_id}/", status_code=204, responses={400: {}})
 async def delete_group_schedule(session: SessionDep, caller: CallerDep, group_schedule_id: Id) -> None:
     """Cancels a batch, also the rest of a running one; what was sent stays."""
     await service.cancel_group_schedule(session, caller, group_schedule_id)

@@ -98,7 +98,7 @@ async def update_schedule(
     return service.show_schedule(row, v1)
 
 
-@router.delete("/api/schedules/{schedule_id}/", status_code=204)
+@router.delete("/api/schedules/{schedule_id}/", status_code=204, responses={400: {}})
 async def delete_schedule(session: SessionDep, caller: CallerDep, schedule_id: Id) -> None:
     """Cancels a pending schedule."""
     await service.cancel_schedule(session, caller, schedule_id)
