@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from common.clients import ServiceClient
 from common.http import errors
@@ -21,7 +22,7 @@ from gateway.throttles import RateLimitHeaders, Throttles
 log = structlog.get_logger()
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings) -> ASGIApp:
     """The application. It holds no state that a second replica would miss."""
     secret = settings.internal_token_secret.get_secret_value()
     urls = {
@@ -50,16 +51,14 @@ def create_app(settings: Settings) -> FastAPI:
         await proxy.close()
         await throttles.close()
 
-    app = FastAPI(title="Cooee", lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
-    app.state.proxy, app.state.health, app.state.document = proxy, health.Health(urls), docs.ApiDocument(urls)
-    errors.install(app)
-    app.include_router(health.router)
-    app.include_router(docs.router)
-    docs.mount_assets(app)
-    app.add_middleware(Edge, door=door, proxy=proxy)
-    app.add_middleware(RenderErrors)
-    app.add_middleware(RateLimitHeaders)
+    own = FastAPI(title="Cooee", lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
+    own.state.proxy, own.state.health, own.state.document = proxy, health.Health(urls), docs.ApiDocument(urls)
+    errors.install(own)
+    own.include_router(health.router)
+    own.include_router(docs.router)
+    docs.mount_assets(own)
+    # What goes to a service never enters FastAPI: the gateway's own routes are the innermost ring.
+    app: ASGIApp = RateLimitHeaders(RenderErrors(Edge(own, door=door, proxy=proxy)))
     if settings.cors_allowed_origins:
-        app.add_middleware(Cors, origins=settings.cors_allowed_origins)
-    app.add_middleware(RequestLog)
-    return app
+        app = Cors(app, origins=settings.cors_allowed_origins)
+    return RequestLog(app)

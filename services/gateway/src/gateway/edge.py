@@ -77,7 +77,7 @@ class Door:
 
 
 class Edge:
-    """ASGI middleware around the gateway's own routes: everything else goes to a service."""
+    """The ring around the gateway's own routes, `app`: everything else goes to a service."""
 
     def __init__(self, app: ASGIApp, *, door: Door, proxy: Proxy) -> None:
         self._app = app
