@@ -46,13 +46,16 @@ def delivery(delivery_server: DeliveryStandIn) -> DeliveryStandIn:
 
 
 @pytest.fixture(scope="session")
-def settings(
-    service_url: Callable[[str], str], contacts_server: ContactsStandIn, delivery_server: DeliveryStandIn
-) -> Settings:
+def scheduling_url(service_url: Callable[[str], str]) -> str:
+    return service_url("scheduling")
+
+
+@pytest.fixture(scope="session")
+def settings(scheduling_url: str, contacts_server: ContactsStandIn, delivery_server: DeliveryStandIn) -> Settings:
     return Settings(
         port=0,
         worker_port=0,
-        database_url=SecretStr(service_url("scheduling")),
+        database_url=SecretStr(scheduling_url),
         kafka_bootstrap_servers="127.0.0.1:1",
         internal_token_secret=SecretStr(SECRET),
         contacts_url=contacts_server.url,
@@ -63,9 +66,9 @@ def settings(
 
 @pytest.fixture
 async def database(
-    service_url: Callable[[str], str], open_database: Callable[[str, str], Awaitable[Database]]
+    scheduling_url: str, open_database: Callable[[str, str], Awaitable[Database]]
 ) -> AsyncIterator[Database]:
-    database = await open_database(service_url("scheduling"), "scheduling")
+    database = await open_database(scheduling_url, "scheduling")
     yield database
     await database.close()
 

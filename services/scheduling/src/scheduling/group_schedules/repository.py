@@ -128,8 +128,10 @@ _LOCK_ENDING = text(
     LIMIT 100 FOR UPDATE SKIP LOCKED
     """
 )
+# The planner takes such an array for ten long, and goes by the index whatever it thinks of the table.
+_IDS = "ARRAY(SELECT unnest(CAST(:ids AS bigint[])))"
 _END = text(
-    """
+    f"""
     UPDATE schedules p
     SET status = e.status, updated_at = now(),
         sent_time = CASE WHEN e.status = 'sent' THEN coalesce(p.sent_time, now()) END,
@@ -143,11 +145,11 @@ _END = text(
         FROM schedules q
         LEFT JOIN LATERAL (SELECT c.failure_category AS category FROM schedules c
                            WHERE c.kind = 'child' AND c.parent_id = q.id AND c.status = 'failed' LIMIT 1) f ON true
-        WHERE q.id = ANY(CAST(:ids AS bigint[]))
+        WHERE q.id = ANY({_IDS})
           AND NOT EXISTS (SELECT FROM schedules c WHERE c.kind = 'child' AND c.parent_id = q.id
                           AND c.status IN ('pending', 'processing'))
     ) e
-    WHERE p.id = e.id
+    WHERE p.id = e.id AND p.id = ANY({_IDS})
     """
 )
 _ENDED_HOLDS = text(
