@@ -34,9 +34,13 @@ class Settings(StoreSettings):
     mobile_message_concurrency: int = Field(5, ge=1, description="requests in flight; the vendor allows an account 5")
     mobile_message_batch_size: int = Field(100, ge=1, le=10_000)
 
-    storage: str = Field("local", description="where uploaded media lie")
+    storage: str = Field("local", description="where uploaded media lie: local or azure")
     media_folder: str = Field(".cooee/media", description="the folder of the local storage")
     public_url: str = Field("http://127.0.0.1:8080", description="the gateway's address as carriers reach it")
+
+    azure_blob_url: str = Field("", description="the storage account's address")
+    azure_container: str = ""
+    azure_blob_sas: SecretStr = Field(SecretStr(""), description="shared access signature that may create blobs")
 
     @property
     def providers(self) -> dict[str, str]:
@@ -54,13 +58,20 @@ class Settings(StoreSettings):
 
     @model_validator(mode="after")
     def _check_credentials(self) -> Self:
+        needed: dict[str, str] = {}
         if "mobile_message" in self.providers.values():
-            needed = {
+            needed |= {
                 "MOBILE_MESSAGE_USERNAME": self.mobile_message_username,
                 "MOBILE_MESSAGE_PASSWORD": self.mobile_message_password.get_secret_value(),
                 "MOBILE_MESSAGE_SENDER": self.mobile_message_sender,
             }
-            missing = [name for name, value in needed.items() if not value]
-            if missing:
-                raise ValueError(f"{', '.join(missing)}: needed for the provider mobile_message")
+        if self.storage == "azure":
+            needed |= {
+                "AZURE_BLOB_URL": self.azure_blob_url,
+                "AZURE_CONTAINER": self.azure_container,
+                "AZURE_BLOB_SAS": self.azure_blob_sas.get_secret_value(),
+            }
+        missing = [name for name, value in needed.items() if not value]
+        if missing:
+            raise ValueError(f"needed with SMS_PROVIDERS, MMS_PROVIDERS, STORAGE as they are: {', '.join(missing)}")
         return self

@@ -3,10 +3,14 @@
 from collections.abc import Callable
 
 from delivery.settings import Settings
+from delivery.storage.azure import AzureStorage
 from delivery.storage.base import Storage
 from delivery.storage.local import LocalStorage
 
-STORAGES: dict[str, Callable[[Settings], Storage]] = {LocalStorage.name: LocalStorage}
+STORAGES: dict[str, Callable[[Settings], Storage]] = {
+    LocalStorage.name: LocalStorage,
+    AzureStorage.name: AzureStorage,
+}
 
 
 def make_storage(settings: Settings) -> Storage:
