@@ -1,0 +1,74 @@
+"""With 200,000 contacts in an organisation every list still goes through an index."""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import asyncpg
+import pytest
+from sqlalchemy import make_url
+from sqlalchemy.dialects.postgresql.asyncpg import dialect
+
+from contacts.contacts import repository
+
+ROWS = 200_000
+FILL = """
+    INSERT INTO contacts (phone, first_name, last_name, created_at)
+    SELECT '+614' || lpad(i::text, 8, '0'), 'Ana' || i % 977, 'Nguyen' || i % 1013, now() + i * interval '1 ms'
+    FROM generate_series(1, $1::int) i
+"""
+MEMBERS = "INSERT INTO group_members (group_id, contact_id) SELECT 1, id FROM contacts WHERE id % 2 = 0"
+
+
+@pytest.fixture
+async def full(service_url: Callable[[str], str], database: Any) -> AsyncIterator[asyncpg.Connection]:
+    """The tenant's role in an organisation of 200,000 contacts, half of them in a group, with a small neighbour."""
+    url = make_url(service_url("contacts"))
+    tenant = await asyncpg.connect(url.set(username="contacts_tenant").render_as_string(hide_password=False))
+    for organisation, rows in (("org_small", 1000), ("org_mine", ROWS)):
+        await tenant.execute("SELECT set_config('app.organisation_id', $1, false)", organisation)
+        await tenant.execute(FILL, rows)
+    await tenant.execute("INSERT INTO groups (name) VALUES ('A')")
+    await tenant.execute(MEMBERS)
+    owner = await asyncpg.connect(url.set(username="contacts_owner").render_as_string(hide_password=False))
+    await owner.execute("VACUUM (ANALYZE) contacts")
+    await owner.execute("VACUUM (ANALYZE) group_members")
+    await owner.close()
+    yield tenant
+    await tenant.close()
+
+
+def scans(plan: Any) -> set[tuple[str, str]]:
+    """(kind of node, table or index) of everything that reads a table."""
+    found = {(plan["Node Type"], plan.get("Index Name", plan.get("Relation Name", "")))}
+    return found.union(*(scans(part) for part in plan.get("Plans", [])))
+
+
+async def explain(connection: asyncpg.Connection, statement: Any, **values: Any) -> set[tuple[str, str]]:
+    compiled = statement.compile(dialect=dialect(), compile_kwargs={"render_postcompile": True})
+    arguments = [values[name] for name in compiled.positiontup]
+    plan = json.loads(await connection.fetchval(f"EXPLAIN (FORMAT JSON) {compiled}", *arguments))
+    return scans(plan[0]["Plan"])
+
+
+async def test_every_list_goes_through_an_index(service_url: Callable[[str], str], full: asyncpg.Connection) -> None:
+    plain = await explain(full, repository._LISTS["", False], limit=50, offset=1000)
+    assert {"contacts_counted", "contacts_listed"} <= {name for _, name in plain}
+    members = await explain(full, repository._MEMBERS, limit=50, offset=0, group_id=1)
+    wanted = {"limit": 50, "offset": 0, "patterns": ["%ana9%"], "group_id": 1}
+    indexed = [await explain(full, repository._LISTS["indexed", excluded], **wanted) for excluded in (False, True)]
+    for found in (plain, members, *indexed):
+        assert not [node for node, _ in found if node == "Seq Scan"], found
+    await check_search(service_url, full)
+
+
+async def check_search(service_url: Callable[[str], str], full: asyncpg.Connection) -> None:
+    """The function's own statement, as its owner."""
+    body = await full.fetchval("SELECT prosrc FROM pg_proc WHERE proname = 'search_contacts'")
+    statement = body.split("$query$")[1].replace("$1", "'org_mine'").replace("$2", "ARRAY['%nguyen77%']")
+    url = make_url(service_url("contacts")).set(username="contacts_owner").render_as_string(hide_password=False)
+    owner = await asyncpg.connect(url)
+    plan = json.loads(await owner.fetchval(f"EXPLAIN (FORMAT JSON) {statement}"))
+    await owner.close()
+    assert ("Bitmap Index Scan", "contacts_searched") in scans(plan[0]["Plan"])
+    assert await full.fetchval("SELECT count(*) FROM search_contacts(ARRAY['%nguyen77%'])") == 2168
