@@ -1,6 +1,10 @@
 """What scheduling refuses, by name."""
 
-from common.errors import Invalid
+from common.errors import Forbidden, Invalid
+
+
+class OrganisationClosed(Forbidden):
+    default = "This organisation is closed."
 
 
 class ScheduleNotPending(Invalid):

@@ -8,8 +8,9 @@ from zoneinfo import ZoneInfo
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from common.errors import Forbidden, Invalid
+from common.errors import Invalid
 from common.events import OrganisationChanged, SettingsChanged
+from scheduling.errors import OrganisationClosed
 from scheduling.organisations import repository, rules
 from scheduling.organisations.rules import day_bounds, today
 
@@ -31,12 +32,12 @@ VersionedT = TypeVar("VersionedT", OrganisationChanged, SettingsChanged)
 
 
 async def get_zone(session: AsyncSession, organisation_id: str) -> ZoneInfo:
-    """The organisation's time zone. Raises Forbidden when the organisation is closed."""
+    """The organisation's time zone. Raises OrganisationClosed."""
     found = await repository.find(session, organisation_id)
     if found is None:
         return DEFAULT_ZONE
     if found.closed:
-        raise Forbidden("This organisation is closed.")
+        raise OrganisationClosed
     return rules.find_zone(found.timezone) or DEFAULT_ZONE
 
 

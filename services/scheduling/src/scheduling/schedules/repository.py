@@ -19,10 +19,13 @@ _ADD = text(
                            first_name, last_name, company, name, template_id, template_version, text, message_parts,
                            scheduled_time, format, media_url, subject, hold, sweep_at, created_by, updated_by,
                            request_id)
-    VALUES (:organisation_id, 'single', :status, :run, :contact_id, :contact_version, :own_phone, :phone,
-            :first_name, :last_name, :company, :name, :template_id, :template_version, :text, :message_parts,
-            :scheduled_time, :format, :media_url, :subject, :hold,
-            now() + make_interval(secs => CAST(:sweep_after_s AS double precision)), :user_id, :user_id, :request_id)
+    SELECT :organisation_id, 'single', :status, :run, CAST(:contact_id AS bigint), CAST(:contact_version AS bigint),
+           CAST(:own_phone AS boolean), :phone, :first_name, :last_name, :company, :name, CAST(:template_id AS bigint),
+           CAST(:template_version AS int), :text, CAST(:message_parts AS int), CAST(:scheduled_time AS timestamptz),
+           :format, :media_url, :subject, CAST(:hold AS uuid),
+           now() + make_interval(secs => CAST(:sweep_after_s AS double precision)), CAST(:user_id AS bigint),
+           CAST(:user_id AS bigint), :request_id
+    WHERE NOT EXISTS (SELECT FROM organisations o WHERE o.organisation_id = :organisation_id AND o.closed)
     RETURNING id
     """
 )
@@ -139,9 +142,12 @@ _CANCEL_OF_CLOSED = text(
 )
 
 
-async def add(session: AsyncSession, values: Mapping[str, Any]) -> int:
-    """A new single schedule. Values: the columns of the statement, with user_id and sweep_after_s (None: never)."""
-    return int((await session.execute(_ADD, values)).scalar_one())
+async def add(session: AsyncSession, values: Mapping[str, Any]) -> int | None:
+    """A new single schedule; None in an organisation that is closed.
+
+    Values: the columns of the statement, with user_id and sweep_after_s (None: never).
+    """
+    return (await session.execute(_ADD, values)).scalar_one_or_none()
 
 
 async def lock(session: AsyncSession, schedule_id: int) -> None:

@@ -15,7 +15,7 @@ from common.events import OrganisationChanged
 from common.paging import Page, Paginated, Pagination
 from scheduling.clients import Neighbours, Writer
 from scheduling.clients.contacts import Recipient
-from scheduling.errors import NothingToRetry, OutcomeUnknown, ScheduleNotPending
+from scheduling.errors import NothingToRetry, OrganisationClosed, OutcomeUnknown, ScheduleNotPending
 from scheduling.models import Schedule
 from scheduling.organisations.service import day_bounds, follow_closing, get_zone, get_zone_of_request, read_time, today
 from scheduling.recipients.service import check_recipient, get_recipient
@@ -156,14 +156,20 @@ async def create_schedule(session: AsyncSession, writer: Writer, body: ScheduleC
 async def add_schedule(
     session: AsyncSession, caller: Caller, address: Address, draft: Draft, send: SendNow | None = None
 ) -> int:
-    """Writes a schedule: pending, or with `send` one whose first run begins now. Returns its id."""
+    """Writes a schedule: pending, or with `send` one whose first run begins now. Returns its id.
+
+    Raises OrganisationClosed.
+    """
     values: dict[str, Any] = {**asdict(draft), **asdict(address), "request_id": request_id()}
     values |= {"organisation_id": caller.organisation_id, "user_id": caller.user_id}
     if send is None:
         values |= {"status": "pending", "run": 0, "message_parts": None, "hold": None, "sweep_after_s": None}
     else:
         values |= {"status": "processing", "run": 1, **asdict(send)}
-    return await repository.add(session, values)
+    schedule_id = await repository.add(session, values)
+    if schedule_id is None:
+        raise OrganisationClosed
+    return schedule_id
 
 
 async def write_content(session: AsyncSession, body: Content, draft: Draft) -> Draft:

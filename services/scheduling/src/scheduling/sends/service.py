@@ -46,7 +46,6 @@ async def send_now(session: AsyncSession, writer: Writer, body: SendRequest | Se
     address = Address.of(contact, recipient.phone, own_phone=contact is not None and contact.phone != recipient.phone)
     parts = check_message(draft.format, draft.text, address.names, writer.max_parts, "message")
     hold = await _hold(writer, draft.format, parts, now)
-    await get_zone(session, caller.organisation_id)
     schedule_id = await add_schedule(session, caller, address, draft, SendNow(parts, hold, writer.sweep_after_s))
     due = Due(
         schedule_id,
