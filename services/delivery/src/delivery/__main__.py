@@ -3,10 +3,8 @@
 import gc
 
 from common.cli import main
-from delivery.app import create_app
 from delivery.settings import Settings
-from delivery.worker import create_worker
 
 if __name__ == "__main__":
     gc.set_threshold(50_000, 20, 50)  # batches make much that dies young: looking for cycles cost a tenth of the worker
-    main(Settings, create_app, create_worker)
+    main(Settings)
