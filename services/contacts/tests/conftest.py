@@ -14,9 +14,15 @@ WEBHOOK_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
 @pytest.fixture(scope="session")
-def settings(service_url: Callable[[str], str]) -> Settings:
+def contacts_url(service_url: Callable[[str], str]) -> str:
+    """The service's database, made before any event loop runs."""
+    return service_url("contacts")
+
+
+@pytest.fixture(scope="session")
+def settings(contacts_url: str) -> Settings:
     return Settings(
-        database_url=service_url("contacts"),
+        database_url=contacts_url,
         internal_token_secret="test-secret-test-secret-test-secret-0",
         kafka_bootstrap_servers="127.0.0.1:1",
         clerk_webhook_signing_secret=WEBHOOK_SECRET,
@@ -34,10 +40,10 @@ async def app(settings: Settings) -> AsyncIterator[Any]:
 
 @pytest.fixture
 async def database(
-    service_url: Callable[[str], str], open_database: Callable[[str, str], Awaitable[Database]]
+    contacts_url: str, open_database: Callable[[str, str], Awaitable[Database]]
 ) -> AsyncIterator[Database]:
     """The service's own database, emptied."""
-    database = await open_database(service_url("contacts"), "contacts")
+    database = await open_database(contacts_url, "contacts")
     yield database
     await database.close()
 

@@ -1,7 +1,7 @@
 """With 200,000 contacts in an organisation every list still goes through an index."""
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
@@ -21,9 +21,9 @@ MEMBERS = "INSERT INTO group_members (group_id, contact_id) SELECT 1, id FROM co
 
 
 @pytest.fixture
-async def full(service_url: Callable[[str], str], database: Any) -> AsyncIterator[asyncpg.Connection]:
+async def full(contacts_url: str, database: Any) -> AsyncIterator[asyncpg.Connection]:
     """The tenant's role in an organisation of 200,000 contacts, half of them in a group, with a small neighbour."""
-    url = make_url(service_url("contacts"))
+    url = make_url(contacts_url)
     tenant = await asyncpg.connect(url.set(username="contacts_tenant").render_as_string(hide_password=False))
     for organisation, rows in (("org_small", 1000), ("org_mine", ROWS)):
         await tenant.execute("SELECT set_config('app.organisation_id', $1, false)", organisation)
@@ -51,7 +51,7 @@ async def explain(connection: asyncpg.Connection, statement: Any, **values: Any)
     return scans(plan[0]["Plan"])
 
 
-async def test_every_list_goes_through_an_index(service_url: Callable[[str], str], full: asyncpg.Connection) -> None:
+async def test_every_list_goes_through_an_index(contacts_url: str, full: asyncpg.Connection) -> None:
     plain = await explain(full, repository._LISTS["", False], limit=50, offset=1000)
     assert {"contacts_counted", "contacts_listed"} <= {name for _, name in plain}
     members = await explain(full, repository._MEMBERS, limit=50, offset=0, group_id=1)
@@ -59,14 +59,14 @@ async def test_every_list_goes_through_an_index(service_url: Callable[[str], str
     indexed = [await explain(full, repository._LISTS["indexed", excluded], **wanted) for excluded in (False, True)]
     for found in (plain, members, *indexed):
         assert not [node for node, _ in found if node == "Seq Scan"], found
-    await check_search(service_url, full)
+    await check_search(contacts_url, full)
 
 
-async def check_search(service_url: Callable[[str], str], full: asyncpg.Connection) -> None:
+async def check_search(contacts_url: str, full: asyncpg.Connection) -> None:
     """The function's own statement, as its owner."""
     body = await full.fetchval("SELECT prosrc FROM pg_proc WHERE proname = 'search_contacts'")
     statement = body.split("$query$")[1].replace("$1", "'org_mine'").replace("$2", "ARRAY['%nguyen77%']")
-    url = make_url(service_url("contacts")).set(username="contacts_owner").render_as_string(hide_password=False)
+    url = make_url(contacts_url).set(username="contacts_owner").render_as_string(hide_password=False)
     owner = await asyncpg.connect(url)
     plan = json.loads(await owner.fetchval(f"EXPLAIN (FORMAT JSON) {statement}"))
     await owner.close()

@@ -1,6 +1,6 @@
 """What belongs to another organisation does not exist: in every route, and for the database's own roles."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
@@ -66,9 +66,9 @@ async def test_every_route_needs_a_token_of_the_gateway_with_an_organisation(app
 
 
 @pytest.fixture
-async def tenant(service_url: Callable[[str], str], mine: Any) -> AsyncIterator[asyncpg.Connection]:
+async def tenant(contacts_url: str, mine: Any) -> AsyncIterator[asyncpg.Connection]:
     """The tenant's own role, beside rows of org_mine in every table."""
-    url = make_url(service_url("contacts"))
+    url = make_url(contacts_url)
     everything = await asyncpg.connect(url.set(username="contacts_all").render_as_string(hide_password=False))
     await everything.execute("INSERT INTO organisations (organisation_id) VALUES ('org_mine')")
     await everything.execute("INSERT INTO users (clerk_id) VALUES ('user_1')")
