@@ -36,6 +36,7 @@ _DEFAULTS = {
     "MOBILE_MESSAGE_SENDER": "Cooee",
     "MOBILE_MESSAGE_USERNAME": "embedded",
     "REPLAY_AFTER_S": "15",
+    "RETRY_BASE_S": "2",
     "SMS_PROVIDERS": "mobile_message",
     "SWEEP_AFTER_S": "20",
     "TOPIC_PARTITIONS": "4",
@@ -66,6 +67,8 @@ def stack_environment(home: Path, given: Mapping[str, str], *, free_ports: bool 
     default("MOBILE_MESSAGE_BASE_URL", f"http://{HOST}:{environment['HANDSET_PORT']}")
     default("HANDSET_USERNAME", environment["MOBILE_MESSAGE_USERNAME"])
     default("HANDSET_PASSWORD", environment["MOBILE_MESSAGE_PASSWORD"])
+    default("MEDIA_FOLDER", str(home / "media"))
+    default("PUBLIC_URL", f"http://{HOST}:{environment['GATEWAY_PORT']}")
     default("HANDSET_LOG", str(home / "handset.jsonl"))
     environment["COOEE_HOME"] = str(home)
     environment["PYTHONUNBUFFERED"] = "1"

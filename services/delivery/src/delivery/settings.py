@@ -34,7 +34,7 @@ class Settings(StoreSettings):
     mobile_message_concurrency: int = Field(5, ge=1, description="requests in flight; the vendor allows an account 5")
     mobile_message_batch_size: int = Field(100, ge=1, le=10_000)
 
-    storage: str = Field("local", description="where uploaded media lie: local or azure")
+    storage_provider: str = Field("local", description="where uploaded media lie: local or azure")
     media_folder: str = Field(".cooee/media", description="the folder of the local storage")
     public_url: str = Field("http://127.0.0.1:8080", description="the gateway's address as carriers reach it")
 
@@ -65,7 +65,7 @@ class Settings(StoreSettings):
                 "MOBILE_MESSAGE_PASSWORD": self.mobile_message_password.get_secret_value(),
                 "MOBILE_MESSAGE_SENDER": self.mobile_message_sender,
             }
-        if self.storage == "azure":
+        if self.storage_provider == "azure":
             needed |= {
                 "AZURE_BLOB_URL": self.azure_blob_url,
                 "AZURE_CONTAINER": self.azure_container,
@@ -73,5 +73,5 @@ class Settings(StoreSettings):
             }
         missing = [name for name, value in needed.items() if not value]
         if missing:
-            raise ValueError(f"needed with SMS_PROVIDERS, MMS_PROVIDERS, STORAGE as they are: {', '.join(missing)}")
+            raise ValueError(f"needed with the providers and the storage that are chosen: {', '.join(missing)}")
         return self

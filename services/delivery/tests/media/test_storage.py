@@ -52,7 +52,8 @@ async def blobs() -> AsyncIterator[Blobs]:
 @pytest.fixture
 def azure(blobs: Blobs, make_settings: Callable[..., Settings]) -> Callable[..., Settings]:
     def make(**changes: Any) -> Settings:
-        given = {"storage": "azure", "azure_blob_url": blobs.url, "azure_container": "media", "azure_blob_sas": SAS}
+        azure = {"azure_blob_url": blobs.url, "azure_container": "media", "azure_blob_sas": SAS}
+        given = {"storage_provider": "azure", **azure}
         return make_settings(**(given | changes))
 
     return make
@@ -96,4 +97,4 @@ def test_what_is_missing_or_unknown_is_named(make_settings: Any, azure: Any) -> 
     with pytest.raises(ValueError, match="AZURE_BLOB_SAS"):
         azure(azure_blob_sas="")
     with pytest.raises(ValueError, match="attic"):
-        make_storage(make_settings(storage="attic"))
+        make_storage(make_settings(storage_provider="attic"))

@@ -15,6 +15,7 @@ STORAGES: dict[str, Callable[[Settings], Storage]] = {
 
 def make_storage(settings: Settings) -> Storage:
     """The storage that the settings name. Raises ValueError for a name that does not exist."""
-    if settings.storage not in STORAGES:
-        raise ValueError(f"STORAGE: there is no {settings.storage!r}; there are {', '.join(STORAGES)}")
-    return STORAGES[settings.storage](settings)
+    name = settings.storage_provider
+    if name not in STORAGES:
+        raise ValueError(f"STORAGE_PROVIDER: there is no {name!r}; there are {', '.join(STORAGES)}")
+    return STORAGES[name](settings)
