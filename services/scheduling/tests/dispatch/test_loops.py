@@ -150,9 +150,15 @@ async def test_a_closed_organisation_sends_nothing_and_is_refused(
         async with database.all_tenants() as session:
             await close_organisations(session, events)
     assert (await client("POST", "/api/schedules/", body)).status_code == 403
+    send = {"message": "x", "recipient": "0491000999"}
+    assert (await client("POST", "/api/sms/send/", send)).status_code == 403
+    assert (await client("POST", "/api/sms/send-to-group/", {"message": "x", "group_id": 1})).status_code == 403
+    assert (await other("POST", "/api/sms/send/", send)).status_code == 202
     await make_due()
     await dispatch()
-    assert [event.schedule_id for event in await outbox_events(database)] == [theirs["id"]]
+    events = await outbox_events(database)
+    assert {event.organisation_id for event in events} == {"org_other"}
+    assert theirs["id"] in {event.schedule_id for event in events}
     async with database.all_tenants() as session:
         opened = OrganisationChanged(organisation_id=organisation, closed=False, version=3)
         await close_organisations(session, [opened])

@@ -118,7 +118,10 @@ async def test_no_statement_of_the_main_road_or_of_a_list_reads_the_whole_table(
     assert not whole
 
 
-async def test_claims_are_fair_between_organisations(filled, database):
+async def test_organisations_and_their_batches_take_turns(database, run_sql):
+    await run_sql(PARENTS)
+    await run_sql(CHILDREN.replace("generate_series(1, 1000)", "generate_series(1, 200)"))
+    await run_sql("DELETE FROM schedules WHERE kind = 'child' AND organisation_id = 'org_1' AND contact_id > 5")
     async with database.all_tenants() as session:
         ids = await dispatch.claim_children_all_tenants(session, 500, 5000)
         found = await session.execute(
@@ -126,4 +129,4 @@ async def test_claims_are_fair_between_organisations(filled, database):
         )
     claimed = {row.organisation_id: row.n for row in found}
     assert len(claimed) == 10
-    assert set(claimed.values()) == {50}
+    assert max(claimed.values()) == 50
