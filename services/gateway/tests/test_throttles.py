@@ -10,7 +10,7 @@ import pytest
 
 from common.errors import Throttled
 from gateway.settings import Settings
-from gateway.throttles import Throttles, address_of, parse_rate
+from gateway.throttles import SweptMemory, Throttles, address_of, parse_rate
 
 from .conftest import Issuer, Start, Upstream
 
@@ -95,6 +95,22 @@ async def test_nobody_counts_by_address(start: Start, issuer: Issuer) -> None:
 async def test_many_at_once_never_pass_the_limit(settings: Callable[..., Settings]) -> None:
     throttles = Throttles(settings(throttle_rate_user="50/day"))
     assert await passed([throttles], "user_1", 200) == 50
+
+
+async def test_memory_is_not_swept_at_every_hit_but_is_swept() -> None:
+    storage = SweptMemory()
+    await storage.incr("one", 60)
+    first = storage.timer
+    assert first is not None
+    await first
+    await storage.incr("two", 60)
+    assert storage.timer is first
+    storage._swept_at -= 11
+    storage.expirations = dict.fromkeys(storage.expirations, 0.0)
+    await storage.incr("three", 60)
+    assert storage.timer is not None
+    await storage.timer
+    assert set(storage.expirations) == {"three"}
 
 
 async def passed(replicas: list[Throttles], whom: str, requests: int) -> int:

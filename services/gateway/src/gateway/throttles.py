@@ -27,6 +27,7 @@ _PERIODS: dict[str, type[RateLimitItem]] = {
 }
 _VALKEY_TIMEOUT_S = 0.25
 _CONNECTIONS = 32
+_SWEEP_S = 10.0
 _AWAY_S = 2.0
 _SAY_AGAIN_S = 30.0
 
@@ -39,6 +40,20 @@ def parse_rate(rate: str) -> RateLimitItem:
     return _PERIODS[period[0]](int(amount))
 
 
+class SweptMemory(MemoryStorage):
+    """Removes what has expired every few seconds. The library goes through all keys at every hit: with some thousands
+    of addresses that costs more than the request itself.
+    """
+
+    _swept_at = -math.inf
+
+    async def _MemoryStorage__schedule_expiry(self) -> None:  # noqa: N802  # the library's own, private name
+        now = time.monotonic()
+        if now >= self._swept_at + _SWEEP_S:
+            self._swept_at = now
+            await super()._MemoryStorage__schedule_expiry()  # type: ignore[misc]
+
+
 class Throttles:
     """Counts requests by bucket: a scope (`anon`, `user`, `sms`, `import`) and whom it counts for.
 
@@ -48,7 +63,7 @@ class Throttles:
 
     def __init__(self, settings: Settings) -> None:
         self._pool: BlockingConnectionPool | None = None
-        storage: Storage = MemoryStorage()
+        storage: Storage = SweptMemory()
         if settings.valkey_url is not None:
             url = settings.valkey_url.get_secret_value()
             self._pool = BlockingConnectionPool.from_url(
