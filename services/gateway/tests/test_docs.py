@@ -119,7 +119,8 @@ def test_errors_are_told_on_every_route(document: dict[str, Any]) -> None:
     assert set(paths["/api/contacts/"]["get"]["responses"]) == common | {"200", "400"}
     created = paths["/api/contacts/"]["post"]["responses"]
     assert set(created) == common | {"201", "400", "404", "409", "413", "415", "422"}
-    assert created["400"] == {"description": "own words"}
+    assert created["400"]["description"] == "own words"
+    assert created["400"]["content"] == document["components"]["responses"]["BadRequest"]["content"]
     assert "security" not in paths["/api/schedules/{id}/"]["get"]
     assert set(created["201"]["headers"]) == {
         "X-Request-ID",

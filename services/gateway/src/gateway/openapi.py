@@ -196,8 +196,9 @@ def _add_errors(operation: Json, *, public: bool, counted: bool) -> None:
                 if name != "Retry-After":
                     headers.setdefault(name, {"$ref": f"#/components/headers/{name}"})
     for status in statuses:
-        if "content" not in responses.get(status, {}):
-            responses[status] = {"$ref": f"#/components/responses/{_ERRORS[status][0]}"}
+        own = responses.setdefault(status, {"$ref": f"#/components/responses/{_ERRORS[status][0]}"})
+        if not own.keys() & {"$ref", "content"}:
+            responses[status] = {**_response(status), **own}  # the service's words, the shape of all errors
     operation["responses"] = dict(sorted(responses.items()))
 
 
