@@ -2,7 +2,8 @@
 
 from typing import ClassVar
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
+from svix.webhooks import Webhook
 
 from common.settings import StoreSettings
 
@@ -16,3 +17,12 @@ class Settings(StoreSettings):
     worker_port: int = Field(8181, validation_alias="CONTACTS_WORKER_PORT")
     database_url: SecretStr = Field(validation_alias="CONTACTS_DATABASE_URL")
     clerk_webhook_signing_secret: SecretStr = Field(description="whsec_… of Clerk's webhook endpoint")
+
+    @field_validator("clerk_webhook_signing_secret")
+    @classmethod
+    def _is_secret(cls, secret: SecretStr) -> SecretStr:
+        try:
+            Webhook(secret.get_secret_value())
+        except (RuntimeError, ValueError):
+            raise ValueError("is no whsec_… and base64") from None
+        return secret
