@@ -1,6 +1,6 @@
-"""Runs a command with PostgreSQL and Apache Kafka in containers: `python -m tools.containers COMMAND …`.
+"""Runs a command with PostgreSQL, Apache Kafka and Valkey in containers: `python -m tools.containers COMMAND …`.
 
-The command finds them in TEST_DATABASE_URL and TEST_KAFKA_BOOTSTRAP_SERVERS. Kafka is a plain container whose
+The command finds them in TEST_DATABASE_URL, TEST_KAFKA_BOOTSTRAP_SERVERS and VALKEY_URL. Kafka is a plain container whose
 advertised listener names the published port, which is chosen before it starts.
 """
 
@@ -17,6 +17,7 @@ from common.topics import TopicSettings, create_topics
 
 POSTGRES = "postgres:17-trixie"
 KAFKA = "apache/kafka:4.1.0"
+VALKEY = "valkey/valkey:8.1"
 _PASSWORD = "containers"  # noqa: S105
 _START_S = 90.0
 
@@ -76,7 +77,7 @@ def main(command: list[str]) -> int:
     import asyncpg  # noqa: PLC0415
 
     os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
-    postgres_port, kafka_port = free_port(), free_port()
+    postgres_port, kafka_port, valkey_port = free_port(), free_port(), free_port()
     url = f"postgresql://postgres:{_PASSWORD}@127.0.0.1:{postgres_port}/postgres"
     servers = f"127.0.0.1:{kafka_port}"
 
@@ -87,11 +88,17 @@ def main(command: list[str]) -> int:
     async def topics() -> None:
         await create_topics(TopicSettings(kafka_bootstrap_servers=servers, topic_partitions=4))
 
-    print(f"starting {POSTGRES} and {KAFKA}", flush=True)
-    with postgres(postgres_port), kafka(kafka_port):
+    print(f"starting {POSTGRES}, {KAFKA} and {VALKEY}", flush=True)
+    valkey = DockerContainer(VALKEY).with_bind_ports(6379, valkey_port)
+    with postgres(postgres_port), kafka(kafka_port), valkey:
         wait_for("PostgreSQL", lambda: asyncio.run(connect()))
         wait_for("Kafka", lambda: asyncio.run(topics()))
-        environment = {**os.environ, "TEST_DATABASE_URL": url, "TEST_KAFKA_BOOTSTRAP_SERVERS": servers}
+        environment = {
+            **os.environ,
+            "TEST_DATABASE_URL": url,
+            "TEST_KAFKA_BOOTSTRAP_SERVERS": servers,
+            "VALKEY_URL": f"valkey://127.0.0.1:{valkey_port}",
+        }
         return subprocess.run(command, env=environment, check=False).returncode
 
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import pytest
 from aiokafka import AIOKafkaProducer
 from faststream.kafka import KafkaBroker
@@ -228,3 +229,17 @@ async def test_in_transaction_tries_again_what_passes_and_nothing_else(database:
 def test_the_id_of_a_due_schedule_follows_from_schedule_and_run() -> None:
     assert ScheduleDue.id_of(7, 1) == ScheduleDue.id_of(7, 1) != ScheduleDue.id_of(7, 2)
     assert MessageSent.model_config.get("frozen")
+
+
+async def test_a_connection_that_died_while_it_rested_is_replaced(
+    database: Database, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a restart of PostgreSQL: the next transaction notices before it begins."""
+    monkeypatch.setattr("common.database._RESTED_S", 0.0)
+    async with database.tenant("org_a") as session:
+        pid = await session.scalar(text("SELECT pg_backend_pid()"))
+    admin = await asyncpg.connect(postgres_url)
+    assert await admin.fetchval("SELECT pg_terminate_backend($1, 5000)", pid)
+    await admin.close()
+    async with database.tenant("org_a") as session:
+        assert await session.scalar(text("SELECT pg_backend_pid()")) != pid

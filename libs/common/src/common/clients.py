@@ -1,12 +1,15 @@
 """Calls from one service to another's internal API: pooled connections, a signed caller, the request id beside it."""
 
+import time
 from typing import Any
 
 import aiohttp
 
-from common.caller import Caller, sign
+from common.caller import LIFETIME_S, Caller, sign
 from common.context import request_id
 from common.errors import Unavailable
+
+_MOST_TOKENS = 10_000
 
 
 class Refused(Exception):
@@ -28,6 +31,7 @@ class ServiceClient:
         self._secret = secret
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=min(1.0, timeout_s))
         self._session: aiohttp.ClientSession | None = None
+        self._tokens: dict[Caller, tuple[str, float]] = {}
 
     async def call(self, caller: Caller, method: str, path: str, *, json: Any = None, params: Any = None) -> Any:
         """The JSON answer. Raises Refused on a 4xx, Unavailable when the neighbour cannot answer."""
@@ -35,8 +39,7 @@ class ServiceClient:
             self._session = aiohttp.ClientSession(
                 timeout=self._timeout, connector=aiohttp.TCPConnector(limit=100, keepalive_timeout=30)
             )
-        token = sign(caller, issuer=self._issuer, audience=self._audience, secret=self._secret)
-        headers = {"Authorization": f"Bearer {token}", "X-Request-ID": request_id()}
+        headers = {"Authorization": f"Bearer {self._token(caller)}", "X-Request-ID": request_id()}
         try:
             async with self._session.request(
                 method, self._base_url + path, json=json, params=params, headers=headers
@@ -50,6 +53,17 @@ class ServiceClient:
         if status >= 400:
             raise Refused(status, body if isinstance(body, dict) else {})
         return body
+
+    def _token(self, caller: Caller) -> str:
+        """The caller's token, signed anew when half its time has passed."""
+        now = time.monotonic()
+        token, until = self._tokens.get(caller, ("", 0.0))
+        if now > until:
+            token = sign(caller, issuer=self._issuer, audience=self._audience, secret=self._secret)
+            if len(self._tokens) >= _MOST_TOKENS:
+                self._tokens.clear()
+            self._tokens[caller] = (token, now + LIFETIME_S / 2)
+        return token
 
     async def close(self) -> None:
         if self._session is not None:

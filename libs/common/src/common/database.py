@@ -4,19 +4,22 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
-from sqlalchemy import URL, event, make_url, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import URL, Dialect, event, make_url, text
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import Session, SessionTransaction
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from common.errors import Unavailable
 
 log = structlog.get_logger()
 
 T = TypeVar("T")
+_RESTED_S = 5.0
 _SET_ORGANISATION = text("SELECT set_config('app.organisation_id', :organisation, true)")
 _PASSING = ("40001", "40P01", "08", "57P01", "57P02", "57P03")
 
@@ -55,15 +58,35 @@ class Database:
 
 
 def _engine(url: URL, application: str, size: int) -> AsyncEngine:
-    return create_async_engine(
+    engine = create_async_engine(
         url,
         pool_size=size,
         max_overflow=0,
         pool_timeout=10,
-        pool_pre_ping=True,
         pool_recycle=1800,
         connect_args={"timeout": 5, "server_settings": {"application_name": application}},
     )
+    pool = engine.sync_engine.pool
+    event.listen(pool, "checkin", _remember_use)
+    event.listen(pool, "checkout", partial(_check_idle, engine.dialect))
+    return engine
+
+
+def _remember_use(_: Any, record: ConnectionPoolEntry) -> None:
+    record.info["used_at"] = time.monotonic()
+
+
+def _check_idle(dialect: Dialect, connection: Any, record: ConnectionPoolEntry, _: Any) -> None:
+    """Asks a connection that rested whether it still lives. Asking each time (`pool_pre_ping`) costs three round
+    trips a transaction; one that broke while in use fails its transaction, which is tried again or told as 503."""
+    if time.monotonic() - record.info.get("used_at", 0.0) < _RESTED_S:
+        return
+    try:
+        alive = dialect.do_ping(connection)
+    except dialect.loaded_dbapi.Error:
+        alive = False
+    if not alive:
+        raise DisconnectionError
 
 
 @event.listens_for(Session, "after_begin")
