@@ -19,7 +19,7 @@ log = structlog.get_logger()
 
 _CONNECT_S = 2.0
 _CLIENT_SILENCE_S = 30.0
-_POOL = 256
+_POOL = 1000  # sends that wait for their outcome hold one for half a minute
 _BUFFERED_BYTES = 65_536
 
 _HOP_BY_HOP = frozenset(
