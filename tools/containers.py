@@ -1,8 +1,7 @@
 """Runs a command with PostgreSQL, Apache Kafka and Valkey in containers: `python -m tools.containers COMMAND …`.
 
 The command finds them in TEST_DATABASE_URL, TEST_KAFKA_BOOTSTRAP_SERVERS and VALKEY_URL. Kafka is a plain container
-whose
-advertised listener names the published port, which is chosen before it starts.
+whose advertised listener names the published port, which is chosen before it starts.
 """
 
 import asyncio
