@@ -62,7 +62,7 @@ def _id_filter(name: str, given: str | None) -> int | None:
     return int(given) if len(given) < 20 and int(given) <= MAX_ID else NO_ID
 
 
-def get_import_options(
+async def get_import_options(
     dry_run: Annotated[str | None, Query(description="`true`: tell the same, write nothing")] = None,
     group_id: Annotated[str | None, Query(description="every row's contact becomes a member of this group")] = None,
     on_duplicate: Annotated[str | None, Query(description="`update`: change the contact that is there")] = None,

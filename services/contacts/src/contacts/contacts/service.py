@@ -1,7 +1,8 @@
 """What can be done with contacts. Whoever calls has begun the transaction, and commits."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
@@ -39,7 +40,8 @@ async def list_members(session: AsyncSession, page: Page, group_id: int) -> Pagi
 
 
 def _paginated(rows: Sequence[Any], total: int, page: Page) -> Paginated[ContactOut]:
-    return Paginated(results=[ContactOut.model_validate(row) for row in rows], pagination=Pagination.of(page, total))
+    shown = [ContactOut.model_validate(dict(zip(row._fields, row, strict=True))) for row in rows]
+    return Paginated(results=shown, pagination=Pagination.of(page, total))
 
 
 async def get_contact(session: AsyncSession, contact_id: int) -> ContactOut:
@@ -169,15 +171,27 @@ async def import_contacts(session: AsyncSession, caller: Caller, file: BinaryIO,
     await repository.begin_import(session)
     trial = await session.begin_nested() if options.dry_run else None
     out = ImportOut(total=0, imported=0, updated=0 if options.update_existing else None, failed=0, errors=[])
-    while (batch := await asyncio.to_thread(contacts_file.next_batch, IMPORT_BATCH)) is not None:
-        refused = await _write_batch(session, caller, batch, options, out)
-        out.total += batch.total
-        out.failed += batch.failed + len(refused)
-        told = sorted(batch.problems + refused, key=lambda problem: problem.row)
-        out.errors += [ImportProblem.model_validate(problem) for problem in told[: _MAX_ERRORS - len(out.errors)]]
+    async with aclosing(_batches(contacts_file)) as batches:
+        async for batch in batches:
+            refused = await _write_batch(session, caller, batch, options, out)
+            out.total += batch.total
+            out.failed += batch.failed + len(refused)
+            told = sorted(batch.problems + refused, key=lambda problem: problem.row)
+            out.errors += [ImportProblem.model_validate(problem) for problem in told[: _MAX_ERRORS - len(out.errors)]]
     if trial is not None:
         await trial.rollback()
     return out
+
+
+async def _batches(contacts_file: ContactsFile) -> AsyncGenerator[Batch, None]:
+    """The file's batches; the next one is read while the database works on the last."""
+    reading = asyncio.ensure_future(asyncio.to_thread(contacts_file.next_batch, IMPORT_BATCH))
+    try:
+        while (batch := await reading) is not None:
+            reading = asyncio.ensure_future(asyncio.to_thread(contacts_file.next_batch, IMPORT_BATCH))
+            yield batch
+    finally:
+        await asyncio.gather(reading, return_exceptions=True)  # a thread that reads the file cannot be stopped
 
 
 async def _check_group(session: AsyncSession, group_id: int | None) -> None:
