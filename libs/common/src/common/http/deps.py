@@ -1,6 +1,9 @@
-"""What routes ask for: who is calling, and a session that commits before the first byte of the answer."""
+"""What routes ask for: who is calling, and a session that commits before the first byte of the answer.
 
-from collections.abc import AsyncIterator, Callable
+All of them are coroutines, also those that wait for nothing: FastAPI would run a plain function in a thread.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated
 
 from fastapi import Depends, Query, Request
@@ -41,11 +44,11 @@ async def get_admin(caller: Annotated[Caller, Depends(get_caller)]) -> Caller:
     return caller
 
 
-def neighbour(*issuers: str) -> Callable[[Request], Caller]:
+def neighbour(*issuers: str) -> Callable[[Request], Awaitable[Caller]]:
     """A dependency for internal routes: a call by one of the named services, on somebody's or the system's behalf."""
     allowed = frozenset(issuers)
 
-    def get_neighbour(request: Request) -> Caller:
+    async def get_neighbour(request: Request) -> Caller:
         return _verify(request, allowed)
 
     return get_neighbour
@@ -57,7 +60,7 @@ def neighbour_session(*issuers: str) -> Callable[[Request], AsyncIterator[AsyncS
     get_neighbour = neighbour(*issuers)
 
     async def get_neighbour_session(request: Request) -> AsyncIterator[AsyncSession]:
-        organisation_id = get_neighbour(request).organisation_id
+        organisation_id = (await get_neighbour(request)).organisation_id
         database = request.app.state.database
         async with database.tenant(organisation_id) if organisation_id else database.all_tenants() as session:
             yield session
@@ -83,7 +86,7 @@ async def get_all_session(request: Request) -> AsyncIterator[AsyncSession]:
         yield session
 
 
-def get_page(
+async def get_page(
     page: Annotated[str | None, Query(description="page number, from 1")] = None,
     limit: Annotated[
         str | None, Query(description=f"rows a page; more than {MAX_LIMIT} is read as {MAX_LIMIT}")
