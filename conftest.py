@@ -14,6 +14,8 @@ import asyncpg
 import httpx
 import pytest
 import structlog
+from aiokafka import AIOKafkaConsumer
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from sqlalchemy import make_url, text
 
 from common.caller import Caller, sign
@@ -72,17 +74,33 @@ def service_url(postgres_url: str) -> Callable[[str], str]:
     return get
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def kafka_servers() -> Iterator[str]:
-    """A broker with all topics."""
+    """A broker with all topics, and nothing in them: what other modules published is no business of this one."""
     given = os.environ.get("TEST_KAFKA_BOOTSTRAP_SERVERS")
     if given:
+        asyncio.run(_empty_topics(given))
         yield given
         return
     from tools.embedded.broker import EmbeddedBroker  # noqa: PLC0415
 
     with EmbeddedBroker(list(TOPICS)) as broker:
         yield broker.bootstrap_servers
+
+
+async def _empty_topics(servers: str) -> None:
+    consumer = AIOKafkaConsumer(*TOPICS, bootstrap_servers=servers)
+    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
+    await consumer.start()
+    await admin.start()
+    try:
+        ends = await consumer.end_offsets(consumer.assignment())
+        records = {place: RecordsToDelete(before_offset=end) for place, end in ends.items() if end}
+        if records:
+            await admin.delete_records(records)
+    finally:
+        await admin.close()
+        await consumer.stop()
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Annotated, Any
 
 import httpx
 import pytest
+import structlog
 from fastapi import File, Response, UploadFile
 from pydantic import BaseModel
 from sqlalchemy import text
@@ -287,6 +289,16 @@ async def test_an_unusable_key_is_told(client: httpx.AsyncClient, key: str) -> N
     assert "Idempotency-Key" in answer.json()
 
 
+@pytest.fixture
+def _logs_as_before() -> Iterator[None]:
+    kept, handlers, level = structlog.get_config(), logging.getLogger().handlers, logging.getLogger().level
+    yield
+    structlog.configure(**kept)
+    logging.getLogger().handlers = handlers
+    logging.getLogger().setLevel(level)
+
+
+@pytest.mark.usefixtures("_logs_as_before")
 async def test_a_log_line_has_route_organisation_and_user_and_no_private_value(
     client: httpx.AsyncClient, capsys: pytest.CaptureFixture[str]
 ) -> None:

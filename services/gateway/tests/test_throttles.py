@@ -138,9 +138,11 @@ async def test_requests_pass_while_valkey_is_away(
 async def test_limit_holds_across_replicas(settings: Callable[..., Settings]) -> None:
     made = settings(valkey_url=VALKEY_URL, throttle_rate_user="50/day")
     replicas = [Throttles(made) for _ in range(3)]
-    assert await passed(replicas, secrets.token_hex(8), 150) == 50
-    for replica in replicas:
-        await replica.close()
+    try:
+        assert await passed(replicas, secrets.token_hex(8), 150) == 50
+    finally:
+        for replica in replicas:
+            await replica.close()
 
 
 @valkey

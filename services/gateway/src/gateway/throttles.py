@@ -25,7 +25,7 @@ _PERIODS: dict[str, type[RateLimitItem]] = {
     "h": RateLimitItemPerHour,
     "d": RateLimitItemPerDay,
 }
-_VALKEY_TIMEOUT_S = 0.25
+_VALKEY_TIMEOUT_S = 1.0
 _CONNECTIONS = 32
 _SWEEP_S = 10.0
 _AWAY_S = 2.0
