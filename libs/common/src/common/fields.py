@@ -41,7 +41,9 @@ def _to_id(given: Any) -> Any:
 
 def show_time(moment: datetime) -> str:
     """UTC with `Z`, to the millisecond."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return moment.isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 def line(max_length: int, *, min_length: int = 0) -> Any:

@@ -55,6 +55,9 @@ def _provision_statements(prefix: str, password: str, service: str, database: st
             f"ALTER ROLE {role} SET statement_timeout = '30s'",
             f"ALTER ROLE {role} SET idle_in_transaction_session_timeout = '60s'",
             f"ALTER ROLE {role} SET transaction_timeout = '60s'",
+            # What these roles ask is small and sits in memory; a parallel scan of a table takes the cores from others.
+            f"ALTER ROLE {role} SET random_page_cost = 1.1",
+            f"ALTER ROLE {role} SET max_parallel_workers_per_gather = 0",
         ]
     # Plans prepared on near-empty tables would stay, and turn into scans of whole tables (bus.md, 22).
     statements.append(f"ALTER ROLE {prefix}_all SET plan_cache_mode = force_custom_plan")
