@@ -155,6 +155,7 @@ async def test_imported_and_updated_contacts_join_the_group_refused_ones_do_not(
         b"phone,first_name\n0412345678,Zo\xeb\n",
         b"phone,first_name\n" + b"0412345678,Ana\n" * 2000 + b"0491570006,Zo\xeb\n",
         b"phone\n0412345678\n\x00\n",
+        b"phone," + b"x" * 200_000 + b"\n0412345678,Ana\n",  # more than the csv module takes in one cell
     ],
 )
 async def test_what_is_no_text_with_a_phone_column_is_refused_whole(mine: Any, content: bytes) -> None:

@@ -81,6 +81,9 @@ def test_the_same_messages_are_the_same_bytes(make_provider: MakeProvider) -> No
             Outcome("refused", category="content_rejected", error="Message content is not permitted."),
         ),
         ({"status": "error"}, Outcome("refused", category="unknown", error="Refused.")),
+        # PostgreSQL takes no NUL, and a result that cannot be written holds up all that come after it.
+        ({"status": "success", "message_id": "u\0-1"}, Outcome("accepted", "u-1")),
+        ({"status": "error", "error": "No\0 such"}, Outcome("refused", category="unknown", error="No such")),
         (
             {"status": "blocked"},
             Outcome(
@@ -129,6 +132,13 @@ async def test_a_whole_answer_is_one_of_the_closed_list(
     assert raised.value.maybe_taken is (error is OutcomeUnknown)
     if isinstance(raised.value, Throttled):
         assert raised.value.retry_after_s == float(headers.get("Retry-After", 2))
+
+
+async def test_a_reason_that_no_row_can_hold_is_cleaned(carrier: Any, send: Any) -> None:
+    carrier.script.append(carrier.answer(400, "ba\0d"))
+    with pytest.raises(BatchRefused) as raised:
+        await send()
+    assert (raised.value.reason, raised.value.item.error) == ("400 bad", "bad")
 
 
 async def test_a_connection_that_breaks_after_writing_is_an_unknown_outcome(carrier: Any, send: Any) -> None:

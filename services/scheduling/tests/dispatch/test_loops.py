@@ -1,6 +1,7 @@
 """From due to ScheduleDue, with the claims as the workers make them."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -64,6 +65,20 @@ async def test_only_a_window_of_a_batch_is_in_processing(make_batch, make_due, d
     await make_due()
     await dispatch(bulk_window=25)
     assert len(await outbox_events(database)) == 25
+
+
+async def test_batches_with_a_message_left_for_later_keep_no_other_batch_waiting(
+    client, make_batch, make_due, dispatch, database, outbox_events
+):
+    held_up = [await make_batch(1) for _ in range(51)]
+    later = (datetime.now(UTC) + timedelta(days=3)).isoformat()
+    for batch in held_up[:50]:
+        [child] = batch["schedules"]
+        await client.ok("PATCH", f"/api/schedules/{child['id']}/", {"scheduled_time": later})
+    await make_due(*(batch["id"] for batch in held_up))
+    await dispatch()
+    [event] = await outbox_events(database)
+    assert event.group_schedule_id == held_up[50]["id"]
 
 
 async def test_single_sends_do_not_wait_for_a_batch(

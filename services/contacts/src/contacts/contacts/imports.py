@@ -110,7 +110,10 @@ class ContactsFile:
         else:
             raise NotCsv("The file is empty. It needs a header row with a column `phone`.")
         for delimiter in ",;\t":
-            columns = _find_columns(next(csv.reader([line], delimiter=delimiter)))
+            try:
+                columns = _find_columns(next(csv.reader([line], delimiter=delimiter)))
+            except csv.Error:  # a cell longer than csv.field_size_limit()
+                continue
             if "phone" in columns:
                 self._reader = csv.reader(self._lines, delimiter=delimiter, strict=True)
                 return columns

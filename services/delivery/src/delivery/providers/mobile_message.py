@@ -145,12 +145,12 @@ def _read_item(item: dict[str, Any] | None) -> Outcome:
         return MISSING
     if status == "success":
         given = item.get("message_id")
-        return Outcome("accepted", provider_message_id=str(given) if given else None)
+        return Outcome("accepted", provider_message_id=_clean(str(given)) if given else None)
     if status == "blocked":
         return _BLOCKED
     error = item.get("error")
     reason = " ".join(map(str, error)) if isinstance(error, list) else str(error or "Refused.")
-    return Outcome("refused", category=_category(reason), error=reason[:_LONGEST_REASON])
+    return Outcome("refused", category=_category(reason), error=_clean(reason))
 
 
 def _read_reason(answer: bytes) -> str:
@@ -160,7 +160,12 @@ def _read_reason(answer: bytes) -> str:
         reason = str(fields.get("error") or fields.get("message") or "")
     except (ValueError, AttributeError):
         reason = answer[:_LONGEST_REASON].decode(errors="replace")
-    return reason.strip()[:_LONGEST_REASON]
+    return _clean(reason)
+
+
+def _clean(told: str) -> str:
+    """A vendor's words as a row can hold them: what cannot be written would hold up all results behind it."""
+    return told.replace("\0", "").strip()[:_LONGEST_REASON]
 
 
 def _category(reason: str) -> Category:

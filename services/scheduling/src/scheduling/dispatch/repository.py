@@ -27,13 +27,15 @@ _CLAIM_SINGLES = text(
     """
 )
 # Organisations take turns, and their batches; a batch gets its share of the claim, and no more than its window leaves.
+# A batch whose pending children are all for later has no turn: such batches would keep the others waiting.
 # Parents are locked, shared, so that whoever cancels one knows what was still handed over.
 _CLAIM_CHILDREN = text(
     """
     WITH candidates AS MATERIALIZED (
         SELECT p.id, p.organisation_id, p.wake_at FROM schedules p
         WHERE p.kind = 'parent' AND p.status IN ('pending', 'processing') AND p.wake_at <= now()
-          AND EXISTS (SELECT FROM schedules c WHERE c.kind = 'child' AND c.parent_id = p.id AND c.status = 'pending')
+          AND EXISTS (SELECT FROM schedules c WHERE c.kind = 'child' AND c.parent_id = p.id AND c.status = 'pending'
+                      AND (c.scheduled_time <= now() OR c.scheduled_time IS NULL AND p.status = 'processing'))
     ), turns AS MATERIALIZED (
         SELECT id FROM candidates
         ORDER BY row_number() OVER (PARTITION BY organisation_id ORDER BY wake_at, id), wake_at LIMIT 50
