@@ -1,6 +1,7 @@
 """The running shape of every service: its routes have a tenant, its subscribers read safely, its settings are told."""
 
 import importlib
+import inspect
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -58,14 +59,27 @@ def routes(service: str) -> Iterator[APIRoute]:
             yield route
 
 
-def needs(route: APIRoute) -> set[str]:
-    """The names of everything that the route depends on."""
-    found, waiting = set(), list(route.dependant.dependencies)
+def needs(route: APIRoute) -> dict[str, Any]:
+    """Everything that the route depends on, by name."""
+    found, waiting = {}, list(route.dependant.dependencies)
     while waiting:
         dependant = waiting.pop()
-        found.add(getattr(dependant.call, "__name__", ""))
+        found[getattr(dependant.call, "__name__", type(dependant.call).__name__)] = dependant.call
         waiting += dependant.dependencies
     return found
+
+
+@pytest.mark.parametrize("service", STORES)
+async def test_no_request_waits_for_a_thread(service: str) -> None:
+    """FastAPI runs plain functions, endpoints and dependencies alike, in a pool of threads."""
+    plain = [
+        f"{route.path}: {name}"
+        for route in routes(service)
+        for name, call in {**needs(route), route.endpoint.__name__: route.endpoint}.items()
+        if not any(check(call) for check in (inspect.iscoroutinefunction, inspect.isasyncgenfunction))
+        and not inspect.iscoroutinefunction(getattr(call, "__call__", None))  # noqa: B004
+    ]
+    assert not plain
 
 
 @pytest.mark.parametrize("service", STORES)
@@ -73,7 +87,7 @@ async def test_every_route_knows_who_is_asking(service: str) -> None:
     unguarded = []
     for route in routes(service):
         wanted = {"get_neighbour", "get_neighbour_session"} if "/internal/" in route.path else {get_caller.__name__}
-        if not (needs(route) & wanted or PUBLIC.fullmatch(route.path) or route.path.startswith("/health/")):
+        if not (set(needs(route)) & wanted or PUBLIC.fullmatch(route.path) or route.path.startswith("/health/")):
             unguarded.append(f"{route.methods} {route.path}")
         assert "/internal/" not in route.path or not route.include_in_schema
     assert not unguarded

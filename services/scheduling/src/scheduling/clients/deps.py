@@ -9,12 +9,12 @@ from scheduling.clients import Neighbours, Writer
 from scheduling.settings import Settings
 
 
-def get_neighbours(request: Request) -> Neighbours:
+async def get_neighbours(request: Request) -> Neighbours:
     neighbours: Neighbours = request.app.state.neighbours
     return neighbours
 
 
-def get_writer(request: Request, caller: CallerDep) -> Writer:
+async def get_writer(request: Request, caller: CallerDep) -> Writer:
     settings: Settings = request.app.state.settings
     return Writer(caller, request.app.state.neighbours, settings.sms_max_parts, settings.sweep_after_s)
 

@@ -27,13 +27,13 @@ from scheduling.schedules.service import Days, is_cancelling, read_flag, read_fo
 router = feature_router("group schedules")
 
 
-def get_v1(
+async def get_v1(
     status_format: Annotated[str | None, Query(description="`v1`: PENDING, SENT, FAILED, DELETED")] = None,
 ) -> bool:
     return read_format(status_format)
 
 
-def get_days(
+async def get_days(
     tz: Annotated[str | None, Query(description="time zone of the day, default the organisation's")] = None,
     date: Annotated[str | None, Query(description="YYYY-MM-DD; without it all days")] = None,
 ) -> Days:

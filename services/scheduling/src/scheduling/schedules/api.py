@@ -22,13 +22,13 @@ from scheduling.schedules.schemas import (
 router = feature_router("schedules")
 
 
-def get_v1(
+async def get_v1(
     status_format: Annotated[str | None, Query(description="`v1`: PENDING, SENT, FAILED, DELETED")] = None,
 ) -> bool:
     return read_format(status_format)
 
 
-def get_days(
+async def get_days(
     tz: Annotated[str | None, Query(description="time zone of the days, default the organisation's")] = None,
     date: Annotated[str | None, Query(description="YYYY-MM-DD; without a day: today")] = None,
     date_from: Annotated[str | None, Query(description="first day, inclusive")] = None,
