@@ -34,7 +34,7 @@ token: $(STAMP) ## a session token for the running stack: ORG=org_demo USER=user
 
 .PHONY: test
 test: $(STAMP) ## all tests that need no Docker, on embedded PostgreSQL and broker
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not stack and not compose" $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not stack and not compose" --cov --cov-report=term:skip-covered $(ARGS)
 	@$(BIN)/python -m pytest -m stack $(ARGS)
 
 .PHONY: test-containers
