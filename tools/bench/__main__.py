@@ -33,11 +33,13 @@ _PATIENCE_S = 180
 class Bench:
     """One stack, one organisation, and the figures taken on them."""
 
-    def __init__(self, stack: Stack, session: aiohttp.ClientSession, scale: float) -> None:
+    def __init__(
+        self, stack: Stack, session: aiohttp.ClientSession, scale: float, organisation: str = ORGANISATION
+    ) -> None:
         self.stack, self.session, self.scale = stack, session, scale
         self.gateway, self.handset = stack.url("gateway"), stack.url("handset")
         issuer = Issuer(stack.home, stack.environment["CLERK_ISSUER"])
-        token = mint(Session(USER, ORGANISATION, "admin"), issuer)
+        token = mint(Session(USER, organisation, "admin"), issuer)
         self.headers = {"Authorization": f"Bearer {token}"}
         self.api = Api(session, self.gateway, lambda: token)
 
@@ -157,6 +159,21 @@ async def bench_reads(bench: Bench, seconds: float) -> None:
     tell_load("GET /api/contacts/", load)
 
 
+async def bench_pages(bench: Bench, rows: int) -> None:
+    """A large organisation: its import, and how long the first and the last page of its lists take."""
+    large = Bench(bench.stack, bench.session, bench.scale, "org_bench_large")
+    await bench_import(large, rows, "large")
+    for name, path in (
+        ("first page", "?page=1"),
+        ("last page", f"?page={rows // 50}"),
+        ("a search", "?search=first99"),
+    ):
+        url = f"{bench.gateway}/api/contacts/{path}"
+        request = {"method": "GET", "url": url, "headers": large.headers}
+        load = await run_load(bench.session, 1, lambda _, r=request: r, count=20)  # type: ignore[misc]
+        tell(f"contacts of {rows:,}, {name}: p50 {load.quantile_ms(0.5):.0f} ms, {load.statuses}")
+
+
 def tell(line: str) -> None:
     print("  " + line, flush=True)
 
@@ -200,6 +217,7 @@ async def measure(name: str, home: Path, environment: dict[str, str], scale: flo
             await bench_steady(bench, bench.size(20))
             await bench_sends(bench, 10 * scale)
             await bench_reads(bench, 8 * scale)
+            await bench_pages(bench, bench.size(100_000))
         peak_memory(stack)
 
 
