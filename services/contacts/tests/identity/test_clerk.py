@@ -95,6 +95,9 @@ async def test_a_delivery_must_be_signed_and_fresh(http: Any) -> None:
     assert (await deliver(http, b" " * 1_000_001)).status_code == 413
     assert (await deliver(http, envelope("session.created", {}, 0))).status_code == 200
     assert (await deliver(http, envelope("user.updated", {"no": "id"}, 0))).status_code == 400
+    for id_, at in (("user_\0", 0), ("user_1", 10**30), ("user_1", -(10**16))):
+        assert (await deliver(http, envelope("user.updated", {"id": id_}, at))).status_code == 400
+    assert (await deliver(http, envelope("user.updated", {"id": "user_1", "created_at": 10**25}, 0))).status_code == 400
 
 
 async def test_users_organisations_and_memberships_are_as_clerk_says(http: Any, client_of: Any) -> None:

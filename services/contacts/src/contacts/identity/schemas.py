@@ -1,11 +1,14 @@
 """Who is asking, and what Clerk says of users, organisations and memberships (Clerk's wire format)."""
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from common.fields import Time
+
+ClerkId = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+Stamp = Annotated[int, Field(ge=0, le=10**14)]  # seconds or milliseconds since 1970, before the year 5139
 
 
 class IdentityIn(BaseModel):
@@ -62,7 +65,7 @@ class ClerkEvent(BaseModel):
 
     type: str
     data: dict[str, Any]
-    timestamp: int | None = None
+    timestamp: Stamp | None = None
 
 
 class EmailAddress(BaseModel):
@@ -73,29 +76,29 @@ class EmailAddress(BaseModel):
 class ClerkUser(BaseModel):
     """`user.created` and `user.updated`: names, username and the list of addresses can be null or empty."""
 
-    id: str
+    id: ClerkId
     first_name: str | None = None
     last_name: str | None = None
     primary_email_address_id: str | None = None
     email_addresses: list[EmailAddress] | None = None
-    created_at: int | None = None
-    updated_at: int | None = None
+    created_at: Stamp | None = None
+    updated_at: Stamp | None = None
 
 
 class ClerkOrganisation(BaseModel):
     """`organization.created` and `.updated`, and the one inside a membership."""
 
-    id: str
+    id: ClerkId
     name: str | None = None
     slug: str | None = None
-    created_at: int | None = None
-    updated_at: int | None = None
+    created_at: Stamp | None = None
+    updated_at: Stamp | None = None
 
 
 class PublicUser(BaseModel):
     """The user inside a membership; `identifier` is an email address as a rule."""
 
-    user_id: str
+    user_id: ClerkId
     first_name: str | None = None
     last_name: str | None = None
     identifier: str | None = None
@@ -107,14 +110,14 @@ class ClerkMembership(BaseModel):
     role: str = "org:member"
     organization: ClerkOrganisation
     public_user_data: PublicUser
-    created_at: int | None = None
-    updated_at: int | None = None
+    created_at: Stamp | None = None
+    updated_at: Stamp | None = None
 
 
 class ClerkDeleted(BaseModel):
     """`user.deleted` and `organization.deleted` say no more than which."""
 
-    id: str
+    id: ClerkId
 
 
 class Times(BaseModel):
