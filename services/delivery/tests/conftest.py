@@ -158,6 +158,7 @@ class Carrier:
         self.url = ""
         self.script: deque[Answer] = deque()
         self.requests: list[tuple[str, bytes]] = []
+        self.request_ids: list[str] = []
         self.taken: list[dict[str, Any]] = []
         self.answered: dict[str, bytes] = {}
         self.release = asyncio.Event()
@@ -166,6 +167,7 @@ class Carrier:
         raw = await request.read()
         key = request.headers["Idempotency-Key"]
         self.requests.append((key, raw))
+        self.request_ids.append(request.headers.get("X-Request-ID", ""))
         if self.script:
             return await self.script.popleft()(request, json.loads(raw))
         return await self.accept(request, json.loads(raw))

@@ -394,3 +394,23 @@ async def test_a_number_of_fiction_is_never_handed_to_the_real_vendor(
     await send(make_sender(mobile_message_base_url="https://api.mobilemessage.com.au"))
     (message,) = await rows("SELECT * FROM messages")
     assert (message.status, message.category, message.attempts) == ("failed", "invalid_number", 0)
+
+
+async def test_the_request_that_set_a_message_off_is_named_to_the_carrier_the_second_time_too(
+    due: Due, take_in: TakeIn, make_sender: MakeSender, send: Step, repeat: Step, carrier: Any, statuses: Statuses
+) -> None:
+    await take_in(due(request_id="req-7"))
+    carrier.script.append(carrier.take_and_wait)
+    sender = make_sender(request_timeout_s=0.3)
+    await send(sender)
+    await repeat(sender)
+    assert await statuses() == ["sent"]
+    assert carrier.request_ids == ["req-7", "req-7"]
+
+
+async def test_a_call_whose_messages_were_set_off_by_several_requests_names_none(
+    due: Due, take_in: TakeIn, make_sender: MakeSender, send: Step, carrier: Any
+) -> None:
+    await take_in(due(request_id="req-7"), due(request_id="req-8"))
+    await send(make_sender(mobile_message_batch_size=100))
+    assert carrier.request_ids == [""]

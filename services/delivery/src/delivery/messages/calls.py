@@ -87,7 +87,10 @@ _REPEAT = text(
         UPDATE messages m SET status = 'sending', call_requests = r.requests
         FROM repeated r WHERE m.id = ANY(r.message_ids) AND m.call_key = r.key AND m.status = 'unknown'
     )
-    SELECT key, requests, body, message_ids FROM repeated
+    SELECT key, requests, body, message_ids,
+           (SELECT CASE WHEN min(m.request_id) = max(m.request_id) THEN min(m.request_id) ELSE '' END
+            FROM messages m WHERE m.id = ANY(repeated.message_ids)) AS request_id
+    FROM repeated
     """
 )
 _WAIT = text("UPDATE calls SET due_at = ends_at WHERE key = ANY(CAST(:keys AS uuid[])) AND state = 'unknown'")
@@ -150,7 +153,7 @@ async def lapse(session: AsyncSession, keys: Collection[UUID], *, replay: bool, 
 
 
 async def repeat(session: AsyncSession, keys: Collection[UUID], policy: Policy) -> Sequence[Row[Any]]:
-    """Takes unknown calls for another request under a lease: `key, requests, body, message_ids`."""
+    """Takes unknown calls for another request under a lease: `key, requests, body, message_ids, request_id`."""
     return (await session.execute(_REPEAT, {"keys": list(keys), "lease_s": policy.lease_s})).all()
 
 

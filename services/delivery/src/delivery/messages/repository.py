@@ -90,7 +90,7 @@ _LANE = """
     {lane}_claim AS MATERIALIZED (
         SELECT m.* FROM {lane}_turns t CROSS JOIN LATERAL (
             SELECT id, organisation_id, contact_id, phone, text, subject, media_url, lane, attempts, alone, deadline,
-                   units, period, format
+                   units, period, format, request_id
             FROM messages
             WHERE status = 'queued' AND format = :format AND lane = '{lane}' AND organisation_id = t.organisation_id
             ORDER BY id

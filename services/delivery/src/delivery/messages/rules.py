@@ -51,13 +51,17 @@ class Policy(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One HTTP request to a provider, as its row has it. `attempts` is each message's count, this one included."""
+    """One HTTP request to a provider, as its row has it. `attempts` is each message's count, this one included.
+
+    `request_id` is the one that set off all its messages, "" when several did.
+    """
 
     key: UUID
     requests: int
     body: bytes
     message_ids: Sequence[int]
     attempts: Sequence[int]
+    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

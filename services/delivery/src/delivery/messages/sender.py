@@ -66,6 +66,7 @@ class Sender:
         task.add_done_callback(self._done)
 
     async def _make(self, call: Call) -> None:
+        structlog.contextvars.bind_contextvars(request_id=call.request_id)  # of this task alone
         try:
             outcomes = await self.provider.send(call.key, call.body, call.message_ids)
         except CallError as error:

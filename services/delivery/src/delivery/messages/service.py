@@ -80,9 +80,14 @@ async def claim_calls(
     if made:
         await calls.start(session, provider.name, made, policy)
     return [
-        Call(key, 1, body, [row.id for row in batch], [row.attempts + 1 for row in batch])
+        Call(key, 1, body, [row.id for row in batch], [row.attempts + 1 for row in batch], _shared_request(batch))
         for key, (batch, body) in made.items()
     ]
+
+
+def _shared_request(rows: Sequence[Row[Any]]) -> str:
+    ids = {row.request_id for row in rows}
+    return str(ids.pop()) if len(ids) == 1 else ""
 
 
 def _move_turns(turns: dict[str, str], rows: Sequence[Row[Any]], wanted: int) -> None:
@@ -154,7 +159,7 @@ async def settle_calls(session: AsyncSession, provider: Provider, slots: int, po
     if not repeated:
         return []
     return [
-        Call(row.key, row.requests, row.body, row.message_ids, [0] * len(row.message_ids))
+        Call(row.key, row.requests, row.body, row.message_ids, [0] * len(row.message_ids), row.request_id)
         for row in await calls.repeat(session, repeated, policy)
     ]
 

@@ -9,6 +9,7 @@ from uuid import UUID
 import aiohttp
 from pydantic_core import from_json, to_json
 
+from common.context import request_id
 from common.events import Category
 from common.sms import measure
 from delivery.providers.base import (
@@ -90,6 +91,8 @@ class MobileMessage(Provider):
 
     async def send(self, key: UUID, body: bytes, references: Sequence[int]) -> list[Outcome]:
         headers = {**self._headers, "Idempotency-Key": str(key)}
+        if (set_off_by := request_id()) != "":
+            headers["X-Request-ID"] = set_off_by
         try:
             async with self._get_session().post(
                 self._url, data=body, headers=headers, allow_redirects=False
