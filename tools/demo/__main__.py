@@ -13,6 +13,7 @@ from typing import Any
 
 import aiohttp
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -88,7 +89,8 @@ async def place(arguments: argparse.Namespace) -> AsyncIterator[Place]:
         return
     console.print("starting the embedded stack (PostgreSQL, broker, four services, handset)")
     async with Stack(arguments.home) as stack:
-        issuer = Issuer(stack.home, stack.environment["CLERK_ISSUER"])
+        party = stack.environment["CLERK_AUTHORIZED_PARTIES"].split(",")[0].strip()
+        issuer = Issuer(stack.home, stack.environment["CLERK_ISSUER"], party)
         yield Place(stack.url("gateway"), stack.url("handset"), issuer)
 
 
@@ -109,9 +111,13 @@ async def demonstrate(arguments: argparse.Namespace) -> int:
             expected = expected_messages(rows, result.refused, result.opted_out_phone)
             check_exactly_once((await read_handset(session, here.handset))[before:], expected)
         except JourneyFailed as failure:
-            console.print(f"[bold red]not as promised:[/] {failure}")
+            console.print("[bold red]not as promised:[/]", escape(str(failure)))
             return 1
         summarise(result, len(expected))
+        if arguments.gateway or arguments.keep:
+            console.print("\nto look around:")
+        else:
+            console.print("\nthe stack is stopped now; `make run` brings it back with its data:")
         next_steps(here, result, organisation)
         if arguments.keep:
             console.print("\nrunning; Ctrl-C stops it")
@@ -146,7 +152,6 @@ def summarise(result: Result, expected: int) -> None:
 
 def next_steps(here: Place, result: Result, organisation: str) -> None:
     """Lines ready to be copied."""
-    console.print("\nto look around (with `make demo KEEP=1` or `make run` it stays up):")
     lines = [
         f"TOKEN=$(make -s token ORG={organisation} USER={USER} ROLE=admin)",
         f'curl -s -H "Authorization: Bearer $TOKEN" "{here.gateway}/api/group-schedules/{result.schedule_id}/?limit=3"',
@@ -154,7 +159,7 @@ def next_steps(here: Place, result: Result, organisation: str) -> None:
         f'curl -s -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json" "{here.gateway}/api/sms/send/"'
         """ -d '{"message": "Hello from Cooee", "recipient": "0441 000 000"}'""",
         f'curl -s "{here.handset}/api/messages/?limit=3"',
-        f"open {here.gateway}/api/docs/",
+        f"{here.gateway}/api/docs/   # in a browser",
     ]
     for line in lines:
         console.print("  " + line, soft_wrap=True, markup=False)
@@ -171,8 +176,11 @@ def main() -> None:
     try:
         sys.exit(asyncio.run(demonstrate(parser.parse_args())))
     except StackError as error:
-        console.print(f"[bold red]the stack cannot start:[/] {error}")
+        console.print("[bold red]the stack cannot start:[/]", escape(str(error)))
         sys.exit(2)
+    except KeyboardInterrupt:
+        console.print("stopped before its end")
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,10 @@
 import asyncio
 import json
 import os
+import shlex
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from tools.embedded.supervisor import Stack, StackError
@@ -17,12 +19,13 @@ Cooee is running. Ctrl-C stops it.
 
 {places}
 
+  API         {gateway}/api/docs/
   data        {home}
   logs        {home}/logs  (warnings are shown here too)
   settings    from the environment (README); COOEE_HOME and other ports make a second stack
 
 Try:
-  TOKEN=$({command} -m tools.token --org org_demo --user user_demo --role admin)
+  TOKEN=$({token})
   curl -H "Authorization: Bearer $TOKEN" {gateway}/api/contacts/
   curl -H "Authorization: Bearer $TOKEN" -F file=@tools/demo/contacts.csv {gateway}/api/contacts/import/
   curl -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' \\
@@ -31,12 +34,12 @@ Try:
 """
 
 
-async def main(stack: Stack) -> int:
+async def main(make_stack: Callable[[], Stack]) -> int:
     """Run the stack until it is told to end; returns the exit code: 2 when it cannot start."""
-    running = asyncio.create_task(_run(stack))
-    for ending in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(ending, running.cancel)
     try:
+        running = asyncio.create_task(_run(make_stack()))
+        for ending in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(ending, running.cancel)
         await running
     except StackError as error:
         print(error, file=sys.stderr)
@@ -48,8 +51,8 @@ async def main(stack: Stack) -> int:
 
 async def _run(stack: Stack) -> None:
     print("Cooee is starting …", flush=True)
+    await stack.start()
     try:
-        await stack.start()
         print(_notice(stack), flush=True)
         await _show_alarms(stack.home / "logs")
     finally:
@@ -63,7 +66,7 @@ def _notice(stack: Stack) -> str:
     return _NOTICE.format(
         places=places,
         home=home,
-        command=os.path.relpath(sys.executable),
+        token="make -s token" if home == ".cooee" else f"COOEE_HOME={shlex.quote(home)} make -s token",
         gateway=stack.url("gateway"),
         handset=stack.url("handset"),
     )
@@ -97,4 +100,4 @@ def _readable(line: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main(Stack())))
+    sys.exit(asyncio.run(main(Stack)))

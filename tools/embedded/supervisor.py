@@ -16,7 +16,7 @@ from typing import IO, Any, Self
 import aiohttp
 import asyncpg
 
-from tools.embedded.environment import DATABASE, HOST, add_databases, stack_environment
+from tools.embedded.environment import DATABASE, HOST, PORTS, add_databases, stack_environment
 from tools.embedded.plan import Plan, Process, Stage, cooee_plan
 from tools.embedded.processes import die_with_parent, port_is_busy, takes_connections
 
@@ -30,7 +30,9 @@ _STOP_WITHOUT_BROKER_S = 5.0
 _BACK_OFF_S = (0.2, 10.0)
 _STEADY_S = 30.0
 _MISCONFIGURED = 2
-_TAIL = 2000
+_TAIL_BYTES, _TAIL_LINES = 50_000, 10
+_MAX_PORT = 65_535
+_WAY_THERE = (" ", "Traceback (most", "During handling of", "The above exception")
 
 
 class StackError(RuntimeError):
@@ -150,11 +152,18 @@ class Stack:
         say: Callable[[str], None] | None = None,
         make_plan: Callable[[Path, Mapping[str, str]], Plan] = cooee_plan,
     ) -> None:
-        """Work out the environment and the plan; nothing is started, but secrets are made and kept."""
+        """Work out the environment and the plan; nothing is started, but secrets are made and kept.
+
+        Raises StackError when a port or the folder cannot be used.
+        """
         given = os.environ | dict(environment or {})
         self.home = Path(home or given.get("COOEE_HOME") or ".cooee").absolute()
         self._lock: IO[str] | None = None
-        self.environment = stack_environment(self.home, given, free_ports=free_ports)
+        try:
+            self.environment = stack_environment(self.home, given, free_ports=free_ports)
+        except OSError as error:
+            raise StackError(f"COOEE_HOME: {self.home} cannot be used: {error.strerror}") from None
+        _check_ports(self.environment)
         self._plan = make_plan(self.home, self.environment)
         self._say = say or (lambda line: print(line, file=sys.stderr, flush=True))
         self._children = {
@@ -322,8 +331,9 @@ class Stack:
                     continue
                 if child.restart_at is None:
                     delay = child.plan_restart()
-                    how = _describe(child.exit_code)
-                    self._say(f"{child.process.name} {how}; it is started again in {delay:.1f} s (log: {child.log})")
+                    how = _describe(child.exit_code, child.tail())
+                    log = os.path.relpath(child.log)
+                    self._say(f"{child.process.name} {how}; it is started again in {delay:.1f} s (log: {log})")
                 elif time.monotonic() >= child.restart_at:
                     try:
                         await self._restart(child)
@@ -372,9 +382,24 @@ def _lock(home: Path) -> IO[str]:
     return file
 
 
-def _describe(exit_code: int) -> str:
-    return f"was ended by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"ended with code {exit_code}"
+def _check_ports(environment: Mapping[str, str]) -> None:
+    for name in PORTS:
+        value = environment[name]
+        if not (value.isascii() and value.isdigit() and 0 < int(value) <= _MAX_PORT):
+            raise StackError(f"{name}: {value!r} is no port: a number from 1 to {_MAX_PORT} is needed")
+
+
+def _describe(exit_code: int, tail: str) -> str:
+    if exit_code < 0:
+        return f"was ended by {signal.Signals(-exit_code).name}"
+    last_words = tail.rpartition("\n")[2]
+    return f"ended with code {exit_code}" + (f" ({last_words})" if last_words else "")
 
 
 def _tail(path: Path) -> str:
-    return path.read_text(errors="replace")[-_TAIL:]
+    """Return the end of a log; of a traceback its last line, which says what is wrong, without the way there."""
+    with path.open("rb") as log:
+        log.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+        lines = log.read().decode(errors="replace").splitlines()
+    told = [line for line in lines if line and not line.startswith(_WAY_THERE)]
+    return "\n".join(told[-_TAIL_LINES:])

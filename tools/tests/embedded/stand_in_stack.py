@@ -33,4 +33,4 @@ def stand_in_plan(home: Path, environment: Mapping[str, str]) -> Plan:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main(Stack(make_plan=stand_in_plan, free_ports=True))))
+    sys.exit(asyncio.run(main(lambda: Stack(make_plan=stand_in_plan, free_ports=True))))

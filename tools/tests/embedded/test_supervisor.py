@@ -119,11 +119,30 @@ async def test_busy_port_is_named_with_its_setting_and_nothing_is_left(tmp_path:
             await Stack(tmp_path, given, free_ports=True, make_plan=stand_in_plan).start()
 
 
-async def test_misconfigured_process_fails_the_start_with_what_it_said(tmp_path: Path) -> None:
+@pytest.mark.parametrize("port", ["abc", "0", "65536", "-1"])
+def test_a_port_that_is_none_is_named(tmp_path: Path, port: str) -> None:
+    with pytest.raises(StackError, match=f"GATEWAY_PORT: '{port}' is no port"):
+        Stack(tmp_path, {"GATEWAY_PORT": port}, make_plan=stand_in_plan)
+
+
+def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StackError, match="COOEE_HOME: .* cannot be used"):
+        Stack(tmp_path / "file" / "home", {}, make_plan=stand_in_plan)
+
+
+def test_of_a_traceback_only_what_is_wrong_is_told(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text('Traceback (most recent call last):\n  File "a.py", line 1\nValueError: no such thing\n')
+    assert Child(Process("worker", Stage.WORKER, [], 1, "PORT"), log).tail() == "ValueError: no such thing"
+
+
+async def test_misconfigured_process_fails_the_start_with_what_it_said(tmp_path: Path, said: list[str]) -> None:
     given = {"WORKER_BEHAVIOUR": "misconfigured"}
-    stack = Stack(tmp_path, given, free_ports=True, make_plan=stand_in_plan, say=lambda _: None)
+    stack = Stack(tmp_path, given, free_ports=True, make_plan=stand_in_plan, say=said.append)
     with pytest.raises(StackError, match="A_SECRET: field required"):
         await stack.start()
+    assert all("A_SECRET: field required" in line for line in said)
     assert not any(is_alive(stack.pid(name)) for name in NAMES)
 
 
