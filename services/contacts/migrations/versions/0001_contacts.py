@@ -69,6 +69,8 @@ USERS_POLICY = """
 # One row per organisation and phone, active or not: adding a deleted contact's phone brings its row back, and with
 # it the opt-out. No foreign key to organisations: it would lock the one row in every import, and identity has made
 # it before anybody can add a contact.
+# Keys begin with what is most particular: one that began with the organisation would tempt the planner, which knows
+# nothing yet of an organisation that is just being imported, into reading all its rows for each that it looks up.
 CONTACTS = f"""
     CREATE TABLE contacts (
         id bigint GENERATED ALWAYS AS IDENTITY,
@@ -85,8 +87,8 @@ CONTACTS = f"""
         opt_out_source text CHECK (opt_out_source IN ('manual', 'stop', 'provider')),
         version bigint NOT NULL DEFAULT 1,
         {AUDIT},
-        PRIMARY KEY (organisation_id, id),
-        CONSTRAINT contacts_phone UNIQUE (organisation_id, phone),
+        PRIMARY KEY (id, organisation_id),
+        CONSTRAINT contacts_phone UNIQUE (phone, organisation_id),
         FOREIGN KEY (organisation_id, user_id) REFERENCES memberships (organisation_id, user_id),
         CHECK (opt_out = (opted_out_at IS NOT NULL) AND opt_out = (opt_out_source IS NOT NULL))
     );
@@ -112,11 +114,11 @@ GROUPS = f"""
         group_id bigint NOT NULL,
         contact_id bigint NOT NULL,
         joined_at timestamptz NOT NULL DEFAULT now(),
-        PRIMARY KEY (organisation_id, group_id, contact_id),
+        PRIMARY KEY (group_id, contact_id, organisation_id),
         FOREIGN KEY (organisation_id, group_id) REFERENCES groups (organisation_id, id),
-        FOREIGN KEY (organisation_id, contact_id) REFERENCES contacts (organisation_id, id)
+        FOREIGN KEY (contact_id, organisation_id) REFERENCES contacts (id, organisation_id)
     );
-    CREATE INDEX group_members_contact ON group_members (organisation_id, contact_id)
+    CREATE INDEX group_members_contact ON group_members (contact_id, organisation_id)
 """
 
 # Under row-level security LIKE may not choose the rows that an index gives (it is not leakproof), so each search

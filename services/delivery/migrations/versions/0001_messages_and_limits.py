@@ -112,10 +112,10 @@ def upgrade() -> None:
             phone text NOT NULL,
             opt_out boolean NOT NULL,
             version bigint NOT NULL,
-            PRIMARY KEY (organisation_id, contact_id)
+            PRIMARY KEY (contact_id, organisation_id)
         )
         """,
-        "CREATE INDEX contact_opt_outs_phone ON contact_opt_outs (organisation_id, phone) WHERE opt_out",
+        "CREATE INDEX contact_opt_outs_phone ON contact_opt_outs (phone, organisation_id) WHERE opt_out",
         """
         CREATE TABLE organisations (
             organisation_id text PRIMARY KEY,
