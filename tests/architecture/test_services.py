@@ -2,7 +2,10 @@
 
 import importlib
 import inspect
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -163,6 +166,25 @@ def test_a_service_that_lacks_a_secret_refuses_to_start_and_names_it(
         load_settings(settings_class(service))
     assert end.value.code == 2
     assert variable in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("role", "variable", "value"),
+    [
+        ("worker", "SMS_PROVIDERS", "pigeon"),
+        ("worker", "MMS_PROVIDERS", "pigeon"),
+        ("api", "STORAGE_PROVIDER", "attic"),
+    ],
+)
+def test_a_name_that_does_not_exist_ends_the_process_and_is_told(role: str, variable: str, value: str) -> None:
+    command = [sys.executable, "-m", "delivery", role]
+    ended = subprocess.run(
+        command, env={**os.environ, variable: value}, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 2
+    assert variable in ended.stderr
+    assert value in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_a_bad_value_is_named_and_never_shown(

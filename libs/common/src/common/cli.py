@@ -12,7 +12,7 @@ import uvloop
 from starlette.types import ASGIApp
 
 from common.logs import configure_logs
-from common.settings import CommonSettings, SettingsT, StoreSettings, load_settings
+from common.settings import CommonSettings, SettingsT, StoreSettings, UnusableSetting, load_settings
 from common.worker import Worker
 from common.worker import run as run_worker
 
@@ -35,13 +35,21 @@ def main(settings_class: type[SettingsT]) -> None:
     configure_logs(service, role, settings.log_format, settings.log_level)
     # Batches and requests make much that dies young: looking for cycles so often cost a tenth of a process.
     gc.set_threshold(50_000, 20, 50)
+    try:
+        raise SystemExit(_run(role, settings))
+    except UnusableSetting as error:
+        print(f"{service}: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _run(role: str, settings: CommonSettings) -> int:
     if role == "api":
-        _run_api(settings, importlib.import_module(f"{service}.app").create_app(settings))
+        _run_api(settings, importlib.import_module(f"{settings.service}.app").create_app(settings))
     elif role == "worker":
-        create_worker = importlib.import_module(f"{service}.worker").create_worker
-        raise SystemExit(uvloop.run(_run_worker(settings, create_worker)))
+        return uvloop.run(_run_worker(settings, importlib.import_module(f"{settings.service}.worker").create_worker))
     elif isinstance(settings, StoreSettings):
         _run_migrate(settings)
+    return 0
 
 
 def _run_api(settings: CommonSettings, app: ASGIApp) -> None:

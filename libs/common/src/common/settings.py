@@ -32,6 +32,10 @@ class StoreSettings(CommonSettings):
     relay_interval_ms: int = Field(50, ge=1)
 
 
+class UnusableSetting(ValueError):
+    """A setting that only the part it names can judge; the message names it. Ends the process with code 2."""
+
+
 SettingsT = TypeVar("SettingsT", bound=CommonSettings)
 
 

@@ -15,7 +15,7 @@ from delivery.media.rules import MAX_BYTES
 from delivery.media.schemas import MediaOut
 from delivery.storage.local import LocalStorage
 
-router = feature_router("sms")
+router = feature_router("sending")
 
 _MULTIPART_OVERHEAD = 16 * 1024
 _FILE_BODY: dict[str, Any] = {

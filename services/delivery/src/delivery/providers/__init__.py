@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from common.settings import UnusableSetting
 from delivery.providers.base import Provider
 from delivery.providers.log import LogProvider
 from delivery.providers.mobile_message import MobileMessage
@@ -14,13 +15,15 @@ PROVIDERS: dict[str, Callable[[Settings], Provider]] = {
 
 
 def make_providers(settings: Settings) -> dict[str, Provider]:
-    """Format → its provider, one instance per name. Raises ValueError for a name or format that does not fit."""
+    """Format → its provider, one instance per name. Raises UnusableSetting for a name or format that does not fit."""
     made: dict[str, Provider] = {}
     for name in settings.providers.values():
         if name not in PROVIDERS:
-            raise ValueError(f"there is no provider {name!r}; there are {', '.join(PROVIDERS)}")
+            raise UnusableSetting(
+                f"SMS_PROVIDERS, MMS_PROVIDERS: there is no {name!r}; there are {', '.join(PROVIDERS)}"
+            )
         made.setdefault(name, PROVIDERS[name](settings))
     chosen = {message_format: made[name] for message_format, name in settings.providers.items()}
     if not chosen["mms"].supports_mms:
-        raise ValueError(f"MMS_PROVIDERS: {chosen['mms'].name} takes no MMS")
+        raise UnusableSetting(f"MMS_PROVIDERS: {chosen['mms'].name} takes no MMS")
     return chosen

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from common.settings import UnusableSetting
 from delivery.settings import Settings
 from delivery.storage.azure import AzureStorage
 from delivery.storage.base import Storage
@@ -14,8 +15,8 @@ STORAGES: dict[str, Callable[[Settings], Storage]] = {
 
 
 def make_storage(settings: Settings) -> Storage:
-    """The storage that the settings name. Raises ValueError for a name that does not exist."""
+    """The storage that the settings name. Raises UnusableSetting for a name that does not exist."""
     name = settings.storage_provider
     if name not in STORAGES:
-        raise ValueError(f"STORAGE_PROVIDER: there is no {name!r}; there are {', '.join(STORAGES)}")
+        raise UnusableSetting(f"STORAGE_PROVIDER: there is no {name!r}; there are {', '.join(STORAGES)}")
     return STORAGES[name](settings)
