@@ -66,7 +66,8 @@ async def test_what_is_sent_at_random_is_answered_as_the_document_says(
     arguments = [
         *("run", f"{stack.url('gateway')}/api/schema/", "--header", f"Authorization: Bearer {token}"),
         *("--checks", ",".join(CHECKS), "--phases", "examples,coverage,fuzzing", "--max-examples", "8"),
-        *("--workers", "2", "--continue-on-failure", "--generation-database", "none", "--request-timeout", "30"),
+        # One worker: CPython 3.11 parses source in several threads at once into a SystemError.
+        *("--workers", "1", "--continue-on-failure", "--generation-database", "none", "--request-timeout", "30"),
         *("--seed", "1788", "--max-time", "60", "--warnings", "off"),
     ]
     done = subprocess.run(
