@@ -92,7 +92,7 @@ async def test_the_journey_ends_with_every_message_on_the_handset_exactly_once(c
 
 def test_the_example_consumer_hears_what_became_of_messages(compose: Compose) -> None:
     """The command of docs/events.md, after the journey above sent something."""
-    command = "run --rm --no-deps -T --volume ./docs/examples:/examples:ro --entrypoint python contacts-worker"
+    command = f"run --rm --no-deps -T --volume {ROOT}/docs/examples:/examples:ro --entrypoint python contacts-worker"
     heard = compose.run(*command.split(), "/examples/listen.py", "--count", "50", timeout=60)
     assert heard.count(": sent") == 50
 
