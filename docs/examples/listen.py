@@ -24,7 +24,7 @@ async def listen(group: str, count: int | None) -> None:
     await consumer.start()
     seen = 0
     try:
-        while count is None or seen < count:
+        while True:
             for records in (await consumer.getmany(timeout_ms=1000, max_records=500)).values():
                 for record in records:
                     event: dict[str, Any] = json.loads(record.value)
@@ -35,6 +35,8 @@ async def listen(group: str, count: int | None) -> None:
                     seen += 1
                     outcome = event.get("category", "sent")
                     print(f"{event['occurred_at']} schedule {event['schedule_id']}: {outcome}", flush=True)
+                    if seen == count:
+                        return
             await consumer.commit()  # only now: what was not handled is read again
     finally:
         await consumer.stop()
