@@ -29,6 +29,8 @@ _ENVIRONMENT = {
     **{f"{service.upper()}_DATABASE_URL": f"postgresql://{service}:-@127.0.0.1:1/-" for service in _STORES},
 }
 _KEYS = {
+    "_STOPS": "a UUID made of organisation and number",
+    "message_id": "the message's id",
     "schedule_id": "the schedule's id",
     "contact_id": "the id of the first contact",
     "organisation_id": "the organisation's id",

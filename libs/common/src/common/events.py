@@ -14,6 +14,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from common.context import request_id
 
 _SCHEDULES = UUID("5b0c1d8e-8b1e-4c0d-9f0e-3f0f7e0d2a11")
+_STOPS = UUID("0d5a0a52-5a53-4c3d-8a0c-2f1f1c9d7b36")
 
 Format = Literal["sms", "mms"]
 Category = Literal[
@@ -38,6 +39,7 @@ class Event(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     topic: ClassVar[str]
+    public: ClassVar[bool] = False  # nobody here listens: it is for others
 
     event_id: UUID = Field(default_factory=uuid_utils.compat.uuid7)
     occurred_at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
@@ -109,6 +111,64 @@ class MessageFailed(MessageState):
     error: str
 
 
+class MessageDelayed(MessageState):
+    """The message was not taken and is tried again, not before `next_attempt_at`."""
+
+    topic: ClassVar[str] = "delivery.message-delayed.v1"
+
+    next_attempt_at: AwareDatetime
+    category: Category
+    error: str
+
+
+class MessageDelivered(MessageState):
+    """A handset has the message."""
+
+    topic: ClassVar[str] = "delivery.message-delivered.v1"
+
+    sent_time: AwareDatetime | None = None
+    delivered_time: AwareDatetime
+
+
+class MessageReceived(Event):
+    """Somebody wrote to one of the organisation's numbers. Public: for whoever wants to listen."""
+
+    topic: ClassVar[str] = "delivery.message-received.v1"
+    public: ClassVar[bool] = True
+
+    message_id: int
+    phone: str
+    to: str
+    text: str
+    received_at: AwareDatetime
+    contact_id: int | None = None
+    schedule_id: int | None = Field(None, description="the schedule that it answers, where that is known")
+    keyword: Literal["stop", "start", "help"] | None = None
+    media_urls: tuple[str, ...] = ()
+
+    def key(self) -> str:
+        return str(self.message_id)
+
+
+class StopChanged(Event):
+    """A number stopped, or may be written to again: STOP, START, a provider's own refusal, a confirmed consent.
+
+    The one with the highest version counts. `message_id`: the inbound message that said so.
+    """
+
+    topic: ClassVar[str] = "delivery.stop-changed.v1"
+
+    phone: str
+    stopped: bool
+    changed_at: AwareDatetime
+    source: Literal["reply", "provider", "confirmed"]
+    message_id: int | None = None
+    version: int
+
+    def key(self) -> str:
+        return str(uuid5(_STOPS, f"{self.organisation_id}:{self.phone}"))  # a phone has no place in a key
+
+
 class ContactState(BaseModel):
     """A contact as others need it: where messages go, what fills the placeholders, whether it may be written to."""
 
@@ -124,6 +184,9 @@ class ContactState(BaseModel):
     opt_out: bool
     opt_out_source: str | None = None
     opted_out_at: AwareDatetime | None = None
+    opt_in_confirmed_at: AwareDatetime | None = Field(
+        None, description="when somebody confirmed that a number that had stopped may be written to again"
+    )
 
 
 class ContactChanged(Event):
@@ -166,6 +229,10 @@ EVENTS: tuple[type[Event], ...] = (
     ScheduleDue,
     MessageSent,
     MessageFailed,
+    MessageDelayed,
+    MessageDelivered,
+    MessageReceived,
+    StopChanged,
     ContactChanged,
     OrganisationChanged,
     SettingsChanged,

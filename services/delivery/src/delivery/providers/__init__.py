@@ -24,6 +24,6 @@ def make_providers(settings: Settings) -> dict[str, Provider]:
             )
         made.setdefault(name, PROVIDERS[name](settings))
     chosen = {message_format: made[name] for message_format, name in settings.providers.items()}
-    if not chosen["mms"].supports_mms:
+    if "mms" not in chosen["mms"].formats:
         raise UnusableSetting(f"MMS_PROVIDERS: {chosen['mms'].name} takes no MMS")
     return chosen

@@ -1,9 +1,10 @@
-"""The port to the carriers: what a provider is given, what it may answer, and the closed list of its failures."""
+"""The port to the carriers: what a provider is given, may answer and tell, and the closed list of its failures."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from datetime import datetime
+from typing import ClassVar, Literal, TypeAlias
 from uuid import UUID
 
 from common.events import Category
@@ -11,11 +12,16 @@ from common.events import Category
 
 @dataclass(frozen=True, slots=True)
 class OutgoingMessage:
-    """One message as a provider gets it. `id` is our reference; `phone` is E.164."""
+    """One message as a provider gets it. `id` is our reference; `phone` is E.164.
+
+    `sender` is the organisation's own (E.164, or a name of letters), None: the provider's default.
+    """
 
     id: int
     phone: str
     text: str
+    format: Literal["sms", "mms"] = "sms"
+    sender: str | None = None
     subject: str | None = None
     media_url: str | None = None
 
@@ -25,6 +31,7 @@ class Outcome:
     """What became of one message of a call that was answered.
 
     `refused` is for good unless `retryable`; `missing` was not in the answer: only a receipt or look-up settles it.
+    `raw` are the provider's own words, `parts` what it bills, where it says so.
     """
 
     status: Literal["accepted", "refused", "missing"]
@@ -32,6 +39,8 @@ class Outcome:
     category: Category | None = None
     error: str | None = None
     retryable: bool = False
+    parts: int | None = None
+    raw: str | None = None
 
 
 MISSING = Outcome("missing")
@@ -85,19 +94,103 @@ class OutcomeUnknown(CallError):
     maybe_taken = True
 
 
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a provider tells later about a message it took. `id` is the same when it tells the same again.
+
+    The message is found by `reference` (ours) or by the provider's own id. A provider that reports each part says
+    which of how many.
+    """
+
+    id: str
+    status: Literal["sent", "delivered", "failed"]
+    raw: str
+    reference: int | None = None
+    provider_message_id: str | None = None
+    category: Category | None = None
+    error: str | None = None
+    part: int = 1
+    of_parts: int = 1
+    billed_parts: int | None = None
+    occurred_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """A message that somebody sent to one of our numbers. `id` is the same when the provider tells it again.
+
+    `phone` and `to` are as the provider writes them. `reference` or `answers_id` (the provider's) name the message
+    that it answers, where the provider knows. `keyword` is what the provider itself took it for.
+    """
+
+    id: str
+    phone: str
+    to: str
+    text: str
+    received_at: datetime
+    provider_message_id: str | None = None
+    reference: int | None = None
+    answers_id: str | None = None
+    keyword: Literal["stop", "start", "help"] | None = None
+    media_urls: tuple[str, ...] = ()
+
+
+Notice: TypeAlias = Receipt | Inbound
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookRequest:
+    """A request to `/api/webhooks/providers/<provider>/<kind>/`, as its signature needs it.
+
+    `url` is the public one with its query; names of `headers` are in lower case; `body` is as it came.
+    """
+
+    kind: str
+    url: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class WebhookRefused(Exception):
+    """Not signed as this provider signs, or too old: nothing in it is believed. The text says what is wrong."""
+
+
+class WebhookMalformed(Exception):
+    """Signed, but it says nothing that can be understood. The text names the field."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How an account stands. `credit` in the provider's own unit, None where it does not say."""
+
+    credit: str | None = None
+    senders: tuple[str, ...] = ()
+
+
 class Provider(ABC):
     """A carrier's gateway. `prepare` gives the bytes of a request, which `send` can send again and again as they are.
 
-    `idempotent`: a repetition under the same key is answered with the first answer, and nothing is sent twice.
+    What it declares, the sender keeps to:
+    `formats`: what it takes. `idempotent`: a repetition under the same key is answered with the first answer, and
+    nothing is sent twice. `receipts`: it tells later what became of a message. `looks_up`: it can be asked for a
+    message by its own id. `answers_stop`: it answers STOP, START and HELP itself and refuses who stopped.
+    `batch_size`: messages a request. `concurrency`: requests in flight. `rate`: parts a second, 0: no bound.
     `is_vendor`: what it takes reaches people, so numbers of fiction are kept from it.
     """
 
     name: ClassVar[str]
-    supports_mms: ClassVar[bool]
-    idempotent: ClassVar[bool]
-    batch_size: int
-    concurrency: int
+    formats: ClassVar[frozenset[str]] = frozenset({"sms"})
+    idempotent: ClassVar[bool] = False
+    receipts: ClassVar[bool] = False
+    looks_up: ClassVar[bool] = False
+    answers_stop: bool = False
+    batch_size: int = 1
+    concurrency: int = 1
+    rate: float = 0.0
     is_vendor: bool = False
+    # What a webhook of this provider is answered with: media type and body.
+    webhook_answer: ClassVar[tuple[str, str]] = ("application/json", '{"status": "ok"}')
 
     @abstractmethod
     def prepare(self, messages: Sequence[OutgoingMessage]) -> bytes:
@@ -106,6 +199,21 @@ class Provider(ABC):
     @abstractmethod
     async def send(self, key: UUID, body: bytes, references: Sequence[int]) -> list[Outcome]:
         """One outcome per reference, in order. Raises a CallError and nothing else."""
+
+    async def read_webhook(self, request: WebhookRequest) -> Sequence[Notice]:
+        """What a webhook tells, once its signature holds. Raises WebhookRefused, WebhookMalformed."""
+        raise WebhookRefused(f"{self.name} has no webhooks")
+
+    async def look_up(self, provider_message_id: str) -> Receipt | None:
+        """What the provider says of a message today; None when it does not know it, which proves nothing.
+
+        Raises a CallError.
+        """
+        return None
+
+    async def check(self) -> Standing:
+        """Asks with our credentials for something harmless. Raises a CallError when the provider cannot be used."""
+        return Standing()
 
     async def close(self) -> None:  # noqa: B027 (most have something to close, not all)
         """Frees connections."""

@@ -15,7 +15,7 @@ class LogProvider(Provider):
     """No network, no failure. Numbers and texts stay out of the log."""
 
     name = "log"
-    supports_mms = True
+    formats = frozenset({"sms", "mms"})
     idempotent = True
 
     def __init__(self, _: Settings) -> None:

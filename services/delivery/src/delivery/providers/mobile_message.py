@@ -52,7 +52,6 @@ class MobileMessage(Provider):
     """One account. The answer is read item by item: HTTP 200 says nothing about a message."""
 
     name = "mobile_message"
-    supports_mms = False
     idempotent = True
 
     def __init__(self, settings: Settings) -> None:
