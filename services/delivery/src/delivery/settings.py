@@ -6,6 +6,21 @@ from pydantic import Field, SecretStr, model_validator
 
 from common.settings import StoreSettings
 
+# A provider or storage that is named → the settings that it cannot do without.
+CREDENTIALS: dict[str, tuple[str, ...]] = {
+    "mobile_message": ("mobile_message_username", "mobile_message_password", "mobile_message_sender"),
+    "azure": ("azure_blob_url", "azure_container", "azure_blob_sas"),
+}
+
+
+def split_names(text: str) -> list[str]:
+    """The names of a list with commas, in order."""
+    return [name for part in text.split(",") if (name := part.strip())]
+
+
+def _plain(value: str | SecretStr) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else value
+
 
 class Settings(StoreSettings):
     """Delivery's settings. Times in seconds."""
@@ -17,8 +32,8 @@ class Settings(StoreSettings):
     database_url: SecretStr = Field(validation_alias="DELIVERY_DATABASE_URL")
     scheduling_url: str = "http://127.0.0.1:8082"
 
-    sms_providers: str = Field("log", description="providers of SMS by preference, separated by commas")
-    mms_providers: str = Field("log", description="providers of MMS by preference, separated by commas")
+    sms_providers: str = Field("log", description="providers of SMS by preference: names, or package.module:Class")
+    mms_providers: str = Field("log", description="providers of MMS by preference: names, or package.module:Class")
     request_timeout_s: float = Field(10.0, gt=0, description="a provider's whole answer")
     lease_s: float = Field(30.0, gt=0, description="how long a call belongs to who makes it")
     max_attempts: int = Field(5, ge=1)
@@ -43,12 +58,9 @@ class Settings(StoreSettings):
     azure_blob_sas: SecretStr = Field(SecretStr(""), description="shared access signature that may create blobs")
 
     @property
-    def providers(self) -> dict[str, str]:
-        """Format → name of the provider that is used: the first of its list."""
-        return {
-            "sms": self.sms_providers.split(",")[0].strip(),
-            "mms": self.mms_providers.split(",")[0].strip(),
-        }
+    def chains(self) -> dict[str, list[str]]:
+        """Format → its providers as they are named, the preferred one first."""
+        return {"sms": split_names(self.sms_providers), "mms": split_names(self.mms_providers)}
 
     @model_validator(mode="after")
     def _check_lease(self) -> Self:
@@ -58,20 +70,9 @@ class Settings(StoreSettings):
 
     @model_validator(mode="after")
     def _check_credentials(self) -> Self:
-        needed: dict[str, str] = {}
-        if "mobile_message" in self.providers.values():
-            needed |= {
-                "MOBILE_MESSAGE_USERNAME": self.mobile_message_username,
-                "MOBILE_MESSAGE_PASSWORD": self.mobile_message_password.get_secret_value(),
-                "MOBILE_MESSAGE_SENDER": self.mobile_message_sender,
-            }
-        if self.storage_provider == "azure":
-            needed |= {
-                "AZURE_BLOB_URL": self.azure_blob_url,
-                "AZURE_CONTAINER": self.azure_container,
-                "AZURE_BLOB_SAS": self.azure_blob_sas.get_secret_value(),
-            }
-        missing = [name for name, value in needed.items() if not value]
+        named = {name for chain in self.chains.values() for name in chain} | {self.storage_provider}
+        needed = [field for name, fields in CREDENTIALS.items() if name in named for field in fields]
+        missing = [field.upper() for field in needed if not _plain(getattr(self, field))]
         if missing:
             raise ValueError(f"needed with the providers and the storage that are chosen: {', '.join(missing)}")
         return self

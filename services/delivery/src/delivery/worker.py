@@ -12,7 +12,7 @@ from delivery.limits.loops import check_holds, report_drift
 from delivery.messages import consumers, loops
 from delivery.messages.rules import Policy
 from delivery.messages.sender import Sender
-from delivery.providers import make_providers
+from delivery.providers import make_chains, make_providers
 from delivery.settings import Settings
 
 
@@ -26,7 +26,8 @@ async def create_worker(settings: Settings) -> Worker:
         secret=settings.internal_token_secret.get_secret_value(),
     )
     policy = Policy.model_validate(settings, from_attributes=True)
-    senders = [Sender(name, provider, policy) for name, provider in make_providers(settings).items()]
+    providers = make_providers(settings)
+    senders = [Sender(name, providers[chain[0]], policy) for name, chain in make_chains(settings).items()]
     broker = make_broker(settings)
     take_in = partial(consumers.on_schedule_due, database, senders, settings.message_deadline_s)
     subscribe(broker, settings, [ScheduleDue], "intake", take_in)

@@ -166,23 +166,11 @@ def test_the_vendor_itself_is_known_by_its_host(make_provider: MakeProvider) -> 
     assert not make_provider().is_vendor
 
 
-@pytest.mark.parametrize(
-    ("settings", "problem"),
-    [
-        ({"sms_providers": "pigeon"}, "pigeon"),
-        ({"mms_providers": "mobile_message"}, "takes no MMS"),
-    ],
-)
-def test_a_provider_that_cannot_do_it_is_named(make_settings: Any, settings: dict[str, str], problem: str) -> None:
-    with pytest.raises(ValueError, match=problem):
-        make_providers(make_settings(**settings))
-
-
 def test_a_missing_secret_is_named(make_settings: Any) -> None:
     with pytest.raises(ValueError, match="MOBILE_MESSAGE_PASSWORD"):
         make_settings(sms_providers="mobile_message", mobile_message_password="")
 
 
 async def test_log_takes_everything(make_settings: Any) -> None:
-    provider = make_providers(make_settings())["mms"]
+    provider = make_providers(make_settings())["log"]
     assert [o.status for o in await provider.send(uuid4(), provider.prepare(MESSAGES), [7, 8])] == ["accepted"] * 2

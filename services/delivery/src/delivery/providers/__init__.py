@@ -1,6 +1,7 @@
-"""The carriers that delivery can talk to."""
+"""The carriers that delivery can talk to, and in which order."""
 
-from collections.abc import Callable
+import inspect
+from importlib import import_module
 
 from common.settings import UnusableSetting
 from delivery.providers.base import Provider
@@ -8,22 +9,60 @@ from delivery.providers.log import LogProvider
 from delivery.providers.mobile_message import MobileMessage
 from delivery.settings import Settings
 
-PROVIDERS: dict[str, Callable[[Settings], Provider]] = {
+# Each is made with the settings alone.
+PROVIDERS: dict[str, type[Provider]] = {
     LogProvider.name: LogProvider,
     MobileMessage.name: MobileMessage,
 }
 
 
+def make_chains(settings: Settings) -> dict[str, tuple[str, ...]]:
+    """Format → the names of its providers, the preferred one first. Raises UnusableSetting for what does not fit."""
+    return {
+        message_format: tuple(dict.fromkeys(found.name for found in classes))
+        for message_format, classes in _find_classes(settings).items()
+    }
+
+
 def make_providers(settings: Settings) -> dict[str, Provider]:
-    """Format → its provider, one instance per name. Raises UnusableSetting for a name or format that does not fit."""
-    made: dict[str, Provider] = {}
-    for name in settings.providers.values():
-        if name not in PROVIDERS:
-            raise UnusableSetting(
-                f"SMS_PROVIDERS, MMS_PROVIDERS: there is no {name!r}; there are {', '.join(PROVIDERS)}"
-            )
-        made.setdefault(name, PROVIDERS[name](settings))
-    chosen = {message_format: made[name] for message_format, name in settings.providers.items()}
-    if "mms" not in chosen["mms"].formats:
-        raise UnusableSetting(f"MMS_PROVIDERS: {chosen['mms'].name} takes no MMS")
-    return chosen
+    """Name → provider, one for each that stands in a chain. Raises UnusableSetting for what does not fit."""
+    found = {found.name: found for classes in _find_classes(settings).values() for found in classes}
+    return {name: provider(settings) for name, provider in found.items()}  # type: ignore[call-arg]
+
+
+def _find_classes(settings: Settings) -> dict[str, list[type[Provider]]]:
+    """Format → the classes of its chain, each fit for it."""
+    chains: dict[str, list[type[Provider]]] = {}
+    by_name: dict[str, type[Provider]] = {}
+    for message_format, entries in settings.chains.items():
+        variable = f"{message_format.upper()}_PROVIDERS"
+        if not entries:
+            raise UnusableSetting(f"{variable}: name one at least")
+        chains[message_format] = [_find_class(variable, entry) for entry in entries]
+        for found in chains[message_format]:
+            if message_format not in found.formats:
+                raise UnusableSetting(f"{variable}: {found.name} takes no {message_format.upper()}")
+            if by_name.setdefault(found.name, found) is not found:
+                raise UnusableSetting(f"{variable}: two classes have the name {found.name!r}")
+    return chains
+
+
+def _find_class(variable: str, entry: str) -> type[Provider]:
+    """The class of an entry: one of ours by its name, any other as `package.module:Class`."""
+    if entry in PROVIDERS:
+        return PROVIDERS[entry]
+    module, colon, attribute = entry.partition(":")
+    if not colon:
+        known = ", ".join(PROVIDERS)
+        raise UnusableSetting(f"{variable}: there is no {entry!r}; there are {known}, and package.module:Class")
+    try:
+        found = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UnusableSetting(f"{variable}: {entry!r} cannot be had: {error}") from None
+    if not (isinstance(found, type) and issubclass(found, Provider)):
+        raise UnusableSetting(f"{variable}: {entry!r} is no subclass of delivery.providers.base.Provider")
+    if inspect.isabstract(found):
+        raise UnusableSetting(f"{variable}: {entry!r} lacks {', '.join(sorted(found.__abstractmethods__))}")
+    if not isinstance(getattr(found, "name", None), str):
+        raise UnusableSetting(f"{variable}: {entry!r} has no name")
+    return found
