@@ -6,10 +6,11 @@ from pydantic import Field, SecretStr, model_validator
 
 from common.settings import StoreSettings
 
-# A provider or storage that is named → the settings that it cannot do without.
+# A provider that is named → the settings that it cannot do without.
 CREDENTIALS: dict[str, tuple[str, ...]] = {
     "mobile_message": ("mobile_message_username", "mobile_message_password", "mobile_message_sender"),
-    "azure": ("azure_blob_url", "azure_container", "azure_blob_sas"),
+    "messagemedia": ("messagemedia_api_key", "messagemedia_api_secret"),
+    "twilio": ("twilio_account_sid", "twilio_auth_token"),
 }
 
 
@@ -48,14 +49,57 @@ class Settings(StoreSettings):
     mobile_message_sender: str = ""
     mobile_message_concurrency: int = Field(5, ge=1, description="requests in flight; the vendor allows an account 5")
     mobile_message_batch_size: int = Field(100, ge=1, le=10_000)
+    mobile_message_rate: float = Field(0.0, ge=0, description="parts a second, 0: no bound")
+    mobile_message_webhook_secret: SecretStr = Field(SecretStr(""), description="without it no webhook is believed")
 
-    storage_provider: str = Field("local", description="where uploaded media lie: local or azure")
+    messagemedia_base_url: str = "https://api.messagemedia.com"
+    messagemedia_api_key: str = ""
+    messagemedia_api_secret: SecretStr = SecretStr("")
+    messagemedia_account: str = Field("", description="a sub-account, for the header Account")
+    messagemedia_sender: str = Field("", description="empty: the vendor chooses one of the account's")
+    messagemedia_webhook_public_key: str = Field("", description="PEM of the account's signature key")
+    messagemedia_concurrency: int = Field(4, ge=1)
+    messagemedia_batch_size: int = Field(100, ge=1, le=100)
+    messagemedia_rate: float = Field(0.0, ge=0, description="parts a second, 0: no bound")
+
+    twilio_base_url: str = "https://api.twilio.com"
+    twilio_account_sid: str = ""
+    twilio_auth_token: SecretStr = Field(SecretStr(""), description="signs webhooks, and requests without an API key")
+    twilio_api_key_sid: str = ""
+    twilio_api_key_secret: SecretStr = SecretStr("")
+    twilio_sender: str = Field("", description="this, or a messaging service")
+    twilio_messaging_service_sid: str = ""
+    twilio_concurrency: int = Field(16, ge=1)
+    twilio_rate: float = Field(0.0, ge=0, description="parts a second, 0: no bound")
+
+    aws_base_url: str = Field("", description="empty: AWS; another address also vouches for the webhooks' signatures")
+    aws_region: str = "ap-southeast-2"
+    aws_sender: str = Field("", description="number, sender ID or pool; empty: AWS chooses")
+    aws_configuration_set: str = Field("", description="decides where delivery events go")
+    aws_topic_arns: str = Field("", description="SNS topics that are believed, by commas; without them no webhook is")
+    aws_concurrency: int = Field(16, ge=1)
+    aws_rate: float = Field(0.0, ge=0, description="parts a second, 0: no bound")
+
+    storage_provider: str = Field("local", description="where media lie: local, azure, s3, gcs, package.module:Class")
     media_folder: str = Field(".cooee/media", description="the folder of the local storage")
+    media_retention_days: int = Field(30, ge=1, description="after that media that no schedule needs are removed")
+    media_link_secret: SecretStr = Field(SecretStr(""), description="signs links; empty: INTERNAL_TOKEN_SECRET does")
+    media_public_url: str = Field("", description="where anyone can read media; empty: delivery serves them, signed")
     public_url: str = Field("http://127.0.0.1:8080", description="the gateway's address as carriers reach it")
 
-    azure_blob_url: str = Field("", description="the storage account's address")
     azure_container: str = ""
-    azure_blob_sas: SecretStr = Field(SecretStr(""), description="shared access signature that may create blobs")
+    azure_storage_connection_string: SecretStr = Field(SecretStr(""), description="this, or the address with one of:")
+    azure_blob_url: str = Field("", description="the storage account's address")
+    azure_storage_key: SecretStr = SecretStr("")
+    azure_blob_sas: SecretStr = Field(SecretStr(""), description="may create, read and delete the container's blobs")
+
+    s3_bucket: str = Field("", description="credentials as for AWS's own tools")
+    s3_region: str = ""
+    s3_endpoint_url: str = Field("", description="of a store that speaks S3's interface; empty: AWS")
+
+    gcs_bucket: str = ""
+    gcs_hmac_key: str = ""
+    gcs_hmac_secret: SecretStr = SecretStr("")
 
     @property
     def chains(self) -> dict[str, list[str]]:
@@ -70,9 +114,9 @@ class Settings(StoreSettings):
 
     @model_validator(mode="after")
     def _check_credentials(self) -> Self:
-        named = {name for chain in self.chains.values() for name in chain} | {self.storage_provider}
+        named = {name for chain in self.chains.values() for name in chain}
         needed = [field for name, fields in CREDENTIALS.items() if name in named for field in fields]
         missing = [field.upper() for field in needed if not _plain(getattr(self, field))]
         if missing:
-            raise ValueError(f"needed with the providers and the storage that are chosen: {', '.join(missing)}")
+            raise ValueError(f"needed with the providers that are chosen: {', '.join(missing)}")
         return self

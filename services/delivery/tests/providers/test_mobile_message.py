@@ -62,11 +62,11 @@ def test_the_same_messages_are_the_same_bytes(make_provider: MakeProvider) -> No
 @pytest.mark.parametrize(
     ("verdict", "outcome"),
     [
-        ({"status": "success", "message_id": "u-1"}, Outcome("accepted", "u-1")),
-        ({"status": "success"}, Outcome("accepted")),
+        ({"status": "success", "message_id": "U-1", "cost": 2}, Outcome("accepted", "u-1", parts=2, raw="success")),
+        ({"status": "success", "cost": "two"}, Outcome("accepted", raw="success")),
         (
             {"status": "error", "error": "Invalid phone number."},
-            Outcome("refused", category="invalid_number", error="Invalid phone number."),
+            Outcome("refused", category="invalid_number", error="Invalid phone number.", raw="error"),
         ),
         (
             {"status": "error", "error": ["Invalid sender.", "You do not have permission to use this sender."]},
@@ -74,22 +74,27 @@ def test_the_same_messages_are_the_same_bytes(make_provider: MakeProvider) -> No
                 "refused",
                 category="account_error",
                 error="Invalid sender. You do not have permission to use this sender.",
+                raw="error",
             ),
         ),
         (
             {"status": "error", "error": "Message content is not permitted."},
-            Outcome("refused", category="content_rejected", error="Message content is not permitted."),
+            Outcome("refused", category="content_rejected", error="Message content is not permitted.", raw="error"),
         ),
-        ({"status": "error"}, Outcome("refused", category="unknown", error="Refused.")),
+        ({"status": "error"}, Outcome("refused", category="unknown", error="Refused.", raw="error")),
         # PostgreSQL takes no NUL, and a result that cannot be written holds up all that come after it.
-        ({"status": "success", "message_id": "u\0-1"}, Outcome("accepted", "u-1")),
-        ({"status": "error", "error": "No\0 such"}, Outcome("refused", category="unknown", error="No such")),
+        ({"status": "success", "message_id": "u\0-1"}, Outcome("accepted", "u-1", raw="success")),
+        (
+            {"status": "error", "error": "No\0 such"},
+            Outcome("refused", category="unknown", error="No such", raw="error"),
+        ),
         (
             {"status": "blocked"},
             Outcome(
                 "refused",
                 category="opted_out",
                 error="The recipient has unsubscribed from this sender at the provider.",
+                raw="blocked",
             ),
         ),
         ({"status": "on the moon"}, Outcome("missing")),
@@ -98,7 +103,7 @@ def test_the_same_messages_are_the_same_bytes(make_provider: MakeProvider) -> No
 )
 async def test_each_item_is_read_by_itself(carrier: Any, send: Any, verdict: Any, outcome: Outcome) -> None:
     carrier.script.append(carrier.verdicts({"status": "success", "message_id": "u-0"}, verdict))
-    assert await send() == [Outcome("accepted", "u-0"), outcome]
+    assert await send() == [Outcome("accepted", "u-0", raw="success"), outcome]
 
 
 @pytest.mark.parametrize(

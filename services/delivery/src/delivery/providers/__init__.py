@@ -7,12 +7,14 @@ from common.settings import UnusableSetting
 from delivery.providers.base import Provider
 from delivery.providers.log import LogProvider
 from delivery.providers.mobile_message import MobileMessage
+from delivery.providers.twilio import Twilio
 from delivery.settings import Settings
 
 # Each is made with the settings alone.
 PROVIDERS: dict[str, type[Provider]] = {
     LogProvider.name: LogProvider,
     MobileMessage.name: MobileMessage,
+    Twilio.name: Twilio,
 }
 
 

@@ -1,36 +1,50 @@
 """Mobile Message (mobilemessage.com.au), API v1. SMS only."""
 
-import base64
-from collections.abc import Sequence
-from typing import Any
-from urllib.parse import urlsplit
+import hashlib
+import hmac
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal
 from uuid import UUID
 
-import aiohttp
 from pydantic_core import from_json, to_json
 
-from common.context import request_id
 from common.events import Category
 from common.sms import measure
 from delivery.providers.base import (
     MISSING,
-    AccountFault,
     BatchRefused,
-    NotConnected,
+    Inbound,
+    Notice,
     Outcome,
     OutcomeUnknown,
     OutgoingMessage,
     Provider,
-    Throttled,
+    Receipt,
+    Standing,
+    WebhookMalformed,
+    WebhookRefused,
+    WebhookRequest,
+)
+from delivery.providers.http import (
+    Answer,
+    HttpApi,
+    basic,
+    clean,
+    digest,
+    failure_of,
+    is_host_of,
+    is_same,
+    need,
+    read_json,
+    read_reason,
+    read_reference,
 )
 from delivery.settings import Settings
 
 VENDOR_HOST = "api.mobilemessage.com.au"
-_CONNECT_S = 3.0
-_KEEP_ALIVE_S = 15.0  # shorter than servers' own, so that a request rarely meets a connection that is being closed
-_RETRY_AFTER_S = 2.0
-_LONGEST_RETRY_AFTER_S = 900.0
-_LONGEST_REASON = 300
+_FRESH_S = 300.0
 # Words of the vendor's texts → our category. Its errors have no codes.
 _CATEGORIES: tuple[tuple[str, Category], ...] = (
     ("unsubscribed", "opted_out"),
@@ -44,8 +58,19 @@ _CATEGORIES: tuple[tuple[str, Category], ...] = (
     ("message", "content_rejected"),
 )
 _BLOCKED = Outcome(
-    "refused", category="opted_out", error="The recipient has unsubscribed from this sender at the provider."
+    "refused",
+    category="opted_out",
+    error="The recipient has unsubscribed from this sender at the provider.",
+    raw="blocked",
 )
+_STATUSES: dict[str, Literal["sent", "delivered", "failed"]] = {
+    "pending": "sent",
+    "scheduled": "sent",
+    "sent": "sent",
+    "delivered": "delivered",
+    "failed": "failed",
+    "cancelled": "failed",
+}
 
 
 class MobileMessage(Provider):
@@ -53,24 +78,24 @@ class MobileMessage(Provider):
 
     name = "mobile_message"
     idempotent = True
+    receipts = True
+    looks_up = True
+    answers_stop = True
 
     def __init__(self, settings: Settings) -> None:
         self.batch_size = settings.mobile_message_batch_size
         self.concurrency = settings.mobile_message_concurrency
-        base_url = settings.mobile_message_base_url.rstrip("/")
-        self.is_vendor = urlsplit(base_url).hostname == VENDOR_HOST
-        self._url = base_url + "/v1/messages"
+        self.rate = settings.mobile_message_rate
+        self.is_vendor = is_host_of(settings.mobile_message_base_url, VENDOR_HOST)
         self._sender = settings.mobile_message_sender
-        self._timeout = aiohttp.ClientTimeout(
-            total=settings.request_timeout_s, connect=min(_CONNECT_S, settings.request_timeout_s)
+        self._secret = settings.mobile_message_webhook_secret.get_secret_value()
+        password = settings.mobile_message_password.get_secret_value()
+        self._api = HttpApi(
+            settings.mobile_message_base_url,
+            {"Authorization": basic(settings.mobile_message_username, password)},
+            timeout_s=settings.request_timeout_s,
+            concurrency=self.concurrency,
         )
-        account = f"{settings.mobile_message_username}:{settings.mobile_message_password.get_secret_value()}"
-        self._headers = {
-            "Authorization": "Basic " + base64.b64encode(account.encode()).decode(),
-            "Content-Type": "application/json",
-            "Accept-Encoding": "identity",
-        }
-        self._session: aiohttp.ClientSession | None = None
 
     def prepare(self, messages: Sequence[OutgoingMessage]) -> bytes:
         return to_json(
@@ -80,7 +105,7 @@ class MobileMessage(Provider):
                     {
                         "to": message.phone.removeprefix("+"),
                         "message": message.text,
-                        "sender": self._sender,
+                        "sender": (message.sender or self._sender).removeprefix("+"),
                         "custom_ref": str(message.id),
                     }
                     for message in messages
@@ -89,56 +114,74 @@ class MobileMessage(Provider):
         )
 
     async def send(self, key: UUID, body: bytes, references: Sequence[int]) -> list[Outcome]:
-        headers = {**self._headers, "Idempotency-Key": str(key)}
-        if (set_off_by := request_id()) != "":
-            headers["X-Request-ID"] = set_off_by
-        try:
-            async with self._get_session().post(
-                self._url, data=body, headers=headers, allow_redirects=False
-            ) as response:
-                status, answer = response.status, await response.read()
-                retry_after = response.headers.get("Retry-After")
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
-            raise NotConnected(type(error).__name__) from None
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise OutcomeUnknown(type(error).__name__) from None
-        if status == 200:
+        headers = {"Content-Type": "application/json", "Idempotency-Key": str(key)}
+        answer = await self._api.post("/v1/messages", body, headers)
+        if answer.status == 200:
             return _read_results(answer, references)
-        _raise_for(status, retry_after, _read_reason(answer))
-        return []
+        reason = read_reason(answer, "error", "message")
+        if answer.status in (400, 413, 422):
+            item = Outcome("refused", category=_category(reason), error=reason or "Refused.")
+            raise BatchRefused(f"{answer.status} {reason}".strip(), item)
+        raise failure_of(answer, reason)
 
-    def _get_session(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                timeout=self._timeout,
-                connector=aiohttp.TCPConnector(limit=self.concurrency, keepalive_timeout=_KEEP_ALIVE_S),
-                skip_auto_headers=("User-Agent", "Accept"),
-            )
-        return self._session
+    async def read_webhook(self, request: WebhookRequest) -> Sequence[Notice]:
+        self._verify(request)
+        fields = read_json(request.body)
+        if request.kind == "receipts":
+            return _read_receipt(fields)
+        if request.kind == "inbound":
+            return [_read_inbound(fields)]
+        raise WebhookRefused(f"mobile_message has no webhook {request.kind!r}")
+
+    def _verify(self, request: WebhookRequest) -> None:
+        """X-MM-Signature over the time and the body, at most five minutes old."""
+        if not self._secret:
+            raise WebhookRefused("no webhook is believed before MOBILE_MESSAGE_WEBHOOK_SECRET is set")
+        at = request.headers.get("x-mm-timestamp", "")
+        expected = hmac.new(
+            self._secret.encode(), at.encode(errors="replace") + b"." + request.body, hashlib.sha256
+        ).hexdigest()
+        if not is_same(request.headers.get("x-mm-signature", "").lower(), expected):
+            raise WebhookRefused("X-MM-Signature does not fit MOBILE_MESSAGE_WEBHOOK_SECRET and the request")
+        if not (at.isascii() and at.isdigit()) or abs(time.time() - int(at[:15])) > _FRESH_S:
+            raise WebhookRefused("X-MM-Timestamp is not of the last five minutes")
+
+    async def look_up(self, provider_message_id: str) -> Receipt | None:
+        fields = await self._ask("/v1/messages", {"message_id": provider_message_id})
+        items = fields.get("results") or fields.get("messages") or []
+        if not (isinstance(items, list) and all(isinstance(item, dict) for item in items)):
+            raise OutcomeUnknown("an answer that cannot be read")
+        found = next((item for item in items if _message_id(item.get("message_id")) == provider_message_id), None)
+        if found is None or found.get("status") not in _STATUSES:
+            return None
+        # All parts in one word, so that it is another notice than that of a part.
+        return _receipt(found, "look-up", _cost(found))
+
+    async def check(self) -> Standing:
+        account = await self._ask("/v1/account")
+        senders = (await self._ask("/v1/senders")).get("results")
+        listed = [entry for entry in senders if isinstance(entry, dict)] if isinstance(senders, list) else []
+        names = [str(entry.get("sender") or entry.get("name") or "") for entry in listed]
+        balance = account.get("credit_balance")
+        return Standing(None if balance is None else clean(str(balance)), tuple(clean(name) for name in names if name))
+
+    async def _ask(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
+        answer = await self._api.get(path, query)
+        if answer.status != 200:
+            raise failure_of(answer, read_reason(answer, "error", "message"))
+        return answer.fields()
 
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
+        await self._api.close()
 
 
-def _raise_for(status: int, retry_after: str | None, reason: str) -> None:
-    told = f"{status} {reason}".strip()
-    if status == 429 or (status == 503 and retry_after):
-        raise Throttled(told, _seconds(retry_after))
-    if status in (400, 413, 422):
-        raise BatchRefused(told, Outcome("refused", category=_category(reason), error=reason or "Refused."))
-    if status in (408, 409, 425) or status >= 500 or status < 300:
-        raise OutcomeUnknown(told)
-    raise AccountFault(told)  # 401, 403; another address or a redirection is a matter of set-up too
-
-
-def _read_results(answer: bytes, references: Sequence[int]) -> list[Outcome]:
+def _read_results(answer: Answer, references: Sequence[int]) -> list[Outcome]:
     """Pairs the items by our reference: their order is not promised."""
     try:
-        items = {str(item["custom_ref"]): item for item in from_json(answer)["results"]}
+        items = {read_reference(item["custom_ref"]): item for item in from_json(answer.body)["results"]}
     except (ValueError, KeyError, TypeError):
         raise OutcomeUnknown("an answer that cannot be read") from None
-    return [_read_item(items.get(str(reference))) for reference in references]
+    return [_read_item(items.get(reference)) for reference in references]
 
 
 def _read_item(item: dict[str, Any] | None) -> Outcome:
@@ -146,28 +189,23 @@ def _read_item(item: dict[str, Any] | None) -> Outcome:
     if item is None or status not in ("success", "error", "blocked"):
         return MISSING
     if status == "success":
-        given = item.get("message_id")
-        return Outcome("accepted", provider_message_id=_clean(str(given)) if given else None)
+        return Outcome("accepted", _message_id(item.get("message_id")), parts=_cost(item), raw="success")
     if status == "blocked":
         return _BLOCKED
     error = item.get("error")
     reason = " ".join(map(str, error)) if isinstance(error, list) else str(error or "Refused.")
-    return Outcome("refused", category=_category(reason), error=_clean(reason))
+    return Outcome("refused", category=_category(reason), error=clean(reason), raw="error")
 
 
-def _read_reason(answer: bytes) -> str:
-    """The vendor's word: `error` or `message`, or the text itself when it is no JSON."""
-    try:
-        fields = from_json(answer)
-        reason = str(fields.get("error") or fields.get("message") or "")
-    except (ValueError, AttributeError):
-        reason = answer[:_LONGEST_REASON].decode(errors="replace")
-    return _clean(reason)
+def _message_id(told: object) -> str | None:
+    """The vendor's id, the same whether it writes it in capitals or not."""
+    return clean(str(told)).lower() if told else None
 
 
-def _clean(told: str) -> str:
-    """A vendor's words as a row can hold them: what cannot be written would hold up all results behind it."""
-    return told.replace("\0", "").strip()[:_LONGEST_REASON]
+def _cost(item: Mapping[str, Any]) -> int | None:
+    """Credits, one a part."""
+    cost = item.get("cost")
+    return cost if type(cost) is int and 0 < cost < 1000 else None
 
 
 def _category(reason: str) -> Category:
@@ -175,7 +213,56 @@ def _category(reason: str) -> Category:
     return next((category for word, category in _CATEGORIES if word in lowered), "unknown")
 
 
-def _seconds(retry_after: str | None) -> float:
-    if retry_after and retry_after.isascii() and retry_after.isdigit():
-        return min(float(retry_after), _LONGEST_RETRY_AFTER_S)
-    return _RETRY_AFTER_S
+def _read_receipt(fields: Mapping[str, Any]) -> list[Receipt]:
+    """One webhook a part. A status that is new to us is no news, and no fault of the vendor's."""
+    if need(fields, "status") not in _STATUSES:
+        return []
+    part, of_parts = (fields.get(name, 1) for name in ("part_number", "total_parts"))
+    if not (type(part) is int and type(of_parts) is int and 1 <= part <= of_parts <= 255):
+        raise WebhookMalformed("part_number, total_parts: not a part of a message")
+    return [_receipt(fields, f"{part}/{of_parts}", None, part, of_parts)]
+
+
+def _receipt(fields: Mapping[str, Any], told_by: str, billed: int | None, part: int = 1, of_parts: int = 1) -> Receipt:
+    message_id, reference = _message_id(fields.get("message_id")), read_reference(fields.get("custom_ref"))
+    if message_id is None and reference is None:
+        raise WebhookMalformed("message_id: missing")
+    word = str(fields["status"])
+    failed = _STATUSES[word] == "failed"
+    return Receipt(
+        id=f"{message_id or reference}/{told_by}/{word}",
+        status=_STATUSES[word],
+        raw=word,
+        reference=reference,
+        provider_message_id=message_id,
+        category="unknown" if failed else None,
+        error="The provider could not deliver the message, and does not say why." if failed else None,
+        part=part,
+        of_parts=of_parts,
+        billed_parts=billed,
+        occurred_at=_time(fields) if fields.get("received_at") else None,
+    )
+
+
+def _read_inbound(fields: Mapping[str, Any]) -> Inbound:
+    """No id comes with it, so what it says is its id."""
+    phone, to, at = need(fields, "sender"), need(fields, "to"), _time(fields)
+    text, kind, answers = (str(fields.get(name) or "") for name in ("message", "type", "original_message_id"))
+    return Inbound(
+        id=digest(phone, to, text, at.isoformat(), kind, answers),
+        phone=phone,
+        to=to,
+        text=text,
+        received_at=at,
+        reference=read_reference(fields.get("original_custom_ref")),
+        answers_id=_message_id(answers),
+        keyword="stop" if kind == "unsubscribe" else None,
+    )
+
+
+def _time(fields: Mapping[str, Any]) -> datetime:
+    """UTC, though the vendor does not write so."""
+    try:
+        return datetime.strptime(str(fields.get("received_at")), "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
+    except ValueError:
+        raise WebhookMalformed("received_at: not a time") from None

@@ -1,0 +1,198 @@
+"""What Mobile Message tells later: receipts part by part, replies, signatures; and what it answers when asked."""
+
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from delivery.providers.base import (
+    AccountFault,
+    Inbound,
+    OutcomeUnknown,
+    OutgoingMessage,
+    Receipt,
+    WebhookMalformed,
+    WebhookRefused,
+)
+from delivery.providers.mobile_message import MobileMessage
+
+SECRET = "abc123"
+ID = "6a1f7f0e-5f0e-4d55-9d0d-0b6f8a5a1c11"
+RECEIPT = {
+    "to": "61491570006",
+    "message": "Hi Ana",
+    "sender": "61491570110",
+    "custom_ref": "7",
+    "status": "delivered",
+    "message_id": ID,
+    "received_at": "2026-03-02 04:14:31",
+    "part_number": 1,
+    "total_parts": 1,
+}
+INBOUND = {
+    "to": "61491570110",
+    "sender": "61491570006",
+    "message": "STOP",
+    "received_at": "2026-03-02 04:15:09",
+    "type": "unsubscribe",
+    "original_message_id": ID,
+    "original_custom_ref": "7",
+}
+AT = datetime(2026, 3, 2, 4, 14, 31, tzinfo=UTC)
+
+
+@pytest.fixture
+def provider(make: Callable[..., Any]) -> MobileMessage:
+    made: MobileMessage = make(MobileMessage, mobile_message_webhook_secret=SECRET)
+    return made
+
+
+@pytest.fixture
+def read(provider: MobileMessage, webhook: Any) -> Any:
+    async def one(kind: str, body: bytes | dict[str, Any], at: float | None = None, secret: str = SECRET) -> Any:
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        stamp = str(int(time.time() if at is None else at))
+        signature = hmac.new(secret.encode(), stamp.encode() + b"." + raw, hashlib.sha256).hexdigest()
+        headers = {"X-MM-Timestamp": stamp, "X-MM-Signature": signature}
+        return await provider.read_webhook(webhook("mobile_message", kind, raw, headers))
+
+    return one
+
+
+@pytest.mark.parametrize(
+    ("changes", "receipt"),
+    [
+        ({}, Receipt(f"{ID}/1/1/delivered", "delivered", "delivered", 7, ID, occurred_at=AT)),
+        (
+            {"status": "sent", "part_number": 2, "total_parts": 3},
+            Receipt(f"{ID}/2/3/sent", "sent", "sent", 7, ID, part=2, of_parts=3, occurred_at=AT),
+        ),
+        # Ids in capitals, references with zeros in front: the same message.
+        (
+            {"message_id": ID.upper(), "custom_ref": "0007", "received_at": ""},
+            Receipt(f"{ID}/1/1/delivered", "delivered", "delivered", 7, ID),
+        ),
+        (
+            {"custom_ref": "somebody else's"},
+            Receipt(f"{ID}/1/1/delivered", "delivered", "delivered", None, ID, occurred_at=AT),
+        ),
+        ({"custom_ref": "9" * 20}, Receipt(f"{ID}/1/1/delivered", "delivered", "delivered", None, ID, occurred_at=AT)),
+        (
+            {"message_id": None},
+            Receipt("7/1/1/delivered", "delivered", "delivered", 7, None, occurred_at=AT),
+        ),
+    ],
+)
+async def test_a_receipt_is_of_one_part(read: Any, changes: dict[str, Any], receipt: Receipt) -> None:
+    assert await read("receipts", RECEIPT | changes) == [receipt]
+
+
+async def test_a_failure_has_no_reason_of_the_vendors(read: Any) -> None:
+    (receipt,) = await read("receipts", RECEIPT | {"status": "failed"})
+    assert (receipt.status, receipt.category) == ("failed", "unknown")
+    assert receipt.error
+
+
+async def test_a_status_that_is_new_is_no_news(read: Any) -> None:
+    assert await read("receipts", RECEIPT | {"status": "dancing"}) == []
+
+
+async def test_an_inbound_message(read: Any) -> None:
+    (stop,) = await read("inbound", INBOUND)
+    at = datetime(2026, 3, 2, 4, 15, 9, tzinfo=UTC)
+    assert stop == Inbound(
+        stop.id, "61491570006", "61491570110", "STOP", at, reference=7, answers_id=ID, keyword="stop"
+    )
+    assert await read("inbound", INBOUND) == [stop]
+    (other,) = await read("inbound", INBOUND | {"message": "Hello", "type": "inbound", "original_custom_ref": ""})
+    assert (other.text, other.keyword, other.reference) == ("Hello", None, None)
+    assert other.id != stop.id
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "named"),
+    [
+        ("receipts", b"[]", "body"),
+        ("receipts", b"{", "body"),
+        ("receipts", {**RECEIPT, "status": ""}, "status"),
+        ("receipts", {**RECEIPT, "message_id": "", "custom_ref": "x"}, "message_id"),
+        ("receipts", {**RECEIPT, "part_number": 4}, "part_number"),
+        ("receipts", {**RECEIPT, "total_parts": "all"}, "total_parts"),
+        ("receipts", {**RECEIPT, "received_at": "yesterday"}, "received_at"),
+        ("inbound", {**INBOUND, "sender": None}, "sender"),
+        ("inbound", {**INBOUND, "received_at": ""}, "received_at"),
+    ],
+)
+async def test_what_says_nothing_is_named(read: Any, kind: str, body: Any, named: str) -> None:
+    with pytest.raises(WebhookMalformed, match=named):
+        await read(kind, body)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"secret": "another"}, "X-MM-Signature"),
+        ({"at": time.time() - 400}, "five minutes"),
+        ({"at": time.time() + 400}, "five minutes"),
+    ],
+)
+async def test_what_is_not_signed_or_not_fresh_is_refused(read: Any, change: dict[str, Any], told: str) -> None:
+    with pytest.raises(WebhookRefused, match=told):
+        await read("receipts", RECEIPT, **change)
+
+
+async def test_without_a_secret_nothing_is_believed(make: Any, webhook: Any) -> None:
+    provider = make(MobileMessage)
+    signature = hmac.new(b"", b"1.{}", hashlib.sha256).hexdigest()
+    request = webhook("mobile_message", "receipts", b"{}", {"X-MM-Timestamp": "1", "X-MM-Signature": signature})
+    with pytest.raises(WebhookRefused, match="MOBILE_MESSAGE_WEBHOOK_SECRET"):
+        await provider.read_webhook(request)
+
+
+async def test_the_published_vector(provider: MobileMessage, webhook: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    headers = {
+        "X-MM-Timestamp": "1754640000",
+        "X-MM-Signature": "52344b9592722e0241d82036e0920f4286bc0d47ba4624c5a1588193490a1efb",
+    }
+    monkeypatch.setattr(time, "time", lambda: 1754640000.0)
+    with pytest.raises(WebhookMalformed):  # signed, though it says nothing
+        await provider.read_webhook(webhook("mobile_message", "receipts", b'{"test":1}', headers))
+
+
+async def test_a_look_up(vendor: Any, provider: MobileMessage) -> None:
+    found = {"message_id": ID.upper(), "custom_ref": "7", "status": "delivered", "cost": 2}
+    vendor.answers(200, {"results": [{"message_id": "another"}, found]})
+    assert await provider.look_up(ID) == Receipt(
+        f"{ID}/look-up/delivered", "delivered", "delivered", 7, ID, billed_parts=2
+    )
+    vendor.answers(200, {"messages": [found | {"status": "pending"}]})
+    assert (receipt := await provider.look_up(ID)) is not None
+    assert receipt.status == "sent"
+    vendor.answers(200, {"results": []})
+    assert await provider.look_up(ID) is None
+    vendor.answers(200, {"results": [1]})
+    with pytest.raises(OutcomeUnknown):
+        await provider.look_up(ID)
+    assert vendor.requests[0].path == f"/v1/messages?message_id={ID}"
+
+
+async def test_how_the_account_stands(vendor: Any, provider: MobileMessage) -> None:
+    vendor.answers(200, {"credit_balance": 1234})
+    vendor.answers(200, {"results": [{"sender": "61491570110"}, {"sender": "Fern"}]})
+    standing = await provider.check()
+    assert (standing.credit, standing.senders) == ("1234", ("61491570110", "Fern"))
+    vendor.answers(401, {"error": "Invalid API credentials."})
+    with pytest.raises(AccountFault, match="credentials"):
+        await provider.check()
+
+
+def test_an_organisations_own_sender_is_written_the_vendors_way(provider: MobileMessage) -> None:
+    body = provider.prepare(
+        [OutgoingMessage(7, "+61491570006", "Hi", sender="+61491570110"), OutgoingMessage(8, "+61491570156", "Hi")]
+    )
+    assert [item["sender"] for item in json.loads(body)["messages"]] == ["61491570110", "Cooee"]

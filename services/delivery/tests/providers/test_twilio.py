@@ -1,0 +1,304 @@
+"""Twilio's wire format as a table; its signatures are judged by the vendor's own package."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+from uuid import uuid4
+
+import pytest
+from twilio.request_validator import RequestValidator
+
+from common.settings import UnusableSetting
+from delivery.providers.base import (
+    AccountFault,
+    BatchRefused,
+    CallError,
+    Inbound,
+    Outcome,
+    OutcomeUnknown,
+    OutgoingMessage,
+    Receipt,
+    Throttled,
+    WebhookMalformed,
+    WebhookRefused,
+)
+from delivery.providers.twilio import Twilio
+
+TOKEN = "12345678901234567890123456789012"
+ACCOUNT = "AC" + "b" * 32
+SID = "SM" + "a" * 32
+GIVEN = {"twilio_account_sid": ACCOUNT, "twilio_auth_token": TOKEN, "twilio_sender": "+61491570110"}
+MESSAGE = OutgoingMessage(7, "+61491570006", "Hi Ana & Bo")
+CALLBACK = "https://sms.example.com/api/webhooks/providers/twilio/receipts/?reference=7"
+
+
+@pytest.fixture
+def twilio(make: Callable[..., Any]) -> Twilio:
+    provider: Twilio = make(Twilio, **GIVEN)
+    return provider
+
+
+async def send(provider: Twilio, message: OutgoingMessage = MESSAGE) -> Outcome:
+    (outcome,) = await provider.send(uuid4(), provider.prepare([message]), [message.id])
+    return outcome
+
+
+@pytest.mark.parametrize(
+    ("settings", "message", "fields"),
+    [
+        ({}, MESSAGE, {"From": "+61491570110"}),
+        ({"twilio_sender": "", "twilio_messaging_service_sid": "MGx"}, MESSAGE, {"MessagingServiceSid": "MGx"}),
+        (
+            {"twilio_messaging_service_sid": "MGx"},
+            OutgoingMessage(7, "+61491570006", "Hi Ana & Bo", sender="Fern & Co"),
+            {"From": "Fern & Co"},
+        ),
+        (
+            {},
+            OutgoingMessage(7, "+61491570006", "Hi Ana & Bo", "mms", media_url="https://m.example.com/a.png?s=1&t=2"),
+            {"From": "+61491570110", "MediaUrl": "https://m.example.com/a.png?s=1&t=2"},
+        ),
+    ],
+)
+async def test_a_message_is_one_form(
+    vendor: Any, make: Any, settings: dict[str, str], message: OutgoingMessage, fields: dict[str, str]
+) -> None:
+    vendor.answers(201, {"sid": SID, "status": "queued", "num_segments": "2"})
+    assert await send(make(Twilio, **(GIVEN | settings)), message) == Outcome("accepted", SID, parts=2, raw="queued")
+    taken = vendor.requests[0]
+    assert (taken.method, taken.path) == ("POST", f"/2010-04-01/Accounts/{ACCOUNT}/Messages.json")
+    assert taken.headers["Content-Type"] == "application/x-www-form-urlencoded"
+    expected = {"To": "+61491570006", "Body": "Hi Ana & Bo", "StatusCallback": CALLBACK} | fields
+    assert dict(parse_qsl(taken.body.decode(), strict_parsing=True)) == expected
+
+
+async def test_an_api_key_stands_in_for_the_token(vendor: Any, make: Any) -> None:
+    vendor.answers(201, {"sid": SID, "status": "accepted", "num_segments": "0"})
+    provider = make(Twilio, **GIVEN, twilio_api_key_sid="SKx", twilio_api_key_secret="s3")
+    assert await send(provider) == Outcome("accepted", SID, raw="accepted")
+    assert vendor.requests[0].headers["Authorization"] == "Basic U0t4OnMz"
+
+
+@pytest.mark.parametrize(
+    ("code", "category"),
+    [
+        (21211, "invalid_number"),
+        (21614, "invalid_number"),
+        (21266, "invalid_number"),
+        (21610, "opted_out"),
+        (21612, "unroutable"),
+        (21606, "account_error"),
+        (21617, "content_rejected"),
+        (21999, "unknown"),
+    ],
+)
+async def test_a_refused_message_has_its_category(vendor: Any, twilio: Twilio, code: int, category: Any) -> None:
+    vendor.answers(400, {"code": code, "message": "No.", "more_info": "", "status": 400})
+    assert await send(twilio) == Outcome("refused", category=category, error=f"{code} No.")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error"),
+    [
+        (401, {"code": 20003, "message": "Authenticate"}, AccountFault),
+        (403, "", AccountFault),
+        (404, {"code": 20404, "message": "not found"}, AccountFault),
+        (400, {"code": 21408, "message": "Permission"}, AccountFault),
+        (429, {"code": 20429, "message": "Too many"}, Throttled),
+        (429, "", Throttled),
+        (400, {"code": 21611, "message": "queue"}, Throttled),
+        (500, "", OutcomeUnknown),
+        (503, "", OutcomeUnknown),
+        (201, "<html>", OutcomeUnknown),
+        (201, {"status": "queued"}, OutcomeUnknown),
+        (204, "", OutcomeUnknown),
+    ],
+)
+async def test_a_whole_answer_is_one_of_the_closed_list(
+    vendor: Any, twilio: Twilio, status: int, body: Any, error: type[CallError]
+) -> None:
+    vendor.answers(status, body)
+    with pytest.raises(error) as raised:
+        await send(twilio)
+    assert not isinstance(raised.value, BatchRefused)
+
+
+def signed(body: dict[str, str] | list[tuple[str, str]], url: str) -> tuple[bytes, dict[str, str]]:
+    pairs = list(body.items()) if isinstance(body, dict) else body
+    fields: Any = MultiDict(pairs)
+    return urlencode(pairs).encode(), {"X-Twilio-Signature": RequestValidator(TOKEN).compute_signature(url, fields)}
+
+
+class MultiDict(dict[str, Any]):
+    """As the vendor's package reads repeated parameters."""
+
+    def __init__(self, pairs: list[tuple[str, str]]) -> None:
+        super().__init__(pairs)
+        self.pairs = pairs
+
+    def getall(self, name: str) -> list[str]:
+        return [value for key, value in self.pairs if key == name]
+
+
+@pytest.mark.parametrize(
+    ("fields", "receipt"),
+    [
+        (
+            {"MessageSid": SID, "MessageStatus": "delivered"},
+            Receipt(f"{SID}/delivered", "delivered", "delivered", 7, SID),
+        ),
+        ({"MessageSid": SID, "MessageStatus": "sending"}, Receipt(f"{SID}/sending", "sent", "sending", 7, SID)),
+        (
+            {"MessageSid": SID, "MessageStatus": "undelivered", "ErrorCode": "30005"},
+            Receipt(f"{SID}/undelivered", "failed", "undelivered", 7, SID, "invalid_number", "undelivered, code 30005"),
+        ),
+        (
+            {"MessageSid": SID, "MessageStatus": "failed"},
+            Receipt(f"{SID}/failed", "failed", "failed", 7, SID, "unknown", "failed"),
+        ),
+        ({"MessageSid": SID, "MessageStatus": "dancing"}, None),
+    ],
+)
+async def test_a_receipt(twilio: Twilio, webhook: Any, fields: dict[str, str], receipt: Receipt | None) -> None:
+    body, headers = signed(fields, CALLBACK)
+    notices = await twilio.read_webhook(webhook("twilio", "receipts", body, headers, reference="7"))
+    assert notices == ([receipt] if receipt else [])
+
+
+INBOUND_URL = "https://sms.example.com/api/webhooks/providers/twilio/inbound/"
+
+
+async def test_an_inbound_message(twilio: Twilio, webhook: Any) -> None:
+    fields = {
+        "MessageSid": SID,
+        "From": "+61491570006",
+        "To": "+61491570110",
+        "Body": "Stop, bitte ž",
+        "NumMedia": "2",
+        "MediaUrl0": "https://m.example.com/0",
+        "MediaUrl1": "https://m.example.com/1",
+        "OptOutType": "STOP",
+    }
+    body, headers = signed(fields, INBOUND_URL)
+    before = datetime.now(UTC)
+    (inbound,) = await twilio.read_webhook(webhook("twilio", "inbound", body, headers))
+    assert isinstance(inbound, Inbound)
+    assert before <= inbound.received_at <= datetime.now(UTC)
+    assert (inbound.id, inbound.phone, inbound.to, inbound.text) == (
+        SID,
+        "+61491570006",
+        "+61491570110",
+        fields["Body"],
+    )
+    assert inbound.keyword == "stop"
+    assert inbound.media_urls == ("https://m.example.com/0", "https://m.example.com/1")
+    assert twilio.webhook_answer[0] == "text/xml"
+
+
+@pytest.mark.parametrize(
+    ("port", "url"),
+    [
+        (False, INBOUND_URL),
+        (True, INBOUND_URL.replace("example.com/", "example.com:443/")),
+    ],
+)
+async def test_what_the_vendors_validator_signs_is_believed(twilio: Twilio, webhook: Any, port: bool, url: str) -> None:
+    """Repeated parameters, in any order; the address with its port or without."""
+    pairs = [("To", "+2"), ("From", "+1"), ("MessageSid", SID), ("Tag", "b"), ("Tag", "a"), ("Tag", "b"), ("Empty", "")]
+    body, headers = signed(pairs, url)
+    request = webhook("twilio", "inbound", body, headers)
+    validator = RequestValidator(TOKEN)
+    assert validator.validate(request.url, MultiDict(pairs), headers["X-Twilio-Signature"])
+    assert len(await twilio.read_webhook(request)) == 1
+
+
+async def test_a_json_body_is_signed_by_its_hash(twilio: Twilio, webhook: Any) -> None:
+    """The signature covers the address, which names the body's hash; then there are no parameters to sign."""
+    body = b'{"a": 1}'
+    url = f"{INBOUND_URL}?bodySHA256={sha256(body).hexdigest()}"
+    headers = {"X-Twilio-Signature": RequestValidator(TOKEN).compute_signature(url, {})}
+    assert RequestValidator(TOKEN).validate(url, body.decode(), headers["X-Twilio-Signature"])
+    with pytest.raises(WebhookMalformed, match="MessageSid"):
+        await twilio.read_webhook(webhook("twilio", "inbound", body, headers, bodySHA256=sha256(body).hexdigest()))
+    with pytest.raises(WebhookRefused, match="bodySHA256"):
+        await twilio.read_webhook(webhook("twilio", "inbound", b"{}", headers, bodySHA256=sha256(body).hexdigest()))
+
+
+async def test_the_published_vector(twilio: Twilio) -> None:
+    fields = {
+        "AccountSid": ACCOUNT,
+        "From": "+61400111222",
+        "MessageSid": SID,
+        "MessageStatus": "delivered",
+        "To": "+61412345678",
+    }
+    url = "https://example.com/hooks/twilio/status?org=acme"
+    told = "".join(name + fields[name] for name in sorted(fields))
+    assert twilio._sign(url + told) == "E80mBVuTzFmXbKBy9go+N/dcIqU="
+
+
+@pytest.mark.parametrize("change", ["signature", "body", "query", "none"])
+async def test_what_is_not_signed_is_refused(twilio: Twilio, webhook: Any, change: str) -> None:
+    body, headers = signed({"MessageSid": SID, "MessageStatus": "delivered"}, CALLBACK)
+    if change == "signature":
+        headers = {"X-Twilio-Signature": "ž" + headers["X-Twilio-Signature"][1:]}
+    if change == "none":
+        headers = {}
+    request = webhook(
+        "twilio",
+        "receipts",
+        body + (b"&To=%2B1" if change == "body" else b""),
+        headers,
+        reference="8" if change == "query" else "7",
+    )
+    with pytest.raises(WebhookRefused):
+        await twilio.read_webhook(request)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "named"),
+    [
+        ("receipts", {"MessageStatus": "sent"}, "MessageSid"),
+        ("receipts", {"MessageSid": SID}, "MessageStatus"),
+        ("inbound", {"MessageSid": SID, "To": "+2"}, "From"),
+        ("inbound", {"MessageSid": SID, "From": "+1", "To": "+2", "NumMedia": "many"}, "NumMedia"),
+        ("inbound", {"MessageSid": SID, "From": "+1", "To": "+2", "NumMedia": "1"}, "MediaUrl0"),
+    ],
+)
+async def test_what_says_nothing_is_named(
+    twilio: Twilio, webhook: Any, kind: str, fields: dict[str, str], named: str
+) -> None:
+    body, headers = signed(fields, f"https://sms.example.com/api/webhooks/providers/twilio/{kind}/")
+    with pytest.raises(WebhookMalformed, match=named):
+        await twilio.read_webhook(webhook("twilio", kind, body, headers))
+
+
+async def test_a_look_up(vendor: Any, twilio: Twilio) -> None:
+    vendor.answers(200, {"sid": SID, "status": "undelivered", "error_code": 30003})
+    assert await twilio.look_up(SID) == Receipt(
+        f"{SID}/undelivered", "failed", "undelivered", None, SID, "unroutable", "undelivered, code 30003"
+    )
+    vendor.answers(404, {"code": 20404})
+    assert await twilio.look_up(SID) is None
+    vendor.answers(200, {"sid": SID, "status": "dancing"})
+    with pytest.raises(OutcomeUnknown):
+        await twilio.look_up(SID)
+    assert vendor.requests[0].path == f"/2010-04-01/Accounts/{ACCOUNT}/Messages/{SID}.json"
+
+
+async def test_how_the_account_stands(vendor: Any, twilio: Twilio) -> None:
+    vendor.answers(200, {"status": "active"})
+    assert (await twilio.check()).senders == ("+61491570110",)
+    vendor.answers(200, {"status": "suspended"})
+    with pytest.raises(AccountFault, match="suspended"):
+        await twilio.check()
+    vendor.answers(401, {"code": 20003, "message": "Authenticate"})
+    with pytest.raises(AccountFault, match="Authenticate"):
+        await twilio.check()
+
+
+def test_without_a_sender_it_does_not_start(make: Any) -> None:
+    with pytest.raises(UnusableSetting, match="TWILIO_MESSAGING_SERVICE_SID"):
+        make(Twilio, **(GIVEN | {"twilio_sender": ""}))
