@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from common.database import Database
 from contacts.app import create_app
@@ -46,6 +47,18 @@ async def database(
     database = await open_database(contacts_url, "contacts")
     yield database
     await database.close()
+
+
+@pytest.fixture
+def run_sql(database: Database) -> Callable[..., Awaitable[Any]]:
+    """`await run_sql("…", id=1)`: a statement across all organisations."""
+
+    async def run(statement: str, **values: Any) -> Any:
+        async with database.all_tenants() as session:
+            result = await session.execute(text(statement), values)
+            return result.all() if result.returns_rows else None  # type: ignore[attr-defined]
+
+    return run
 
 
 class Client:

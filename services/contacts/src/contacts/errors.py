@@ -1,13 +1,28 @@
 """What can go wrong here, in domain words."""
 
+from typing import ClassVar
+
 from common.errors import Invalid
 
 
 class PhoneTaken(Invalid):
     """Phones are unique within an organisation."""
 
+    sentence: ClassVar[str] = "A contact with this phone number already exists."
+
     def __init__(self) -> None:
-        super().__init__(fields={"phone": ["A contact with this phone number already exists."]})
+        super().__init__(fields={"phone": [self.sentence]})
+
+
+class PhoneStopped(Invalid):
+    """Who answered STOP is not opted in again by a tick in a form."""
+
+    def __init__(self) -> None:
+        sentence = (
+            "This number answered STOP. Its owner can send START; or, when the person has consented again, confirm that"
+            " with `confirm_opt_in`: true."
+        )
+        super().__init__(fields={"opt_out": [sentence]})
 
 
 class NotCsv(Invalid):

@@ -21,6 +21,7 @@ contacts = Table(
     "contacts",
     metadata,
     Column("id", BigInteger),
+    Column("organisation_id", Text),
     Column("first_name", Text),
     Column("last_name", Text),
     Column("phone", Text),
@@ -31,6 +32,8 @@ contacts = Table(
     Column("opt_out", Boolean),
     Column("opted_out_at", DateTime(timezone=True)),
     Column("opt_out_source", Text),
+    Column("opt_out_message_id", BigInteger),
+    Column("opt_in_confirmed_at", DateTime(timezone=True)),
     Column("version", BigInteger),
     *_audit(),
 )

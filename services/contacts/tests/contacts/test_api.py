@@ -26,11 +26,14 @@ async def test_a_contact_is_added_shown_and_found_by_id(mine: Any) -> None:
         "opt_out": False,
         "opted_out_at": None,
         "opt_out_source": None,
+        "opt_out_message_id": None,
         "created_by": 1,
         "updated_by": 1,
         "created_at": made["created_at"],
         "updated_at": made["created_at"],
     }
+    assert next(iter(made)) == "id"
+    assert list(made)[-4:] == ["created_by", "updated_by", "created_at", "updated_at"]
     assert made["created_at"].endswith("Z")
     assert await mine.get(f"/api/contacts/{made['id']}/") == made
     assert (await mine.get("/api/contacts/"))["results"] == [made]

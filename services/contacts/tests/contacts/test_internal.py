@@ -22,6 +22,13 @@ async def test_a_recipient_is_a_contact_a_phone_or_both(mine: Any, neighbour: An
     assert (state["contact_id"], state["phone"], state["first_name"]) == (ana, PHONE, "Ana")
 
 
+async def test_delivery_reads_a_contact_of_the_organisation_alone(mine: Any, theirs: Any, client_of: Any) -> None:
+    delivery = client_of("org_mine", issuer="delivery", role="system", user_id=None)
+    ana, foreign = (await mine.contact(PHONE))["id"], (await theirs.contact(PHONE))["id"]
+    assert (await delivery.get(f"/internal/contacts/{ana}/"))["phone"] == PHONE
+    assert (await delivery.call("GET", f"/internal/contacts/{foreign}/")).status_code == 404
+
+
 async def test_an_opt_out_refuses_by_contact_and_by_phone_also_when_deleted(mine: Any, neighbour: Any) -> None:
     ana = (await mine.contact(PHONE, opt_out=True))["id"]
     bea = (await mine.contact("0491570110"))["id"]
@@ -48,7 +55,8 @@ async def test_what_is_not_there_or_no_recipient(mine: Any, neighbour: Any, thei
 
 @pytest.mark.parametrize("path", ["recipients/", "contacts/1/", "groups/1/", "groups/1/members/", "identity/"])
 async def test_internal_routes_are_for_named_neighbours(client_of: Any, path: str) -> None:
-    for issuer in ("delivery", "scheduling" if path == "identity/" else "gateway"):
+    refused = {"identity/": ("delivery", "scheduling"), "contacts/1/": ("gateway",)}
+    for issuer in refused.get(path, ("delivery", "gateway")):
         client = client_of("org_mine", issuer=issuer)
         method = "POST" if path in ("recipients/", "identity/") else "GET"
         answer = await client.call(method, "/internal/" + path, **({"json": {}} if method == "POST" else {}))

@@ -109,6 +109,7 @@ async def test_scheduling_reads_groups_and_pages_of_who_may_be_written_to(mine: 
     assert first["members"][0] | {"version": 1} == {
         "contact_id": ana, "version": 1, "phone": "+61491570006", "first_name": "Ana", "last_name": "Kerr",
         "company": "", "is_active": True, "opt_out": False, "opt_out_source": None, "opted_out_at": None,
+        "opt_in_confirmed_at": None,
     }  # fmt: skip
     rest = await neighbour.get(path + "members/", limit=2, after=bea)
     assert ([m["contact_id"] for m in rest["members"]], rest["next"]) == ([abe], None)

@@ -18,9 +18,10 @@ from common.http.deps import CallerDep, PageDep, SessionDep, neighbour_session
 from common.paging import Paginated
 from contacts.contacts import service
 from contacts.contacts.schemas import (
+    ContactCreate,
     ContactOut,
     ContactPatch,
-    ContactWrite,
+    ContactPut,
     EligibleMembers,
     ImportOptions,
     ImportOut,
@@ -37,6 +38,7 @@ class _Digits(StringConvertor):
 register_url_convertor("digits", _Digits())
 
 router = feature_router("contacts")
+ForNeighbours = Annotated[AsyncSession, Depends(neighbour_session("scheduling", "delivery"), scope="function")]
 ForScheduling = Annotated[AsyncSession, Depends(neighbour_session("scheduling"), scope="function")]
 _FILE_BODY: dict[str, Any] = {
     "requestBody": {
@@ -90,8 +92,9 @@ async def list_contacts(
 
 
 @router.post("/api/contacts/", status_code=201)
-async def create_contact(body: ContactWrite, caller: CallerDep, session: SessionDep) -> ContactOut:
-    """Adds a contact. The phone of a deleted one brings that one back, with its id and its opt-out."""
+async def create_contact(body: ContactCreate, caller: CallerDep, session: SessionDep) -> ContactOut:
+    """Adds a contact. The phone of a deleted one brings that one back, with its id and its opt-out; one whose number
+    answered STOP is opted out."""
     return await service.create_contact(session, caller, body.model_dump(exclude_unset=True))
 
 
@@ -138,7 +141,7 @@ async def get_contact(contact_id: Id, session: SessionDep) -> ContactOut:
 
 
 @router.put("/api/contacts/{contact_id:digits}/")
-async def replace_contact(contact_id: Id, body: ContactWrite, caller: CallerDep, session: SessionDep) -> ContactOut:
+async def replace_contact(contact_id: Id, body: ContactPut, caller: CallerDep, session: SessionDep) -> ContactOut:
     """Changes a contact; what is left out stays."""
     return await service.update_contact(session, caller, contact_id, body.model_dump(exclude_unset=True))
 
@@ -163,7 +166,7 @@ async def find_recipient(body: RecipientIn, session: ForScheduling) -> Recipient
 
 
 @router.get("/internal/contacts/{contact_id:digits}/", include_in_schema=False)
-async def get_contact_state(contact_id: Id, session: ForScheduling) -> ContactState:
+async def get_contact_state(contact_id: Id, session: ForNeighbours) -> ContactState:
     """A contact as others keep it."""
     return await service.get_state(session, contact_id)
 

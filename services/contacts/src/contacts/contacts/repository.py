@@ -1,25 +1,27 @@
 """Every statement about contacts."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ARRAY, Text, TextClause, bindparam, func, select, text, update
+from sqlalchemy import ARRAY, Text, TextClause, bindparam, case, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.errors import NotFound
-from common.events import ContactState
+from common.events import ContactState, StopChanged
 from common.paging import Page
 from contacts.errors import PhoneTaken
 from contacts.models import contacts, group_members, groups
 
+_KEPT = ("version", "phone", "first_name", "last_name", "company", "is_active", "opt_out", "opt_out_source")
+_OPT_OUT = ("opted_out_at", "opt_out_source", "opt_out_message_id")
 _STATE = select(
     contacts.c.id.label("contact_id"),
-    *(contacts.c[name] for name in ("version", "phone", "first_name", "last_name", "company", "is_active", "opt_out")),
-    contacts.c.opt_out_source,
-    contacts.c.opted_out_at,
+    *(contacts.c[name] for name in (*_KEPT, "opted_out_at", "opt_in_confirmed_at")),
 )
+_STATE_ALL_TENANTS = _STATE.add_columns(contacts.c.organisation_id).order_by(contacts.c.id)
 # Where a list comes from: all active contacts; those that a search finds; a group's. A search whose patterns are long
 # enough for trigrams asks `search_contacts` (see the migration); a shorter one finds a page soon anywhere.
 _ALL = "FROM contacts f WHERE f.is_active"
@@ -64,18 +66,21 @@ _LISTS = {
 }
 _MEMBERS = _list(_OF_GROUP, ("last_name", "first_name", "id"))
 
+# One row at least: a number may have stopped that no contact has.
 _RECIPIENT = text(
-    """
-    SELECT id AS contact_id, version, phone, first_name, last_name, company, is_active, opt_out, opt_out_source,
-           opted_out_at
-    FROM contacts WHERE id = CAST(:contact_id AS bigint) OR phone = CAST(:phone AS text)
-    """
+    f"""
+    SELECT s.stopped, c.id AS contact_id, {", ".join(f"c.{name}" for name in _KEPT)}, c.opted_out_at,
+           c.opt_in_confirmed_at
+    FROM (SELECT EXISTS (SELECT FROM stops WHERE phone = CAST(:phone AS text) AND stopped) AS stopped) s
+    LEFT JOIN contacts c ON c.id = CAST(:contact_id AS bigint) OR c.phone = CAST(:phone AS text)
+    """  # noqa: S608 (a constant)
 )
 
 # The statement of an import, a batch of rows each time. A row is new, or brings a deleted contact back, or changes
 # one that is there (when that is wanted); otherwise it is refused: `written` has no row for it. For all but the new
 # ones the row as it was before the statement is read, one by one through the index. What this very transaction wrote
-# has its time in `updated_at`: such a phone was in the file before. Empty cells change nothing.
+# has its time in `updated_at`: such a phone was in the file before. Empty cells change nothing. A new contact whose
+# number stopped is born opted out; one that is there had it since then.
 _IMPORT = text(
     """
     WITH given AS (
@@ -83,9 +88,14 @@ _IMPORT = text(
                              CAST(:last_name AS text[]), CAST(:email AS text[]), CAST(:company AS text[]))
                       AS g (row, phone, first_name, last_name, email, company)
     ), written AS (
-        INSERT INTO contacts AS c (phone, first_name, last_name, email, company, created_by, updated_by)
-        SELECT phone, first_name, last_name, email, company, CAST(:user_id AS bigint), CAST(:user_id AS bigint)
-        FROM given ORDER BY row
+        INSERT INTO contacts AS c (phone, first_name, last_name, email, company, created_by, updated_by,
+                                   opt_out, opted_out_at, opt_out_source, opt_out_message_id)
+        SELECT g.phone, first_name, last_name, email, company, CAST(:user_id AS bigint), CAST(:user_id AS bigint),
+               s.source IS NOT NULL, s.changed_at, s.source, s.message_id
+        FROM given g LEFT JOIN LATERAL (
+            SELECT source, changed_at, message_id FROM stops WHERE stops.phone = g.phone AND stopped LIMIT 1
+        ) s ON true
+        ORDER BY row
         ON CONFLICT ON CONSTRAINT contacts_phone DO UPDATE SET
             first_name = COALESCE(NULLIF(EXCLUDED.first_name, ''), c.first_name),
             last_name = COALESCE(NULLIF(EXCLUDED.last_name, ''), c.last_name),
@@ -93,9 +103,9 @@ _IMPORT = text(
             company = COALESCE(NULLIF(EXCLUDED.company, ''), c.company),
             is_active = true, version = c.version + 1, updated_by = EXCLUDED.updated_by, updated_at = now()
         WHERE NOT c.is_active OR (CAST(:update AS boolean) AND c.updated_at <> now())
-        RETURNING id, phone, version
+        RETURNING id, phone, version, opt_out
     )
-    SELECT given.row, written.id, before.is_active AS was_active, before.updated_at = now() AS in_file
+    SELECT given.row, written.id, written.opt_out, before.is_active AS was_active, before.updated_at = now() AS in_file
     FROM given LEFT JOIN written USING (phone)
     LEFT JOIN LATERAL (
         SELECT c.is_active, c.updated_at FROM contacts c
@@ -112,6 +122,50 @@ _BEGIN_IMPORT = text(
     SELECT pg_advisory_xact_lock(hashtextextended('contacts.import:' || current_setting('app.organisation_id'), 0)),
            set_config('plan_cache_mode', 'force_custom_plan', true),
            set_config('transaction_timeout', '0', true), set_config('transaction_timeout', '300s', true)
+    """
+)
+
+_KEEP_STOPS = text(
+    """
+    INSERT INTO stops AS s (organisation_id, phone, stopped, changed_at, source, message_id, version)
+    SELECT * FROM unnest(CAST(:organisations AS text[]), CAST(:phones AS text[]), CAST(:stopped AS boolean[]),
+                         CAST(:times AS timestamptz[]), CAST(:sources AS text[]), CAST(:messages AS bigint[]),
+                         CAST(:versions AS bigint[]))
+    ON CONFLICT (phone, organisation_id) DO UPDATE
+    SET stopped = excluded.stopped, changed_at = excluded.changed_at, source = excluded.source,
+        message_id = excluded.message_id, version = excluded.version, heard_at = now()
+    WHERE s.version < excluded.version
+    """
+)
+# Contacts follow what was heard of their numbers in the last minutes, longer than any transaction lasts (an import
+# has 300 s): one that is being written meanwhile is not seen, or is locked, and has its turn in the loop. So this
+# waits for nobody. What a person set by hand is left alone by a START.
+_FOLLOW_STOPS = text(
+    """
+    WITH behind AS (
+        SELECT c.id, s.stopped, s.changed_at, s.source, s.message_id
+        FROM stops s JOIN contacts c ON c.phone = s.phone AND c.organisation_id = s.organisation_id
+        WHERE s.heard_at > now() - interval '10 minutes'
+          AND c.opt_out_source IS DISTINCT FROM 'manual'
+          AND (c.opted_out_at, c.opt_out_source, c.opt_out_message_id) IS DISTINCT FROM
+              (CASE WHEN s.stopped THEN s.changed_at END, CASE WHEN s.stopped THEN s.source END,
+               CASE WHEN s.stopped THEN s.message_id END)
+        LIMIT 500 FOR UPDATE OF c SKIP LOCKED
+    )
+    UPDATE contacts c
+    SET opt_out = b.stopped, opted_out_at = CASE WHEN b.stopped THEN b.changed_at END,
+        opt_out_source = CASE WHEN b.stopped THEN b.source END,
+        opt_out_message_id = CASE WHEN b.stopped THEN b.message_id END,
+        version = c.version + 1, updated_by = NULL, updated_at = now()
+    FROM behind b WHERE c.id = b.id AND c.id = ANY(ARRAY(SELECT id FROM behind))
+    RETURNING c.id
+    """
+)
+_FIND_STOP = text("SELECT changed_at, source, message_id FROM stops WHERE phone = :phone AND stopped")
+_LIFT_STOP = text(
+    """
+    UPDATE stops SET stopped = false, changed_at = :now, source = 'confirmed', message_id = NULL, heard_at = now()
+    WHERE phone = :phone AND stopped
     """
 )
 
@@ -164,8 +218,7 @@ async def add(session: AsyncSession, values: Mapping[str, Any], user_id: int | N
         **{name: new[name] for name in values},
         "is_active": new.is_active,
         "opt_out": contacts.c.opt_out | new.opt_out,
-        "opted_out_at": func.coalesce(contacts.c.opted_out_at, new.opted_out_at),
-        "opt_out_source": func.coalesce(contacts.c.opt_out_source, new.opt_out_source),
+        **{name: case((contacts.c.opt_out, contacts.c[name]), else_=new[name]) for name in _OPT_OUT},
         "version": contacts.c.version + 1,
         "updated_by": user_id,
         "updated_at": func.now(),
@@ -213,16 +266,58 @@ async def activity(session: AsyncSession, contact_ids: Sequence[int]) -> dict[in
     return {row.id: row.is_active for row in await session.execute(statement)}
 
 
-async def states(session: AsyncSession, contact_ids: Sequence[int]) -> list[ContactState]:
-    """The contacts as others keep them."""
-    statement = _STATE.where(contacts.c.id == func.any(list(contact_ids))).order_by(contacts.c.id)
-    return [_state(row) for row in await session.execute(statement)]
+async def states(session: AsyncSession, contact_ids: Sequence[int]) -> list[tuple[str, ContactState]]:
+    """The contacts as others keep them, each with its organisation."""
+    statement = _STATE_ALL_TENANTS.where(contacts.c.id == func.any(list(contact_ids)))
+    return [(row.organisation_id, _state(row)) for row in await session.execute(statement)]
 
 
-async def recipients(session: AsyncSession, contact_id: int | None, phone: str | None) -> list[ContactState]:
-    """The contact with this id and the one with this phone, active or not."""
-    rows = await session.execute(_RECIPIENT, {"contact_id": contact_id, "phone": phone})
-    return [_state(row) for row in rows]
+async def told_since_all_tenants(
+    session: AsyncSession, since: datetime, after_id: int, limit: int
+) -> list[tuple[str, ContactState]]:
+    """The same of contacts that changed since then, or were born opted out, by id, beyond the id `after_id`."""
+    statement = _STATE_ALL_TENANTS.where(contacts.c.id > after_id, contacts.c.updated_at >= since)
+    statement = statement.where((contacts.c.version > 1) | contacts.c.opt_out).limit(limit)
+    return [(row.organisation_id, _state(row)) for row in await session.execute(statement)]
+
+
+async def recipients(
+    session: AsyncSession, contact_id: int | None, phone: str | None
+) -> tuple[list[ContactState], bool]:
+    """The contact with this id and the one with this phone, active or not; and whether that phone has stopped."""
+    rows = (await session.execute(_RECIPIENT, {"contact_id": contact_id, "phone": phone})).all()
+    return [_state(row) for row in rows if row.contact_id is not None], rows[0].stopped
+
+
+async def keep_stops_all_tenants(session: AsyncSession, stops: Sequence[StopChanged]) -> None:
+    """Keeps what is newer than what is known; each number is there once, in order of the keys."""
+    await session.execute(
+        _KEEP_STOPS,
+        {
+            "organisations": [stop.organisation_id for stop in stops],
+            "phones": [stop.phone for stop in stops],
+            "stopped": [stop.stopped for stop in stops],
+            "times": [stop.changed_at for stop in stops],
+            "sources": [stop.source for stop in stops],
+            "messages": [stop.message_id for stop in stops],
+            "versions": [stop.version for stop in stops],
+        },
+    )
+
+
+async def follow_stops_all_tenants(session: AsyncSession) -> list[int]:
+    """Opts contacts out and in as their numbers were heard to stop or start; the ids of some that changed."""
+    return list((await session.scalars(_FOLLOW_STOPS)).all())
+
+
+async def find_stop(session: AsyncSession, phone: str) -> Any:
+    """When, how and by which message a number stopped: `changed_at, source, message_id`; None when it has not."""
+    return (await session.execute(_FIND_STOP, {"phone": phone})).one_or_none()
+
+
+async def lift_stop(session: AsyncSession, phone: str, now: datetime) -> None:
+    """The number may be written to again, until delivery says something newer."""
+    await session.execute(_LIFT_STOP, {"phone": phone, "now": now})
 
 
 async def eligible_members(
@@ -253,7 +348,8 @@ async def begin_import(session: AsyncSession) -> None:
 async def import_rows(
     session: AsyncSession, columns: Mapping[str, Sequence[Any]], user_id: int | None, *, update_existing: bool
 ) -> Sequence[Any]:
-    """Writes a batch whose phones are distinct. Per row: `id` (null: refused), `was_active` (null: new), `in_file`."""
+    """Writes a batch whose phones are distinct. Per row: `id` (null: refused), `was_active` (null: new), `opt_out`,
+    `in_file`."""
     values = {**columns, "user_id": user_id, "update": update_existing}
     return (await session.execute(_IMPORT, values)).all()
 

@@ -9,7 +9,7 @@ from common.errors import Invalid
 from common.fields import clean_text
 
 # What others keep of a contact: a change of these raises its version and is told.
-TOLD = frozenset({"first_name", "last_name", "phone", "company", "is_active", "opt_out"})
+TOLD = frozenset({"first_name", "last_name", "phone", "company", "is_active", "opt_out", "opt_in_confirmed_at"})
 
 _WILDCARDS = re.compile(r"([\\%_])")
 
@@ -19,8 +19,18 @@ def opt_out_fields(opted_out: bool, wanted: bool, now: datetime) -> dict[str, An
     if wanted and not opted_out:
         return {"opt_out": True, "opted_out_at": now, "opt_out_source": "manual"}
     if not wanted:
-        return {"opt_out": False, "opted_out_at": None, "opt_out_source": None}
+        return {"opt_out": False, "opted_out_at": None, "opt_out_source": None, "opt_out_message_id": None}
     return {}
+
+
+def stopped_fields(stop: Any) -> dict[str, Any]:
+    """What a contact has whose number stopped before it came here."""
+    return {
+        "opt_out": True,
+        "opted_out_at": stop.changed_at,
+        "opt_out_source": stop.source,
+        "opt_out_message_id": stop.message_id,
+    }
 
 
 def is_told(before: Mapping[str, Any], changes: Mapping[str, Any]) -> bool:

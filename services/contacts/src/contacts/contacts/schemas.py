@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import email_validator
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -40,6 +40,7 @@ Phone = Annotated[
     BeforeValidator(_to_text),
     Field(examples=["0412 345 678"], description="an Australian mobile number in any usual spelling"),
 ]
+OptOutSource = Literal["manual", "reply", "provider"]
 if TYPE_CHECKING:
     Name: TypeAlias = str
     Email: TypeAlias = str
@@ -50,8 +51,8 @@ else:
     Company = line(200)
 
 
-class ContactPatch(BaseModel):
-    """The fields to change; what is left out stays. Only `user` may be null."""
+class ContactFields(BaseModel):
+    """What a person can set. Only `user` may be null."""
 
     first_name: Name = ""
     last_name: Name = ""
@@ -63,17 +64,29 @@ class ContactPatch(BaseModel):
     opt_out: bool = False
 
 
-class ContactWrite(ContactPatch):
-    """A contact as POST and PUT take it."""
+class ContactCreate(ContactFields):
+    """A contact as POST takes it."""
 
     phone: Phone
 
 
-class ContactOut(Audit):
-    """A contact as everybody sees it."""
+class ContactPatch(ContactFields):
+    """The fields to change; what is left out stays."""
 
-    model_config = ConfigDict(from_attributes=True)
+    confirm_opt_in: bool = Field(
+        False,
+        description="with `opt_out: false` for a number that answered STOP: the organisation confirms that the person"
+        " consented again",
+    )
 
+
+class ContactPut(ContactPatch):
+    """A contact as PUT takes it."""
+
+    phone: Phone
+
+
+class _Contact(BaseModel):
     id: int
     first_name: str
     last_name: str
@@ -84,7 +97,14 @@ class ContactOut(Audit):
     is_active: bool
     opt_out: bool
     opted_out_at: Time | None
-    opt_out_source: str | None
+    opt_out_source: OptOutSource | None
+    opt_out_message_id: Annotated[int | None, Field(description="the message in which the person said STOP")]
+
+
+class ContactOut(Audit, _Contact):
+    """A contact as everybody sees it."""
+
+    model_config = ConfigDict(from_attributes=True)
 
 
 class ImportProblem(BaseModel):

@@ -10,12 +10,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.caller import Caller
 from common.errors import Invalid, NotFound
-from common.events import ContactChanged, ContactState
+from common.events import ContactChanged, ContactState, StopChanged
 from common.outbox import publish
 from common.paging import Page, Paginated, Pagination
 from contacts.contacts import repository, rules
 from contacts.contacts.imports import FIELDS, Batch, ContactsFile, Problem
 from contacts.contacts.schemas import ContactOut, ImportOptions, ImportOut, ImportProblem
+from contacts.errors import PhoneStopped, PhoneTaken
 
 Contact = ContactOut  # what groups show of their members
 
@@ -50,35 +51,63 @@ async def get_contact(session: AsyncSession, contact_id: int) -> ContactOut:
 
 
 async def create_contact(session: AsyncSession, caller: Caller, given: Mapping[str, Any]) -> ContactOut:
-    """Adds a contact, or brings the deleted one with this phone back. Raises PhoneTaken, or as `user` demands."""
+    """Adds a contact, or brings the deleted one with this phone back. Raises PhoneTaken, or as `user` demands.
+
+    One whose number stopped is born opted out, whatever was given.
+    """
     values = _columns(given)
     await _check_user(session, values.get("user_id"))
-    if "opt_out" in values:
+    stop = await repository.find_stop(session, values["phone"])
+    if stop is not None:
+        values |= rules.stopped_fields(stop)
+    elif "opt_out" in values:
         values |= rules.opt_out_fields(False, values["opt_out"], datetime.now(UTC))
     row = await repository.add(session, values, caller.user_id)
     if row.version > 1 or row.opt_out:
-        await tell(session, caller.organisation_id, [row.id])
+        await tell(session, [row.id])
     return ContactOut.model_validate(row)
 
 
 async def update_contact(
     session: AsyncSession, caller: Caller, contact_id: int, changes: Mapping[str, Any]
 ) -> ContactOut:
-    """Changes a contact. Raises NotFound, PhoneTaken, or as `user` demands."""
+    """Changes a contact. Raises NotFound, PhoneTaken, PhoneStopped, or as `user` demands."""
     row = await repository.get(session, contact_id, lock=True)
     before, values = dict(row._mapping), _columns(changes)
+    confirmed = values.pop("confirm_opt_in", False)
     if values.get("user_id") != before["user_id"]:
         await _check_user(session, values.get("user_id"))
-    if "opt_out" in values:
-        del values["opt_out"]
-        values |= rules.opt_out_fields(before["opt_out"], changes["opt_out"], datetime.now(UTC))
+    values |= await _opt_out_fields(session, before, values.pop("opt_out", None), values.get("phone"), confirmed)
     told = rules.is_told(before, values)
     if told:
         values["version"] = before["version"] + 1
     row = await repository.change(session, contact_id, values, caller.user_id)
     if told:
-        await tell(session, caller.organisation_id, [contact_id])
+        await tell(session, [contact_id])
     return ContactOut.model_validate(row)
+
+
+async def _opt_out_fields(
+    session: AsyncSession, before: Mapping[str, Any], wanted: bool | None, phone: str | None, confirmed: bool
+) -> dict[str, Any]:
+    """What becomes of a contact's opt-out when `opt_out` (None: not named) and perhaps the phone change.
+
+    A number that stopped opts its contact out, and is not lifted by hand unless a new consent is `confirmed`: then
+    delivery, which keeps stops of its own, hears when. Raises PhoneStopped.
+    """
+    now = datetime.now(UTC)
+    if wanted or (wanted is None and phone in (None, before["phone"])):
+        return rules.opt_out_fields(before["opt_out"], True, now) if wanted else {}
+    phone = phone or before["phone"]
+    stop = await repository.find_stop(session, phone)
+    if stop is None:
+        return {} if wanted is None else rules.opt_out_fields(before["opt_out"], False, now)
+    if wanted is None:
+        return {} if before["opt_out"] else rules.stopped_fields(stop)
+    if not confirmed:
+        raise PhoneStopped
+    await repository.lift_stop(session, phone, now)
+    return {**rules.opt_out_fields(before["opt_out"], False, now), "opt_in_confirmed_at": now}
 
 
 async def delete_contact(session: AsyncSession, caller: Caller, contact_id: int) -> None:
@@ -101,12 +130,51 @@ async def _check_user(session: AsyncSession, user_id: int | None) -> None:
         raise Invalid.field("user", "This user is no longer a member.")
 
 
-async def tell(session: AsyncSession, organisation_id: str, contact_ids: Sequence[int]) -> None:
+async def tell(session: AsyncSession, contact_ids: Sequence[int]) -> None:
     """Publishes the contacts as they are now."""
-    states = await repository.states(session, contact_ids)
+    await _publish(session, await repository.states(session, contact_ids))
+
+
+async def _publish(session: AsyncSession, states: Sequence[tuple[str, ContactState]]) -> None:
+    of: dict[str, list[ContactState]] = {}
+    for organisation_id, state in states:
+        of.setdefault(organisation_id, []).append(state)
     size = ContactChanged.MAX_CONTACTS
-    parts = [tuple(states[start : start + size]) for start in range(0, len(states), size)]
-    await publish(session, [ContactChanged(organisation_id=organisation_id, contacts=part) for part in parts])
+    events = [
+        ContactChanged(organisation_id=organisation_id, contacts=tuple(found[start : start + size]))
+        for organisation_id, found in of.items()
+        for start in range(0, len(found), size)
+    ]
+    await publish(session, events)
+
+
+async def republish_contacts(session: AsyncSession, since: datetime, after_id: int, batch: int) -> int | None:
+    """Publishes again, across all organisations, a batch of the contacts that others heard of since then.
+
+    `after_id` is where the last batch ended, 0 at first; returns where this one did, None when there is no more.
+    """
+    states = await repository.told_since_all_tenants(session, since, after_id, batch)
+    await _publish(session, states)
+    return states[-1][1].contact_id if len(states) == batch else None
+
+
+async def follow_stops(session: AsyncSession, events: Sequence[StopChanged]) -> None:
+    """Keeps the newest word on each number; contacts with it are opted out, or in again."""
+    newest: dict[tuple[str, str], StopChanged] = {}
+    for event in events:
+        key = (event.phone, event.organisation_id)
+        if key not in newest or newest[key].version < event.version:
+            newest[key] = event
+    await repository.keep_stops_all_tenants(session, [newest[key] for key in sorted(newest)])
+    await settle_stops(session)
+
+
+async def settle_stops(session: AsyncSession) -> bool:
+    """Brings contacts to what was heard of their numbers lately. Returns whether there was any to bring."""
+    changed = await repository.follow_stops_all_tenants(session)
+    if changed:
+        await tell(session, changed)
+    return bool(changed)
 
 
 async def require_active(session: AsyncSession, contact_ids: Sequence[int], field: str) -> None:
@@ -124,7 +192,7 @@ async def get_state(session: AsyncSession, contact_id: int) -> ContactState:
     states = await repository.states(session, [contact_id])
     if not states:
         raise NotFound
-    return states[0]
+    return states[0][1]
 
 
 async def find_recipient(
@@ -132,17 +200,18 @@ async def find_recipient(
 ) -> tuple[ContactState | None, str, str | None]:
     """Contact, phone and why no message may go there (`opted_out`, `inactive`, or None). Raises NotFound, Invalid.
 
-    An opt-out of the contact or of whoever has the phone refuses, also after that contact was deleted.
+    An opt-out of the contact or of whoever has the phone refuses, also after that contact was deleted; so does a phone
+    that stopped, whoever has it.
     """
     if contact_id is None and phone is None:
         raise Invalid("Name a contact or a phone number.")
-    found = await repository.recipients(session, contact_id, phone)
+    found, stopped = await repository.recipients(session, contact_id, phone)
     named = next((state for state in found if state.contact_id == contact_id), None)
     if contact_id is not None and named is None:
         raise NotFound
     contact = named or next((state for state in found if state.is_active), None)
     refused = None
-    if any(state.opt_out for state in found):
+    if stopped or any(state.opt_out for state in found):
         refused = "opted_out"
     elif named is not None and not named.is_active:
         refused = "inactive"
@@ -221,9 +290,7 @@ async def _write_batch(
         if outcome.id is None and outcome.in_file:
             refused.append(_twice(outcome.row, rows[outcome.row].given))
         elif outcome.id is None:
-            refused.append(
-                Problem(outcome.row, "phone", rows[outcome.row].given, "A contact with this phone number exists.")
-            )
+            refused.append(Problem(outcome.row, "phone", rows[outcome.row].given, PhoneTaken.sentence))
         elif outcome.was_active:
             out.updated = (out.updated or 0) + 1
         else:
@@ -231,9 +298,13 @@ async def _write_batch(
     taken = [outcome.id for outcome in outcomes if outcome.id is not None]
     if options.group_id is not None and taken:
         await repository.join_group(session, options.group_id, taken)
-    known = [outcome.id for outcome in outcomes if outcome.id is not None and outcome.was_active is not None]
-    if known:
-        await tell(session, caller.organisation_id, known)
+    told = [
+        outcome.id
+        for outcome in outcomes
+        if outcome.id is not None and (outcome.was_active is not None or outcome.opt_out)
+    ]
+    if told:
+        await tell(session, told)
     return refused
 
 

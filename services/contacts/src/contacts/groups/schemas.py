@@ -44,16 +44,18 @@ class MembersIn(BaseModel):
     contact_ids: ContactIds
 
 
-class GroupOut(Audit):
-    """A group; the count is of its active members."""
-
-    model_config = ConfigDict(from_attributes=True)
-
+class _Group(BaseModel):
     id: int
     name: str
     description: str
     is_active: bool
     member_count: int
+
+
+class GroupOut(Audit, _Group):
+    """A group; the count is of its active members."""
+
+    model_config = ConfigDict(from_attributes=True)
 
 
 class GroupDetail(GroupOut):

@@ -131,6 +131,18 @@ async def raise_version(session: AsyncSession, organisation_id: str) -> int:
     return int((await session.execute(statement, {"organisation_id": organisation_id})).scalar_one())
 
 
+async def told_since_all_tenants(session: AsyncSession, since: datetime, after_id: str, limit: int) -> Sequence[Any]:
+    """Organisations that were ever closed and changed since then, by id, beyond the id `after_id`."""
+    statement = (
+        select(organisations)
+        .where(organisations.c.organisation_id > after_id, organisations.c.updated_at >= since)
+        .where(organisations.c.version > 1)
+        .order_by(organisations.c.organisation_id)
+        .limit(limit)
+    )
+    return (await session.execute(statement)).all()
+
+
 async def page_users(session: AsyncSession, wanted: Page) -> tuple[Sequence[Any], int]:
     """A page of the organisation's members by name, and how many there are."""
     total = await session.scalar(select(func.count()).select_from(_MEMBERS).where(_ACTIVE))

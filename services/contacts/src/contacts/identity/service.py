@@ -1,6 +1,7 @@
 """Who is asking; and the users, organisations and memberships that Clerk tells of."""
 
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -130,6 +131,20 @@ async def _tell_whether_closed(session: AsyncSession, organisation_id: str, *, w
         await groups_service.deactivate_all(session, organisation_id)
     changed = OrganisationChanged(organisation_id=organisation_id, closed=not now.is_active, version=version)
     await publish(session, [changed])
+
+
+async def republish_organisations(session: AsyncSession, since: datetime, after_id: str, batch: int) -> str | None:
+    """Publishes again a batch of the organisations that were closed, or opened again, and changed since then.
+
+    `after_id` is where the last batch ended, "" at first; returns where this one did, None when there is no more.
+    """
+    rows = await repository.told_since_all_tenants(session, since, after_id, batch)
+    events = [
+        OrganisationChanged(organisation_id=row.organisation_id, closed=not row.is_active, version=row.version)
+        for row in rows
+    ]
+    await publish(session, events)
+    return rows[-1].organisation_id if len(rows) == batch else None
 
 
 async def _membership(session: AsyncSession, event: ClerkEvent) -> tuple[ClerkMembership, dict[str, object]]:
