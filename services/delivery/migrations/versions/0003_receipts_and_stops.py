@@ -21,6 +21,8 @@ MESSAGES = """
     CREATE INDEX messages_deadline ON messages (deadline) WHERE status IN ('queued', 'retry_wait');
     CREATE INDEX messages_newest ON messages (organisation_id, created_at DESC, id DESC);
     CREATE INDEX messages_phone ON messages (phone, organisation_id, created_at DESC, id DESC);
+    CREATE INDEX messages_contact_id ON messages (contact_id, organisation_id, created_at DESC, id DESC)
+        WHERE contact_id IS NOT NULL;
     CREATE INDEX messages_provider_message_id ON messages (provider_message_id, provider)
         WHERE provider_message_id IS NOT NULL;
     GRANT USAGE ON SEQUENCE messages_id_seq TO delivery_tenant, delivery_all
@@ -45,8 +47,13 @@ INBOUND = f"""
     );
     CREATE INDEX inbound_messages_newest ON inbound_messages (organisation_id, received_at DESC, id DESC);
     CREATE INDEX inbound_messages_phone ON inbound_messages (phone, organisation_id, received_at DESC, id DESC);
+    CREATE INDEX inbound_messages_contact_id
+        ON inbound_messages (contact_id, organisation_id, received_at DESC, id DESC) WHERE contact_id IS NOT NULL;
     {protect("inbound_messages", "delivery")}
 """
+
+# Which organisation a number that was written to belongs to: few rows, read by name.
+SENDERS = "CREATE INDEX configs_sender ON configs (organisation_id) WHERE name = 'sender'"
 
 STOPS = f"""
     CREATE TABLE stops (
@@ -90,5 +97,5 @@ NOTICES = """
 
 
 def upgrade() -> None:
-    for statement in filter(str.strip, ";".join((MESSAGES, INBOUND, STOPS, NOTICES)).split(";")):
+    for statement in filter(str.strip, ";".join((MESSAGES, INBOUND, SENDERS, STOPS, NOTICES)).split(";")):
         op.execute(statement)

@@ -83,3 +83,20 @@ def test_a_limit_is_read_from_its_config(value: str | None, limit: int | None) -
 )
 def test_known_names_take_only_what_makes_sense(name: str, value: str, is_good: bool) -> None:
     assert (check_value(name, value) is None) is is_good
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "is_good"),
+    [
+        ("stop_words_off", "", True),
+        ("stop_words_off", "cancel, END", True),
+        ("stop_words_off", "STOP", False),
+        ("stop_words_off", "CANCEL;END", False),
+        ("stop_reply", "off", True),
+        ("help_reply", "Call 08 8123 4567. Reply STOP to opt out.", True),
+        ("start_reply", "", False),
+        ("start_reply", "x" * 700, False),
+    ],
+)
+def test_what_opt_out_configs_can_take(name: str, value: str, is_good: bool) -> None:
+    assert (check_value(name, value) is None) == is_good

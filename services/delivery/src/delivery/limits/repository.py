@@ -80,13 +80,14 @@ _POSTPONE_HOLDS = text(
     WHERE reference = ANY(CAST(:references AS uuid[]))
     """
 )
-# One statement, so that all is of one moment. Failed messages keep no place, but for those of unknown outcome.
+# One statement, so that all is of one moment. Failed messages keep no place, but for those that a provider took and
+# those of unknown outcome.
 _DRIFT = text(
     """
     WITH counted AS (
         SELECT organisation_id, period, format, sum(units) AS units FROM (
             SELECT organisation_id, period, format, units FROM messages
-            WHERE period >= :since AND (status <> 'failed' OR category = 'outcome_unknown')
+            WHERE period >= :since AND (status <> 'failed' OR category = 'outcome_unknown' OR sent_time IS NOT NULL)
             UNION ALL
             SELECT organisation_id, period, format, units FROM holds WHERE period >= :since
         ) AS places GROUP BY 1, 2, 3

@@ -8,10 +8,16 @@ from typing import NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo, available_timezones
 
+from common.sms import measure
+
 DEFAULT_ZONE = "Australia/Adelaide"
 UNLIMITED = "unlimited"
 LIMIT_NAMES = {"sms_limit": "sms", "mms_limit": "mms"}
 ZONE_NAME = "timezone"
+STOP_WORDS_OFF = "stop_words_off"
+OPTIONAL_STOP_WORDS = frozenset({"CANCEL", "END"})
+REPLY_NAMES = ("stop_reply", "start_reply", "help_reply")
+_LONGEST_REPLY_PARTS = 4
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,15}")
 
 
@@ -57,7 +63,16 @@ def check_value(name: str, value: str) -> str | None:
         return f"Enter a whole number, or {UNLIMITED}."
     if name == ZONE_NAME and value not in available_timezones():
         return "Enter the name of a time zone, for example Australia/Adelaide."
+    if name == STOP_WORDS_OFF and not _words(value) <= OPTIONAL_STOP_WORDS:
+        return "Only CANCEL and END can be switched off; separate them by a comma."
+    if name in REPLY_NAMES and (not value or measure(value).parts > _LONGEST_REPLY_PARTS):
+        return f"Enter a text of at most {_LONGEST_REPLY_PARTS} parts, or off."
     return None
+
+
+def _words(value: str) -> set[str]:
+    """The words of a list by commas, in capitals."""
+    return {word.strip().upper() for word in value.split(",") if word.strip()}
 
 
 def grant(

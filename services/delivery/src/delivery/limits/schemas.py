@@ -19,7 +19,8 @@ class ConfigOut(BaseModel):
 
 class ConfigCreate(BaseModel):
     """Known names: `sms_limit` (parts a month), `mms_limit` (messages a month), each a whole number or `unlimited`;
-    `timezone`, an IANA name. Others are kept as they are."""
+    `timezone`, an IANA name; `stop_words_off`, those of CANCEL and END that do not opt out; `stop_reply`,
+    `start_reply`, `help_reply`, what STOP, START and HELP are answered with, or `off`. Others are kept as they are."""
 
     name: line(100, min_length=1)  # type: ignore[valid-type]
     value: line(1000)  # type: ignore[valid-type]

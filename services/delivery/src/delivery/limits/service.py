@@ -39,17 +39,28 @@ async def periods(session: AsyncSession, moments: Iterable[tuple[str, datetime]]
 
 async def take_places(session: AsyncSession, wanting: Sequence[tuple[ScheduleDue, date]]) -> list[bool]:
     """Which of the messages, each with its month, get their places, in order: first from their hold, then from what
-    the limit leaves. Only the first run draws on a hold: a retry takes its places anew.
+    the limit leaves. Only the first run draws on a hold: a retry takes its places anew."""
+    return await _take(
+        session,
+        [
+            Demand(
+                Quota(event.organisation_id, period, event.format), event.parts, event.hold if event.run == 1 else None
+            )
+            for event, period in wanting
+        ],
+    )
 
-    The limits are read in a statement of its own once the rows are locked: what a config says counts from the answer
-    of its write on.
-    """
-    if not wanting:
+
+async def take_sms_places(session: AsyncSession, wanting: Sequence[tuple[str, date, int]]) -> list[bool]:
+    """Which of these (organisation, month, parts) get their places, in order."""
+    return await _take(session, [Demand(Quota(organisation, period, "sms"), n) for organisation, period, n in wanting])
+
+
+async def _take(session: AsyncSession, demands: Sequence[Demand]) -> list[bool]:
+    """The limits are read in a statement of its own once the rows are locked: what a config says counts from the
+    answer of its write on."""
+    if not demands:
         return []
-    demands = [
-        Demand(Quota(event.organisation_id, period, event.format), event.parts, event.hold if event.run == 1 else None)
-        for event, period in wanting
-    ]
     taken = await repository.lock_taken(session, {demand.quota for demand in demands})
     limits = await repository.limits(session, {quota.organisation_id for quota in taken})
     references = {demand.hold for demand in demands if demand.hold is not None}
@@ -124,6 +135,19 @@ async def get_limits(session: AsyncSession, organisation_id: str) -> LimitsOut:
         mms_limit=limits.get((organisation_id, "mms")),
         timezone=zones.get(organisation_id, DEFAULT_ZONE),
     )
+
+
+async def config_values(
+    session: AsyncSession, organisations: Collection[str], names: Collection[str]
+) -> dict[tuple[str, str], str]:
+    """(organisation, name) → value, of the configs of these names that there are."""
+    rows = await repository.values(session, organisations, names)
+    return {(row.organisation_id, row.name): row.value for row in rows}
+
+
+async def get_zone(session: AsyncSession, organisation_id: str) -> str:
+    """The organisation's time zone."""
+    return (await repository.zones(session, [organisation_id])).get(organisation_id, DEFAULT_ZONE)
 
 
 async def page_configs(session: AsyncSession, page: Page) -> tuple[Sequence[Row[Any]], int]:
