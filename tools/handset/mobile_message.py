@@ -5,8 +5,6 @@ comes again while its first request is still running waits as long as that does.
 whole leaves nothing under its key.
 """
 
-import asyncio
-import base64
 import hashlib
 import hmac
 import re
@@ -19,11 +17,11 @@ from pydantic_core import from_json, to_json
 from uuid_utils import uuid4
 
 from common.sms import measure
-from tools.handset.scenarios import REFUSALS_BEFORE_ACCEPT, RETRY_AFTER_S, SCENARIOS, SLOW_S, Behaviour
-from tools.handset.settings import Settings
-from tools.handset.store import Message, Request, Store
+from tools.handset.receipts import STATUSES, Notice, Webhook
+from tools.handset.scenarios import RETRY_AFTER_S, Behaviour, behaviour_for
+from tools.handset.store import Message, Reply, Request
+from tools.handset.vendor import Vendor, special
 
-PROVIDER = "mobile_message"
 BATCH_LIMIT = 10_000
 KEY_LIMIT = 255
 _CREDIT_BALANCE = 1_000_000
@@ -36,15 +34,13 @@ _ITEM_ERRORS = {
     Behaviour.REFUSE_SENDER: "Invalid sender. You do not have permission to use this sender.",
     Behaviour.REFUSE_CONTENT: "Message content is not permitted.",
 }
-_ITEM_BEHAVIOURS = {Behaviour.ACCEPT, Behaviour.BLOCK, *_ITEM_ERRORS}
 _WITH_RETRY_AFTER = {Behaviour.THROTTLE, Behaviour.BUSY_TWICE}
-# Behaviour → status, body, how often (None: always).
-_REFUSALS: dict[Behaviour, tuple[int, str, int | None]] = {
-    Behaviour.THROTTLE: (429, _TOO_MANY, None),
-    Behaviour.THROTTLE_TWICE: (429, _TOO_MANY, REFUSALS_BEFORE_ACCEPT),
-    Behaviour.BUSY_TWICE: (503, "Service temporarily unavailable.", REFUSALS_BEFORE_ACCEPT),
-    Behaviour.FAIL_ONCE: (500, "", 1),
-    Behaviour.NO_CREDIT: (403, "Insufficient credits to send the batch of messages.", None),
+_REFUSALS = {
+    Behaviour.THROTTLE: (429, _TOO_MANY),
+    Behaviour.THROTTLE_TWICE: (429, _TOO_MANY),
+    Behaviour.BUSY_TWICE: (503, "Service temporarily unavailable."),
+    Behaviour.FAIL_ONCE: (500, ""),
+    Behaviour.NO_CREDIT: (403, "Insufficient credits to send the batch of messages."),
 }
 
 
@@ -56,43 +52,41 @@ class _Item(NamedTuple):
     behaviour: Behaviour
 
 
-class MobileMessage:
-    """The vendor's endpoints over a store."""
+class MobileMessage(Vendor):
+    """The vendor's endpoints, at its own paths and under its name, and its two webhooks of an account."""
 
-    def __init__(self, store: Store, settings: Settings) -> None:
-        """Take what the endpoints share."""
-        self._store = store
-        self._settings = settings
-        self._answered_at: dict[str, float] = {}  # key of a request that is still running → when it will be answered
+    name = "mobile_message"
+    per_part = True
+    words = {status: (status if status in ("sent", "delivered") else "failed", "") for status in STATUSES}  # noqa: RUF012
 
     def routes(self) -> list[web.RouteDef]:
         """Return the endpoints."""
         return [
-            web.post("/v1/messages", self.send),
-            web.get("/v1/messages", self.look_up),
-            web.get("/v1/account", self.account),
+            route
+            for prefix in ("", f"/{self.name}")
+            for route in (
+                web.post(f"{prefix}/v1/messages", self.send),
+                web.get(f"{prefix}/v1/messages", self.look_up),
+                web.get(f"{prefix}/v1/account", self.account),
+                web.get(f"{prefix}/v1/senders", self.senders),
+            )
         ]
 
     async def send(self, request: web.Request) -> web.Response:
         """Take a batch of messages. Answers item by item; a request that is refused as a whole takes nothing."""
         if not self._is_authorised(request):
             return _error(401, _UNAUTHORISED)
-        limit = self._settings.concurrency
-        if limit and self._store.in_flight >= limit:
+        if self.is_full:
             return _error(429, _TOO_MANY)
-        self._store.in_flight += 1
-        try:
+        with self.in_flight():
             return await self._send(request)
-        finally:
-            self._store.in_flight -= 1
 
     async def look_up(self, request: web.Request) -> web.Response:
         """Answer the status of one message by its id."""
         if not self._is_authorised(request):
             return _error(401, _UNAUTHORISED)
-        wanted = request.query.get("message_id", "")
-        found = [message for message in self._store.messages if message.id == wanted]
-        return web.json_response({"results": [_status(message) for message in found]})
+        found = self.store.by_id.get(request.query.get("message_id", ""))
+        return web.json_response({"results": [self._status(found)] if found else []})
 
     async def account(self, request: web.Request) -> web.Response:
         """Answer the credit that is left: it never ends."""
@@ -100,46 +94,92 @@ class MobileMessage:
             return _error(401, _UNAUTHORISED)
         return web.json_response({"credit_balance": _CREDIT_BALANCE})
 
+    async def senders(self, request: web.Request) -> web.Response:
+        """Answer the senders of the account: any may be used, and these have been."""
+        if not self._is_authorised(request):
+            return _error(401, _UNAUTHORISED)
+        used = {message.sender for message in self.store.messages if message.provider == self.name}
+        return web.json_response({"results": [{"sender": sender} for sender in sorted(used)]})
+
+    def receipt(self, notice: Notice) -> Webhook | None:
+        """Write a delivery status: one for each part, without a code."""
+        message = notice.message
+        reference = message.reference
+        body = {
+            "to": message.to.removeprefix("+"),
+            "message": message.text,
+            "sender": message.sender,
+            "custom_ref": reference.zfill(len(reference) + 4) if notice.mangled else reference,
+            "status": self.words[notice.status][0],
+            "message_id": message.id.upper() if notice.mangled else message.id,
+            "received_at": _time(notice.at),
+            "part_number": notice.part,
+            "total_parts": notice.of_parts,
+        }
+        return self._sign("receipts", body, notice.forged)
+
+    def replies(self, reply: Reply) -> list[Webhook]:
+        """Write an inbound message; an opt-out is one of another type."""
+        answered = self.store.by_id.get(reply.answers)
+        body = {
+            "to": reply.to.removeprefix("+"),
+            "sender": reply.phone.removeprefix("+"),
+            "message": reply.text,
+            "received_at": _time(reply.at),
+            "type": "unsubscribe" if reply.keyword == "stop" else "inbound",
+            "original_message_id": answered.id if answered else "",
+            "original_custom_ref": answered.reference if answered else "",
+        }
+        webhook = self._sign("inbound", body)
+        return [webhook] if webhook else []
+
+    def _sign(self, kind: str, fields: dict[str, Any], forged: bool = False) -> Webhook | None:
+        url = self.settings.webhook(self.name, kind)
+        if not url:
+            return None
+        body, now = to_json(fields), str(int(time.time()))
+        headers = {"Content-Type": "application/json"}
+        if secret := self.settings.mobile_message_webhook_secret:
+            key = secret.encode() + (b"?" if forged else b"")
+            headers["X-MM-Timestamp"] = now
+            headers["X-MM-Signature"] = hmac.new(key, f"{now}.".encode() + body, hashlib.sha256).hexdigest()
+        return Webhook(url, headers, body)
+
     def _is_authorised(self, request: web.Request) -> bool:
-        header = request.headers.get("Authorization", "")
-        if not self._settings.username:
-            return header.startswith("Basic ")
-        credentials = f"{self._settings.username}:{self._settings.password}".encode()
-        return hmac.compare_digest(header.encode(), b"Basic " + base64.b64encode(credentials))
+        return self.is_basic(request, self.settings.username, self.settings.password)
 
     async def _send(self, request: web.Request) -> web.Response:
         body = await request.read()
         key = request.headers.get("Idempotency-Key", "")
         body_hash = hashlib.sha256(body).hexdigest()
-        if key in self._store.first_requests:
-            return await self._repeat(self._store.first_requests[key], body_hash)
+        if key in self.store.first_requests:
+            return await self._repeat(self.store.first_requests[key], body_hash)
         try:
             items, unicode_enabled = _parse(body, key)
         except ValueError as error:
             return _error(400, str(error))
-        special = next((item for item in items if item.behaviour not in _ITEM_BEHAVIOURS), items[0])
-        if special.behaviour in _REFUSALS and (refusal := self._refuse(special, key, body_hash)):
-            return refusal
-        answer = self._take(items, unicode_enabled, key, body_hash)
-        return await self._answer(request, special.behaviour, key, answer)
+        behaviour = special([item.behaviour for item in items])
+        item = next((item for item in items if item.behaviour is behaviour), items[0])
+        refused = f"{item.to} {item.fields['custom_ref']}"
+        if self.refuses(behaviour, refused):
+            return self._refuse(item, refused, key, body_hash)
+        taken, answer = self._take(items, unicode_enabled, key, body_hash)
+        return await self.answer(request, behaviour, taken, _json(200, answer), key)
 
     async def _repeat(self, first: Request, body_hash: str) -> web.Response:
         if first.body_hash != body_hash:
             return _error(400, "This idempotency key was used with another request.")
-        self._store.append(
+        self.store.append(
             Request(time.time(), first.key, body_hash, first.status, b"", first.references, repeated=True)
         )
-        await _sleep_until(self._answered_at.get(first.key, 0.0))
+        await self.wait_for(first.key)
         return _json(first.status, first.answer)
 
-    def _refuse(self, item: _Item, key: str, body_hash: str) -> web.Response | None:
-        """Refuse the whole request, None when the scenario has refused often enough."""
-        status, text, times = _REFUSALS[item.behaviour]
+    def _refuse(self, item: _Item, refused: str, key: str, body_hash: str) -> web.Response:
+        """Refuse the whole request."""
+        status, text = _REFUSALS[item.behaviour]
         reference = item.fields["custom_ref"]
-        refused = f"{item.to} {reference}"
-        if times is not None and self._store.refusals[refused] >= times:
-            return None
-        self._store.append(Request(time.time(), key, body_hash, status, text.encode(), [reference], refused=refused))
+        self.store.append(Request(time.time(), key, body_hash, status, text.encode(), [reference], refused=refused))
         if not text:
             return web.Response(status=status)
         response = _error(status, text)
@@ -147,8 +187,8 @@ class MobileMessage:
             response.headers["Retry-After"] = str(RETRY_AFTER_S)
         return response
 
-    def _take(self, items: list[_Item], unicode_enabled: bool, key: str, body_hash: str) -> bytes:
-        """Judge each item, keep what is accepted, and return the body of the answer."""
+    def _take(self, items: list[_Item], unicode_enabled: bool, key: str, body_hash: str) -> tuple[list[Message], bytes]:
+        """Judge each item, keep what is accepted, and return it with the body of the answer."""
         now = time.time()
         taken: list[Message] = []
         results: list[dict[str, Any]] = []
@@ -156,35 +196,34 @@ class MobileMessage:
             fields = item.fields
             if not unicode_enabled:
                 fields["message"] = _without_unicode(fields["message"])
-            refusal = _judge(item)
+            refusal = _judge(item, self.store.is_stopped(self.name, item.to))
             if refusal:
                 results.append({**fields, **refusal, "cost": 0})
                 continue
             message_id, text, reference = str(uuid4()), fields["message"], fields["custom_ref"]
             parts = measure(text).parts
-            taken.append(Message(message_id, now, PROVIDER, fields["sender"], item.to, text, reference, parts))
+            taken.append(Message(message_id, now, self.name, fields["sender"], item.to, text, reference, parts))
             results.append({**fields, "status": "success", "cost": parts, "message_id": message_id})
         cost = sum(message.parts for message in taken)
         answer = to_json({"status": "complete", "total_cost": cost, "results": results})
         references = [item.fields["custom_ref"] for item in items]
-        self._store.append(Request(now, key, body_hash, 200, answer, references, taken))
-        return answer
+        self.store.append(Request(now, key, body_hash, 200, answer, references, taken))
+        return taken, answer
 
-    async def _answer(self, request: web.Request, behaviour: Behaviour, key: str, answer: bytes) -> web.Response:
-        """Answer when it is time; the messages are taken already, whatever becomes of the connection."""
-        if behaviour is Behaviour.DROP and request.transport is not None:
-            request.transport.abort()
-        if behaviour in (Behaviour.DROP, Behaviour.NEVER_ANSWER):
-            await asyncio.Event().wait()  # the server cancels it when the connection is gone
-        delay = self._settings.latency_ms / 1000 + (SLOW_S if behaviour is Behaviour.SLOW else 0.0)
-        if delay:
-            at = time.monotonic() + delay
-            self._answered_at[key] = at
-            try:
-                await _sleep_until(at)
-            finally:
-                self._answered_at.pop(key, None)
-        return _json(200, answer)
+    def _status(self, message: Message) -> dict[str, Any]:
+        known = self.store.status(message.id)
+        delivered = known is not None and known.status == "delivered"
+        return {
+            "message_id": message.id,
+            "to": message.to.removeprefix("+"),
+            "message": message.text,
+            "sender": message.sender,
+            "custom_ref": message.reference,
+            "status": self.words[known.status][0] if known else "sent",
+            "cost": message.parts,
+            "sent_at": _time(message.received_at),
+            "delivered_at": _time(known.at) if known and delivered else None,
+        }
 
 
 def _parse(body: bytes, key: str) -> tuple[list[_Item], bool]:
@@ -205,16 +244,16 @@ def _item(message: dict[str, Any]) -> _Item:
     fields = {name: str(message.get(name) or "") for name in ("to", "message", "sender", "custom_ref")}
     match = _MOBILE.fullmatch(fields["to"])
     to = f"+61{match[1]}" if match else ""
-    return _Item(fields, to, SCENARIOS.get(to, Behaviour.ACCEPT))
+    return _Item(fields, to, behaviour_for(to))
 
 
-def _judge(item: _Item) -> dict[str, str] | None:
+def _judge(item: _Item, is_stopped: bool) -> dict[str, str] | None:
     """Return why one item is refused, None when it is accepted."""
     if not item.to:
         return {"status": "error", "error": _INVALID_NUMBER}
     if not item.fields["message"] or not item.fields["sender"]:
         return {"status": "error", "error": "A message needs a text and a sender."}
-    if item.behaviour is Behaviour.BLOCK:
+    if item.behaviour is Behaviour.BLOCK or is_stopped:
         return {"status": "blocked"}
     if item.behaviour in _ITEM_ERRORS:
         return {"status": "error", "error": _ITEM_ERRORS[item.behaviour]}
@@ -228,24 +267,8 @@ def _without_unicode(text: str) -> str:
     return "".join(character for character in text if measure(character).encoding == "GSM-7")
 
 
-async def _sleep_until(at: float) -> None:
-    delay = at - time.monotonic()
-    if delay > 0:
-        await asyncio.sleep(delay)
-
-
-def _status(message: Message) -> dict[str, Any]:
-    return {
-        "message_id": message.id,
-        "to": message.to.removeprefix("+"),
-        "message": message.text,
-        "sender": message.sender,
-        "custom_ref": message.reference,
-        "status": "sent",
-        "cost": message.parts,
-        "sent_at": datetime.fromtimestamp(message.received_at, UTC).strftime("%Y-%m-%d %H:%M:%S"),
-        "delivered_at": None,
-    }
+def _time(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _json(status: int, body: bytes) -> web.Response:

@@ -1,36 +1,85 @@
 """Numbers that misbehave: the 30 mobiles that ACMA keeps for fiction, and no others.
 
-Every other number is accepted. How a behaviour looks on the wire is in each vendor's file. What acts on the whole
-request (everything but accept, refuse and block) acts on all messages of a batch that holds such a number.
+Every other number is accepted and delivered. How a behaviour looks on the wire is in each vendor's file. What acts on
+the whole request (all but accept, refuse, block and what concerns receipts) acts on all messages of a batch that
+holds such a number.
 """
 
-from enum import Enum, auto
+from enum import Enum
+from typing import NamedTuple
 
 SLOW_S = 4.0
 RETRY_AFTER_S = 1
 REFUSALS_BEFORE_ACCEPT = 2
+SENT_AFTER_S = 0.3
+SETTLED_AFTER_S = 1.0
+LATE_AFTER_S = 30.0
 
 
 class Behaviour(Enum):
-    """What happens to a message for the number."""
+    """What happens to a message for the number, in words for people."""
 
-    ACCEPT = auto()
-    # One message is refused for good, the rest of its batch is not touched.
-    BLOCK = auto()  # the recipient has unsubscribed
-    REFUSE_NUMBER = auto()
-    REFUSE_SENDER = auto()
-    REFUSE_CONTENT = auto()
+    ACCEPT = "accepted and delivered"
+    # One message is refused for good, the rest of its batch is not touched (MessageMedia: the whole request).
+    BLOCK = "refused: the recipient has unsubscribed (MessageMedia: accepted, then rejected with 302)"
+    REFUSE_NUMBER = "refused: the number is not valid"
+    REFUSE_SENDER = "refused: the sender may not be used"
+    REFUSE_CONTENT = "refused: the text is not permitted"
     # The request is refused and nothing taken.
-    THROTTLE = auto()  # 429 with Retry-After, always
-    THROTTLE_TWICE = auto()  # 429, twice per number and reference, then accepted
-    BUSY_TWICE = auto()  # 503 with Retry-After, twice, then accepted
-    FAIL_ONCE = auto()  # 500 without a usable body, once, then accepted
-    NO_CREDIT = auto()  # the account's fault
+    THROTTLE = "429, always"
+    THROTTLE_TWICE = "429 twice, then accepted"
+    BUSY_TWICE = "503 twice, then accepted"
+    FAIL_ONCE = "500 once, then accepted"
+    NO_CREDIT = "refused: the account has no credit"
     # The request is taken, and its sender does not hear of it in time. A repetition under its key is answered.
-    NEVER_ANSWER = auto()
-    DROP = auto()  # the connection is reset
-    SLOW = auto()  # answered after SLOW_S
+    NEVER_ANSWER = "accepted, and the request is never answered"
+    DROP = "accepted, and the connection is reset"
+    SLOW = "accepted, answered after 4 s"
+    # The request is accepted, and these are the receipts.
+    UNDELIVERED = "sent, then not delivered"
+    UNKNOWN_NUMBER = "sent, then no such subscriber"
+    EXPIRE = "sent, then expired"
+    CARRIER_BLOCK = "sent, then blocked by the carrier"
+    FILTER = "sent, then filtered as spam"
+    PART_FAILS = "the last part fails, the others arrive (Mobile Message; elsewhere not delivered)"
+    NO_RECEIPT = "accepted, and no receipt ever comes"
+    LATE = "sent, delivered after 30 s"
+    EARLY = "the receipts come before the answer to the request"
+    TWICE = "each receipt comes twice"
+    OUT_OF_ORDER = "delivered comes before sent"
+    CORRECTED = "not delivered, then delivered after all"
+    MANGLED = "delivered, the ids in the receipts mangled"
+    FORGED = "a receipt of a failure that is wrongly signed, then no other"
 
+
+class Step(NamedTuple):
+    """One receipt of a message: when, and what it says. `mangled`: its ids are; `forged`: its signature is wrong."""
+
+    after_s: float
+    status: str
+    mangled: bool = False
+    forged: bool = False
+
+
+_SENT = Step(SENT_AFTER_S, "sent")
+_DELIVERED = Step(SETTLED_AFTER_S, "delivered")
+RECEIPTS: dict[Behaviour, tuple[Step, ...]] = {
+    Behaviour.UNDELIVERED: (_SENT, Step(SETTLED_AFTER_S, "undelivered")),
+    Behaviour.UNKNOWN_NUMBER: (_SENT, Step(SETTLED_AFTER_S, "unknown_number")),
+    Behaviour.EXPIRE: (_SENT, Step(SETTLED_AFTER_S, "expired")),
+    Behaviour.CARRIER_BLOCK: (_SENT, Step(SETTLED_AFTER_S, "blocked")),
+    Behaviour.FILTER: (_SENT, Step(SETTLED_AFTER_S, "filtered")),
+    Behaviour.PART_FAILS: (_SENT, Step(SETTLED_AFTER_S, "part_failed")),
+    Behaviour.NO_RECEIPT: (),
+    Behaviour.LATE: (_SENT, Step(LATE_AFTER_S, "delivered")),
+    Behaviour.EARLY: (Step(0.0, "sent"), Step(0.0, "delivered")),
+    Behaviour.TWICE: (_SENT, _SENT, _DELIVERED, _DELIVERED),
+    Behaviour.OUT_OF_ORDER: (Step(SENT_AFTER_S, "delivered"), Step(SETTLED_AFTER_S, "sent")),
+    Behaviour.CORRECTED: (_SENT, Step(SETTLED_AFTER_S, "undelivered"), Step(2 * SETTLED_AFTER_S, "delivered")),
+    Behaviour.MANGLED: (_SENT, Step(SETTLED_AFTER_S, "delivered", mangled=True)),
+    Behaviour.FORGED: (Step(SENT_AFTER_S, "undelivered", forged=True),),
+}
+USUAL_RECEIPTS = (_SENT, _DELIVERED)
 
 SCENARIOS: dict[str, Behaviour] = {
     "+61491570006": Behaviour.ACCEPT,
@@ -47,20 +96,25 @@ SCENARIOS: dict[str, Behaviour] = {
     "+61491572549": Behaviour.SLOW,
     "+61491572665": Behaviour.THROTTLE,
     "+61491572983": Behaviour.NO_CREDIT,
-    "+61491573087": Behaviour.ACCEPT,
-    "+61491573770": Behaviour.ACCEPT,
-    "+61491574118": Behaviour.ACCEPT,
-    "+61491574632": Behaviour.ACCEPT,
-    "+61491575254": Behaviour.ACCEPT,
-    "+61491575789": Behaviour.ACCEPT,
-    "+61491576398": Behaviour.ACCEPT,
-    "+61491576801": Behaviour.ACCEPT,
-    "+61491577426": Behaviour.ACCEPT,
-    "+61491577644": Behaviour.ACCEPT,
-    "+61491578148": Behaviour.ACCEPT,
-    "+61491578888": Behaviour.ACCEPT,
-    "+61491578957": Behaviour.ACCEPT,
-    "+61491579212": Behaviour.ACCEPT,
+    "+61491573087": Behaviour.UNDELIVERED,
+    "+61491573770": Behaviour.UNKNOWN_NUMBER,
+    "+61491574118": Behaviour.EXPIRE,
+    "+61491574632": Behaviour.CARRIER_BLOCK,
+    "+61491575254": Behaviour.FILTER,
+    "+61491575789": Behaviour.PART_FAILS,
+    "+61491576398": Behaviour.NO_RECEIPT,
+    "+61491576801": Behaviour.LATE,
+    "+61491577426": Behaviour.EARLY,
+    "+61491577644": Behaviour.TWICE,
+    "+61491578148": Behaviour.OUT_OF_ORDER,
+    "+61491578888": Behaviour.CORRECTED,
+    "+61491578957": Behaviour.MANGLED,
+    "+61491579212": Behaviour.FORGED,
     "+61491579455": Behaviour.ACCEPT,
     "+61491579760": Behaviour.ACCEPT,
 }
+
+
+def behaviour_for(phone: str) -> Behaviour:
+    """Return what happens to a message for this number (E.164)."""
+    return SCENARIOS.get(phone, Behaviour.ACCEPT)

@@ -2,14 +2,21 @@
 
 import asyncio
 import signal
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
 
+from tools.handset.aws import Aws
+from tools.handset.messagemedia import MessageMedia
 from tools.handset.mobile_message import MobileMessage
+from tools.handset.receipts import Receipts
 from tools.handset.settings import Settings
 from tools.handset.store import Message, Store
+from tools.handset.twilio import Twilio
+
+VENDORS = (MobileMessage, MessageMedia, Twilio, Aws)
 
 _BODY_LIMIT = 32 * 1024 * 1024
 _PAGE_DEFAULT = 100
@@ -99,13 +106,18 @@ def create_app(settings: Settings) -> web.Application:
     """Build the application over the log that the settings name."""
     app = web.Application(client_max_size=_BODY_LIMIT)
     store = Store(settings.log)
-    app.add_routes(MobileMessage(store, settings).routes())
+    receipts = Receipts(store)
+    for vendor in VENDORS:
+        app.add_routes(vendor(store, settings, receipts).routes())
     app.add_routes(OwnApi(store, settings).routes())
 
-    async def close_store(_: web.Application) -> None:
+    async def run_receipts(_: web.Application) -> AsyncIterator[None]:
+        await receipts.start()
+        yield
+        await receipts.close()
         store.close()
 
-    app.on_cleanup.append(close_store)
+    app.cleanup_ctx.append(run_receipts)
     return app
 
 
