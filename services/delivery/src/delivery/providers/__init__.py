@@ -6,6 +6,7 @@ from importlib import import_module
 from common.settings import UnusableSetting
 from delivery.providers.base import Provider
 from delivery.providers.log import LogProvider
+from delivery.providers.messagemedia import MessageMedia
 from delivery.providers.mobile_message import MobileMessage
 from delivery.providers.twilio import Twilio
 from delivery.settings import Settings
@@ -14,6 +15,7 @@ from delivery.settings import Settings
 PROVIDERS: dict[str, type[Provider]] = {
     LogProvider.name: LogProvider,
     MobileMessage.name: MobileMessage,
+    MessageMedia.name: MessageMedia,
     Twilio.name: Twilio,
 }
 

@@ -1,6 +1,7 @@
 """Twilio Programmable Messaging: SMS and MMS, one message a request.
 
-Over its HTTP interface: the vendor's own package waits in threads, and brings retries of its own.
+Over its HTTP interface, by aiohttp: the vendor's package goes to no other address for a rehearsal, and its requests
+are made of arguments, not of the bytes that a call is.
 """
 
 import base64
@@ -9,7 +10,7 @@ import hmac
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
-from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qs, parse_qsl, quote, urlencode, urlsplit
 from uuid import UUID
 
 from common.events import Category
@@ -164,7 +165,7 @@ class Twilio(Provider):
         return base64.b64encode(mac.digest()).decode()
 
     async def look_up(self, provider_message_id: str) -> Receipt | None:
-        answer = await self._api.get(f"{self._account}/Messages/{provider_message_id}.json")
+        answer = await self._api.get(f"{self._account}/Messages/{quote(provider_message_id, safe='')}.json")
         if answer.status == 404:
             return None
         if answer.status != 200:

@@ -1,0 +1,308 @@
+"""MessageMedia's wire format as a table. Nothing but its published descriptions checks it."""
+
+import base64
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from common.settings import UnusableSetting
+from delivery.providers.base import (
+    AccountFault,
+    BatchRefused,
+    CallError,
+    Inbound,
+    Outcome,
+    OutcomeUnknown,
+    OutgoingMessage,
+    Receipt,
+    Throttled,
+    WebhookMalformed,
+    WebhookRefused,
+)
+from delivery.providers.messagemedia import MessageMedia
+
+ID = "3d9c6a52-7f41-4c0e-9b8d-2a6e5f10c7b3"
+GIVEN = {"messagemedia_api_key": "key", "messagemedia_api_secret": "s3cret", "messagemedia_sender": "+61491570110"}
+MESSAGES = [
+    OutgoingMessage(7, "+61491570006", "Hi Ana"),
+    OutgoingMessage(8, "+61491570156", "Map", "mms", "Fern", "M" * 70, "https://m.example.com/a.png"),
+]
+KEY = rsa.generate_private_key(65537, 2048)
+PEM = KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+REPORT = {
+    "delivery_report_id": "r-1",
+    "message_id": ID,
+    "source_number": "+61491570006",
+    "status": "delivered",
+    "error_code": "220",
+    "date_received": "2026-03-02T04:14:31.000Z",
+    "metadata": {"reference": "7"},
+}
+REPLY = {
+    "reply_id": "e-1",
+    "message_id": ID,
+    "source_number": "+61491570006",
+    "destination_number": "+61491570110",
+    "content": "Thanks",
+    "date_received": "2026-03-02T04:20:11.000Z",
+    "metadata": {"reference": "7"},
+}
+AT = datetime(2026, 3, 2, 4, 14, 31, tzinfo=UTC)
+
+
+@pytest.fixture
+def provider(make: Callable[..., Any]) -> MessageMedia:
+    made: MessageMedia = make(MessageMedia, **GIVEN)
+    return made
+
+
+async def send(provider: MessageMedia, messages: list[OutgoingMessage] = MESSAGES) -> list[Outcome]:
+    return await provider.send(uuid4(), provider.prepare(messages), [message.id for message in messages])
+
+
+def echo(reference: int, **fields: Any) -> dict[str, Any]:
+    return {"message_id": f"m-{reference}", "status": "queued", "metadata": {"reference": str(reference)}} | fields
+
+
+async def test_a_batch_is_one_request(vendor: Any, make: Any) -> None:
+    vendor.answers(202, {"messages": [echo(8), echo(7)]})
+    provider = make(MessageMedia, **GIVEN, messagemedia_account="Sub")
+    assert await send(provider) == [Outcome("accepted", f"m-{i}", raw="queued") for i in (7, 8)]
+    taken = vendor.requests[0]
+    assert (taken.method, taken.path, taken.headers["Account"]) == ("POST", "/v1/messages", "Sub")
+    assert taken.headers["Authorization"] == "Basic " + base64.b64encode(b"key:s3cret").decode()
+    sms, mms = json.loads(taken.body)["messages"]
+    callback = sms["callback_url"]
+    assert callback.startswith("https://sms.example.com/api/webhooks/providers/messagemedia/receipts/?token=")
+    common = {"delivery_report": True, "callback_url": callback}
+    assert sms == common | {
+        "content": "Hi Ana",
+        "destination_number": "+61491570006",
+        "format": "SMS",
+        "source_number": "+61491570110",
+        "metadata": {"reference": "7"},
+    }
+    assert mms == common | {
+        "content": "Map",
+        "destination_number": "+61491570156",
+        "format": "MMS",
+        "source_number": "Fern",
+        "subject": "M" * 64,
+        "media": ["https://m.example.com/a.png"],
+        "metadata": {"reference": "8"},
+    }
+
+
+def test_without_a_sender_the_vendor_chooses(make: Any) -> None:
+    provider = make(MessageMedia, **(GIVEN | {"messagemedia_sender": ""}))
+    assert "source_number" not in json.loads(provider.prepare(MESSAGES[:1]))["messages"][0]
+
+
+async def test_what_is_not_in_the_answer_is_missing(vendor: Any, provider: MessageMedia) -> None:
+    vendor.answers(202, {"messages": [echo(7, status="rejected"), echo(9)]})
+    assert await send(provider) == [
+        Outcome("refused", "m-7", "unknown", "The provider answered: rejected.", raw="rejected"),
+        Outcome("missing"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("details", "category"),
+    [
+        (["/messages/0/destination_number: must be between 8 and 15 characters"], "invalid_number"),
+        (["/messages/0/source_number: not authorised"], "account_error"),
+        (["/messages/0/content: too long"], "content_rejected"),
+        ("odd", "unknown"),
+        (None, "unknown"),
+    ],
+)
+async def test_one_bad_message_refuses_the_batch(
+    vendor: Any, provider: MessageMedia, details: Any, category: Any
+) -> None:
+    vendor.answers(400, {"message": "Request failed to parse.", "details": details})
+    with pytest.raises(BatchRefused) as raised:
+        await send(provider)
+    named = details[0] if isinstance(details, list) else "Request failed to parse."
+    assert raised.value.item == Outcome("refused", category=category, error=named)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error"),
+    [
+        (422, "TLS", BatchRefused),
+        (401, {"message": "Invalid authentication credentials"}, AccountFault),
+        (403, "", AccountFault),
+        (404, {"message": "Resource not found."}, AccountFault),
+        (429, "", Throttled),
+        (500, "", OutcomeUnknown),
+        (502, "<html>", OutcomeUnknown),
+        (202, "", OutcomeUnknown),
+        (202, {"messages": [1]}, OutcomeUnknown),
+        (202, {}, OutcomeUnknown),
+        (204, "", OutcomeUnknown),
+    ],
+)
+async def test_a_whole_answer_is_one_of_the_closed_list(
+    vendor: Any, provider: MessageMedia, status: int, body: Any, error: type[CallError]
+) -> None:
+    vendor.answers(status, body)
+    with pytest.raises(error):
+        await send(provider)
+
+
+@pytest.fixture
+def read(provider: MessageMedia, webhook: Any) -> Any:
+    token = json.loads(provider.prepare(MESSAGES))["messages"][0]["callback_url"].partition("token=")[2]
+
+    async def one(body: Any, kind: str = "receipts", token: str = token) -> Any:
+        raw = json.dumps(body).encode()
+        return await provider.read_webhook(webhook("messagemedia", kind, raw, token=token))
+
+    return one
+
+
+@pytest.mark.parametrize(
+    ("changes", "receipt"),
+    [
+        ({}, Receipt("r-1", "delivered", "delivered 220", 7, ID, occurred_at=AT)),
+        ({"status": "enroute", "error_code": "101"}, Receipt("r-1", "sent", "enroute 101", 7, ID, occurred_at=AT)),
+        (
+            {"status": "rejected", "error_code": "302", "metadata": None, "billing_units": 2},
+            Receipt(
+                "r-1",
+                "failed",
+                "rejected 302",
+                None,
+                ID,
+                "opted_out",
+                "rejected, code 302",
+                billed_parts=2,
+                occurred_at=AT,
+            ),
+        ),
+        # What became of it is said by the status, not by the code.
+        (
+            {"status": "delivered", "error_code": "301"},
+            Receipt("r-1", "delivered", "delivered 301", 7, ID, occurred_at=AT),
+        ),
+        (
+            {"status": "expired", "error_code": None, "date_received": None},
+            Receipt("r-1", "failed", "expired", 7, ID, "expired", "expired"),
+        ),
+        ({"status": "dancing"}, None),
+    ],
+)
+async def test_a_report(read: Any, changes: dict[str, Any], receipt: Receipt | None) -> None:
+    assert await read(REPORT | changes) == ([receipt] if receipt else [])
+
+
+@pytest.mark.parametrize("kind", ["receipts", "inbound"])
+async def test_a_reply_comes_to_either_address(read: Any, kind: str) -> None:
+    at = datetime(2026, 3, 2, 4, 20, 11, tzinfo=UTC)
+    expected = Inbound("e-1", "+61491570006", "+61491570110", "Thanks", at, reference=7, answers_id=ID)
+    assert await read(REPLY, kind) == [expected]
+
+
+async def test_an_opt_out_of_the_account(read: Any) -> None:
+    fields = {name: value for name, value in REPLY.items() if name not in ("reply_id", "message_id", "metadata")}
+    (inbound,) = await read(fields | {"notification_id": "n-1", "content": "STOP"}, "inbound")
+    assert (inbound.id, inbound.keyword, inbound.answers_id, inbound.reference) == ("n-1", "stop", None, None)
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        ([], "body"),
+        (REPORT | {"status": None}, "status"),
+        (REPORT | {"message_id": ""}, "message_id"),
+        (REPORT | {"date_received": "soon"}, "date_received"),
+        ({}, "reply_id"),
+        (REPLY | {"source_number": {}}, "source_number"),
+        (REPLY | {"date_received": 5}, "date_received"),
+    ],
+)
+async def test_what_says_nothing_is_named(read: Any, body: Any, named: str) -> None:
+    with pytest.raises(WebhookMalformed, match=named):
+        await read(body)
+
+
+async def test_without_the_token_of_our_address_nothing_is_believed(read: Any) -> None:
+    for token in ("", "guess", "ž"):
+        with pytest.raises(WebhookRefused, match="neither"):
+            await read(REPORT, token=token)
+
+
+def sign(body: bytes, algorithm: hashes.HashAlgorithm, kind: str = "receipts", date: str = "Mon") -> str:
+    line = f"POST /api/webhooks/providers/messagemedia/{kind}/ HTTP/1.1"
+    return base64.b64encode(KEY.sign(line.encode() + date.encode() + body, padding.PKCS1v15(), algorithm)).decode()
+
+
+@pytest.mark.parametrize(
+    ("name", "algorithm"),
+    [("SHA224", hashes.SHA224()), ("SHA-256", hashes.SHA256()), ("sha512", hashes.SHA512())],
+)
+@pytest.mark.parametrize("key", [PEM, PEM.replace("\n", "\\n"), "".join(PEM.splitlines()[1:-1])])
+async def test_a_signed_webhook_is_believed(
+    make: Any, webhook: Any, name: str, algorithm: hashes.HashAlgorithm, key: str
+) -> None:
+    provider = make(MessageMedia, **GIVEN, messagemedia_webhook_public_key=key)
+    body = json.dumps(REPORT).encode()
+    headers = {
+        "Date": "Mon",
+        "X-Messagemedia-Signature": sign(body, algorithm),
+        "X-Messagemedia-Digest-Type": name,
+        "X-Messagemedia-Cipher-Type": "RSA",
+    }
+    assert len(await provider.read_webhook(webhook("messagemedia", "receipts", body, headers))) == 1
+    for change in (
+        {"Date": "Tue"},
+        {"X-Messagemedia-Signature": "e30="},
+        {"X-Messagemedia-Signature": "%"},
+        {"X-Messagemedia-Digest-Type": "MD5"},
+        {"X-Messagemedia-Cipher-Type": "DSA"},
+    ):
+        with pytest.raises(WebhookRefused):
+            await provider.read_webhook(webhook("messagemedia", "receipts", body, headers | change))
+    with pytest.raises(WebhookRefused):
+        await provider.read_webhook(webhook("messagemedia", "inbound", body, headers))
+    with pytest.raises(WebhookRefused):
+        await provider.read_webhook(webhook("messagemedia", "receipts", body + b" ", headers))
+
+
+async def test_without_a_key_no_signature_is_believed(provider: MessageMedia, webhook: Any) -> None:
+    with pytest.raises(WebhookRefused, match="MESSAGEMEDIA_WEBHOOK_PUBLIC_KEY"):
+        await provider.read_webhook(webhook("messagemedia", "receipts", b"{}", {"X-Messagemedia-Signature": "e30="}))
+
+
+def test_a_key_that_is_none_is_named(make: Any) -> None:
+    with pytest.raises(UnusableSetting, match="MESSAGEMEDIA_WEBHOOK_PUBLIC_KEY"):
+        make(MessageMedia, **GIVEN, messagemedia_webhook_public_key="key")
+
+
+async def test_a_look_up(vendor: Any, provider: MessageMedia) -> None:
+    vendor.answers(200, {"message_id": ID, "status": "submitted", "metadata": {"reference": "7"}})
+    assert await provider.look_up(ID) == Receipt(f"{ID}/submitted", "sent", "submitted", 7, ID)
+    vendor.answers(404, {"message": "Resource not found."})
+    assert await provider.look_up(ID) is None
+    vendor.answers(200, {"message_id": ID, "status": "dancing"})
+    assert await provider.look_up(ID) is None
+    vendor.answers(500)
+    with pytest.raises(OutcomeUnknown):
+        await provider.look_up("a/../b")
+    assert [taken.path for taken in vendor.requests][-1] == "/v1/messages/a%2F..%2Fb"
+
+
+async def test_how_the_account_stands(vendor: Any, provider: MessageMedia) -> None:
+    vendor.answers(200, {"credits": 250})
+    standing = await provider.check()
+    assert (standing.credit, standing.senders) == ("250", ("+61491570110",))
+    vendor.answers(401, {"message": "Invalid authentication credentials"})
+    with pytest.raises(AccountFault, match="credentials"):
+        await provider.check()
