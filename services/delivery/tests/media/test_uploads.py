@@ -9,7 +9,10 @@ import pytest
 
 from common.database import Database
 from delivery.app import create_app
+from delivery.media.rules import Links
 from delivery.settings import Settings
+
+from ..conftest import SECRET
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"x" * 100
 LIMIT = 409_600
@@ -119,3 +122,36 @@ async def test_a_link_that_was_not_made_here_leads_nowhere(client: httpx.AsyncCl
         f"/media/é/{name}",
     ):
         assert (await client.get(wrong)).status_code == 404
+
+
+async def test_a_link_can_be_asked_about_before_it_is_fetched(
+    client: httpx.AsyncClient, headers: dict[str, str]
+) -> None:
+    made = await client.post("/api/sms/upload-file/", files={"file": ("x.png", PNG)}, headers=headers)
+    told = await client.head(made.json()["url"].removeprefix("https://sms.test"))
+    assert (told.status_code, told.headers["content-length"]) == (200, str(len(PNG)))
+    assert told.headers["content-type"] == "image/png"
+
+
+def test_links_outlive_a_new_internal_secret_and_lead_where_anyone_can_read(make_settings: Any) -> None:
+    before = Links.of(make_settings())
+    name = "6a1f7f0e-5f0e-4d55-9d0d-0b6f8a5a1c11.png"
+    signature = before.url(name).split("/")[-2]
+    assert not Links.of(make_settings(internal_token_secret="n" * 32)).is_mine(signature, name)
+    kept = make_settings(internal_token_secret="n" * 32, media_link_secret=SECRET)
+    assert Links.of(kept).is_mine(signature, name)
+    public = make_settings(media_public_url="https://cooee.blob.core.windows.net/media/")
+    assert Links.of(public).url(name) == f"https://cooee.blob.core.windows.net/media/{name}"
+
+
+async def test_a_storage_that_is_away_is_503(
+    client: httpx.AsyncClient, headers: dict[str, str], tmp_path: Path, rows: Any
+) -> None:
+    made = await client.post("/api/sms/upload-file/", files={"file": ("x.png", PNG)}, headers=headers)
+    path = made.json()["url"].removeprefix("https://sms.test")
+    (tmp_path / "media").rename(tmp_path / "moved")
+    (tmp_path / "media").write_text("no folder")
+    assert (await client.get(path)).status_code == 503
+    answer = await client.post("/api/sms/upload-file/", files={"file": ("x.png", PNG)}, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    assert len(await rows("SELECT id FROM media")) == 1

@@ -1,6 +1,7 @@
 """What delivery asks scheduling."""
 
 from collections.abc import Collection
+from datetime import datetime
 from uuid import UUID
 
 from common.caller import system
@@ -12,3 +13,13 @@ async def known_holds(client: ServiceClient, references: Collection[UUID]) -> se
     body = {"references": [str(reference) for reference in references]}
     answer = await client.call(system(), "POST", "/internal/holds/known/", json=body)
     return {UUID(reference) for reference in answer["known"]}
+
+
+async def used_media(client: ServiceClient, names: Collection[str], since: datetime) -> set[str]:
+    """Which of the files a schedule there names that is open, or had its time or was changed after `since`.
+
+    Raises Unavailable.
+    """
+    body = {"names": list(names), "since": since.isoformat()}
+    answer = await client.call(system(), "POST", "/internal/media/used/", json=body)
+    return set(answer["used"])

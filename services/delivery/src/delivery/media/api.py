@@ -2,18 +2,16 @@
 
 from typing import Any
 
-from fastapi import Request
-from fastapi.responses import FileResponse
+from fastapi import Request, Response
 from starlette.datastructures import UploadFile
 from starlette.types import Message
 
-from common.errors import Invalid, NotFound, TooLarge, UnsupportedMediaType
+from common.errors import Invalid, TooLarge, UnsupportedMediaType
 from common.http.app import feature_router
 from common.http.deps import CallerDep, SessionDep
 from delivery.media import service
 from delivery.media.rules import MAX_BYTES
 from delivery.media.schemas import MediaOut
-from delivery.storage.local import LocalStorage
 
 router = feature_router("sending")
 
@@ -37,18 +35,17 @@ _FILE_BODY: dict[str, Any] = {
 @router.post("/api/sms/upload-file/", status_code=201, openapi_extra=_FILE_BODY)
 async def upload_file(request: Request, caller: CallerDep, session: SessionDep) -> MediaOut:
     """Keeps an image for an MMS: PNG, JPEG or GIF, 409,600 bytes at most."""
-    return await service.store_upload(session, caller, request.app.state.storage, await _read_file(request))
+    state = request.app.state
+    return await service.store_upload(session, caller, state.storage, state.links, await _read_file(request))
 
 
-@router.get("/media/{signature}/{name}", include_in_schema=False)
-async def get_media(request: Request, signature: str, name: str) -> FileResponse:
-    """A file of the local storage, for whoever has its link."""
-    storage = request.app.state.storage
-    path = storage.find(signature, name) if isinstance(storage, LocalStorage) else None
-    if path is None:
-        raise NotFound
+@router.api_route("/media/{signature}/{name}", methods=["GET", "HEAD"], include_in_schema=False)
+async def get_media(request: Request, signature: str, name: str) -> Response:
+    """A file for whoever has its link. It is read and passed on, since not every carrier follows a redirect."""
+    state = request.app.state
+    content, content_type = await service.read(state.storage, state.links, signature, name)
     headers = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
-    return FileResponse(path, headers=headers)
+    return Response(content, media_type=content_type, headers=headers)
 
 
 async def _read_file(request: Request) -> bytes:

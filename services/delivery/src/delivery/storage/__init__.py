@@ -1,22 +1,33 @@
 """The places where media can lie."""
 
-from collections.abc import Callable
+from importlib import import_module
 
 from common.settings import UnusableSetting
 from delivery.settings import Settings
-from delivery.storage.azure import AzureStorage
 from delivery.storage.base import Storage
-from delivery.storage.local import LocalStorage
 
-STORAGES: dict[str, Callable[[Settings], Storage]] = {
-    LocalStorage.name: LocalStorage,
-    AzureStorage.name: AzureStorage,
+# By address, so that a process imports the vendor's client that it uses and no other.
+STORAGES = {
+    "local": "delivery.storage.local:LocalStorage",
+    "azure": "delivery.storage.azure:AzureStorage",
+    "s3": "delivery.storage.s3:S3Storage",
+    "gcs": "delivery.storage.gcs:GcsStorage",
 }
 
 
 def make_storage(settings: Settings) -> Storage:
-    """The storage that the settings name. Raises UnusableSetting for a name that does not exist."""
+    """The storage that the settings name, by a name of the table or as `package.module:Class`.
+
+    Raises UnusableSetting.
+    """
     name = settings.storage_provider
-    if name not in STORAGES:
+    module, _, attribute = STORAGES.get(name, name).partition(":")
+    if not attribute:
         raise UnusableSetting(f"STORAGE_PROVIDER: there is no {name!r}; there are {', '.join(STORAGES)}")
-    return STORAGES[name](settings)
+    try:
+        made = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UnusableSetting(f"STORAGE_PROVIDER: {name!r} cannot be imported: {error}") from None
+    if not (isinstance(made, type) and issubclass(made, Storage)):
+        raise UnusableSetting(f"STORAGE_PROVIDER: {name!r} is no delivery.storage.base.Storage")
+    return made(settings)  # type: ignore[call-arg]

@@ -1,25 +1,44 @@
-"""The port to where media lie: the carriers fetch them from there, so their URLs are public."""
+"""The port to where media lie. Who may fetch them, and under which address, is no business of a storage."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
 from common.errors import Unavailable
+from common.settings import UnusableSetting
 
 
 class StorageFault(Unavailable):
-    """The media could not be kept. Nothing was promised, the upload can be tried again."""
+    """The storage did not do what it was asked. Nothing was promised, it can be tried again."""
 
-    default = "The file could not be stored. Try again in a moment."
+    default = "The file could not be stored or read. Try again in a moment."
 
 
 class Storage(ABC):
-    """Keeps files under names that are never used twice."""
+    """Keeps files under names that are never used twice. Made from delivery's settings; raises UnusableSetting.
+
+    Every method raises StorageFault and nothing else. What caused it names no address: those may hold a signature.
+    """
 
     name: ClassVar[str]
 
     @abstractmethod
-    async def put(self, name: str, content: bytes, content_type: str) -> str:
-        """Keeps a file and returns the URL from which anyone who has it can fetch it. Raises StorageFault."""
+    async def put(self, name: str, content: bytes, content_type: str) -> None:
+        """Keeps a file."""
+
+    @abstractmethod
+    async def get(self, name: str) -> bytes | None:
+        """A file's content, None when there is none of that name."""
+
+    @abstractmethod
+    async def delete(self, name: str) -> None:
+        """Removes a file; one that is gone already is no fault."""
 
     async def close(self) -> None:  # noqa: B027 (a folder has nothing to close)
         """Frees connections."""
+
+
+def require(storage: str, settings: dict[str, str]) -> None:
+    """Raises UnusableSetting that names what is empty of the settings (variable → value) a storage needs."""
+    missing = [variable for variable, value in settings.items() if not value]
+    if missing:
+        raise UnusableSetting(f"STORAGE_PROVIDER={storage} needs {', '.join(missing)}")

@@ -3,17 +3,20 @@
 from typing import Annotated
 
 from fastapi import Depends, Query
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.fields import Id
 from common.http.app import feature_router
-from common.http.deps import CallerDep, PageDep, SessionDep
+from common.http.deps import CallerDep, PageDep, SessionDep, neighbour_session
 from common.paging import Paginated
 from scheduling.clients.deps import NeighboursDep, WriterDep
 from scheduling.schedules import service
 from scheduling.schedules.schemas import (
+    MediaNames,
     ScheduleCreate,
     ScheduleOut,
     ScheduleUpdate,
+    UsedMedia,
     is_cancelling,
     read_flag,
     read_format,
@@ -37,6 +40,7 @@ async def get_days(
     return service.Days(tz, date, date_from, date_to)
 
 
+DeliverySession = Annotated[AsyncSession, Depends(neighbour_session("delivery"), scope="function")]
 V1Dep = Annotated[bool, Depends(get_v1)]
 DaysDep = Annotated[service.Days, Depends(get_days)]
 IncludeUnknown = Annotated[str | None, Query(description="`true`: also what may have arrived already")]
@@ -118,3 +122,8 @@ async def list_of_contact(
 ) -> Paginated[ScheduleOut]:
     """All messages to a contact, those of batches too, without cancelled ones."""
     return await service.list_of_contact(session, neighbours, caller, contact_id, page, v1)
+
+
+@router.post("/internal/media/used/", include_in_schema=False)
+async def find_used_media(session: DeliverySession, body: MediaNames) -> UsedMedia:
+    return UsedMedia(used=await service.find_used_media(session, body.names, body.since))

@@ -140,6 +140,16 @@ _CANCEL_OF_CLOSED = text(
       AND (kind = 'single' AND status = 'pending' OR kind = 'parent' AND status IN ('pending', 'processing'))
     """
 )
+# The expression is that of the index. A changed or retried schedule needs its file as long as a new one.
+_USED_MEDIA = text(
+    """
+    SELECT asked.name FROM unnest(CAST(:names AS text[])) AS asked (name)
+    WHERE (SELECT true FROM schedules s
+           WHERE s.media_url IS NOT NULL AND substring(s.media_url from '[0-9a-f-]{36}[.][a-z]{3}') = asked.name
+             AND (s.status IN ('pending', 'processing') OR greatest(s.scheduled_time, s.updated_at) >= :since)
+           LIMIT 1)
+    """
+)
 
 
 async def add(session: AsyncSession, values: Mapping[str, Any]) -> int | None:
@@ -234,3 +244,8 @@ async def reopen_parent(session: AsyncSession, parent_id: int) -> None:
 async def cancel_of_closed_all_tenants(session: AsyncSession, organisations: Sequence[str]) -> None:
     """Cancels what is pending in organisations that were closed; children follow their parents."""
     await session.execute(_CANCEL_OF_CLOSED, {"organisations": list(organisations)})
+
+
+async def find_used_media_all_tenants(session: AsyncSession, names: Sequence[str], since: datetime) -> list[str]:
+    """Those of the files that a schedule names which is open, or had its time or was changed since."""
+    return list((await session.scalars(_USED_MEDIA, {"names": list(names), "since": since})).all())

@@ -4,7 +4,7 @@ import re
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field
 
 from common.errors import Invalid
 from common.events import Category, Format
@@ -109,6 +109,19 @@ class ScheduleOut(Audit):
     format: Format
     media_url: str | None
     subject: str | None
+
+
+class MediaNames(BaseModel):
+    """Files that delivery would remove."""
+
+    names: list[str]
+    since: AwareDatetime
+
+
+class UsedMedia(BaseModel):
+    """Those of them that are still needed."""
+
+    used: list[str]
 
 
 def show(row: Schedule, v1: bool) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Single schedules and the children of batches: written, read, changed, cancelled, sent again."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -306,6 +307,11 @@ async def close_organisations(session: AsyncSession, events: list[OrganisationCh
     closed = await follow_closing(session, events)
     if closed:
         await repository.cancel_of_closed_all_tenants(session, closed)
+
+
+async def find_used_media(session: AsyncSession, names: Sequence[str], since: datetime) -> list[str]:
+    """Those of the files that a schedule may still send, or a retry of one that ended since."""
+    return await repository.find_used_media_all_tenants(session, names, since)
 
 
 def _paginated(rows: list[Schedule], total: int, page: Page, v1: bool) -> Paginated[ScheduleOut]:
