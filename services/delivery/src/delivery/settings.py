@@ -32,6 +32,7 @@ class Settings(StoreSettings):
     worker_port: int = Field(8183, validation_alias="DELIVERY_WORKER_PORT")
     database_url: SecretStr = Field(validation_alias="DELIVERY_DATABASE_URL")
     scheduling_url: str = "http://127.0.0.1:8082"
+    contacts_url: str = "http://127.0.0.1:8081"
 
     sms_providers: str = Field("log", description="providers of SMS by preference: names, or package.module:Class")
     mms_providers: str = Field("log", description="providers of MMS by preference: names, or package.module:Class")
@@ -42,6 +43,10 @@ class Settings(StoreSettings):
     message_deadline_s: float = Field(86_400.0, gt=0, description="after its scheduled time a message is too late")
     replay_after_s: float = Field(60.0, gt=0, description="pause before a call of unknown outcome is repeated")
     replay_window_s: float = Field(43_200.0, gt=0, description="how long a provider remembers our keys, halved")
+
+    stop_answered_by: str = Field(
+        "mobile_message,messagemedia,aws,twilio", description="providers that answer STOP, START and HELP themselves"
+    )
 
     mobile_message_base_url: str = "https://api.mobilemessage.com.au"
     mobile_message_username: str = ""
@@ -105,6 +110,12 @@ class Settings(StoreSettings):
     def chains(self) -> dict[str, list[str]]:
         """Format → its providers as they are named, the preferred one first."""
         return {"sms": split_names(self.sms_providers), "mms": split_names(self.mms_providers)}
+
+    @property
+    def own_numbers(self) -> frozenset[str]:
+        """Where messages come from whose organisation has no sender of its own."""
+        senders = (self.mobile_message_sender, self.messagemedia_sender, self.twilio_sender, self.aws_sender)
+        return frozenset(filter(None, senders))
 
     @model_validator(mode="after")
     def _check_lease(self) -> Self:
