@@ -11,7 +11,7 @@ TOP = {"__init__", "__main__", "settings", "errors", "models", "app", "worker"}
 FEATURE = {"__init__", "api", "schemas", "service", "repository", "rules", "consumers", "loops"}
 # Rooms with a purpose of their own, named in the house's tree.
 SPECIAL = {
-    ("delivery", "messages"): {"sender", "calls"},
+    ("delivery", "messages"): {"sender", "calls", "pace", "routes"},
     ("contacts", "contacts"): {"imports"},
 }
 PORTS = {("delivery", "providers"), ("delivery", "storage")}

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from sqlalchemy import text
 from common.database import Database
 from common.events import ScheduleDue
 from delivery.messages import loops, service
+from delivery.messages.routes import Router
 from delivery.messages.rules import Policy
 from delivery.messages.sender import Sender
 from delivery.providers.mobile_message import MobileMessage
@@ -229,16 +231,34 @@ async def carrier() -> AsyncIterator[Carrier]:
     await runner.cleanup()
 
 
+class Clock:
+    """The time of breakers and buckets; `advance` lets some of it pass."""
+
+    def __init__(self) -> None:
+        self._passed = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self._passed
+
+    def advance(self, seconds: float) -> None:
+        self._passed += seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
 @pytest.fixture
 async def make_sender(
-    carrier: Carrier, policy: Policy, make_settings: Callable[..., Settings]
+    carrier: Carrier, policy: Policy, make_settings: Callable[..., Settings], clock: Clock
 ) -> AsyncIterator[Callable[..., Sender]]:
     """`make_sender(**settings)`: a sender of SMS to the carrier."""
     made: list[Sender] = []
 
     def make(**changes: Any) -> Sender:
         given = {"mobile_message_base_url": carrier.url, "mobile_message_concurrency": 8} | changes
-        made.append(Sender("sms", MobileMessage(make_settings(**given)), policy))
+        made.append(Sender(MobileMessage(make_settings(**given)), ["sms"], policy, clock))
         return made[-1]
 
     yield make
@@ -248,11 +268,21 @@ async def make_sender(
 
 
 @pytest.fixture
-def send(database: Database) -> Callable[[Sender], Awaitable[None]]:
+def claim(database: Database) -> Callable[[Sender], Awaitable[None]]:
+    """`await claim(sender)`: claims once and starts the requests, as the only sender there is."""
+
+    async def once(sender: Sender) -> None:
+        await loops.send_queued(database, Router({"sms": [sender.provider.name]}, [sender]), sender)
+
+    return once
+
+
+@pytest.fixture
+def send(database: Database, claim: Callable[[Sender], Awaitable[None]]) -> Callable[[Sender], Awaitable[None]]:
     """`await send(sender)`: claims once, waits for the answers, writes them."""
 
     async def once(sender: Sender) -> None:
-        await loops.send_queued(database, sender)
+        await claim(sender)
         await loops.drain(database, sender)
 
     return once

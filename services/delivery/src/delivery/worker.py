@@ -1,5 +1,6 @@
 """The Kafka roof of delivery: its consumers and loops."""
 
+from datetime import timedelta
 from functools import partial
 
 from common.bus import make_broker, subscribe
@@ -9,11 +10,14 @@ from common.events import ContactChanged, OrganisationChanged, ScheduleDue
 from common.loops import Loop
 from common.worker import Worker
 from delivery.limits.loops import check_holds, report_drift
+from delivery.media.loops import remove_old_media
 from delivery.messages import consumers, loops
+from delivery.messages.routes import Router
 from delivery.messages.rules import Policy
 from delivery.messages.sender import Sender
 from delivery.providers import make_chains, make_providers
 from delivery.settings import Settings
+from delivery.storage import make_storage
 
 
 async def create_worker(settings: Settings) -> Worker:
@@ -26,31 +30,40 @@ async def create_worker(settings: Settings) -> Worker:
         secret=settings.internal_token_secret.get_secret_value(),
     )
     policy = Policy.model_validate(settings, from_attributes=True)
-    providers = make_providers(settings)
-    senders = [Sender(name, providers[chain[0]], policy) for name, chain in make_chains(settings).items()]
+    chains = make_chains(settings)
+    senders = [
+        Sender(provider, [name for name, chain in chains.items() if provider.name in chain], policy)
+        for provider in make_providers(settings).values()
+    ]
+    router = Router(chains, senders)
+    storage, retention = make_storage(settings), timedelta(days=settings.media_retention_days)
     broker = make_broker(settings)
     take_in = partial(consumers.on_schedule_due, database, senders, settings.message_deadline_s)
     subscribe(broker, settings, [ScheduleDue], "intake", take_in)
     subscribe(broker, settings, [ContactChanged], "contacts", partial(consumers.on_contact_changed, database))
     hear_organisations = partial(consumers.on_organisation_changed, database)
     subscribe(broker, settings, [OrganisationChanged], "organisations", hear_organisations)
+    names = [sender.provider.name for sender in senders]
     running = [
         Loop("check_holds", partial(check_holds, database, scheduling), 15.0),
         Loop("report_drift", partial(report_drift, database), 3600.0),
+        Loop("queue_retries", partial(loops.queue_retries, database, senders), 0.5),
+        Loop("remove_old_media", partial(remove_old_media, database, storage, scheduling, retention), 600.0),
+        Loop("expire", partial(loops.expire, database), 5.0),
+        Loop("settle_strangers", partial(loops.settle_strangers, database, names, policy), 60.0),
     ]
     for sender in senders:
-        at = (database, sender)
+        name = sender.provider.name
         running += [
-            Loop(f"send_queued {sender.message_format}", partial(loops.send_queued, *at), 0.2, sender.wake),
-            Loop(f"record_results {sender.message_format}", partial(loops.record_results, *at), 0.03),
-            Loop(f"settle_calls {sender.message_format}", partial(loops.settle_calls, *at), 1.0),
+            Loop(f"send_queued {name}", partial(loops.send_queued, database, router, sender), 0.2, sender.wake),
+            Loop(f"record_results {name}", partial(loops.record_results, database, sender), 0.03),
+            Loop(f"settle_calls {name}", partial(loops.settle_calls, database, sender), 1.0),
         ]
-    running.append(Loop("queue_retries", partial(loops.queue_retries, database, senders), 0.5))
     return Worker(
         settings,
         database,
         broker,
         running,
         drain=[partial(loops.drain, database, sender) for sender in senders],
-        close=[*(sender.provider.close for sender in senders), scheduling.close],
+        close=[*(sender.provider.close for sender in senders), scheduling.close, storage.close],
     )

@@ -5,10 +5,11 @@ from uuid import UUID
 
 import pytest
 
-from delivery.limits.rules import Demand, Quota, check_value, grant, period_of, read_limit
+from delivery.limits.rules import Demand, Quota, check_value, grant, period_of, read_limit, read_sender
 
 QUOTA = Quota("org_1", date(2026, 4, 1), "sms")
 HOLD = UUID(int=1)
+CHAINS = {"sms": ("mobile_message", "log"), "mms": ("log",)}
 SMS_LIMIT = {("org_1", "sms"): 10}
 
 
@@ -79,10 +80,24 @@ def test_a_limit_is_read_from_its_config(value: str | None, limit: int | None) -
         ("timezone", "../etc/passwd", False),
         ("timezone", "", False),
         ("greeting", "", True),
+        ("sms_providers", "log, mobile_message", True),
+        ("sms_providers", "", True),
+        ("sms_providers", "log,pigeon", False),
+        ("mms_providers", "mobile_message", False),
+        ("sender", "", True),
+        ("sender", "Cooee", True),
+        ("sender", "0412 345 678", True),
+        ("sender", "+61 412 345 678", True),
+        ("sender", "1800CALLUS1", True),
+        ("sender", "My Shop", False),
+        ("sender", "Us", False),
+        ("sender", "TwelveLetter", False),
+        ("sender", "12345", False),
+        ("sender", "Café", False),
     ],
 )
 def test_known_names_take_only_what_makes_sense(name: str, value: str, is_good: bool) -> None:
-    assert (check_value(name, value) is None) is is_good
+    assert (check_value(name, value, CHAINS) is None) is is_good
 
 
 @pytest.mark.parametrize(
@@ -99,4 +114,16 @@ def test_known_names_take_only_what_makes_sense(name: str, value: str, is_good: 
     ],
 )
 def test_what_opt_out_configs_can_take(name: str, value: str, is_good: bool) -> None:
-    assert (check_value(name, value) is None) == is_good
+    assert (check_value(name, value, CHAINS) is None) == is_good
+
+
+def test_a_chain_that_is_refused_names_what_is_enabled() -> None:
+    assert check_value("sms_providers", "twilio", CHAINS) == (
+        "Enter names of providers, separated by commas. Enabled are: mobile_message, log."
+    )
+
+
+def test_a_sender_is_used_as_carriers_write_it() -> None:
+    assert read_sender("0412 345 678") == "+61412345678"
+    assert read_sender("Cooee") == "Cooee"
+    assert read_sender("08 8123 4567") is None

@@ -8,28 +8,40 @@ from typing import Any
 from common.database import Database
 from common.events import ScheduleDue
 from delivery.messages import service
-from delivery.messages.rules import Call, Policy
+from delivery.messages.pace import Bucket
+from delivery.messages.rules import Call, Order, Policy, Share
 from delivery.messages.sender import Sender
 from delivery.providers.log import LogProvider
 from delivery.settings import Settings
 
 Due = Callable[..., ScheduleDue]
 Rows = Callable[..., Awaitable[list[Any]]]
+EVERYBODY = Share((), others=True)
 
 
 class Claims:
     """Claims calls of one message each, without making them."""
 
-    def __init__(self, database: Database, policy: Policy, settings: Settings) -> None:
+    def __init__(
+        self,
+        database: Database,
+        policy: Policy,
+        settings: Settings,
+        share: Share = EVERYBODY,
+        rate: int = 0,
+    ) -> None:
         self._database = database
         self._policy = policy
         self._provider = LogProvider(settings)
         self._provider.batch_size = 1
         self._turns = {"single": "", "bulk": ""}
+        self._share = share
+        self._bucket = Bucket(rate, lambda: 0.0)
 
     async def claim(self, slots: int, message_format: str = "sms") -> list[Call]:
         async with self._database.all_tenants() as session:
-            return await service.claim_calls(session, message_format, self._provider, slots, self._turns, self._policy)
+            order = Order(message_format, self._share, slots, slots, self._turns, {})
+            return await service.claim_calls(session, order, self._provider, self._bucket, self._policy)
 
 
 async def organisations(rows: Rows, calls: list[Call]) -> list[str]:

@@ -17,13 +17,16 @@ Due = Callable[..., ScheduleDue]
 
 
 def call(attempts: int = 1, requests: int = 1) -> Call:
-    return Call(uuid4(), requests, b"", [7], [attempts])
+    return Call(uuid4(), requests, b"", [7], [attempts], 1)
+
+
+BUSY = Outcome("refused", category="rate_limited", error="Later.", retryable=True, raw="busy", parts=0)
 
 
 @pytest.mark.parametrize(("attempts", "longest"), [(1, 60), (2, 120), (4, 480)])
 def test_the_back_off_doubles_with_full_jitter(policy: Policy, attempts: int, longest: float) -> None:
     patient = policy.model_copy(update={"retry_base_s": 60, "max_attempts": 9})
-    results = [rules.read_error(call(attempts), AccountFault("no"), patient)[0] for _ in range(300)]
+    results = [rules.read_outcomes(call(attempts), [BUSY], patient)[0] for _ in range(300)]
     delays = [result.delay_s for result in results]
     assert 0 <= min(delays) < longest / 4
     assert longest * 3 / 4 < max(delays) <= longest
@@ -32,19 +35,22 @@ def test_the_back_off_doubles_with_full_jitter(policy: Policy, attempts: int, lo
 
 def test_the_back_off_ends_at_a_quarter_of_an_hour(policy: Policy) -> None:
     patient = policy.model_copy(update={"retry_base_s": 60, "max_attempts": 99})
-    assert all(rules.read_error(call(30), AccountFault("no"), patient)[0].delay_s <= 900 for _ in range(100))
+    assert all(rules.read_outcomes(call(30), [BUSY], patient)[0].delay_s <= 900 for _ in range(100))
 
 
 def test_an_item_that_may_be_tried_again_is(policy: Policy) -> None:
-    busy = Outcome("refused", category="rate_limited", error="Later.", retryable=True)
-    assert rules.read_outcomes(call(1), [busy], policy)[0].status == "retry_wait"
-    assert rules.read_outcomes(call(3), [busy], policy)[0].status == "failed"
+    assert rules.read_outcomes(call(1), [BUSY], policy)[0].status == "retry_wait"
+    (last,) = rules.read_outcomes(call(3), [BUSY], policy)
+    assert (last.status, last.raw, last.parts) == ("failed", "busy", 0)
 
 
-@pytest.mark.parametrize("error", [Throttled("busy", 5), NotConnected("refused")])
-def test_what_is_not_the_messages_fault_gives_the_attempt_back(policy: Policy, error: Any) -> None:
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(Throttled("busy", 5), "retry_wait"), (NotConnected("refused"), "queued"), (AccountFault("no"), "queued")],
+)
+def test_what_is_not_the_messages_fault_gives_the_attempt_back(policy: Policy, error: Any, status: str) -> None:
     (result,) = rules.read_error(call(99), error, policy)
-    assert (result.status, result.given_back) == ("retry_wait", 1)
+    assert (result.status, result.given_back) == (status, 1)
 
 
 async def test_a_throttling_halves_what_goes_at_once_and_answers_bring_it_back(
@@ -65,6 +71,7 @@ async def test_no_more_requests_are_in_flight_than_the_provider_allows(
     due: Due,
     take_in: Any,
     make_sender: Callable[..., Sender],
+    claim: Any,
     carrier: Any,
     database: Database,
     eventually: Any,
@@ -74,7 +81,7 @@ async def test_no_more_requests_are_in_flight_than_the_provider_allows(
     await take_in(*(due() for _ in range(20)))
     sender = make_sender(mobile_message_batch_size=1, mobile_message_concurrency=3)
     for _ in range(3):
-        await loops.send_queued(database, sender)
+        await claim(sender)
 
     async def all_in_flight() -> bool:
         return len(carrier.requests) == 3

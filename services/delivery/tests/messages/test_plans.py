@@ -10,17 +10,23 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from common.database import Database
 from common.events import ScheduleDue
 from delivery.messages import calls, repository
-from delivery.messages.rules import Policy, Result
+from delivery.messages.rules import Order, Policy, Result, Share
 
 FILL = """
     INSERT INTO messages (organisation_id, schedule_id, run, phone, text, format, units, scheduled_time, period, lane,
                           request_id, deadline, status, next_attempt_at)
-    SELECT 'org_' || n % 50, 1000000 + n, 1, '+61453000001', 'Hi', 'sms', 1, now(), '2026-04-01', 'bulk', '',
+    SELECT 'org_' || n % 300, 1000000 + n, 1, '+61453000001', 'Hi', 'sms', 1, now(), '2026-04-01', 'bulk', '',
            now() + interval '1 day', CASE WHEN n % 10 = 0 THEN 'retry_wait' ELSE 'queued' END,
            CASE WHEN n % 10 = 0 THEN now() + interval '1 hour' END
     FROM generate_series(1, 200000) n
 """
+OVERRIDDEN = [f"org_{number}" for number in range(0, 300, 2)]
+SHARES = [Share((), others=True), Share(OVERRIDDEN, others=True), Share(OVERRIDDEN, others=False)]
 Explain = Callable[[AsyncSession, Callable[[], Awaitable[Any]]], Awaitable[str]]
+
+
+def order(share: Share, messages: int, after: str = "") -> Order:
+    return Order("sms", share, messages, messages, {"single": "", "bulk": after}, {})
 
 
 @pytest.fixture
@@ -51,7 +57,8 @@ async def test_no_statement_of_the_main_road_reads_the_whole_table(
 ) -> None:
     async with database.all_tenants() as session:
         for _ in range(7):  # a plan would be kept after five uses
-            await repository.claim(session, "sms", 32, {"single": "", "bulk": ""})
+            for share in SHARES:
+                await repository.claim(session, order(share, 32))
             await repository.promote(session, 500)
         await session.execute(text(FILL))
     await take_in(*(due() for _ in range(10)))
@@ -59,15 +66,19 @@ async def test_no_statement_of_the_main_road_reads_the_whole_table(
         rows: list[Any] = []
 
         async def main_road() -> None:
-            rows.extend(await repository.claim(session, "sms", 500, {"single": "", "bulk": "org_3"}))
+            for share in SHARES[1:]:
+                await repository.claim(session, order(share, 500))
+            rows.extend(await repository.claim(session, order(SHARES[0], 500, "org_3")))
             key = due().event_id
-            await calls.start(session, "log", {key: (rows, b"")}, policy)
+            await calls.start(session, "log", {key: (rows, b"")}, {}, policy)
             results = [Result(row.id, key, 1, "sent") for row in rows]
             await repository.finish(session, results)
             await calls.remove_settled(session, [key])
             await calls.due(session, "log", 100)
             await calls.lock_messages(session, [row.id for row in rows])
             await repository.fail(session, {row.id: ("expired", "late") for row in rows})
+            await repository.fill(session, results)
+            await repository.lock_expired(session, 500)
             await repository.promote(session, 500)
             await repository.states(session, {(number, 1) for number in range(1, 501)})
 

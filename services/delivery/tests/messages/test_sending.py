@@ -178,6 +178,7 @@ async def test_a_repetition_that_is_refused_leaves_the_call_unknown(
     carrier: Any,
     statuses: Statuses,
     rows: Rows,
+    clock: Any,
     status: int,
 ) -> None:
     await take_in(due())
@@ -189,6 +190,7 @@ async def test_a_repetition_that_is_refused_leaves_the_call_unknown(
     (call,) = await rows("SELECT requests, state, due_at - requested_at AS pause FROM calls")
     assert (call.requests, call.state) == (2, "unknown")
     assert call.pause >= timedelta(seconds=900)
+    clock.advance(60)  # a fault of the account keeps it away for half a minute
     await repeat(sender)
     assert await statuses() == ["sent"]
 
@@ -257,6 +259,7 @@ async def test_a_lease_that_ran_out_makes_the_call_unknown_and_the_late_answer_s
     due: Due,
     take_in: TakeIn,
     make_sender: MakeSender,
+    claim: Step,
     carrier: Any,
     statuses: Statuses,
     database: Database,
@@ -267,7 +270,7 @@ async def test_a_lease_that_ran_out_makes_the_call_unknown_and_the_late_answer_s
     await take_in(due())
     carrier.script.append(carrier.take_and_wait)
     sender = make_sender()
-    await loops.send_queued(database, sender)
+    await claim(sender)
     await execute("UPDATE calls SET due_at = now()")
     await loops.settle_calls(database, sender)
     assert await statuses() == ["unknown"]
@@ -281,6 +284,7 @@ async def test_a_late_refusal_does_not_free_what_a_repetition_is_sending(
     due: Due,
     take_in: TakeIn,
     make_sender: MakeSender,
+    claim: Step,
     carrier: Any,
     statuses: Statuses,
     database: Database,
@@ -296,7 +300,7 @@ async def test_a_late_refusal_does_not_free_what_a_repetition_is_sending(
     await take_in(due())
     carrier.script += [refuse_late, carrier.take_and_wait]
     slow, repeating = make_sender(), make_sender()
-    await loops.send_queued(database, slow)
+    await claim(slow)
     for _ in range(2):  # the lease runs out, then the call is repeated by another
         await execute("UPDATE calls SET due_at = now()")
         await loops.settle_calls(database, repeating)
@@ -330,30 +334,33 @@ async def test_without_a_connection_the_message_waits_and_no_attempt_is_lost(
     sender = make_sender(mobile_message_base_url="http://127.0.0.1:9")
     await send(sender)
     (message,) = await rows("SELECT * FROM messages")
-    assert (message.status, message.attempts, message.category) == ("retry_wait", 0, "provider_unavailable")
+    assert (message.status, message.attempts, message.category) == ("queued", 0, "provider_unavailable")
     assert await taken(rows) == 1
 
 
-async def test_a_fault_of_the_account_is_tried_again_and_then_fails(
+async def test_a_fault_of_the_account_keeps_the_message_until_it_is_mended(
     due: Due,
     take_in: TakeIn,
     make_sender: MakeSender,
     send: Step,
     carrier: Any,
     rows: Rows,
-    execute: Any,
-    database: Database,
+    clock: Any,
+    statuses: Statuses,
 ) -> None:
     await take_in(due())
     sender = make_sender()
-    for _ in range(3):
-        carrier.script.append(carrier.answer(403, json.dumps({"error": "Insufficient credits."})))
+    carrier.script += [carrier.answer(403, json.dumps({"error": "Insufficient credits."}))] * 6
+    for _ in range(6):
         await send(sender)
-        await execute("UPDATE messages SET next_attempt_at = now()")
-        await loops.queue_retries(database, [sender])
+        await send(sender)
+        clock.advance(301)
     (message,) = await rows("SELECT * FROM messages")
-    assert (message.status, message.category, message.attempts) == ("failed", "account_error", 3)
-    assert await taken(rows) == 0
+    assert (message.status, message.category, message.attempts) == ("queued", "account_error", 0)
+    assert len(carrier.requests) == 6, "none while the breaker is open"
+    for _ in range(2):  # the first looks for another organisation's message
+        await send(sender)
+    assert await statuses() == ["sent"]
 
 
 async def test_who_stopped_between_intake_and_claim_is_not_written_to(

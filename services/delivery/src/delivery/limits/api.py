@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import Depends
+from fastapi import Depends, Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.caller import Caller
@@ -20,6 +20,15 @@ Scheduling = Annotated[Caller, Depends(neighbour("scheduling"))]
 SchedulingSession = Annotated[AsyncSession, Depends(neighbour_session("scheduling"), scope="function")]
 
 
+async def get_chains(request: Request) -> service.Chains:
+    """Format → the providers that this installation has for it."""
+    chains: service.Chains = request.app.state.chains
+    return chains
+
+
+ChainsDep = Annotated[service.Chains, Depends(get_chains)]
+
+
 @router.get("/api/configs/")
 async def list_configs(_: CallerDep, session: SessionDep, page: PageDep) -> Paginated[ConfigOut]:
     """The organisation's settings, by name."""
@@ -28,9 +37,9 @@ async def list_configs(_: CallerDep, session: SessionDep, page: PageDep) -> Pagi
 
 
 @router.post("/api/configs/", status_code=201)
-async def create_config(caller: AdminDep, session: SessionDep, body: ConfigCreate) -> ConfigOut:
+async def create_config(caller: AdminDep, session: SessionDep, chains: ChainsDep, body: ConfigCreate) -> ConfigOut:
     """Adds a setting. Admins only."""
-    return _show(await service.create_config(session, caller.organisation_id, body))
+    return _show(await service.create_config(session, caller.organisation_id, body, chains))
 
 
 @router.get("/api/configs/{config_id}/")
@@ -40,16 +49,20 @@ async def get_config(_: CallerDep, session: SessionDep, config_id: Id) -> Config
 
 
 @router.put("/api/configs/{config_id}/")
-async def replace_config(caller: AdminDep, session: SessionDep, config_id: Id, body: ConfigCreate) -> ConfigOut:
+async def replace_config(
+    caller: AdminDep, session: SessionDep, chains: ChainsDep, config_id: Id, body: ConfigCreate
+) -> ConfigOut:
     """Changes a setting. Admins only."""
     change = ConfigUpdate(name=body.name, value=body.value)
-    return _show(await service.update_config(session, caller.organisation_id, config_id, change))
+    return _show(await service.update_config(session, caller.organisation_id, config_id, change, chains))
 
 
 @router.patch("/api/configs/{config_id}/")
-async def update_config(caller: AdminDep, session: SessionDep, config_id: Id, body: ConfigUpdate) -> ConfigOut:
+async def update_config(
+    caller: AdminDep, session: SessionDep, chains: ChainsDep, config_id: Id, body: ConfigUpdate
+) -> ConfigOut:
     """Changes what is given of a setting. Admins only."""
-    return _show(await service.update_config(session, caller.organisation_id, config_id, body))
+    return _show(await service.update_config(session, caller.organisation_id, config_id, body, chains))
 
 
 @router.put("/internal/holds/{reference}/", include_in_schema=False)

@@ -20,6 +20,12 @@ _VALUES = text(
     WHERE organisation_id = ANY(CAST(:organisations AS text[])) AND name = ANY(CAST(:names AS text[]))
     """
 )
+_ROUTING = text(
+    """
+    SELECT organisation_id, name, value FROM configs
+    WHERE name IN ('sms_providers', 'mms_providers', 'sender') AND value <> ''
+    """
+)
 # Sorted, so that two transactions take the same rows in the same order; the row is there without a limit too.
 _LOCK = text(
     """
@@ -127,6 +133,11 @@ def _columns(quotas: Collection[Quota]) -> dict[str, list[Any]]:
         "periods": [quota.period for quota in quotas],
         "formats": [quota.format for quota in quotas],
     }
+
+
+async def routing_all_tenants(session: AsyncSession) -> Sequence[Row[Any]]:
+    """The configs that say how messages go: `organisation_id, name, value`."""
+    return (await session.execute(_ROUTING)).all()
 
 
 async def lock_taken(session: AsyncSession, quotas: Collection[Quota]) -> dict[Quota, int]:

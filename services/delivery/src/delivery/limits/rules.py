@@ -8,17 +8,21 @@ from typing import NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo, available_timezones
 
+from common.phones import InvalidPhone, normalise_phone
 from common.sms import measure
 
 DEFAULT_ZONE = "Australia/Adelaide"
 UNLIMITED = "unlimited"
 LIMIT_NAMES = {"sms_limit": "sms", "mms_limit": "mms"}
 ZONE_NAME = "timezone"
+CHAIN_NAMES = {"sms_providers": "sms", "mms_providers": "mms"}
+SENDER_NAME = "sender"
 STOP_WORDS_OFF = "stop_words_off"
 OPTIONAL_STOP_WORDS = frozenset({"CANCEL", "END"})
 REPLY_NAMES = ("stop_reply", "start_reply", "help_reply")
 _LONGEST_REPLY_PARTS = 4
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,15}")
+_SENDER_ID = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9]{3,11}")
 
 
 class Quota(NamedTuple):
@@ -57,8 +61,23 @@ def read_limit(value: str | None) -> int | None:
     return int(value) if value is not None and _WHOLE_NUMBER.fullmatch(value) else None
 
 
-def check_value(name: str, value: str) -> str | None:
-    """What is wrong with a config's value, None when nothing is."""
+def read_chain(value: str) -> list[str]:
+    """The names of providers in a config's value; none: the installation's chain is meant."""
+    return [name for part in value.split(",") if (name := part.strip())]
+
+
+def read_sender(value: str) -> str | None:
+    """A sender as providers take it: a mobile as E.164, or 3 to 11 letters and digits with a letter; else None."""
+    if _SENDER_ID.fullmatch(value):
+        return value
+    try:
+        return normalise_phone(value)
+    except InvalidPhone:
+        return None
+
+
+def check_value(name: str, value: str, chains: Mapping[str, Sequence[str]]) -> str | None:
+    """What is wrong with a config's value, None when nothing is. `chains`: format → the providers that are enabled."""
     if name in LIMIT_NAMES and value != UNLIMITED and not _WHOLE_NUMBER.fullmatch(value):
         return f"Enter a whole number, or {UNLIMITED}."
     if name == ZONE_NAME and value not in available_timezones():
@@ -67,6 +86,12 @@ def check_value(name: str, value: str) -> str | None:
         return "Only CANCEL and END can be switched off; separate them by a comma."
     if name in REPLY_NAMES and (not value or measure(value).parts > _LONGEST_REPLY_PARTS):
         return f"Enter a text of at most {_LONGEST_REPLY_PARTS} parts, or off."
+    if name in CHAIN_NAMES:
+        enabled = chains[CHAIN_NAMES[name]]
+        if not set(read_chain(value)) <= set(enabled):
+            return f"Enter names of providers, separated by commas. Enabled are: {', '.join(enabled)}."
+    if name == SENDER_NAME and value and read_sender(value) is None:
+        return "Enter an Australian mobile number, or 3 to 11 letters and digits with at least one letter."
     return None
 
 

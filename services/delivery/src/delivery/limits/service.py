@@ -1,6 +1,7 @@
 """Use cases of limits: places and holds, and the configs that set them."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -16,17 +17,22 @@ from common.paging import Page
 from delivery.errors import LimitReached
 from delivery.limits import repository
 from delivery.limits.rules import (
+    CHAIN_NAMES,
     DEFAULT_ZONE,
+    SENDER_NAME,
     ZONE_NAME,
     Demand,
     Quota,
     check_value,
     grant,
     period_of,
+    read_chain,
     read_limit,
+    read_sender,
 )
 from delivery.limits.schemas import ConfigCreate, ConfigUpdate, HoldIn, HoldOut, LimitsOut
 
+Chains = Mapping[str, Sequence[str]]  # format → the providers that are enabled
 _NAME_TAKEN = "A config with this name exists already."
 
 
@@ -150,6 +156,27 @@ async def get_zone(session: AsyncSession, organisation_id: str) -> str:
     return (await repository.zones(session, [organisation_id])).get(organisation_id, DEFAULT_ZONE)
 
 
+@dataclass(slots=True)
+class Routing:
+    """How an organisation wants its messages to go: its chains by format, and its sender."""
+
+    organisation_id: str
+    chains: dict[str, list[str]] = field(default_factory=dict)
+    sender: str | None = None
+
+
+async def routings(session: AsyncSession) -> Collection[Routing]:
+    """Of each organisation that chose anything, across all of them."""
+    found: dict[str, Routing] = {}
+    for row in await repository.routing_all_tenants(session):
+        routing = found.setdefault(row.organisation_id, Routing(row.organisation_id))
+        if row.name == SENDER_NAME:
+            routing.sender = read_sender(row.value)
+        else:
+            routing.chains[CHAIN_NAMES[row.name]] = read_chain(row.value)
+    return found.values()
+
+
 async def page_configs(session: AsyncSession, page: Page) -> tuple[Sequence[Row[Any]], int]:
     return await repository.page_configs(session, page)
 
@@ -161,9 +188,9 @@ async def get_config(session: AsyncSession, config_id: int) -> Row[Any]:
     return found
 
 
-async def create_config(session: AsyncSession, organisation_id: str, config: ConfigCreate) -> Row[Any]:
+async def create_config(session: AsyncSession, organisation_id: str, config: ConfigCreate, chains: Chains) -> Row[Any]:
     """Raises Invalid under `name` when there is one, under `value` when a known name cannot take it."""
-    _check(config.name, config.value)
+    _check(config.name, config.value, chains)
     made = await repository.add_config(session, organisation_id, config.name, config.value)
     if made is None:
         raise Invalid.field("name", _NAME_TAKEN)
@@ -171,14 +198,16 @@ async def create_config(session: AsyncSession, organisation_id: str, config: Con
     return made
 
 
-async def update_config(session: AsyncSession, organisation_id: str, config_id: int, change: ConfigUpdate) -> Row[Any]:
+async def update_config(
+    session: AsyncSession, organisation_id: str, config_id: int, change: ConfigUpdate, chains: Chains
+) -> Row[Any]:
     """Changes what is given. Raises NotFound, and Invalid as `create_config` does."""
     old = await repository.find_and_lock_config(session, config_id)
     if old is None:
         raise NotFound
     given = change.model_dump(exclude_unset=True)
     name, value = given.get("name", old.name), given.get("value", old.value)
-    _check(name, value)
+    _check(name, value, chains)
     if name != old.name and await repository.is_name_taken(session, name):
         raise Invalid.field("name", _NAME_TAKEN)
     try:
@@ -190,8 +219,8 @@ async def update_config(session: AsyncSession, organisation_id: str, config_id: 
     return changed
 
 
-def _check(name: str, value: str) -> None:
-    wrong = check_value(name, value)
+def _check(name: str, value: str, chains: Chains) -> None:
+    wrong = check_value(name, value, chains)
     if wrong:
         raise Invalid.field("value", wrong)
 

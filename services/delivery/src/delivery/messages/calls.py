@@ -14,7 +14,8 @@ from delivery.messages.rules import LONGEST_BACK_OFF_S, Policy
 _START = text(
     """
     WITH items AS (
-        SELECT * FROM unnest(CAST(:ids AS bigint[]), CAST(:keys AS uuid[])) WITH ORDINALITY AS i (id, key, place)
+        SELECT * FROM unnest(CAST(:ids AS bigint[]), CAST(:keys AS uuid[]), CAST(:senders AS text[]))
+            WITH ORDINALITY AS i (id, key, sender, place)
     ),
     made AS (
         INSERT INTO calls (key, provider, message_ids, body, due_at, ends_at)
@@ -25,7 +26,8 @@ _START = text(
         JOIN (SELECT key, array_agg(id ORDER BY place) AS ids FROM items GROUP BY key) m USING (key)
     )
     UPDATE messages m
-    SET status = 'sending', attempts = m.attempts + 1, provider = :provider, call_key = i.key, call_requests = 1
+    SET status = 'sending', attempts = m.attempts + 1, provider = :provider, sender = i.sender, call_key = i.key,
+        call_requests = 1
     FROM items i WHERE m.id = i.id AND m.id = ANY(CAST(:ids AS bigint[]))
     """
 )
@@ -87,10 +89,11 @@ _REPEAT = text(
         UPDATE messages m SET status = 'sending', call_requests = r.requests
         FROM repeated r WHERE m.id = ANY(r.message_ids) AND m.call_key = r.key AND m.status = 'unknown'
     )
-    SELECT key, requests, body, message_ids,
-           (SELECT CASE WHEN min(m.request_id) = max(m.request_id) THEN min(m.request_id) ELSE '' END
-            FROM messages m WHERE m.id = ANY(repeated.message_ids)) AS request_id
-    FROM repeated
+    SELECT r.key, r.requests, r.body, r.message_ids, o.parts, o.request_id
+    FROM repeated r CROSS JOIN LATERAL (
+        SELECT sum(m.units) AS parts,
+               CASE WHEN min(m.request_id) = max(m.request_id) THEN min(m.request_id) ELSE '' END AS request_id
+        FROM messages m WHERE m.id = ANY(r.message_ids)) o
     """
 )
 _WAIT = text("UPDATE calls SET due_at = ends_at WHERE key = ANY(CAST(:keys AS uuid[])) AND state = 'unknown'")
@@ -100,9 +103,11 @@ async def start(
     session: AsyncSession,
     provider: str,
     calls: Mapping[UUID, tuple[Sequence[Any], bytes]],
+    senders: Mapping[str, str],
     policy: Policy,
 ) -> None:
-    """Key → (its claimed messages in order, its body): writes the calls with a lease and sets the messages sending."""
+    """Key → (its claimed messages in order, its body): writes the calls with a lease and sets the messages sending,
+    each under its organisation's own sender if there is one."""
     items = [(message.id, key) for key, (messages, _) in calls.items() for message in messages]
     await session.execute(
         _START,
@@ -110,6 +115,7 @@ async def start(
             "provider": provider,
             "ids": [message_id for message_id, _ in items],
             "keys": [key for _, key in items],
+            "senders": [senders.get(m.organisation_id) for messages, _ in calls.values() for m in messages],
             "call_keys": list(calls),
             "bodies": [body for _, body in calls.values()],
             "deadlines": [min(message.deadline for message in messages) for messages, _ in calls.values()],
@@ -142,6 +148,11 @@ async def due(session: AsyncSession, provider: str, batch: int) -> Sequence[Row[
     return (await session.execute(_DUE, {"provider": provider, "batch": batch})).all()
 
 
+async def providers(session: AsyncSession) -> list[str]:
+    """The providers that have calls."""
+    return list((await session.execute(text("SELECT DISTINCT provider FROM calls"))).scalars())
+
+
 async def lock_messages(session: AsyncSession, ids: Collection[int]) -> Sequence[Row[Any]]:
     """Locks messages in order: `id, status, call_key, has_stopped`."""
     return (await session.execute(_LOCK, {"ids": list(ids)})).all()
@@ -153,7 +164,7 @@ async def lapse(session: AsyncSession, keys: Collection[UUID], *, replay: bool, 
 
 
 async def repeat(session: AsyncSession, keys: Collection[UUID], policy: Policy) -> Sequence[Row[Any]]:
-    """Takes unknown calls for another request under a lease: `key, requests, body, message_ids, request_id`."""
+    """Takes unknown calls for another request under a lease: `key, requests, body, message_ids, parts, request_id`."""
     return (await session.execute(_REPEAT, {"keys": list(keys), "lease_s": policy.lease_s})).all()
 
 

@@ -1,28 +1,42 @@
-"""The loops of delivery: claim and send, write results, retry, settle what is unknown."""
+"""The loops of delivery: claim and send, write results, retry, expire, settle what is unknown."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+
+import structlog
 
 from common.database import Database, in_transaction
 from delivery.messages import service
+from delivery.messages.routes import Router
+from delivery.messages.rules import Call, Policy
 from delivery.messages.sender import Sender
+
+log = structlog.get_logger()
 
 _RESULTS = 500
 
 
-async def send_queued(database: Database, sender: Sender) -> bool:
+async def send_queued(database: Database, router: Router, sender: Sender) -> bool:
     """Claims what the free requests can take, commits, and starts the requests. True when there may be more."""
     async with sender.claiming:
-        slots = await sender.wait_for_slots()
-        if not slots:
+        if not await sender.wait_until_free():
             return True
-        was_turned = any(sender.turns.values())
-        async with database.all_tenants() as session:
-            calls = await service.claim_calls(
-                session, sender.message_format, sender.provider, slots, sender.turns, sender.policy
-            )
-        for call in calls:
-            sender.start(call)
-    return bool(calls) or was_turned
+        was_turned = any(after for turns in sender.turns.values() for after in turns.values())
+        sender.formats.rotate()
+        started = 0
+        for message_format in sender.formats:
+            calls = await _claim(database, router, sender, message_format)
+            for call in calls:
+                sender.start(call)
+            started += len(calls)
+    return started > 0 or was_turned
+
+
+async def _claim(database: Database, router: Router, sender: Sender, message_format: str) -> list[Call]:
+    async with database.all_tenants() as session:
+        order = router.order(await router.read(session), sender, message_format)
+        if order is None:
+            return []
+        return await service.claim_calls(session, order, sender.provider, sender.bucket, sender.policy)
 
 
 async def record_results(database: Database, sender: Sender) -> bool:
@@ -49,10 +63,31 @@ async def settle_calls(database: Database, sender: Sender) -> bool:
     """Ends leases that ran out, repeats calls of unknown outcome, ends those whose time is over."""
     async with sender.claiming:
         async with database.all_tenants() as session:
-            calls = await service.settle_calls(session, sender.provider, sender.free_slots(), sender.policy)
+            calls = await service.settle_calls(
+                session,
+                sender.provider.name,
+                sender.free_slots(),
+                sender.policy,
+                replay=sender.provider.idempotent,
+            )
         for call in calls:
             sender.start(call)
     return bool(calls)
+
+
+async def settle_strangers(database: Database, known: Collection[str], policy: Policy) -> bool:
+    """Ends calls of providers that are not configured any more, when their time is over."""
+    async with database.all_tenants() as session:
+        strangers = await service.settle_strangers(session, known, policy)
+    if strangers:
+        log.warning("calls of providers that are not configured wait for their end", providers=strangers)
+    return False
+
+
+async def expire(database: Database) -> bool:
+    """Fails what has waited past its deadline. True when there may be more."""
+    async with database.all_tenants() as session:
+        return await service.expire(session) == service.RETRIES
 
 
 async def drain(database: Database, sender: Sender) -> None:

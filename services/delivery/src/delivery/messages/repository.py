@@ -8,16 +8,19 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.events import ContactState, OrganisationChanged, ScheduleDue
-from delivery.messages.rules import Result
+from delivery.messages.rules import Order, Result
 
-# Whether the recipient of a message has stopped: its contact, or another contact with its number. Scalar subqueries,
-# as EXISTS may be planned as a hash of the whole table.
+# Whether the recipient of a message has stopped: its contact, another contact with its number, or the number itself.
+# Our own answer to STOP or HELP is for those who stopped too. Scalar subqueries, as EXISTS may be planned as a hash of
+# the whole table.
 HAS_STOPPED = """
-    coalesce(
+    {m}.answers IS NULL AND coalesce(
         (SELECT true FROM contact_opt_outs c
          WHERE c.organisation_id = {m}.organisation_id AND c.contact_id = {m}.contact_id AND c.opt_out),
         (SELECT true FROM contact_opt_outs c
          WHERE c.organisation_id = {m}.organisation_id AND c.phone = {m}.phone AND c.opt_out LIMIT 1),
+        (SELECT true FROM stops s
+         WHERE s.organisation_id = {m}.organisation_id AND s.phone = {m}.phone AND s.stopped),
         false)
 """
 # Why a message may not go out.
@@ -27,7 +30,8 @@ _REFUSAL = f"""
 """
 _OUTCOME = """
     id, organisation_id, schedule_id, group_schedule_id, run, version, status, attempts, provider,
-    provider_message_id, sent_time, category, error, request_id, units, period, format
+    provider_message_id, sent_time, delivered_time, next_attempt_at, category, error, request_id, phone, units,
+    period, format
 """
 _ADD = text(
     f"""
@@ -71,7 +75,8 @@ _FAIL = text(
     """
 )
 # One lane of the claim. The organisations that have something queued are found by stepping over the index, from the
-# one after the last that was served; each gives an equal share.
+# one after the last that was served; those whose messages are another provider's are passed by; each gives an equal
+# share.
 _LANE = """
     {lane}_steps AS (
         (SELECT organisation_id FROM messages
@@ -85,12 +90,15 @@ _LANE = """
         FROM {lane}_steps s WHERE s.organisation_id IS NOT NULL
     ),
     {lane}_turns AS MATERIALIZED (
-        SELECT organisation_id FROM {lane}_steps WHERE organisation_id IS NOT NULL LIMIT {wanted}
+        SELECT organisation_id FROM {lane}_steps
+        WHERE organisation_id IS NOT NULL
+          AND (organisation_id IN (SELECT unnest(CAST(:organisations AS text[])))) <> CAST(:others AS boolean)
+        LIMIT {wanted}
     ),
     {lane}_claim AS MATERIALIZED (
         SELECT m.* FROM {lane}_turns t CROSS JOIN LATERAL (
             SELECT id, organisation_id, contact_id, phone, text, subject, media_url, lane, attempts, alone, deadline,
-                   units, period, format, request_id
+                   units, period, format, request_id, answers
             FROM messages
             WHERE status = 'queued' AND format = :format AND lane = '{lane}' AND organisation_id = t.organisation_id
             ORDER BY id
@@ -122,20 +130,22 @@ _FINISH = text(
     f"""
     UPDATE messages SET
         status = r.new_status,
-        version = version + CASE WHEN r.new_status IN ('sent', 'failed') THEN 1 ELSE 0 END,
+        version = version + CASE WHEN r.new_status IN ('sent', 'failed', 'retry_wait') THEN 1 ELSE 0 END,
         attempts = attempts - r.given_back,
         alone = alone OR r.new_alone,
         provider_message_id = coalesce(r.new_provider_message_id, provider_message_id),
         sent_time = CASE WHEN r.new_status = 'sent' THEN now() END,
         category = r.new_category,
         error = r.new_error,
+        billed_parts = coalesce(r.new_parts, billed_parts),
+        provider_status = coalesce(r.new_raw, provider_status),
         next_attempt_at = CASE WHEN r.new_status = 'retry_wait' THEN now() + make_interval(secs => r.delay_s) END
     FROM unnest(CAST(:message_id AS bigint[]), CAST(:key AS uuid[]), CAST(:requests AS int[]),
                 CAST(:status AS text[]), CAST(:provider_message_id AS text[]), CAST(:category AS text[]),
                 CAST(:error AS text[]), CAST(:delay_s AS float8[]), CAST(:given_back AS int[]),
-                CAST(:alone AS boolean[]))
+                CAST(:alone AS boolean[]), CAST(:parts AS int[]), CAST(:raw AS text[]))
         AS r (message_id, key, requests, new_status, new_provider_message_id, new_category, new_error, delay_s,
-              given_back, new_alone)
+              given_back, new_alone, new_parts, new_raw)
     WHERE id = r.message_id AND id = ANY(CAST(:message_id AS bigint[])) AND call_key = r.key
       AND (status = 'sending' AND call_requests = r.requests
            OR r.new_status = 'sent' AND status IN ('sending', 'unknown'))
@@ -153,6 +163,25 @@ _RESULT_COLUMNS = (
     "delay_s",
     "given_back",
     "alone",
+    "parts",
+    "raw",
+)
+# A receipt was quicker than our commit of the acceptance: only what the receipt did not know is left to say.
+_FILL = text(
+    """
+    UPDATE messages SET provider_message_id = coalesce(provider_message_id, r.new_provider_message_id),
+                        billed_parts = coalesce(billed_parts, r.new_parts)
+    FROM unnest(CAST(:message_id AS bigint[]), CAST(:key AS uuid[]), CAST(:provider_message_id AS text[]),
+                CAST(:parts AS int[])) AS r (message_id, key, new_provider_message_id, new_parts)
+    WHERE id = r.message_id AND id = ANY(CAST(:message_id AS bigint[])) AND call_key = r.key
+      AND status IN ('sent', 'delivered', 'failed')
+    """
+)
+_LOCK_EXPIRED = text(
+    """
+    SELECT id FROM messages WHERE status IN ('queued', 'retry_wait') AND deadline <= now()
+    ORDER BY deadline LIMIT :batch FOR UPDATE SKIP LOCKED
+    """
 )
 _STATES = text(
     f"""
@@ -203,13 +232,20 @@ async def fail(session: AsyncSession, failures: Mapping[int, tuple[str, str]]) -
     return result.all()
 
 
-async def claim(
-    session: AsyncSession, message_format: str, wanted: int, after: Mapping[str, str]
-) -> Sequence[Row[Any]]:
-    """Locks at most `wanted` queued messages: single ones first, in each lane the organisations after `after[lane]`
-    in equal shares. Skips what another holds."""
-    parameters = {"format": message_format, "wanted": wanted}
-    result = await session.execute(_CLAIM, {**parameters, "single_after": after["single"], "bulk_after": after["bulk"]})
+async def claim(session: AsyncSession, order: Order) -> Sequence[Row[Any]]:
+    """Locks queued messages as ordered: single ones first, in each lane the organisations after `turns[lane]` in equal
+    shares. Skips what another holds."""
+    result = await session.execute(
+        _CLAIM,
+        {
+            "format": order.message_format,
+            "wanted": order.messages,
+            "organisations": order.share.organisations,
+            "others": order.share.others,
+            "single_after": order.turns["single"],
+            "bulk_after": order.turns["bulk"],
+        },
+    )
     return result.all()
 
 
@@ -222,6 +258,17 @@ async def finish(session: AsyncSession, results: Sequence[Result]) -> Sequence[R
     """Applies the results that still hold and returns those messages. One result a (message, call) at most."""
     columns = {name: [getattr(result, name) for result in results] for name in _RESULT_COLUMNS}
     return (await session.execute(_FINISH, columns)).all()
+
+
+async def fill(session: AsyncSession, results: Sequence[Result]) -> None:
+    """Adds the provider's ids and parts to messages that have an outcome already."""
+    names = ("message_id", "key", "provider_message_id", "parts")
+    await session.execute(_FILL, {name: [getattr(result, name) for result in results] for name in names})
+
+
+async def lock_expired(session: AsyncSession, batch: int) -> Sequence[int]:
+    """Ids of messages that wait, and are past their deadline; skips what another holds."""
+    return (await session.execute(_LOCK_EXPIRED, {"batch": batch})).scalars().all()
 
 
 async def states(session: AsyncSession, schedules: Collection[tuple[int, int]]) -> Sequence[Row[Any]]:

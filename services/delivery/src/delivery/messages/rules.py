@@ -1,20 +1,18 @@
 """What follows from an answer, or from none: the table of bus.md, Delivery. Pure but for the jitter."""
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal, Protocol
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
-from common.events import Category, MessageFailed, MessageSent
+from common.events import Category, MessageDelayed, MessageDelivered, MessageFailed, MessageSent
 from delivery.providers.base import (
-    AccountFault,
     BatchRefused,
     CallError,
-    NotConnected,
     Outcome,
     OutgoingMessage,
     Provider,
@@ -22,6 +20,8 @@ from delivery.providers.base import (
 )
 
 LONGEST_BACK_OFF_S = 900.0
+# Shorter delays are over before anybody has read of them: a carrier that throttles would flood the bus with them.
+TOLD_DELAY_S = 5.0
 ERRORS: dict[str, str] = {
     "opted_out": "The recipient has opted out.",
     "blocked": "The organisation is closed.",
@@ -50,10 +50,35 @@ class Policy(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """Whose messages a provider takes: those of `organisations`, or, with `others`, those of all but these."""
+
+    organisations: Sequence[str]
+    others: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a provider takes at once: messages of a format, at most `messages` in at most `calls`, of its share.
+
+    `turns` (lane → the organisation that was served last) is moved on by the claim. `senders`: organisation → its own
+    sender.
+    """
+
+    message_format: str
+    share: Share
+    calls: int
+    messages: int
+    turns: dict[str, str]
+    senders: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """One HTTP request to a provider, as its row has it. `attempts` is each message's count, this one included.
 
-    `request_id` is the one that set off all its messages, "" when several did.
+    `parts` is what it takes of the provider's rate. `request_id` is the one that set off all its messages, "" when
+    several did.
     """
 
     key: UUID
@@ -61,6 +86,7 @@ class Call:
     body: bytes
     message_ids: Sequence[int]
     attempts: Sequence[int]
+    parts: int
     request_id: str = ""
 
 
@@ -69,7 +95,7 @@ class Result:
     """What a request of a call means for one message. `status` is the message's next one.
 
     `replay`: the call may be repeated to learn more. `given_back`: the attempt does not count. `alone`: it goes in a
-    call of its own.
+    call of its own. `parts` are those that the provider bills, `raw` its own words.
     """
 
     message_id: int
@@ -83,6 +109,8 @@ class Result:
     given_back: int = 0
     alone: bool = False
     replay: bool = False
+    parts: int | None = None
+    raw: str | None = None
 
 
 class OutcomeRow(Protocol):
@@ -90,7 +118,7 @@ class OutcomeRow(Protocol):
 
     id: int
     organisation_id: str
-    schedule_id: int
+    schedule_id: int | None
     group_schedule_id: int | None
     run: int
     version: int
@@ -99,13 +127,15 @@ class OutcomeRow(Protocol):
     provider: str | None
     provider_message_id: str | None
     sent_time: datetime | None
+    delivered_time: datetime | None
+    next_attempt_at: datetime | None
     category: Any
     error: str | None
     request_id: str
 
 
-def outcome_event(row: OutcomeRow) -> MessageSent | MessageFailed:
-    """The event that tells the outcome of a message that has one."""
+def outcome_event(row: OutcomeRow) -> MessageSent | MessageDelivered | MessageDelayed | MessageFailed:
+    """The event that tells what became of a message of a schedule: its outcome, or that it waits."""
     common: dict[str, Any] = {
         "organisation_id": row.organisation_id,
         "request_id": row.request_id,
@@ -120,6 +150,10 @@ def outcome_event(row: OutcomeRow) -> MessageSent | MessageFailed:
     }
     if row.status == "sent":
         return MessageSent(**common, sent_time=row.sent_time)
+    if row.status == "delivered":
+        return MessageDelivered(**common, sent_time=row.sent_time, delivered_time=row.delivered_time)
+    if row.status == "retry_wait":
+        return MessageDelayed(**common, next_attempt_at=row.next_attempt_at, category=row.category, error=row.error)
     return MessageFailed(**common, category=row.category, error=row.error)
 
 
@@ -149,14 +183,25 @@ def refusal(message: Any, provider: Provider, fictional: frozenset[str]) -> Cate
     return None
 
 
-def outgoing(message: Any) -> OutgoingMessage:
-    """A claimed row as a provider gets it."""
-    return OutgoingMessage(message.id, message.phone, message.text, message.subject, message.media_url)
+def outgoing(message: Any, senders: Mapping[str, str]) -> OutgoingMessage:
+    """A claimed row as a provider gets it. `senders`: organisation → its own sender."""
+    return OutgoingMessage(
+        id=message.id,
+        phone=message.phone,
+        text=message.text,
+        format=message.format,
+        sender=senders.get(message.organisation_id),
+        subject=message.subject,
+        media_url=message.media_url,
+    )
 
 
 def read_outcomes(call: Call, outcomes: Sequence[Outcome], policy: Policy) -> list[Result]:
     """An answer, item by item."""
-    return [_read_outcome(call, place, outcome, policy) for place, outcome in enumerate(outcomes)]
+    return [
+        replace(_read_outcome(call, place, outcome, policy), parts=outcome.parts, raw=outcome.raw)
+        for place, outcome in enumerate(outcomes)
+    ]
 
 
 def _read_outcome(call: Call, place: int, outcome: Outcome, policy: Policy) -> Result:
@@ -165,46 +210,44 @@ def _read_outcome(call: Call, place: int, outcome: Outcome, policy: Policy) -> R
         return Result(message_id, call.key, call.requests, "sent", outcome.provider_message_id)
     if outcome.status == "missing":  # a repetition would be answered with the same words
         return Result(message_id, call.key, call.requests, "unknown")
+    category, error = outcome.category or "unknown", outcome.error or "Refused."
     if outcome.retryable:
-        return _retry(call, place, outcome.category or "unknown", outcome.error or "Refused.", policy)
-    return Result(
-        message_id, call.key, call.requests, "failed", None, outcome.category or "unknown", outcome.error or "Refused."
-    )
+        return _retry(call, place, category, error, policy)
+    return Result(message_id, call.key, call.requests, "failed", None, category, error)
 
 
 def read_error(call: Call, error: CallError, policy: Policy) -> list[Result]:
     """A call that failed as a whole. On a repetition nothing but an answer settles what the first request did."""
-    places = range(len(call.message_ids))
     if error.maybe_taken or call.requests > 1:
-        return [Result(call.message_ids[p], call.key, call.requests, "unknown", replay=True) for p in places]
+        return [Result(message_id, call.key, call.requests, "unknown", replay=True) for message_id in call.message_ids]
     if isinstance(error, BatchRefused):
         return _split(call, error)
     told = _TOLD.get(error.category, error.reason)
-    if isinstance(error, AccountFault):
-        return [_retry(call, place, error.category, told, policy) for place in places]
-    pause = error.retry_after_s if isinstance(error, Throttled) else 0.0
-    assert isinstance(error, NotConnected | Throttled)
+    if isinstance(error, Throttled):
+        pauses = [
+            error.retry_after_s + random.uniform(0, max(error.retry_after_s, policy.retry_base_s / 4))
+            for _ in call.message_ids
+        ]
+        return _wait(call, "retry_wait", error.category, told, pauses)
+    # Not connected, or a fault of the account: queued again at once. The next provider takes it, or the breaker holds
+    # it until one is back; an outage burns no attempts.
+    return _wait(call, "queued", error.category, told, [0.0] * len(call.message_ids))
+
+
+def _wait(
+    call: Call, status: Literal["retry_wait", "queued"], category: Category, told: str, pauses: Sequence[float]
+) -> list[Result]:
     return [
-        Result(
-            call.message_ids[place],
-            call.key,
-            call.requests,
-            "retry_wait",
-            category=error.category,
-            error=told,
-            delay_s=pause + random.uniform(0, max(pause, policy.retry_base_s / 4)),
-            given_back=1,
-        )
-        for place in places
+        Result(message_id, call.key, call.requests, status, category=category, error=told, delay_s=pause, given_back=1)
+        for message_id, pause in zip(call.message_ids, pauses, strict=True)
     ]
 
 
 def _split(call: Call, error: BatchRefused) -> list[Result]:
     if len(call.message_ids) == 1:
-        item = error.item
-        return [
-            Result(call.message_ids[0], call.key, call.requests, "failed", None, item.category or "unknown", item.error)
-        ]
+        item, message_id = error.item, call.message_ids[0]
+        category, told = item.category or "unknown", item.error or "Refused."
+        return [Result(message_id, call.key, call.requests, "failed", None, category, told, raw=item.raw)]
     return [Result(i, call.key, call.requests, "queued", given_back=1, alone=True) for i in call.message_ids]
 
 

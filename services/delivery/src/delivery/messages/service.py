@@ -1,6 +1,6 @@
 """Use cases of messages: take in, claim, finish, settle what is unknown. Transactions are the callers'."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from typing import Any
 from uuid import UUID, uuid4
@@ -14,9 +14,12 @@ from common.outbox import publish
 from common.phones import FICTIONAL_MOBILES
 from delivery.limits import service as limits
 from delivery.messages import calls, repository
+from delivery.messages.pace import Bucket
 from delivery.messages.rules import (
     ERRORS,
+    TOLD_DELAY_S,
     Call,
+    Order,
     Policy,
     Result,
     make_batches,
@@ -26,6 +29,7 @@ from delivery.messages.rules import (
 )
 from delivery.messages.schemas import RunState, ScheduleRun
 from delivery.providers.base import Provider
+from delivery.stops import service as stops
 
 log = structlog.get_logger()
 
@@ -55,14 +59,13 @@ async def take_in(session: AsyncSession, events: Sequence[ScheduleDue], deadline
 
 
 async def claim_calls(
-    session: AsyncSession, message_format: str, provider: Provider, slots: int, turns: dict[str, str], policy: Policy
+    session: AsyncSession, order: Order, provider: Provider, bucket: Bucket, policy: Policy
 ) -> list[Call]:
-    """Claims what fits into `slots` requests, writes the calls, and returns them ready to be made after the commit.
+    """Claims what is ordered, writes the calls, and returns them ready to be made after the commit.
 
-    What must not go out any more fails instead. `turns` (lane → the organisation that was served last) is moved on.
+    What must not go out any more fails instead; what is more than the provider's tokens stays queued.
     """
-    rows = await repository.claim(session, message_format, slots * provider.batch_size, turns)
-    _move_turns(turns, rows, slots * provider.batch_size)
+    rows = await repository.claim(session, order)
     failures: dict[int, tuple[str, str]] = {}
     going = []
     for row in rows:
@@ -72,15 +75,25 @@ async def claim_calls(
         else:
             failures[row.id] = (reason, ERRORS[reason])
     if failures:
-        await _end(session, await repository.fail(session, failures))
+        await _tell(session, await repository.fail(session, failures))
+    paid = going[: bucket.fit([row.units for row in going])]
+    _move_turns(order, rows, paid if len(paid) < len(going) else None)
     made = {
-        uuid4(): (batch, provider.prepare([outgoing(row) for row in batch]))
-        for batch in make_batches(going, provider.batch_size, slots)
+        uuid4(): (batch, provider.prepare([outgoing(row, order.senders) for row in batch]))
+        for batch in make_batches(paid, provider.batch_size, order.calls)
     }
     if made:
-        await calls.start(session, provider.name, made, policy)
+        await calls.start(session, provider.name, made, order.senders, policy)
     return [
-        Call(key, 1, body, [row.id for row in batch], [row.attempts + 1 for row in batch], _shared_request(batch))
+        Call(
+            key,
+            1,
+            body,
+            [row.id for row in batch],
+            [row.attempts + 1 for row in batch],
+            sum(row.units for row in batch),
+            _shared_request(batch),
+        )
         for key, (batch, body) in made.items()
     ]
 
@@ -90,22 +103,31 @@ def _shared_request(rows: Sequence[Row[Any]]) -> str:
     return str(ids.pop()) if len(ids) == 1 else ""
 
 
-def _move_turns(turns: dict[str, str], rows: Sequence[Row[Any]], wanted: int) -> None:
-    """When there were more organisations than places, the next claim begins after the last one served."""
-    for lane in turns:
+def _move_turns(order: Order, rows: Sequence[Row[Any]], paid: Sequence[Row[Any]] | None) -> None:
+    """The next claim begins after the last organisation that was served, when there were more organisations than
+    places, or when the tokens gave out (`paid` are those they paid for)."""
+    for lane in order.turns:
         organisations = [row.organisation_id for row in rows if row.lane == lane]
-        is_full = len(rows) == wanted and len(set(organisations)) == len(organisations)
-        turns[lane] = max(organisations) if organisations and is_full else ""
+        is_full = len(rows) == order.messages and len(set(organisations)) == len(organisations)
+        if paid is not None:
+            organisations, is_full = [row.organisation_id for row in paid if row.lane == lane], True
+        order.turns[lane] = max(organisations) if organisations and is_full else ""
 
 
 async def finish(session: AsyncSession, results: Sequence[Result], policy: Policy) -> int:
-    """Applies a batch of results with the events of what ended, and returns how many held."""
+    """Applies a batch of results with the events of what they mean, and returns how many held."""
     best: dict[tuple[int, UUID], Result] = {}
     for result in results:  # a late answer and that of a repetition may come together: the acceptance counts
         if result.status == "sent" or (result.message_id, result.key) not in best:
             best[result.message_id, result.key] = result
     rows = await repository.finish(session, list(best.values()))
-    await _end(session, rows)
+    brief = {result.message_id for result in best.values() if result.delay_s < TOLD_DELAY_S}
+    await _tell(session, [row for row in rows if row.status != "retry_wait" or row.id not in brief])
+    await _learn(session, rows)
+    held = {row.id for row in rows}
+    late = [result for result in best.values() if result.status == "sent" and result.message_id not in held]
+    if late:
+        await repository.fill(session, late)
     in_doubt = {r.key: (r.requests, r.replay) for r in best.values() if r.status == "unknown"}
     if in_doubt:
         await calls.doubt(session, in_doubt, policy)
@@ -115,12 +137,41 @@ async def finish(session: AsyncSession, results: Sequence[Result], policy: Polic
     return len(rows)
 
 
-async def _end(session: AsyncSession, rows: Sequence[Row[Any]]) -> None:
-    """Tells the outcomes; what no provider took gives its place back (bus.md, Limits)."""
-    ended = [row for row in rows if row.status in ("sent", "failed")]
-    await publish(session, [outcome_event(row) for row in ended])
-    lost = [row for row in ended if row.status == "failed" and row.category != "outcome_unknown"]
+async def _learn(session: AsyncSession, rows: Sequence[Row[Any]]) -> None:
+    """A provider that refuses a number as stopped knows of a STOP that we did not hear of."""
+    stopped = {(r.organisation_id, r.phone) for r in rows if r.status == "failed" and r.category == "opted_out"}
+    if stopped:
+        await stops.learn_stops(session, sorted(stopped))
+
+
+async def _tell(session: AsyncSession, rows: Sequence[Row[Any]]) -> None:
+    """Tells the outcomes and delays; what no provider took gives its place back (bus.md, Limits).
+
+    Our own answers to STOP and HELP have no schedule that waits for them.
+    """
+    told = [row for row in rows if row.status in ("sent", "failed", "retry_wait")]
+    await publish(session, [outcome_event(row) for row in told if row.schedule_id is not None])
+    lost = [row for row in told if row.status == "failed" and row.category != "outcome_unknown"]
     await limits.give_back(session, lost)
+
+
+async def tell_settled(session: AsyncSession, rows: Sequence[Row[Any]], keys: Collection[UUID]) -> None:
+    """Tells what receipts made of messages, and removes those of the calls that have nothing open any more.
+
+    What failed after a provider took it keeps its place in the limit.
+    """
+    await publish(session, [outcome_event(row) for row in rows if row.schedule_id is not None])
+    if keys:
+        await calls.remove_settled(session, keys)
+
+
+async def expire(session: AsyncSession) -> int:
+    """Fails what waits past its deadline, `RETRIES` at most, and returns how many: nobody waits for ever while all
+    providers are away."""
+    late = await repository.lock_expired(session, RETRIES)
+    if late:
+        await _tell(session, await repository.fail(session, dict.fromkeys(late, ("expired", ERRORS["expired"]))))
+    return len(late)
 
 
 async def queue_retries(session: AsyncSession) -> int:
@@ -128,10 +179,11 @@ async def queue_retries(session: AsyncSession) -> int:
     return await repository.promote(session, RETRIES)
 
 
-async def settle_calls(session: AsyncSession, provider: Provider, slots: int, policy: Policy) -> list[Call]:
+async def settle_calls(session: AsyncSession, provider: str, slots: int, policy: Policy, *, replay: bool) -> list[Call]:
     """Deals with calls that are due: a lease that ran out makes a call unknown; an unknown one is repeated (returned,
-    at most `slots`) while that may help, and ends `outcome_unknown` with its window."""
-    due = await calls.due(session, provider.name, CALLS)
+    at most `slots`) while that may help, and ends `outcome_unknown` with its window. `replay`: the provider is there
+    and answers a repetition with its first answer."""
+    due = await calls.due(session, provider, CALLS)
     if not due:
         return []
     messages = await calls.lock_messages(session, [i for call in due for i in call.message_ids])
@@ -141,27 +193,36 @@ async def settle_calls(session: AsyncSession, provider: Provider, slots: int, po
             unsettled[message.call_key].append(message)
     lapsed = [call.key for call in due if call.state == "open"]
     if lapsed:
-        log.warning("calls outlived their lease", provider=provider.name, calls=len(lapsed))
-        await calls.lapse(session, lapsed, replay=provider.idempotent, policy=policy)
+        log.warning("calls outlived their lease", provider=provider, calls=len(lapsed))
+        await calls.lapse(session, lapsed, replay=replay, policy=policy)
     unknown = [call for call in due if call.state == "unknown"]
     ended = [call.key for call in unknown if call.has_ended]
     if ended:
         # Under the lock of the messages: one that is sending is being repeated by another at this moment.
         lost = [m.id for key in ended for m in unsettled[key] if m.status == "unknown"]
         told = ("outcome_unknown", ERRORS["outcome_unknown"])
-        await _end(session, await repository.fail(session, dict.fromkeys(lost, told)))
+        await _tell(session, await repository.fail(session, dict.fromkeys(lost, told)))
     await calls.remove_settled(session, list(unsettled))
-    stopped = {key for key, rows in unsettled.items() if any(row.has_stopped for row in rows)}
     waiting = [call.key for call in unknown if not call.has_ended]
-    if stopped:
-        await calls.wait_for_end(session, stopped)
-    repeated = [key for key in waiting if key not in stopped and provider.idempotent][:slots]
+    hopeless = {key for key in unsettled if not replay or any(row.has_stopped for row in unsettled[key])}
+    if hopeless:
+        await calls.wait_for_end(session, hopeless)
+    repeated = [key for key in waiting if key not in hopeless][:slots]
     if not repeated:
         return []
     return [
-        Call(row.key, row.requests, row.body, row.message_ids, [0] * len(row.message_ids), row.request_id)
+        Call(row.key, row.requests, row.body, row.message_ids, [0] * len(row.message_ids), row.parts, row.request_id)
         for row in await calls.repeat(session, repeated, policy)
     ]
+
+
+async def settle_strangers(session: AsyncSession, known: Collection[str], policy: Policy) -> list[str]:
+    """Deals with calls of providers that are not configured any more: they wait for a receipt, and end with their
+    window. Returns those providers."""
+    strangers = [name for name in await calls.providers(session) if name not in known]
+    for name in strangers:
+        await settle_calls(session, name, 0, policy, replay=False)
+    return strangers
 
 
 async def states(session: AsyncSession, asked: Sequence[ScheduleRun]) -> list[RunState]:
