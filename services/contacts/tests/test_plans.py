@@ -21,6 +21,12 @@ MEMBERS = """
     INSERT INTO group_members (group_id, contact_id)
     SELECT g, id FROM contacts, (VALUES (1, 50), (2, 2)) AS groups (g, nth) WHERE id % nth = 0
 """
+STOPS = """
+    INSERT INTO stops (organisation_id, phone, stopped, changed_at, source, version, heard_at)
+    SELECT 'org_mine', '+614' || lpad(i::text, 8, '0'), true, now(), 'reply', i,
+           now() - CASE WHEN i > 600 THEN interval '1 hour' ELSE interval '0' END
+    FROM generate_series(1, 20000) i
+"""
 
 
 @pytest.fixture
@@ -71,6 +77,34 @@ async def test_every_list_goes_through_an_index(contacts_url: str, full: asyncpg
     for found in (plain, *indexed):
         assert not [node for node, _ in found if node == "Seq Scan"], found
     await check_search(contacts_url, full)
+
+
+async def test_a_group_of_half_the_contacts_reads_no_contact_that_is_not_in_an_index(full: asyncpg.Connection) -> None:
+    """Half of the contacts are in the group: that many members are found faster in one go than one by one."""
+    wanted = {"limit": 50, "offset": 1000, "patterns": ["%ana9%"], "group_id": 2}
+    statements = [repository._MEMBERS, *(repository._LISTS[search, True] for search in ("", "indexed"))]
+    for statement in statements:
+        found = await explain(full, statement, **wanted)
+        assert ("Seq Scan", "contacts") not in found
+        assert ("Index Only Scan", "group_members_pkey") in found
+
+
+async def test_what_was_heard_of_numbers_reaches_contacts_by_their_phones(
+    contacts_url: str, full: asyncpg.Connection
+) -> None:
+    url = make_url(contacts_url).set(username="contacts_all").render_as_string(hide_password=False)
+    everything = await asyncpg.connect(url)
+    await everything.execute(STOPS)
+    found = await explain(everything, repository._FOLLOW_STOPS)
+    assert {("Index Scan", "contacts_phone"), ("Index Scan", "contacts_pkey")} <= found
+    assert ("Seq Scan", "contacts") not in found
+    changed = await everything.fetch(str(repository._FOLLOW_STOPS))
+    assert len(changed) == 500
+    await everything.close()
+    rows = {name: [""] * 1000 for name in ("first_name", "last_name", "email", "company")}
+    rows |= {"row": list(range(1000)), "phone": [f"+6149{n:07d}" for n in range(1000)]}
+    imported = await explain(full, repository._IMPORT, **rows, user_id=None, update=False)
+    assert not {("Seq Scan", "stops"), ("Seq Scan", "contacts")} & imported
 
 
 async def check_search(contacts_url: str, full: asyncpg.Connection) -> None:

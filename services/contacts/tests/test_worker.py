@@ -1,17 +1,38 @@
-"""The worker as the process that it is: it publishes what the api process wrote, and stops when it is told to."""
+"""The worker as the process that it is: it publishes what the api process wrote, takes in what delivery tells, and
+stops when it is told to."""
 
 import asyncio
 import os
 import sys
+from datetime import UTC, datetime
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from common.events import ContactChanged
+from common.events import ContactChanged, StopChanged
 
 
-async def test_a_changed_contact_reaches_the_bus(mine: Any, contacts_url: str, kafka_servers: str) -> None:
+async def produce(kafka_servers: str, event: StopChanged) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=kafka_servers)
+    await producer.start()
+    await producer.send_and_wait(event.topic, event.model_dump_json().encode(), key=event.key().encode())
+    await producer.stop()
+
+
+async def test_a_changed_contact_reaches_the_bus_and_a_stop_its_contact(
+    mine: Any, contacts_url: str, kafka_servers: str
+) -> None:
     made = await mine.contact("0491570006", opt_out=True)
+    ana = await mine.contact("0491570110")
+    stop = StopChanged(
+        organisation_id="org_mine",
+        phone="+61491570110",
+        stopped=True,
+        changed_at=datetime(2026, 11, 1, tzinfo=UTC),
+        source="reply",
+        message_id=5,
+        version=1,
+    )
     environment = {
         **os.environ,
         "CONTACTS_DATABASE_URL": contacts_url,
@@ -29,6 +50,11 @@ async def test_a_changed_contact_reaches_the_bus(mine: Any, contacts_url: str, k
         record = await asyncio.wait_for(consumer.getone(), 30)
         event = ContactChanged.model_validate_json(record.value)
         assert (record.key, event.contacts[0].opt_out) == (str(made["id"]).encode(), True)
+        await produce(kafka_servers, stop)
+        record = await asyncio.wait_for(consumer.getone(), 30)
+        event = ContactChanged.model_validate_json(record.value)
+        assert (record.key, event.contacts[0].opt_out_source) == (str(ana["id"]).encode(), "reply")
+        assert (await mine.get(f"/api/contacts/{ana['id']}/"))["opt_out_message_id"] == 5
     finally:
         await consumer.stop()
         worker.terminate()
