@@ -1,4 +1,4 @@
-"""What providers tell: receipts, messages that come in, numbers that stopped."""
+"""What providers tell: receipts, messages that come in, numbers that stopped; and how organisations route."""
 
 from alembic import op
 
@@ -52,8 +52,11 @@ INBOUND = f"""
     {protect("inbound_messages", "delivery")}
 """
 
-# Which organisation a number that was written to belongs to: few rows, read by name.
-SENDERS = "CREATE INDEX configs_sender ON configs (organisation_id) WHERE name = 'sender'"
+# How organisations route, and which number is whose: few rows, read by name across all of them.
+ROUTING = """
+    CREATE INDEX configs_routing ON configs (name, organisation_id)
+        WHERE name IN ('sms_providers', 'mms_providers', 'sender')
+"""
 
 STOPS = f"""
     CREATE TABLE stops (
@@ -97,5 +100,5 @@ NOTICES = """
 
 
 def upgrade() -> None:
-    for statement in filter(str.strip, ";".join((MESSAGES, INBOUND, SENDERS, STOPS, NOTICES)).split(";")):
+    for statement in filter(str.strip, ";".join((MESSAGES, INBOUND, ROUTING, STOPS, NOTICES)).split(";")):
         op.execute(statement)
