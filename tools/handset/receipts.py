@@ -116,6 +116,11 @@ class Receipts:
         """Make a vendor known."""
         self._writers[writer.name] = writer
 
+    @property
+    def providers(self) -> list[str]:
+        """The names of the vendors."""
+        return list(self._writers)
+
     async def start(self) -> None:
         """Begin to post."""
         self._session = aiohttp.ClientSession(timeout=_TIMEOUT, skip_auto_headers=("User-Agent",))

@@ -16,6 +16,7 @@ import pytest
 from tools.embedded.processes import free_port
 
 REPOSITORY = Path(__file__).parents[3]
+FIRST_SETTINGS = {"latency_ms": 0, "concurrency": 0, "receipts": "off"}
 
 
 class RunningHandset:
@@ -69,7 +70,7 @@ def shared_handset(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running
 async def handset(shared_handset: RunningHandset, session: aiohttp.ClientSession) -> RunningHandset:
     """The handset with its first settings, holding nothing."""
     url = shared_handset.url
-    async with session.patch(f"{url}/api/settings/", json={"latency_ms": 0, "concurrency": 0}) as changed:
+    async with session.patch(f"{url}/api/settings/", json=FIRST_SETTINGS) as changed:
         assert changed.status == 200
     async with session.delete(f"{url}/api/messages/") as forgotten:
         assert forgotten.status == 204

@@ -130,7 +130,7 @@ async def test_key_repeated_while_the_first_runs_gets_its_answer(
     handset: RunningHandset, session: aiohttp.ClientSession, send: Send
 ) -> None:
     async with session.patch(f"{handset.url}/api/settings/", json={"latency_ms": 500}) as response:
-        assert await response.json() == {"latency_ms": 500, "concurrency": 0}
+        assert await response.json() == {"latency_ms": 500, "concurrency": 0, "receipts": "off"}
     first, second = await asyncio.gather(send(PLAIN, key="k"), send(PLAIN, key="k"))
     assert first[2] == second[2]
     assert len((await get(session, f"{handset.url}/api/messages/"))["messages"]) == 1

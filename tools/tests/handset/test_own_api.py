@@ -8,7 +8,10 @@ import pytest
 
 from tools.tests.handset.conftest import RunningHandset, Send
 
-FIELDS = {"id", "received_at", "provider", "from", "to", "text", "subject", "media_urls", "reference", "parts"}
+FIELDS = {
+    *("id", "received_at", "provider", "from", "to", "text", "subject", "media_urls", "reference", "parts"),
+    *("encoding", "status", "raw_status", "webhook_status"),
+}
 
 
 async def page(session: aiohttp.ClientSession, handset: RunningHandset, **query: str | int) -> dict[str, list[object]]:
@@ -51,7 +54,9 @@ async def test_wrong_query_is_a_400(handset: RunningHandset, session: aiohttp.Cl
         assert response.status == 400
 
 
-@pytest.mark.parametrize("body", ["[]", '{"latency_ms": -1}', '{"latency_ms": "1"}', '{"port": 1}', "{"])
+@pytest.mark.parametrize(
+    "body", ["[]", '{"latency_ms": -1}', '{"receipts": "maybe"}', '{"latency_ms": "1"}', '{"port": 1}', "{"]
+)
 async def test_wrong_settings_are_a_400_and_change_nothing(
     handset: RunningHandset, session: aiohttp.ClientSession, body: str
 ) -> None:
@@ -59,7 +64,7 @@ async def test_wrong_settings_are_a_400_and_change_nothing(
     async with session.patch(f"{handset.url}/api/settings/", data=body, headers=headers) as response:
         assert response.status == 400
     async with session.get(f"{handset.url}/api/settings/") as response:
-        assert await response.json() == {"latency_ms": 0, "concurrency": 0}
+        assert await response.json() == {"latency_ms": 0, "concurrency": 0, "receipts": "off"}
 
 
 async def test_killed_it_forgets_nothing_that_was_answered(
