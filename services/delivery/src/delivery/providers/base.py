@@ -201,7 +201,10 @@ class Provider(ABC):
         """One outcome per reference, in order. Raises a CallError and nothing else."""
 
     async def read_webhook(self, request: WebhookRequest) -> Sequence[Notice]:
-        """What a webhook tells, once its signature holds. Raises WebhookRefused, WebhookMalformed."""
+        """What a webhook tells, once its signature holds.
+
+        Raises WebhookRefused, WebhookMalformed; a CallError when what proves it cannot be had just now (503: again).
+        """
         raise WebhookRefused(f"{self.name} has no webhooks")
 
     async def look_up(self, provider_message_id: str) -> Receipt | None:

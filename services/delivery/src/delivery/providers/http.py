@@ -144,6 +144,11 @@ def read_reference(told: object) -> int | None:
     return number if 0 < number <= _LARGEST_REFERENCE else None
 
 
+def read_id(told: object) -> str | None:
+    """A vendor's id that is a UUID, the same whether it is written in capitals or not; None when there is none."""
+    return clean(str(told)).lower() or None if told else None
+
+
 def read_json(body: bytes) -> dict[str, Any]:
     """A webhook's body. Raises WebhookMalformed when it is no JSON object."""
     try:

@@ -45,6 +45,7 @@ from delivery.providers.http import (
     is_host_of,
     is_same,
     need,
+    read_id,
     read_json,
     read_reason,
     read_reference,
@@ -242,9 +243,10 @@ def _read_results(answer: Answer, references: Sequence[int]) -> list[Outcome]:
 
 
 def _read_item(item: Mapping[str, Any] | None) -> Outcome:
-    if item is None or not item.get("message_id"):
+    given = read_id(item.get("message_id")) if item else None
+    if item is None or given is None:
         return MISSING
-    given, status = clean(str(item["message_id"])), clean(str(item.get("status")))
+    status = clean(str(item.get("status")))
     if _STATUSES.get(status) == "failed":
         return Outcome("refused", given, "unknown", f"The provider answered: {status}.", raw=status)
     return Outcome("accepted", given, raw=status)
@@ -287,7 +289,7 @@ def _receipt(fields: Mapping[str, Any], told_as: str) -> Receipt:
         status=status,
         raw=clean(f"{word} {code}"),
         reference=_reference(fields),
-        provider_message_id=clean(str(fields.get("message_id") or "")) or None,
+        provider_message_id=read_id(fields.get("message_id")),
         category=category,
         error=clean(f"{word}, code {code}" if code else word) if category else None,
         billed_parts=billed if type(billed) is int and 0 < billed < 1000 else None,
@@ -305,7 +307,7 @@ def _read_inbound(fields: Mapping[str, Any]) -> Inbound:
         text=str(fields.get("content") or ""),
         received_at=_time(fields, "date_received"),
         reference=_reference(fields),
-        answers_id=clean(str(fields.get("message_id") or "")) or None,
+        answers_id=read_id(fields.get("message_id")),
         keyword="stop" if opted_out else None,
     )
 

@@ -37,6 +37,7 @@ from delivery.providers.http import (
     is_host_of,
     is_same,
     need,
+    read_id,
     read_json,
     read_reason,
     read_reference,
@@ -151,7 +152,7 @@ class MobileMessage(Provider):
         items = fields.get("results") or fields.get("messages") or []
         if not (isinstance(items, list) and all(isinstance(item, dict) for item in items)):
             raise OutcomeUnknown("an answer that cannot be read")
-        found = next((item for item in items if _message_id(item.get("message_id")) == provider_message_id), None)
+        found = next((item for item in items if read_id(item.get("message_id")) == provider_message_id), None)
         if found is None or found.get("status") not in _STATUSES:
             return None
         # All parts in one word, so that it is another notice than that of a part.
@@ -189,17 +190,12 @@ def _read_item(item: dict[str, Any] | None) -> Outcome:
     if item is None or status not in ("success", "error", "blocked"):
         return MISSING
     if status == "success":
-        return Outcome("accepted", _message_id(item.get("message_id")), parts=_cost(item), raw="success")
+        return Outcome("accepted", read_id(item.get("message_id")), parts=_cost(item), raw="success")
     if status == "blocked":
         return _BLOCKED
     error = item.get("error")
     reason = " ".join(map(str, error)) if isinstance(error, list) else str(error or "Refused.")
     return Outcome("refused", category=_category(reason), error=clean(reason), raw="error")
-
-
-def _message_id(told: object) -> str | None:
-    """The vendor's id, the same whether it writes it in capitals or not."""
-    return clean(str(told)).lower() if told else None
 
 
 def _cost(item: Mapping[str, Any]) -> int | None:
@@ -224,7 +220,7 @@ def _read_receipt(fields: Mapping[str, Any]) -> list[Receipt]:
 
 
 def _receipt(fields: Mapping[str, Any], told_by: str, billed: int | None, part: int = 1, of_parts: int = 1) -> Receipt:
-    message_id, reference = _message_id(fields.get("message_id")), read_reference(fields.get("custom_ref"))
+    message_id, reference = read_id(fields.get("message_id")), read_reference(fields.get("custom_ref"))
     if message_id is None and reference is None:
         raise WebhookMalformed("message_id: missing")
     word = str(fields["status"])
@@ -255,7 +251,7 @@ def _read_inbound(fields: Mapping[str, Any]) -> Inbound:
         text=text,
         received_at=at,
         reference=read_reference(fields.get("original_custom_ref")),
-        answers_id=_message_id(answers),
+        answers_id=read_id(answers),
         keyword="stop" if kind == "unsubscribe" else None,
     )
 

@@ -1,0 +1,295 @@
+"""AWS End User Messaging SMS (the API pinpoint-sms-voice-v2): SMS only, one message a request.
+
+By aiobotocore, which is asynchronous and well kept: it signs, finds credentials in every way that AWS knows, and
+checks what is sent against AWS's own model. Its retries are off: a repeated call is another message.
+AWS carries MMS to the United States and Canada only, so there is none here.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from typing import Any, Literal
+from uuid import UUID
+
+import aiohttp
+from aiobotocore.config import AioConfig  # type: ignore[import-untyped]
+from aiobotocore.session import get_session  # type: ignore[import-untyped]
+from botocore import exceptions as boto  # type: ignore[import-untyped]
+from botocore.parsers import ResponseParserError  # type: ignore[import-untyped]
+from pydantic_core import from_json, to_json
+
+from common.events import Category
+from delivery.providers.base import (
+    AccountFault,
+    Inbound,
+    NotConnected,
+    Notice,
+    Outcome,
+    OutcomeUnknown,
+    OutgoingMessage,
+    Provider,
+    Receipt,
+    Standing,
+    Throttled,
+    WebhookMalformed,
+    WebhookRefused,
+    WebhookRequest,
+)
+from delivery.providers.http import CONNECT_S, clean, is_host_of, need, read_id, read_json, read_reference, seconds
+from delivery.providers.sns import Sns
+from delivery.settings import Settings
+
+# Before anything is sent: credentials, region, address.
+_SET_UP = (
+    boto.NoCredentialsError,
+    boto.PartialCredentialsError,
+    boto.CredentialRetrievalError,
+    boto.TokenRetrievalError,
+    boto.SSOError,
+    boto.NoRegionError,
+    boto.InvalidRegionError,
+    boto.ProfileNotFound,
+)
+_THROTTLED = frozenset({"ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded"})
+# All our numbers are Australian, so that a country that is not open is open for none of them.
+_ACCOUNT_REASONS = frozenset(
+    {
+        "COUNTRY_NOT_ENABLED",
+        "DESTINATION_COUNTRY_BLOCKED",
+        "DESTINATION_COUNTRY_BLOCKED_BY_PROTECT_CONFIGURATION",
+        "CHANNEL_NOT_ENABLED",
+        "NO_ORIGINATION_IDENTITIES_FOUND",
+    }
+)
+# The Reason of a refusal → our category.
+_REASONS: dict[str, Category] = {
+    "INVALID_IDENTITY_FOR_DESTINATION_COUNTRY": "account_error",
+    "SENDER_ID_NOT_REGISTERED": "account_error",
+    "SENDER_ID_NOT_SUPPORTED": "account_error",
+    "SENDER_ID_REQUIRES_REGISTRATION": "account_error",
+    "PRICE_OVER_THRESHOLD": "account_error",
+    "INTERNATIONAL_SENDING_NOT_SUPPORTED": "unroutable",
+    "MAXIMUM_SIZE_EXCEEDED": "content_rejected",
+    "DESTINATION_PHONE_NUMBER_OPTED_OUT": "opted_out",
+    "DESTINATION_PHONE_NUMBER_NOT_VERIFIED": "account_error",
+    "DESTINATION_PHONE_NUMBER_BLOCKED_BY_PROTECT_NUMBER_OVERRIDE": "blocked",
+    "RESOURCE_NOT_ACTIVE": "account_error",
+    "MESSAGE_TYPE_MISMATCH": "account_error",
+    "NUMBER_CAPABILITIES_MISMATCH": "account_error",
+    "KEYWORD_MISMATCH": "account_error",
+}
+_FIELDS: dict[str, Category] = {
+    "DestinationPhoneNumber": "invalid_number",
+    "OriginationIdentity": "account_error",
+    "MessageBody": "content_rejected",
+}
+_SENDERS = frozenset({"phone-number", "sender-id", "pool"})
+_EVENTS: dict[str, tuple[Literal["sent", "delivered", "failed"], Category | None]] = {
+    "SENT": ("sent", None),
+    "PENDING": ("sent", None),
+    "QUEUED": ("sent", None),
+    "SUCCESSFUL": ("sent", None),  # the carrier has it; whether the handset's word follows depends on the country
+    "DELIVERED": ("delivered", None),
+    "INVALID": ("failed", "invalid_number"),
+    "INVALID_MESSAGE": ("failed", "content_rejected"),
+    "UNREACHABLE": ("failed", "unroutable"),
+    "CARRIER_UNREACHABLE": ("failed", "unroutable"),
+    "BLOCKED": ("failed", "blocked"),
+    "CARRIER_BLOCKED": ("failed", "blocked"),
+    "PROTECT_BLOCKED": ("failed", "blocked"),
+    "SPAM": ("failed", "content_rejected"),
+    "UNKNOWN": ("failed", "unknown"),
+    "TTL_EXPIRED": ("failed", "expired"),
+}
+
+
+class Aws(Provider):
+    """One account in one region. An unknown outcome waits for its event: AWS cannot be asked for a message."""
+
+    name = "aws"
+    receipts = True
+    answers_stop = True
+
+    def __init__(self, settings: Settings) -> None:
+        self.concurrency = settings.aws_concurrency
+        self.rate = settings.aws_rate
+        self.is_vendor = not settings.aws_base_url or is_host_of(settings.aws_base_url, "amazonaws.com", "api.aws")
+        self._base_url = settings.aws_base_url or None
+        self._region = settings.aws_region
+        self._sender = settings.aws_sender
+        self._configuration_set = settings.aws_configuration_set
+        self._timeout_s = settings.request_timeout_s
+        # Pointed elsewhere nothing goes out by AWS, and only then may another than AWS sign what comes in.
+        self._sns = Sns(settings.aws_topic_arns, "" if self.is_vendor else settings.aws_base_url, self._timeout_s)
+        self._opening = asyncio.Lock()
+        self._stack = AsyncExitStack()
+        self._client: Any = None
+
+    def prepare(self, messages: Sequence[OutgoingMessage]) -> bytes:
+        (message,) = messages
+        fields: dict[str, Any] = {
+            "DestinationPhoneNumber": message.phone,
+            "MessageBody": message.text,
+            "MessageType": "TRANSACTIONAL",
+            "Context": {"reference": str(message.id)},
+        }
+        if sender := message.sender or self._sender:
+            fields["OriginationIdentity"] = sender
+        if self._configuration_set:
+            fields["ConfigurationSetName"] = self._configuration_set
+        return to_json(fields)
+
+    async def send(self, key: UUID, body: bytes, references: Sequence[int]) -> list[Outcome]:
+        try:
+            answer = await self._call("send_text_message", **from_json(body))
+        except boto.ParamValidationError as error:
+            return [Outcome("refused", category="content_rejected", error=clean(str(error)))]
+        except boto.ClientError as error:
+            return [_read_fault(error.response)]
+        given = read_id(answer.get("MessageId"))
+        if given is None:
+            raise OutcomeUnknown("an answer without an id")
+        return [Outcome("accepted", given)]
+
+    async def _call(self, operation: str, **fields: Any) -> Mapping[str, Any]:
+        """Raises a CallError when there was no answer; ClientError and ParamValidationError are for the caller."""
+        try:
+            client = await self._get_client()
+            async with asyncio.timeout(self._timeout_s):
+                answer: Mapping[str, Any] = await getattr(client, operation)(**fields)
+        except _SET_UP as error:
+            raise AccountFault(type(error).__name__) from None
+        except (boto.ConnectTimeoutError, boto.SSLError, boto.ProxyConnectionError) as error:
+            raise NotConnected(type(error).__name__) from None
+        except boto.EndpointConnectionError as error:
+            # A connection that breaks after writing has this name too; only the cause tells them apart.
+            cause = error.kwargs.get("error")
+            never = isinstance(cause, aiohttp.ClientConnectorError | aiohttp.InvalidURL)
+            raise (NotConnected if never else OutcomeUnknown)(type(cause).__name__) from None
+        except (boto.ParamValidationError, boto.ClientError):
+            raise
+        except (boto.BotoCoreError, boto.HTTPClientError, ResponseParserError, TimeoutError, OSError) as error:
+            raise OutcomeUnknown(type(error).__name__) from None
+        return answer
+
+    async def _get_client(self) -> Any:
+        async with self._opening:
+            if self._client is None:
+                config = AioConfig(
+                    connect_timeout=min(CONNECT_S, self._timeout_s),
+                    read_timeout=self._timeout_s,
+                    max_pool_connections=self.concurrency,
+                    retries={"total_max_attempts": 1},
+                )
+                opened = get_session().create_client(
+                    "pinpoint-sms-voice-v2", region_name=self._region, endpoint_url=self._base_url, config=config
+                )
+                self._client = await self._stack.enter_async_context(opened)
+        return self._client
+
+    async def read_webhook(self, request: WebhookRequest) -> Sequence[Notice]:
+        if request.kind != "events":
+            raise WebhookRefused(f"aws has no webhook {request.kind!r}")
+        envelope = await self._sns.open(request.body)
+        if envelope is None:
+            return []
+        event = read_json(need(envelope, "Message").encode(errors="replace"))
+        if event.get("source") == "aws.sms-voice":  # by way of EventBridge
+            event = event["detail"] if isinstance(event.get("detail"), dict) else {}
+        if "inboundMessageId" in event:
+            return [_read_inbound(event, need(envelope, "Timestamp"))]
+        return _read_event(event)
+
+    async def check(self) -> Standing:
+        try:
+            phones = (await self._call("describe_phone_numbers")).get("PhoneNumbers") or []
+            names = (await self._call("describe_sender_ids")).get("SenderIds") or []
+        except boto.ClientError as error:
+            outcome = _read_fault(error.response)
+            raise AccountFault(outcome.error or "refused") from None
+        return Standing(senders=(*_named(phones, "PhoneNumber"), *_named(names, "SenderId")))
+
+    async def close(self) -> None:
+        await self._stack.aclose()
+
+
+def _named(found: Sequence[Mapping[str, Any]], name: str) -> tuple[str, ...]:
+    return tuple(clean(str(entry[name])) for entry in found if entry.get(name))
+
+
+def _read_fault(answer: Mapping[str, Any]) -> Outcome:
+    """What a refused request means for its message. Raises a CallError where it means nothing for it."""
+    meta, error = answer.get("ResponseMetadata", {}), answer.get("Error", {})
+    status, code = int(meta.get("HTTPStatusCode", 0)), str(error.get("Code", ""))
+    reason = str(answer.get("Reason") or "")
+    told = clean(" ".join(filter(None, (code, reason, str(error.get("Message") or "")))))
+    retry_after = (meta.get("HTTPHeaders") or {}).get("retry-after")
+    if code in _THROTTLED or status == 429 or (status == 503 and retry_after):
+        raise Throttled(told, seconds(retry_after))
+    if status >= 500 or status < 300 or code == "InternalServerException":
+        raise OutcomeUnknown(told)
+    category = _category(code, reason, answer)
+    if category is None:
+        raise AccountFault(told)
+    return Outcome("refused", category=category, error=told, raw=clean(reason or code))
+
+
+def _category(code: str, reason: str, answer: Mapping[str, Any]) -> Category | None:
+    """Why this message is refused; None when any would be."""
+    if code == "ResourceNotFoundException":
+        return "account_error" if answer.get("ResourceType") in _SENDERS else None
+    if code not in ("ValidationException", "ConflictException") or reason in _ACCOUNT_REASONS:
+        return None
+    fields = [str(field.get("Name")) for field in answer.get("Fields") or []]
+    named = next((_FIELDS[name] for name in fields if name in _FIELDS), None)
+    return _REASONS.get(reason) or named or "unknown"
+
+
+def _read_event(event: Mapping[str, Any]) -> list[Receipt]:
+    kind, message_id = need(event, "eventType"), read_id(need(event, "messageId"))
+    known = _EVENTS.get(kind.removeprefix("TEXT_"))
+    if known is None:
+        return []  # a word that is new to us is no news, and no fault of AWS's
+    status, category = known
+    context, parts = event.get("context"), event.get("totalMessageParts")
+    at = event.get("eventTimestamp")
+    receipt = Receipt(
+        id=f"{message_id}/{kind}",
+        status=status,
+        raw=clean(kind),
+        reference=read_reference(context.get("reference")) if isinstance(context, dict) else None,
+        provider_message_id=message_id,
+        category=category,
+        error=clean(str(event.get("messageStatusDescription") or kind)) if category else None,
+        billed_parts=parts if type(parts) is int and 0 < parts < 1000 else None,
+        occurred_at=None
+        if at is None
+        else _time(lambda: datetime.fromtimestamp(int(at) / 1000, UTC), "eventTimestamp"),
+    )
+    return [receipt]
+
+
+def _read_inbound(event: Mapping[str, Any], at: str) -> Inbound:
+    given = need(event, "inboundMessageId")
+    return Inbound(
+        id=given,
+        phone=need(event, "originationNumber"),
+        to=need(event, "destinationNumber"),
+        text=str(event.get("messageBody") or ""),
+        received_at=_time(lambda: datetime.fromisoformat(at), "Timestamp"),
+        provider_message_id=read_id(given),
+        answers_id=read_id(event.get("previousPublishedMessageId")),
+    )
+
+
+def _from_milliseconds(at: Any) -> datetime:
+    return datetime.fromtimestamp(int(at) / 1000, UTC)
+
+
+def _time(read: Callable[[], datetime], name: str) -> datetime:
+    try:
+        at = read()
+    except (ValueError, TypeError, OverflowError, OSError):
+        raise WebhookMalformed(f"{name}: not a time") from None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
