@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import make_url
 
 from common.database import Database
-from common.migrations import bus_tables, idempotency_table, protect, provision
+from common.migrations import LET_DEAD_LETTERS_PASS, bus_tables, idempotency_table, protect, provision
 
 SERVICE = "sample"
 
@@ -29,6 +29,8 @@ def sample_url(postgres_url: str) -> str:
             )
             await connection.execute(protect("notes", SERVICE))
             await connection.execute(bus_tables(SERVICE))
+            for statement in LET_DEAD_LETTERS_PASS:
+                await connection.execute(statement)
             await connection.execute(idempotency_table(SERVICE))
         finally:
             await connection.close()

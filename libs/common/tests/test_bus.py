@@ -13,7 +13,7 @@ from faststream.kafka import KafkaBroker
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from common.bus import Record, consume, make_broker, subscribe
+from common.bus import BackOff, Record, consume, make_broker, subscribe
 from common.database import Database, in_transaction
 from common.events import MessageSent, OrganisationChanged, ScheduleDue
 from common.outbox import publish
@@ -175,6 +175,61 @@ async def test_a_malformed_record_becomes_a_dead_letter_and_its_neighbours_are_h
 
     await eventually(all_set_aside)
     assert sorted(set(seen)) == [0, 1, 2]
+
+
+async def test_too_many_dead_letters_stop_a_consumer_until_they_are_let_pass(
+    database: Database, listen: Any, eventually: Any, kafka_servers: str
+) -> None:
+    marker, topic = str(uuid4()).encode(), OrganisationChanged.topic
+
+    async def letters(statement: str) -> Any:
+        async with database.all_tenants() as session:
+            return await session.scalar(text(statement))
+
+    async def bury(count: int, age: str) -> None:
+        async with database.all_tenants() as session:
+            await session.execute(
+                text(
+                    "INSERT INTO dead_letters (topic, kafka_partition, kafka_offset, sha256, body, error, created_at)"
+                    f" SELECT :topic, 0, -n, '{age}', 'x', 'x', now() - interval '{age}'"
+                    f" FROM generate_series(1, {count}) AS n"
+                ),
+                {"topic": topic},
+            )
+
+    seen: list[int] = []
+
+    async def handler(records: Sequence[Record]) -> None:
+        async def take(_: AsyncSession, events: list[OrganisationChanged]) -> None:
+            seen.extend(event.version for event in events)
+
+        await consume(database, OrganisationChanged, [r for r in records if r.key == marker], take)
+
+    async def is_stopped() -> bool:
+        return topic in BackOff.stopped
+
+    async def is_buried() -> bool:
+        return bool(await letters("SELECT count(*) = 2 FROM dead_letters WHERE key IS NOT NULL"))
+
+    producer = AIOKafkaProducer(bootstrap_servers=kafka_servers)
+    await producer.start()
+    await bury(49, "2 hours")
+    await listen(OrganisationChanged, handler)
+    await producer.send_and_wait(topic, b"{", marker)
+    await eventually(lambda: letters("SELECT count(*) = 1 FROM dead_letters WHERE key IS NOT NULL"))
+    await bury(50, "1 hour")
+    good = OrganisationChanged(organisation_id="org_good", closed=False, version=7).model_dump_json().encode()
+    await producer.send_and_wait(topic, good, marker)
+    await eventually(lambda: asyncio.sleep(0, seen == [7]))
+    await bury(51, "3 hours")
+    await producer.send_and_wait(topic, b"[", marker)
+    await eventually(is_stopped)
+    assert await letters("SELECT count(*) FROM dead_letters WHERE key IS NOT NULL") == 1
+    async with database.all_tenants() as session:
+        await session.execute(text("UPDATE dead_letters SET passed = true"))
+    await eventually(is_buried)
+    await eventually(lambda: asyncio.sleep(0, topic not in BackOff.stopped))
+    await producer.stop()
 
 
 async def test_a_handler_that_fails_gets_the_batch_again(

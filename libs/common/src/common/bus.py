@@ -31,12 +31,26 @@ _DEAD_LETTERS = text(
     ON CONFLICT DO NOTHING
     """
 )
+# A bad deploy must not empty a topic into the table: more than 50 within 10 minutes, and the next bad record stops its
+# consumer. Their own times are compared, so that the stop lasts until somebody ends it.
+_IS_STOPPED = text(
+    """
+    SELECT count(*) > 50 AND max(created_at) - min(created_at) < interval '10 minutes'
+    FROM (SELECT created_at FROM dead_letters WHERE topic = :topic AND NOT passed AND kafka_partition >= 0
+          ORDER BY id DESC LIMIT 51) AS newest
+    """
+)
+
+
+class TooManyDeadLetters(Exception):
+    """A consumer reads no further until an operator lets the dead letters of its topic pass."""
 
 
 class BackOff(BaseMiddleware):
     """After a failure waits, longer each time, before the batch is read again (NACK_ON_ERROR seeks back at once)."""
 
     _failures: ClassVar[dict[str, int]] = {}
+    stopped: ClassVar[set[str]] = set()  # the topics that have too many dead letters
 
     async def consume_scope(self, call_next: Any, msg: Any) -> Any:
         topic = msg.raw_message[0].topic
@@ -44,11 +58,14 @@ class BackOff(BaseMiddleware):
             result = await call_next(msg)
         except Exception as error:
             failures = self._failures[topic] = self._failures.get(topic, 0) + 1
+            if isinstance(error, TooManyDeadLetters):
+                self.stopped.add(topic)
             pause = min(30.0, 0.2 * 2.0 ** min(failures, 10)) * random.uniform(0.5, 1.0)
             log.error("batch failed", topic=topic, failures=failures, pause_s=round(pause, 1), error=repr(error)[:500])
             await asyncio.sleep(pause)
             raise
         self._failures.pop(topic, None)
+        self.stopped.discard(topic)
         return result
 
 
@@ -107,7 +124,7 @@ async def consume(
     """Decodes a batch and runs `use_case` on it once, in one transaction with the dead letters of what was unreadable.
 
     Duplicates inside the batch are dropped. A database that is away is waited for; then the failure goes up and the
-    batch is read again.
+    batch is read again. So it is, every half minute, when there are too many dead letters (TooManyDeadLetters).
     """
     events: dict[Any, EventT] = {}
     bad: list[tuple[Record, str]] = []
@@ -121,6 +138,8 @@ async def consume(
 
     async def work(session: AsyncSession) -> None:
         if bad:
+            if await session.scalar(_IS_STOPPED, {"topic": bad[0][0].topic}):
+                raise TooManyDeadLetters(bad[0][0].topic)
             await _bury(session, bad)
         if events:
             await use_case(session, list(events.values()))

@@ -134,6 +134,13 @@ def idempotency_table(service: str) -> str:
     """
 
 
+# A consumer stops after too many dead letters (common.bus); those that an operator let pass count no more.
+LET_DEAD_LETTERS_PASS = (
+    "ALTER TABLE dead_letters ADD COLUMN passed boolean NOT NULL DEFAULT false",
+    "CREATE INDEX dead_letters_counted ON dead_letters (topic, id) WHERE NOT passed",
+)
+
+
 def bus_tables(service: str) -> str:
     """Outbox and dead letters. A tenant session may add to the outbox and see nothing of it."""
     return f"""

@@ -10,6 +10,7 @@ import structlog
 from aiohttp import web
 from faststream.kafka import KafkaBroker
 
+from common.bus import BackOff
 from common.database import Database, check_database
 from common.errors import Unavailable
 from common.idempotency import forget_old
@@ -131,8 +132,9 @@ async def _serve_health(worker: Worker) -> web.AppRunner:
             await check_database(worker.database)
         except Unavailable as error:
             return web.json_response({"status": "unavailable", "database": error.detail}, status=503)
-        status = 200 if worker.ready else 503
-        return web.json_response({"status": "ok" if worker.ready else "unavailable", "database": "ok"}, status=status)
+        good = worker.ready and not BackOff.stopped
+        body = {"status": "ok" if good else "unavailable", "database": "ok", "stopped": sorted(BackOff.stopped)}
+        return web.json_response(body, status=200 if good else 503)
 
     app = web.Application()
     app.router.add_get("/health/live", live)

@@ -1,0 +1,17 @@
+"""Media are looked at again when they may have grown old. Dead letters that an operator let pass."""
+
+from alembic import op
+
+from common.migrations import LET_DEAD_LETTERS_PASS
+
+revision = "0004"
+down_revision = "0003"
+
+
+def upgrade() -> None:
+    for statement in (
+        "ALTER TABLE media ADD COLUMN check_at timestamptz NOT NULL DEFAULT now()",
+        "CREATE INDEX media_check_at ON media (check_at)",
+        *LET_DEAD_LETTERS_PASS,
+    ):
+        op.execute(statement)
