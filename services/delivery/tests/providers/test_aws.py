@@ -8,8 +8,10 @@ from uuid import uuid4
 
 import botocore.session
 import pytest
+from aiobotocore.session import get_session
 from botocore.validate import ParamValidator
 
+from delivery.providers import aws as adapter
 from delivery.providers.aws import Aws
 from delivery.providers.base import (
     AccountFault,
@@ -27,8 +29,12 @@ ID = "0f9f3c5e-8f4d-4f0b-9f55-3b0e0a4c6d21"
 MESSAGE = OutgoingMessage(7, "+61491570006", "Hi Ana ž")
 
 
+SESSION = get_session()  # reads the model once: 0.2 s
+
+
 @pytest.fixture(autouse=True)
 def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adapter, "get_session", lambda: SESSION)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -76,8 +82,6 @@ def test_without_sender_and_set_aws_chooses(make: Any) -> None:
 
 
 def test_every_reason_is_one_of_the_model() -> None:
-    from delivery.providers import aws as adapter
-
     known = {
         reason
         for name in ("ValidationExceptionReason", "ConflictExceptionReason")
@@ -194,6 +198,7 @@ async def test_without_a_connection_nothing_was_sent(vendor: Any, make: Any, url
 async def test_without_credentials_it_is_the_accounts_fault(
     aws: Aws, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
+    monkeypatch.setattr(adapter, "get_session", get_session)
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
