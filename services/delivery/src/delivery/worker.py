@@ -16,6 +16,7 @@ from delivery.messages.routes import Router
 from delivery.messages.rules import Policy
 from delivery.messages.sender import Sender
 from delivery.providers import make_chains, make_providers
+from delivery.receipts.loops import make_loops as receipt_loops
 from delivery.settings import Settings
 from delivery.storage import make_storage
 
@@ -49,16 +50,12 @@ async def create_worker(settings: Settings) -> Worker:
         Loop("report_drift", partial(report_drift, database), 3600.0),
         Loop("queue_retries", partial(loops.queue_retries, database, senders), 0.5),
         Loop("remove_old_media", partial(remove_old_media, database, storage, scheduling, retention), 600.0),
+        *receipt_loops(database, settings, [sender.provider for sender in senders]),
         Loop("expire", partial(loops.expire, database), 5.0),
         Loop("settle_strangers", partial(loops.settle_strangers, database, names, policy), 60.0),
     ]
     for sender in senders:
-        name = sender.provider.name
-        running += [
-            Loop(f"send_queued {name}", partial(loops.send_queued, database, router, sender), 0.2, sender.wake),
-            Loop(f"record_results {name}", partial(loops.record_results, database, sender), 0.03),
-            Loop(f"settle_calls {name}", partial(loops.settle_calls, database, sender), 1.0),
-        ]
+        running += loops.make_loops(database, router, sender)
     return Worker(
         settings,
         database,

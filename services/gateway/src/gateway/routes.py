@@ -48,6 +48,7 @@ ROUTES = (
     Route("/api/redoc/", "", public=True),
     Route("/api/contacts/import/", "contacts", scope="import", max_bytes=IMPORT_BYTES, timeout_s=120.0),
     Route("/api/contacts/{id}/schedules/", "scheduling"),
+    Route("/api/contacts/{id}/messages/", "delivery"),
     Route("/api/contacts/**", "contacts"),
     Route("/api/groups/**", "contacts"),
     Route("/api/users/**", "contacts"),
@@ -62,6 +63,7 @@ ROUTES = (
     Route("/api/group-schedules/**", "scheduling"),
     Route("/api/stats/**", "scheduling"),
     Route("/api/configs/**", "delivery"),
+    Route("/api/messages/**", "delivery"),
     Route("/api/webhooks/providers/**", "delivery", public=True, counted=False),
     Route("/media/**", "delivery", public=True, counted=False),
 )

@@ -1,10 +1,12 @@
 """The loops of delivery: claim and send, write results, retry, expire, settle what is unknown."""
 
 from collections.abc import Collection, Iterable
+from functools import partial
 
 import structlog
 
 from common.database import Database, in_transaction
+from common.loops import Loop
 from delivery.messages import service
 from delivery.messages.routes import Router
 from delivery.messages.rules import Call, Policy
@@ -95,3 +97,13 @@ async def drain(database: Database, sender: Sender) -> None:
     await sender.drain()
     while sender.results:
         await record_results(database, sender)
+
+
+def make_loops(database: Database, router: Router, sender: Sender) -> list[Loop]:
+    """What runs for each provider."""
+    name = sender.provider.name
+    return [
+        Loop(f"send_queued {name}", partial(send_queued, database, router, sender), 0.2, sender.wake),
+        Loop(f"record_results {name}", partial(record_results, database, sender), 0.03),
+        Loop(f"settle_calls {name}", partial(settle_calls, database, sender), 1.0),
+    ]

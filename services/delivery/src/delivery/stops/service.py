@@ -10,6 +10,8 @@ from common.outbox import publish
 from delivery.stops import repository
 from delivery.stops.rules import Word, follow
 
+__all__ = ["Word", "confirm_opt_ins", "find_stopped", "hear_words", "learn_stops"]
+
 
 async def hear_words(session: AsyncSession, words: Sequence[Word]) -> list[Word]:
     """Applies what was said of numbers, tells what it changed (StopChanged), and returns the words that changed it."""
