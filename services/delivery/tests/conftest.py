@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from aiohttp import web
@@ -214,21 +215,30 @@ class Carrier:
         return judge
 
 
+    async def start(self) -> None:
+        """Listens, on the port it had before if it had one."""
+        app = web.Application()
+        app.router.add_post("/v1/messages", self.handle)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", urlsplit(self.url).port or 0)
+        await site.start()
+        assert site._server is not None
+        self.url = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"
+
+    async def stop(self) -> None:
+        """Refuses connections, and breaks those it has."""
+        await self._runner.cleanup()
+
+
 @pytest.fixture
 async def carrier() -> AsyncIterator[Carrier]:
     """A carrier on a free port of this machine."""
     made = Carrier()
-    app = web.Application()
-    app.router.add_post("/v1/messages", made.handle)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    assert site._server is not None
-    made.url = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"
+    await made.start()
     yield made
     made.release.set()
-    await runner.cleanup()
+    await made.stop()
 
 
 class Clock:
