@@ -242,13 +242,17 @@ async def carrier() -> AsyncIterator[Carrier]:
 
 
 class Clock:
-    """The time of breakers and buckets; `advance` lets some of it pass."""
+    """The time of breakers and buckets; `advance` lets some of it pass, after `stop` nothing else does."""
 
     def __init__(self) -> None:
         self._passed = 0.0
+        self._stopped_at: float | None = None
 
     def __call__(self) -> float:
-        return time.monotonic() + self._passed
+        return (self._stopped_at or time.monotonic()) + self._passed
+
+    def stop(self) -> None:
+        self._stopped_at = time.monotonic()
 
     def advance(self, seconds: float) -> None:
         self._passed += seconds
