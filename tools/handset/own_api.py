@@ -192,8 +192,8 @@ class OwnApi:
 
     async def list_scenarios(self, _: web.Request) -> web.Response:
         """Answer what happens at each number of fiction, and what can be told of a message."""
-        order = list(Behaviour)
-        numbers = sorted(SCENARIOS.items(), key=lambda item: order.index(item[1]))
+        order = list(Behaviour)  # the one that does nothing special comes last
+        numbers = sorted(SCENARIOS.items(), key=lambda item: order.index(item[1]) or len(order))
         scenarios = [{"phone": phone, "does": behaviour.value} for phone, behaviour in numbers]
         return web.json_response({"scenarios": scenarios, "statuses": STATUSES})
 

@@ -90,7 +90,14 @@ class _Post:
     number: int = 0  # which of the reply's webhooks
     attempts: int = field(default=0)
 
+    def is_remembered(self, store: Store) -> bool:
+        """Whether what it is about was not forgotten since."""
+        if self.notice is not None:
+            return self.notice.message.id in store.by_id
+        return self.reply is not None and self.reply in store.conversations.get(self.reply.phone, [])
+
     def write(self) -> Webhook | None:
+        """Write it as its vendor does."""
         if self.notice is not None:
             return self.writer.receipt(self.notice)
         assert self.reply is not None
@@ -191,26 +198,29 @@ class Receipts:
             await self._post(await self._posts.get())
 
     async def _post(self, post: _Post) -> None:
-        """Post once; what is not answered 2xx is put back after a pause, a forged one never."""
+        """Post once; what is not answered 2xx is put back after a pause, a forged one and what was forgotten never."""
+        if not post.is_remembered(self._store):
+            return
         if prelude := post.writer.prelude():
             await self._request(prelude)
         ready = post.writer.prelude() is None
-        if ready:
-            webhook = post.write()
-            if webhook is None:
-                return
-            status = await self._request(webhook)
-            if post.notice is not None:
-                self.answers[post.notice.message.id] = status
-                self._store.notify({post.notice.message.to})
-                if post.notice.forged:
-                    return
-            if 200 <= status < 300:
-                return
+        if ready and await self._tell(post):
+            return
         post.attempts += 1
         if post.attempts < ATTEMPTS:
             pause = (_FIRST_PAUSE_S if ready else _PRELUDE_PAUSE_S) * 2 ** (post.attempts - 1)
             asyncio.get_running_loop().call_later(pause, partial(self._posts.put_nowait, post))
+
+    async def _tell(self, post: _Post) -> bool:
+        """Return whether that was the end of it."""
+        webhook = post.write()
+        if webhook is None:
+            return True
+        status = await self._request(webhook)
+        if post.notice is not None:
+            self.answers[post.notice.message.id] = status
+            self._store.notify({post.notice.message.to})
+        return 200 <= status < 300 or (post.notice is not None and post.notice.forged)
 
     async def _request(self, webhook: Webhook) -> int:
         """Return the status of the answer, 0 when there was none."""

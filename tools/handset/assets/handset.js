@@ -45,6 +45,10 @@ function readable(phone) {
   return digits.length === 10 ? `${digits.slice(0, 4)} ${digits.slice(4, 7)} ${digits.slice(7)}` : phone;
 }
 
+function international(sender) {
+  return /^614[0-9]{8}$/.test(sender) ? "+" + sender : sender;
+}
+
 function moment(seconds, withDay) {
   const date = new Date(seconds * 1000);
   const isToday = date.toDateString() === new Date().toDateString();
@@ -179,8 +183,8 @@ function showAbout({ scenario, stopped, replies_to: repliesTo }) {
   find("number-about").textContent = facts.join(" · ");
   const last = [...thread.rows.values()].at(-1)?.entry;
   const why = last ? "The sender is a name, and a name cannot be answered" : "There is nothing to answer yet";
-  find("text").placeholder = repliesTo ? `Reply to ${readable(repliesTo)}` : why;
-  find("text-label").textContent = repliesTo ? `Reply to ${readable(repliesTo)}` : why;
+  find("text").placeholder = repliesTo ? `Reply to ${readable(international(repliesTo))}` : why;
+  find("text-label").textContent = repliesTo ? `Reply to ${readable(international(repliesTo))}` : why;
   for (const control of find("composer").elements) control.disabled = !repliesTo;
 }
 
@@ -220,7 +224,7 @@ function messageRow(entry) {
   const chip = document.createElement("span");
   chip.className = "chip";
   chip.textContent = VENDORS[entry.provider] ?? entry.provider;
-  row.querySelector(".from").append(entry.from || "(no sender)", chip);
+  row.querySelector(".from").append(entry.from ? readable(international(entry.from)) : "(no sender)", chip);
   row.querySelector(".subject").textContent = entry.subject ?? "";
   row.querySelector(".text").textContent = entry.text;
   row.querySelector(".media").append(...entry.media_urls.map(medium));
@@ -260,7 +264,7 @@ function medium(address) {
 
 function updateMessage(row, entry) {
   setTick(row.querySelector(".tick"), entry.status);
-  row.querySelector(".raw").textContent = entry.raw_status ?? "";
+  row.querySelector(".raw").textContent = entry.raw_status === WORDS[entry.status] ? "" : entry.raw_status ?? "";
   const hook = row.querySelector(".hook");
   const answer = entry.webhook_status;
   hook.textContent = answer === null ? "" : answer === 0 ? "webhook: no answer" : `webhook ${answer}`;
@@ -336,7 +340,7 @@ function hear(news) {
   if (news.phones.some(({ phone }) => phone === thread?.phone)) loadThread();
 }
 
-// --- the numbers that misbehave, and the switch
+// --- the scenario numbers, and the switch
 
 async function loadScenarios() {
   const { scenarios } = await call("GET", "/api/scenarios/");
