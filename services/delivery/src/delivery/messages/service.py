@@ -9,7 +9,7 @@ import structlog
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from common.events import ContactChanged, ContactState, OrganisationChanged, ScheduleDue
+from common.events import ContactChanged, ContactState, ScheduleDue
 from common.outbox import publish
 from common.phones import FICTIONAL_MOBILES
 from delivery.limits import service as limits
@@ -241,24 +241,18 @@ def _state(item: ScheduleRun, row: Row[Any] | None) -> RunState:
 
 
 async def hear_contacts(session: AsyncSession, events: Sequence[ContactChanged]) -> None:
-    """Keeps who has opted out: the newest version of each contact."""
+    """Keeps who has opted out: the newest version of each contact. A confirmed consent lifts the stop of the number."""
     newest: dict[tuple[str, int], ContactState] = {}
+    confirmed = []
     for event in events:
         for contact in event.contacts:
             key = (event.organisation_id, contact.contact_id)
             if key not in newest or newest[key].version < contact.version:
                 newest[key] = contact
+            if contact.opt_in_confirmed_at is not None and not contact.opt_out:
+                confirmed.append((event.organisation_id, contact.phone, contact.opt_in_confirmed_at))
     await repository.hear_contacts(session, _in_order(newest))
-
-
-async def hear_organisations(session: AsyncSession, events: Sequence[OrganisationChanged]) -> None:
-    """Keeps which organisations are closed: the newest version of each."""
-    newest: dict[str, OrganisationChanged] = {}
-    for event in events:
-        known = newest.get(event.organisation_id)
-        if known is None or known.version < event.version:
-            newest[event.organisation_id] = event
-    await repository.hear_organisations(session, _in_order(newest))
+    await stops.confirm_opt_ins(session, confirmed)
 
 
 def _in_order(changes: Mapping[Any, Any]) -> dict[Any, Any]:

@@ -1,6 +1,6 @@
 """Where providers tell what became of messages, and what people answered."""
 
-from collections.abc import Sequence
+from typing import Any
 
 import structlog
 from fastapi import Request
@@ -9,7 +9,7 @@ from starlette.responses import Response
 from common.errors import Forbidden, Invalid, NotFound, TooLarge
 from common.http.app import MAX_JSON_BYTES, feature_router
 from common.http.deps import AllSessionDep
-from delivery.providers.base import Notice, Provider, WebhookMalformed, WebhookRefused, WebhookRequest
+from delivery.providers.base import Provider, WebhookMalformed, WebhookRefused, WebhookRequest
 from delivery.receipts import service
 
 log = structlog.get_logger()
@@ -47,9 +47,9 @@ async def receive_provider_webhook(request: Request, session: AllSessionDep, pro
     return Response(body, media_type=media_type)
 
 
-async def _read_notices(provider: Provider, webhook: WebhookRequest) -> Sequence[Notice]:
+async def _read_notices(provider: Provider, webhook: WebhookRequest) -> list[dict[str, Any]]:
     try:
-        return await provider.read_webhook(webhook)
+        return [service.describe(notice) for notice in await provider.read_webhook(webhook)]
     except WebhookRefused as refused:
         raise Forbidden(str(refused)) from None
     except WebhookMalformed as malformed:

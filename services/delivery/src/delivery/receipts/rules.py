@@ -36,7 +36,7 @@ def clean(notice: Notice) -> Notice:
         value = getattr(notice, field.name)
         if isinstance(value, str):
             changes[field.name] = _writable(value, _LONGEST_TEXT if field.name == "text" else _LONGEST)
-        elif isinstance(value, tuple):
+        elif isinstance(value, tuple | list):
             changes[field.name] = tuple(_writable(url, 2048) for url in value)
         elif isinstance(value, datetime) and value.tzinfo is None:
             changes[field.name] = value.replace(tzinfo=UTC)
@@ -57,10 +57,10 @@ def fingerprint(notice: Notice) -> bytes:
 
 
 def write(notice: Notice) -> tuple[Literal["receipt", "inbound"], str]:
-    """Kind and JSON of a notice that is clean."""
+    """Kind and JSON of a notice that is clean. Raises ValueError when its fields are not of their types."""
     if isinstance(notice, Receipt):
-        return "receipt", _RECEIPT.dump_json(notice).decode()
-    return "inbound", _INBOUND.dump_json(notice).decode()
+        return "receipt", _RECEIPT.dump_json(notice, warnings="error").decode()
+    return "inbound", _INBOUND.dump_json(notice, warnings="error").decode()
 
 
 def read_receipt(body: str) -> Receipt:

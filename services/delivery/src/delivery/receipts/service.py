@@ -31,13 +31,8 @@ BATCH = 500
 _FORGOTTEN = 5000
 
 
-async def keep_notices(session: AsyncSession, provider: str, notices: Sequence[Notice]) -> None:
-    """Keeps what a webhook told, once each however often it is told; `apply_notices` does the rest."""
-    if notices:
-        await repository.keep(session, provider, request_id(), [_columns(notice) for notice in notices])
-
-
-def _columns(notice: Notice) -> dict[str, Any]:
+def describe(notice: Notice) -> dict[str, Any]:
+    """A notice as it is kept. Raises ValueError, TypeError or AttributeError for what no provider may make."""
     cleaned = clean(notice)
     kind, body = write(cleaned)
     names = cleaned.provider_message_id if isinstance(cleaned, Receipt) else cleaned.answers_id
@@ -45,9 +40,15 @@ def _columns(notice: Notice) -> dict[str, Any]:
         "fingerprint": fingerprint(notice),
         "kind": kind,
         "reference": cleaned.reference,
-        "provider_message_id": names,  # the message that it is about: that of ours, also for a reply
+        "provider_message_id": names,  # the message that it is about: one of ours, also for a reply
         "body": body,
     }
+
+
+async def keep_notices(session: AsyncSession, provider: str, described: Sequence[dict[str, Any]]) -> None:
+    """Keeps what a webhook told, once each however often it is told; `apply_notices` does the rest."""
+    if described:
+        await repository.keep(session, provider, request_id(), described)
 
 
 @dataclass(frozen=True, slots=True)
