@@ -15,6 +15,7 @@ from delivery.messages import consumers, loops
 from delivery.messages.routes import Router
 from delivery.messages.rules import Policy
 from delivery.messages.sender import Sender
+from delivery.organisations.consumers import on_organisation_changed
 from delivery.providers import make_chains, make_providers
 from delivery.receipts.loops import make_loops as receipt_loops
 from delivery.settings import Settings
@@ -42,7 +43,7 @@ async def create_worker(settings: Settings) -> Worker:
     take_in = partial(consumers.on_schedule_due, database, senders, settings.message_deadline_s)
     subscribe(broker, settings, [ScheduleDue], "intake", take_in)
     subscribe(broker, settings, [ContactChanged], "contacts", partial(consumers.on_contact_changed, database))
-    hear_organisations = partial(consumers.on_organisation_changed, database)
+    hear_organisations = partial(on_organisation_changed, database)
     subscribe(broker, settings, [OrganisationChanged], "organisations", hear_organisations)
     names = [sender.provider.name for sender in senders]
     running = [

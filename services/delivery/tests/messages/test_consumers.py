@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from common.database import Database
-from common.events import ContactChanged, ContactState, Event, OrganisationChanged, ScheduleDue
+from common.events import ContactChanged, ContactState, Event, ScheduleDue
 from delivery.messages import consumers
 from delivery.messages.sender import Sender
 
@@ -33,7 +33,7 @@ async def test_a_batch_is_taken_in_whole_and_wakes_the_sender(
     assert [row.taken for row in await rows("SELECT taken FROM limits")] == [2]
 
 
-async def test_contacts_and_organisations_are_heard(database: Database, organisation: str, rows: Rows) -> None:
+async def test_contacts_are_heard(database: Database, organisation: str, rows: Rows) -> None:
     state = ContactState(contact_id=7, version=3, phone="+61453000007", is_active=True, opt_out=True)
     event = ContactChanged(organisation_id=organisation, contacts=(state, state.model_copy(update={"contact_id": 8})))
     for _ in range(2):
@@ -42,7 +42,3 @@ async def test_contacts_and_organisations_are_heard(database: Database, organisa
         (7, True),
         (8, True),
     ]
-    closed = OrganisationChanged(organisation_id=organisation, closed=True, version=2)
-    older = OrganisationChanged(organisation_id=organisation, closed=False, version=1)
-    await consumers.on_organisation_changed(database, batch(closed, older, topic=OrganisationChanged.topic))
-    assert [row.closed for row in await rows("SELECT * FROM organisations")] == [True]

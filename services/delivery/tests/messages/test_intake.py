@@ -10,6 +10,7 @@ from common.events import ContactChanged, ContactState, MessageFailed, Organisat
 from delivery.limits import service as limits
 from delivery.limits.schemas import HoldIn
 from delivery.messages import service
+from delivery.organisations.service import hear_organisations
 
 Due = Callable[..., ScheduleDue]
 Rows = Callable[..., Awaitable[list[Any]]]
@@ -181,7 +182,7 @@ async def test_a_closed_organisation_is_refused_until_it_opens_again(
     async def hear(version: int, closed: bool) -> None:
         async with database.all_tenants() as session:
             event = OrganisationChanged(organisation_id=organisation, closed=closed, version=version)
-            await service.hear_organisations(session, [event])
+            await hear_organisations(session, [event])
 
     await hear(2, True)
     await hear(1, False)

@@ -9,12 +9,14 @@ from common.paging import Page, Paginated, Pagination
 from delivery.conversations import repository
 from delivery.conversations.schemas import Filters, MessageOut, show
 from delivery.limits import service as limits
+from delivery.organisations import service as organisations
 
 
 async def page_messages(
     session: AsyncSession, organisation_id: str, filters: Filters, page: Page
 ) -> Paginated[MessageOut]:
-    """The organisation's messages, the newest first. Days are those of its zone."""
+    """The organisation's messages, the newest first. Days are those of its zone. Raises OrganisationClosed."""
+    await organisations.refuse_closed(session)
     start = end = None
     if filters.first or filters.last:
         zone = ZoneInfo(await limits.get_zone(session, organisation_id))

@@ -31,6 +31,7 @@ from delivery.limits.rules import (
     read_sender,
 )
 from delivery.limits.schemas import ConfigCreate, ConfigUpdate, HoldIn, HoldOut, LimitsOut
+from delivery.organisations import service as organisations
 
 Chains = Mapping[str, Sequence[str]]  # format → the providers that are enabled
 _NAME_TAKEN = "A config with this name exists already."
@@ -178,10 +179,13 @@ async def routings(session: AsyncSession) -> Collection[Routing]:
 
 
 async def page_configs(session: AsyncSession, page: Page) -> tuple[Sequence[Row[Any]], int]:
+    """Raises OrganisationClosed, as do the others on configs."""
+    await organisations.refuse_closed(session)
     return await repository.page_configs(session, page)
 
 
 async def get_config(session: AsyncSession, config_id: int) -> Row[Any]:
+    await organisations.refuse_closed(session)
     found = await repository.find_config(session, config_id)
     if found is None:
         raise NotFound
@@ -190,6 +194,7 @@ async def get_config(session: AsyncSession, config_id: int) -> Row[Any]:
 
 async def create_config(session: AsyncSession, organisation_id: str, config: ConfigCreate, chains: Chains) -> Row[Any]:
     """Raises Invalid under `name` when there is one, under `value` when a known name cannot take it."""
+    await organisations.refuse_closed(session)
     _check(config.name, config.value, chains)
     made = await repository.add_config(session, organisation_id, config.name, config.value)
     if made is None:
@@ -202,6 +207,7 @@ async def update_config(
     session: AsyncSession, organisation_id: str, config_id: int, change: ConfigUpdate, chains: Chains
 ) -> Row[Any]:
     """Changes what is given. Raises NotFound, and Invalid as `create_config` does."""
+    await organisations.refuse_closed(session)
     old = await repository.find_and_lock_config(session, config_id)
     if old is None:
         raise NotFound
@@ -231,3 +237,16 @@ async def _tell_zone(session: AsyncSession, organisation_id: str, changed: Mappi
         version = await repository.next_settings_version(session)
         event = SettingsChanged(organisation_id=organisation_id, timezone=changed[ZONE_NAME], version=version)
         await publish(session, [event])
+
+
+async def republish_settings(session: AsyncSession, since: datetime, after: str, batch: int) -> str | None:
+    """Publishes the settings of a batch of organisations again, under new versions: of all, as no config has a time.
+
+    `after` is where the last batch ended, "" at first; returns where this one did, None when there is no more.
+    """
+    rows = await repository.zones_again_all_tenants(session, after, batch)
+    await publish(
+        session,
+        [SettingsChanged(organisation_id=r.organisation_id, timezone=r.zone, version=r.version) for r in rows],
+    )
+    return rows[-1].organisation_id if len(rows) == batch else None

@@ -12,13 +12,14 @@ from delivery.media import repository
 from delivery.media.repository import Kept
 from delivery.media.rules import MAX_BYTES, Links, content_type_of, kind_of
 from delivery.media.schemas import MediaOut
+from delivery.organisations import service as organisations
 from delivery.storage.base import Storage
 
 
 async def store_upload(
     session: AsyncSession, caller: Caller, storage: Storage, links: Links, content: bytes
 ) -> MediaOut:
-    """Keeps an image and its record. Raises TooLarge, Invalid under `file`, StorageFault.
+    """Keeps an image and its record. Raises TooLarge, Invalid under `file`, StorageFault, OrganisationClosed.
 
     The file first, before the session's first statement: a file without a record harms nobody.
     """
@@ -29,6 +30,7 @@ async def store_upload(
         raise Invalid.field("file", "Send a PNG, JPEG or GIF image.")
     name = f"{uuid4()}{kind.extension}"
     await storage.put(name, content, kind.content_type)
+    await organisations.refuse_closed(session)
     media = MediaOut(url=links.url(name), file_id=name, size=len(content), content_type=kind.content_type)
     await repository.add(session, caller, media, storage.name)
     return media

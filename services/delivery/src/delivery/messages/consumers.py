@@ -1,4 +1,4 @@
-"""What delivery hears: schedules that are due, contacts and organisations that changed."""
+"""What delivery hears: schedules that are due, contacts that changed."""
 
 from collections.abc import Iterable, Sequence
 
@@ -6,7 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.bus import Record, consume
 from common.database import Database
-from common.events import ContactChanged, OrganisationChanged, ScheduleDue
+from common.events import ContactChanged, ScheduleDue
 from delivery.messages import service
 from delivery.messages.sender import Sender
 
@@ -26,7 +26,3 @@ async def on_schedule_due(
 
 async def on_contact_changed(database: Database, records: Sequence[Record]) -> None:
     await consume(database, ContactChanged, records, service.hear_contacts)
-
-
-async def on_organisation_changed(database: Database, records: Sequence[Record]) -> None:
-    await consume(database, OrganisationChanged, records, service.hear_organisations)

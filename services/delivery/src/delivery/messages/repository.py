@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from common.events import ContactState, OrganisationChanged, ScheduleDue
+from common.events import ContactState, ScheduleDue
 from delivery.messages.rules import Order, Result
 
 # Whether the recipient of a message has stopped: its contact, another contact with its number, or the number itself.
@@ -200,14 +200,6 @@ _HEAR_CONTACTS = text(
         WHERE c.version < EXCLUDED.version
     """
 )
-_HEAR_ORGANISATIONS = text(
-    """
-    INSERT INTO organisations AS o (organisation_id, closed, version)
-    SELECT * FROM unnest(CAST(:organisations AS text[]), CAST(:closed AS boolean[]), CAST(:versions AS bigint[]))
-    ON CONFLICT (organisation_id) DO UPDATE SET closed = EXCLUDED.closed, version = EXCLUDED.version
-        WHERE o.version < EXCLUDED.version
-    """
-)
 
 
 async def add(
@@ -288,17 +280,5 @@ async def hear_contacts(session: AsyncSession, contacts: Mapping[tuple[str, int]
             "phones": [state.phone for state in states],
             "opt_outs": [state.opt_out for state in states],
             "versions": [state.version for state in states],
-        },
-    )
-
-
-async def hear_organisations(session: AsyncSession, changes: Mapping[str, OrganisationChanged]) -> None:
-    """Keeps organisation → open or closed where it is newer than what is known."""
-    await session.execute(
-        _HEAR_ORGANISATIONS,
-        {
-            "organisations": list(changes),
-            "closed": [change.closed for change in changes.values()],
-            "versions": [change.version for change in changes.values()],
         },
     )

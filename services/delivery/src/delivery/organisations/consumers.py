@@ -1,0 +1,12 @@
+"""Organisations that were closed, or opened again."""
+
+from collections.abc import Sequence
+
+from common.bus import Record, consume
+from common.database import Database
+from common.events import OrganisationChanged
+from delivery.organisations import service
+
+
+async def on_organisation_changed(database: Database, records: Sequence[Record]) -> None:
+    await consume(database, OrganisationChanged, records, service.hear_organisations)
