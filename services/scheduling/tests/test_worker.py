@@ -10,7 +10,8 @@ from common.outbox import publish
 from common.relay import Relay
 from scheduling.worker import create_worker
 
-GROUPS = {"outcomes-sent", "outcomes-failed", "contacts", "organisations", "settings"}
+OUTCOMES = {"outcomes-sent", "outcomes-failed", "outcomes-delayed", "outcomes-delivered"}
+GROUPS = OUTCOMES | {"contacts", "organisations", "settings"}
 
 
 @pytest.fixture

@@ -24,7 +24,8 @@ class Schedule:
 
     `text` is as written, with placeholders; the first three names fill them. A child has here what it takes from its
     parent; `own_text` (with template, format, media and subject) and `own_time` say what is its own. `run` counts
-    dispatches. Times are UTC, phones E.164. The fields stand in the order of the view.
+    dispatches. `waited`: whoever sent it waited for its outcome. Times are UTC, phones E.164. The fields stand in the
+    order of the view.
     """
 
     id: int
@@ -67,3 +68,5 @@ class Schedule:
     created_at: datetime
     updated_at: datetime
     request_id: str
+    next_attempt_at: datetime | None
+    waited: bool

@@ -4,14 +4,27 @@ from functools import partial
 
 from common.bus import make_broker, subscribe
 from common.database import Database
-from common.events import ContactChanged, MessageFailed, MessageSent, OrganisationChanged, SettingsChanged
+from common.events import (
+    ContactChanged,
+    MessageDelayed,
+    MessageDelivered,
+    MessageFailed,
+    MessageSent,
+    OrganisationChanged,
+    SettingsChanged,
+)
 from common.loops import Loop
 from common.worker import Worker
 from scheduling.clients import Neighbours
 from scheduling.dispatch.loops import dispatch_due
 from scheduling.group_schedules.loops import end_groups, expand_groups, release_holds
 from scheduling.organisations.consumers import on_settings_changed
-from scheduling.outcomes.consumers import on_message_failed, on_message_sent
+from scheduling.outcomes.consumers import (
+    on_message_delayed,
+    on_message_delivered,
+    on_message_failed,
+    on_message_sent,
+)
 from scheduling.outcomes.loops import sweep
 from scheduling.recipients.consumers import on_contact_changed
 from scheduling.recipients.loops import forget_old_changes
@@ -26,6 +39,8 @@ async def create_worker(settings: Settings) -> Worker:
     broker = make_broker(settings)
     subscribe(broker, settings, [MessageSent], "outcomes-sent", partial(on_message_sent, database))
     subscribe(broker, settings, [MessageFailed], "outcomes-failed", partial(on_message_failed, database))
+    subscribe(broker, settings, [MessageDelayed], "outcomes-delayed", partial(on_message_delayed, database))
+    subscribe(broker, settings, [MessageDelivered], "outcomes-delivered", partial(on_message_delivered, database))
     subscribe(broker, settings, [ContactChanged], "contacts", partial(on_contact_changed, database))
     subscribe(broker, settings, [OrganisationChanged], "organisations", partial(on_organisation_changed, database))
     subscribe(broker, settings, [SettingsChanged], "settings", partial(on_settings_changed, database))

@@ -73,6 +73,7 @@ async def test_no_statement_of_the_main_road_or_of_a_list_reads_the_whole_table(
     frozen = {"formats": ["sms"] * 500, "times": [None] * 500, "ids": ids}
     heard = {"versions": [1] * 500, "organisations": ["org_1"] * 500, "runs": [1] * 500, "statuses": ["sent"] * 500}
     heard |= {"attempts": [1] * 500, "providers": ["log"] * 500, "sent_times": [None] * 500, "ids": ids}
+    heard |= {"delivered_times": [None] * 500, "next_attempts": [None] * 500}
     heard |= {"categories": [None] * 500, "errors": [None] * 500}
     across = [
         (dispatch._START_PARENTS, {}),
@@ -85,13 +86,15 @@ async def test_no_statement_of_the_main_road_or_of_a_list_reads_the_whole_table(
         (recipients._APPLY_TO_CONTACTS, {"organisations": ["org_1"] * 5, "ids": ids[:5], "opted_out": "x"}),
         (recipients._FAIL_BARE, {"organisations": ["org_1"] * 5, "ids": ids[:5], "opted_out": "x"}),
         (outcomes._SETTLE, heard),
+        (outcomes._LOCK_PARENTS, heard),
         (outcomes._CORRECT, heard),
         (outcomes._OVERDUE, {"batch": 500}),
         (outcomes._LATER, runs),
         (outcomes._COUNT_SWEEP, runs),
         (groups._CLAIM_EXPANSION, {}),
         (groups._LOCK_ENDING, {}),
-        (groups._END, {"ids": [parent], "none_sent": "x", "nobody": "x"}),
+        (groups._END_FINISHED, {"ids": [parent], "none_sent": "x", "nobody": "x"}),
+        (groups._END_AGAIN, {"ids": [parent], "none_sent": "x", "nobody": "x"}),
         (groups._ENDED_HOLDS, {}),
         (groups._KNOWN_HOLDS, {"references": []}),
     ]

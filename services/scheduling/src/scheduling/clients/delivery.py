@@ -16,11 +16,12 @@ from scheduling.errors import LimitReached
 
 
 class MessageReport(BaseModel):
-    """What became of one run of a schedule; `event` is there for sent (MessageSent) and failed (MessageFailed)."""
+    """What became of one run of a schedule; `event` is there for sent (MessageSent), delivered (MessageDelivered) and
+    failed (MessageFailed)."""
 
     schedule_id: int
     run: int
-    state: Literal["unknown_here", "open", "sent", "failed"]
+    state: Literal["unknown_here", "open", "sent", "delivered", "failed"]
     event: dict[str, Any] | None = None
 
 

@@ -16,16 +16,18 @@ from common.events import ContactState
 from common.paging import Page
 from scheduling.models import Schedule, Status
 
-NONE_SENT = "No message of this batch was sent."
-NOBODY = "Nobody in the group could be written to when the batch was due."
+_WORDS = {
+    "none_sent": "No message of this batch was sent.",
+    "nobody": "Nobody in the group could be written to when the batch was due.",
+}
 
 _ADD = text(
     """
     INSERT INTO schedules (organisation_id, kind, status, group_id, group_name, name, template_id, template_version,
-                           text, scheduled_time, wake_at, format, media_url, subject, hold, child_count,
+                           text, scheduled_time, wake_at, format, media_url, subject, hold, waited, child_count,
                            expanded_at, created_by, updated_by, request_id)
     VALUES (:organisation_id, 'parent', :status, :group_id, :group_name, :name, :template_id, :template_version,
-            :text, :scheduled_time, :scheduled_time, :format, :media_url, :subject, :hold, :child_count,
+            :text, :scheduled_time, :scheduled_time, :format, :media_url, :subject, :hold, :waited, :child_count,
             NULL, :user_id, :user_id, :request_id)
     RETURNING id
     """
@@ -130,8 +132,7 @@ _LOCK_ENDING = text(
 )
 # The planner takes such an array for ten long, and goes by the index whatever it thinks of the table.
 _IDS = "ARRAY(SELECT unnest(CAST(:ids AS bigint[])))"
-_END = text(
-    f"""
+_END = f"""
     UPDATE schedules p
     SET status = e.status, updated_at = now(),
         sent_time = CASE WHEN e.status = 'sent' THEN coalesce(p.sent_time, now()) END,
@@ -150,8 +151,9 @@ _END = text(
                           AND c.status IN ('pending', 'processing'))
     ) e
     WHERE p.id = e.id AND p.id = ANY({_IDS})
-    """
-)
+"""
+_END_FINISHED = text(_END)
+_END_AGAIN = text(f"{_END} AND p.status IN ('sent', 'failed')")
 _ENDED_HOLDS = text(
     """
     SELECT p.id, p.organisation_id, p.hold FROM schedules p
@@ -270,8 +272,13 @@ async def end_finished_all_tenants(session: AsyncSession) -> int:
     """
     ids = list((await session.scalars(_LOCK_ENDING)).all())
     if ids:
-        await session.execute(_END, {"ids": ids, "none_sent": NONE_SENT, "nobody": NOBODY})
+        await session.execute(_END_FINISHED, {"ids": ids, **_WORDS})
     return len(ids)
+
+
+async def end_again_all_tenants(session: AsyncSession, parent_ids: Sequence[int]) -> None:
+    """Of these, whose locks the caller holds, those that had ended end as their messages say now."""
+    await session.execute(_END_AGAIN, {"ids": list(parent_ids), **_WORDS})
 
 
 async def find_ended_holds_all_tenants(session: AsyncSession) -> list[tuple[int, str, UUID]]:

@@ -7,9 +7,9 @@ from uuid import UUID
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from common.errors import Invalid
-from common.fields import Id, line
+from common.fields import Audit, Id, line
 from common.paging import Pagination
-from scheduling.schedules.service import ContentUpdate, ScheduleOut, WallTime
+from scheduling.schedules.service import ContentUpdate, ScheduleFields, ScheduleOut, WallTime
 
 if TYPE_CHECKING:
     Name = str
@@ -34,11 +34,15 @@ class GroupScheduleCreate(GroupScheduleUpdate):
     scheduled_time: WallTime
 
 
-class GroupScheduleOut(ScheduleOut):
-    """The parent of a batch: its text as written, its parts as with empty values."""
+class GroupScheduleFields(ScheduleFields):
+    """What a batch shows beside who wrote it."""
 
     group_name: str | None
     child_count: int
+
+
+class GroupScheduleOut(Audit, GroupScheduleFields):
+    """The parent of a batch: its text as written, its parts as with empty values."""
 
 
 class GroupScheduleCreated(GroupScheduleOut):

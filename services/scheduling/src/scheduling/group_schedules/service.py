@@ -27,6 +27,7 @@ from scheduling.group_schedules.schemas import (
 )
 from scheduling.models import Schedule, Status
 from scheduling.organisations.service import get_zone, read_time
+from scheduling.recipients.service import check_group
 from scheduling.schedules.service import (
     Days,
     Draft,
@@ -51,8 +52,7 @@ async def read_group(writer: Writer, group_id: int) -> tuple[Group, Members]:
     """A group that can be written to, and its first members. Raises NotFound, Invalid, NoRecipients."""
     contacts = writer.neighbours.contacts
     group = await contacts.get_group(writer.caller, group_id)
-    if not group.is_active:
-        raise Invalid.field("group_id", "This group has been deleted.")
+    check_group(group)
     if group.eligible_count == 0:
         raise NoRecipients
     return group, await contacts.page_members(writer.caller, group_id, 0, FIRST_CHILDREN)
@@ -73,12 +73,12 @@ async def create_group_schedule(
     session: AsyncSession, writer: Writer, body: GroupScheduleCreate, v1: bool
 ) -> GroupScheduleCreated:
     """A batch for later, with its first children. Raises NotFound, Invalid, NoRecipients."""
-    group, members = await read_group(writer, _required_group(body))
+    recipients = await read_group(writer, _required_group(body))
     zone = await get_zone(session, writer.caller.organisation_id)
     moment = check_time(read_time(body.scheduled_time, zone, "scheduled_time"), datetime.now(UTC))
     draft = await write_content(session, body, Draft(body.text, body.format, moment, name=body.name))
     check_batch(draft, writer.max_parts, "text")
-    parent_id = await add_batch(session, writer.caller, group, members, draft)
+    parent_id = await add_batch(session, writer.caller, recipients, draft)
     row = await repository.get(session, parent_id)
     children, _ = await page_children(session, parent_id, Page(1, FIRST_CHILDREN), v1)
     return GroupScheduleCreated(**_show(row, v1), schedules=children)
@@ -92,12 +92,19 @@ def _required_group(body: GroupScheduleUpdate) -> int:
 
 
 async def add_batch(
-    session: AsyncSession, caller: Caller, group: Group, members: Members, draft: Draft, hold: UUID | None = None
+    session: AsyncSession,
+    caller: Caller,
+    recipients: tuple[Group, Members],
+    draft: Draft,
+    hold: UUID | None = None,
+    *,
+    waited: bool = False,
 ) -> int:
     """Writes a parent, in processing when its time has come, and the children of its first members. Returns its id."""
+    group, members = recipients
     status: Status = "processing" if draft.scheduled_time <= datetime.now(UTC) else "pending"
     values: dict[str, Any] = {**asdict(draft), "organisation_id": caller.organisation_id, "user_id": caller.user_id}
-    values |= {"status": status, "group_id": group.id, "group_name": group.name, "hold": hold}
+    values |= {"status": status, "group_id": group.id, "group_name": group.name, "hold": hold, "waited": waited}
     values |= {"child_count": group.eligible_count, "request_id": request_id()}
     parent_id = await repository.add(session, values)
     await repository.add_children(session, parent_id, members.members)
@@ -198,6 +205,11 @@ async def expand(session: AsyncSession, expansion: Expansion, members: Members) 
 async def end_finished(session: AsyncSession) -> bool:
     """Ends batches that have no open message left. Returns whether there may be more."""
     return await repository.end_finished_all_tenants(session) > 0
+
+
+async def end_again(session: AsyncSession, parent_ids: Sequence[int]) -> None:
+    """Works out anew how ended batches, whose locks the caller holds, end: messages of them turned after all."""
+    await repository.end_again_all_tenants(session, parent_ids)
 
 
 async def find_ended_holds(session: AsyncSession) -> list[tuple[int, str, UUID]]:

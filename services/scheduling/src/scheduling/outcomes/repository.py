@@ -3,35 +3,54 @@
 # ruff: noqa: S608 (what is put together are constants of this file)
 
 from collections.abc import Sequence
+from dataclasses import astuple
 from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from common.events import MessageFailed, MessageSent
+from scheduling.outcomes.rules import Outcome
 
+_COLUMNS = (
+    *("ids", "organisations", "runs", "versions", "statuses", "attempts", "providers"),
+    *("sent_times", "delivered_times", "next_attempts", "categories", "errors"),
+)
 # The newest (run, version) wins. A run that was opened again (pending), or cancelled before it began, listens to none.
 # The planner takes an array from a query for ten long, and goes by the index whatever it thinks of the table.
-_APPLY = """
-    UPDATE schedules s
-    SET status = h.status, outcome_version = h.version, attempts = h.attempts,
-        provider = coalesce(h.provider, s.provider), sent_time = coalesce(h.sent_time, s.sent_time),
-        failure_category = h.category, error = h.error, sweep_at = NULL, updated_by = NULL, updated_at = now()
-    FROM unnest(CAST(:ids AS bigint[]), CAST(:organisations AS text[]), CAST(:runs AS int[]),
-                CAST(:versions AS bigint[]), CAST(:statuses AS text[]), CAST(:attempts AS int[]),
-                CAST(:providers AS text[]), CAST(:sent_times AS timestamptz[]), CAST(:categories AS text[]),
-                CAST(:errors AS text[]))
-        AS h (id, organisation_id, run, version, status, attempts, provider, sent_time, category, error)
+_HEARD = """
+    unnest(CAST(:ids AS bigint[]), CAST(:organisations AS text[]), CAST(:runs AS int[]), CAST(:versions AS bigint[]),
+           CAST(:statuses AS text[]), CAST(:attempts AS int[]), CAST(:providers AS text[]),
+           CAST(:sent_times AS timestamptz[]), CAST(:delivered_times AS timestamptz[]),
+           CAST(:next_attempts AS timestamptz[]), CAST(:categories AS text[]), CAST(:errors AS text[]))
+        AS h (id, organisation_id, run, version, status, attempts, provider, sent_time, delivered_time,
+              next_attempt_at, category, error)
     WHERE s.id = h.id AND s.id = ANY(ARRAY(SELECT unnest(CAST(:ids AS bigint[]))))
       AND s.organisation_id = h.organisation_id AND s.kind <> 'parent' AND s.run = h.run
       AND s.outcome_version < h.version
 """
-_SETTLE = text(f"{_APPLY} AND s.status = 'processing'")
-_CORRECT = text(f"{_APPLY} AND s.status IN ('sent', 'delivered', 'failed') RETURNING s.parent_id")
-_REOPEN = text(
+_APPLY = f"""
+    UPDATE schedules s
+    SET status = h.status, outcome_version = h.version, attempts = h.attempts,
+        provider = coalesce(h.provider, s.provider), sent_time = coalesce(h.sent_time, s.sent_time),
+        delivered_time = h.delivered_time, next_attempt_at = h.next_attempt_at, failure_category = h.category,
+        error = h.error, sweep_at = CASE WHEN h.status = 'processing' THEN s.sweep_at END, updated_by = NULL,
+        updated_at = now()
+    FROM {_HEARD}
+"""
+# What fails after all, or is no failure after all: its batch may end otherwise. What had an outcome is open no more.
+_TURNS = "h.status <> 'processing' AND s.status IN ('sent', 'delivered', 'failed')"
+_SETTLE = text(
+    f"""
+    {_APPLY}
+      AND (s.status = 'processing' OR s.status IN ('sent', 'delivered') AND h.status IN ('sent', 'delivered'))
     """
-    UPDATE schedules SET status = 'processing'
-    WHERE id = ANY(CAST(:ids AS bigint[])) AND kind = 'parent' AND status IN ('sent', 'failed')
+)
+_CORRECT = text(f"{_APPLY} AND {_TURNS} RETURNING s.parent_id")
+# Whoever opens failed messages again locks their batch first, and so does whoever corrects them.
+_LOCK_PARENTS = text(
+    f"""
+    SELECT id FROM schedules
+    WHERE id = ANY(ARRAY(SELECT s.parent_id FROM schedules s, {_HEARD} AND {_TURNS})) ORDER BY id FOR UPDATE
     """
 )
 _OVERDUE = text(
@@ -64,30 +83,16 @@ _COUNT_SWEEP = text(
 )
 
 
-async def apply_all_tenants(session: AsyncSession, events: Sequence[MessageSent | MessageFailed]) -> list[int]:
-    """Takes over outcomes, one a schedule. Returns the parents of children that had an outcome before."""
-    given: dict[str, list[Any]] = {
-        "ids": [event.schedule_id for event in events],
-        "organisations": [event.organisation_id for event in events],
-        "runs": [event.run for event in events],
-        "versions": [event.version for event in events],
-        "statuses": ["sent" if isinstance(event, MessageSent) else "failed" for event in events],
-        "attempts": [event.attempts for event in events],
-        "providers": [event.provider for event in events],
-        "sent_times": [event.sent_time if isinstance(event, MessageSent) else None for event in events],
-        "categories": [event.category if isinstance(event, MessageFailed) else None for event in events],
-        "errors": [event.error if isinstance(event, MessageFailed) else None for event in events],
-    }
+async def apply_all_tenants(session: AsyncSession, outcomes: Sequence[Outcome]) -> list[int]:
+    """Takes over outcomes, one a schedule. Returns the batches, locked, whose messages turned after all."""
+    columns = zip(*(astuple(outcome) for outcome in outcomes), strict=True)
+    given = dict(zip(_COLUMNS, map(list, columns), strict=True))
     settled = await session.execute(_SETTLE, given)
-    if settled.rowcount == len(events):  # type: ignore[attr-defined]
+    if settled.rowcount == len(outcomes):  # type: ignore[attr-defined]
         return []
+    await session.execute(_LOCK_PARENTS, given)
     parents = (await session.scalars(_CORRECT, given)).all()
     return sorted({parent_id for parent_id in parents if parent_id is not None})
-
-
-async def reopen_parents_all_tenants(session: AsyncSession, parent_ids: Sequence[int]) -> None:
-    """Ended batches whose children were corrected: their end is worked out again."""
-    await session.execute(_REOPEN, {"ids": parent_ids})
 
 
 async def find_overdue_all_tenants(session: AsyncSession, batch: int) -> list[tuple[int, int]]:

@@ -1,34 +1,30 @@
 """What became of a dispatch: heard from delivery, or asked for when nothing is heard."""
 
 from collections.abc import Sequence
-from typing import TypeAlias
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from common.events import MessageFailed, MessageSent
+from common.events import MessageDelivered, MessageFailed, MessageSent
 from scheduling.clients.delivery import Reports
 from scheduling.dispatch.service import publish_again
+from scheduling.group_schedules.service import end_again
 from scheduling.outcomes import repository
+from scheduling.outcomes.rules import Word, newest, outcome_of
 
 log = structlog.get_logger()
 
 BATCH = 500
 SWEEPS = 5
 
-Outcome: TypeAlias = MessageSent | MessageFailed
+_EVENTS: dict[str, type[Word]] = {"sent": MessageSent, "failed": MessageFailed, "delivered": MessageDelivered}
 
 
-async def apply_outcomes(session: AsyncSession, events: Sequence[Outcome]) -> None:
-    """Takes over outcomes by the highest (run, version); unknown schedules and older runs change nothing."""
-    newest: dict[int, Outcome] = {}
-    for event in events:
-        known = newest.get(event.schedule_id)
-        if known is None or (known.run, known.version) < (event.run, event.version):
-            newest[event.schedule_id] = event
-    corrected = await repository.apply_all_tenants(session, [newest[key] for key in sorted(newest)])
-    if corrected:
-        await repository.reopen_parents_all_tenants(session, corrected)
+async def apply_outcomes(session: AsyncSession, words: Sequence[Word]) -> None:
+    """Takes over delivery's words by the highest (run, version); unknown schedules and older runs change nothing."""
+    turned = await repository.apply_all_tenants(session, [outcome_of(word) for word in newest(words)])
+    if turned:
+        await end_again(session, turned)
 
 
 async def find_overdue(session: AsyncSession) -> list[tuple[int, int]]:
@@ -38,13 +34,12 @@ async def find_overdue(session: AsyncSession) -> list[tuple[int, int]]:
 
 async def settle_overdue(session: AsyncSession, reports: Reports, after_s: float) -> None:
     """Applies what delivery knows; what it never got is published again, five times at most (bus.md, Sweepers)."""
-    outcomes: list[Outcome] = []
+    outcomes: list[Word] = []
     lost: list[tuple[int, int]] = []
     waiting: list[tuple[int, int]] = []
     for report in reports.states:
-        if report.state in ("sent", "failed"):
-            event_class = MessageSent if report.state == "sent" else MessageFailed
-            outcomes.append(event_class.model_validate(report.event))
+        if report.state in _EVENTS:
+            outcomes.append(_EVENTS[report.state].model_validate(report.event))
         elif report.state == "unknown_here" and not reports.intake_lag:
             lost.append((report.schedule_id, report.run))
         else:

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from common.caller import Caller
 from common.errors import Invalid
 from common.events import ContactChanged, ContactState
-from scheduling.clients.contacts import Contacts, Recipient
+from scheduling.clients.contacts import Contacts, Group, Recipient
 from scheduling.errors import RecipientOptedOut
 from scheduling.recipients import repository
 
@@ -27,6 +27,17 @@ def check_recipient(recipient: Recipient, field: str) -> None:
         raise RecipientOptedOut.field(field, "This recipient has opted out.")
     if recipient.refused == "inactive":
         raise Invalid.field(field, "This contact has been deleted.")
+
+
+async def find_group(contacts: Contacts, caller: Caller, group_id: int | None) -> Group | None:
+    """The group that a body names, None when it names none. Raises NotFound."""
+    return None if group_id is None else await contacts.get_group(caller, group_id)
+
+
+def check_group(group: Group | None) -> None:
+    """Raises Invalid under `group_id` for one that was deleted."""
+    if group is not None and not group.is_active:
+        raise Invalid.field("group_id", "This group has been deleted.")
 
 
 async def follow_contacts(session: AsyncSession, events: Sequence[ContactChanged]) -> None:

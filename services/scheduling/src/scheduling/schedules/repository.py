@@ -15,16 +15,16 @@ from scheduling.models import Schedule, Status
 
 _ADD = text(
     """
-    INSERT INTO schedules (organisation_id, kind, status, run, contact_id, contact_version, own_phone, phone,
+    INSERT INTO schedules (organisation_id, kind, status, run, group_id, contact_id, contact_version, own_phone, phone,
                            first_name, last_name, company, name, template_id, template_version, text, message_parts,
-                           scheduled_time, format, media_url, subject, hold, sweep_at, created_by, updated_by,
-                           request_id)
-    SELECT :organisation_id, 'single', :status, :run, CAST(:contact_id AS bigint), CAST(:contact_version AS bigint),
-           CAST(:own_phone AS boolean), :phone, :first_name, :last_name, :company, :name, CAST(:template_id AS bigint),
-           CAST(:template_version AS int), :text, CAST(:message_parts AS int), CAST(:scheduled_time AS timestamptz),
-           :format, :media_url, :subject, CAST(:hold AS uuid),
-           now() + make_interval(secs => CAST(:sweep_after_s AS double precision)), CAST(:user_id AS bigint),
-           CAST(:user_id AS bigint), :request_id
+                           scheduled_time, format, media_url, subject, hold, sweep_at, waited, created_by,
+                           updated_by, request_id)
+    SELECT :organisation_id, 'single', :status, :run, CAST(:group_id AS bigint), CAST(:contact_id AS bigint),
+           CAST(:contact_version AS bigint), CAST(:own_phone AS boolean), :phone, :first_name, :last_name, :company,
+           :name, CAST(:template_id AS bigint), CAST(:template_version AS int), :text, CAST(:message_parts AS int),
+           CAST(:scheduled_time AS timestamptz), :format, :media_url, :subject, CAST(:hold AS uuid),
+           now() + make_interval(secs => CAST(:sweep_after_s AS double precision)), CAST(:waited AS boolean),
+           CAST(:user_id AS bigint), CAST(:user_id AS bigint), :request_id
     WHERE NOT EXISTS (SELECT FROM organisations o WHERE o.organisation_id = :organisation_id AND o.closed)
     RETURNING id
     """
@@ -44,7 +44,8 @@ _UPDATE = text(
     SET contact_id = :contact_id, contact_version = :contact_version, own_phone = :own_phone, phone = :phone,
         first_name = :first_name, last_name = :last_name, company = :company, name = :name,
         template_id = :template_id, template_version = :template_version, text = :text, format = :format,
-        media_url = :media_url, subject = :subject, scheduled_time = :scheduled_time, updated_by = :user_id,
+        media_url = :media_url, subject = :subject, scheduled_time = :scheduled_time,
+        group_id = CASE WHEN kind = 'single' THEN CAST(:group_id AS bigint) END, updated_by = :user_id,
         updated_at = now()
     WHERE id = :id
     """
@@ -58,7 +59,7 @@ _HAS_CHILD = text(
 _WAKE = text("UPDATE schedules SET wake_at = least(wake_at, :at) WHERE id = :id")
 _CANCEL = text("UPDATE schedules SET status = 'cancelled', updated_by = :user_id, updated_at = now() WHERE id = :id")
 _FILTER = """
-    kind = 'single' AND status = ANY(CAST(:statuses AS text[]))
+    kind = 'single' AND group_id IS NULL AND status = ANY(CAST(:statuses AS text[]))
     AND scheduled_time >= coalesce(CAST(:start AS timestamptz), timestamptz '-infinity')
     AND scheduled_time < coalesce(CAST(:end AS timestamptz), timestamptz 'infinity')
 """

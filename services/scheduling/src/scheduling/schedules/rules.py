@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from common.errors import Invalid
 from common.events import ContactState, Format
@@ -47,7 +48,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What a message says, and when it goes."""
+    """What a message says, and when it goes. Name and group are notes: one message still goes to one recipient."""
 
     text: str
     format: Format
@@ -57,6 +58,17 @@ class Draft:
     media_url: str | None = None
     subject: str | None = None
     name: str | None = None
+    group_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SendNow:
+    """What a schedule has whose first run begins as it is written; `waited`: whoever sends waits for its outcome."""
+
+    message_parts: int
+    hold: UUID | None
+    sweep_after_s: float
+    waited: bool
 
 
 def check_draft(draft: Draft, address: Address, max_parts: int, field: str = "text") -> int:
@@ -99,6 +111,7 @@ def draft_of(row: Schedule) -> Draft:
         row.media_url,
         row.subject,
         row.name,
+        row.group_id,
     )
 
 

@@ -71,6 +71,8 @@ class ScheduleUpdate(ContentUpdate):
     """What is left out stays. `template` wins over `text`, `contact` over `phone`."""
 
     name: Name | None = None
+    group: Annotated[Id | None, Field(description="a note: the message goes to its one recipient")] = None
+    group_id: Id | None = None
     contact: Id | None = None
     contact_id: Id | None = None
     phone: Phone | None = None
@@ -82,8 +84,8 @@ class ScheduleCreate(ScheduleUpdate):
     scheduled_time: WallTime
 
 
-class ScheduleOut(Audit):
-    """One message to one recipient. `text`, `message_parts`, `phone`, `recipient_name`: as it will be, or was, sent."""
+class ScheduleFields(BaseModel):
+    """What a schedule shows beside who wrote it."""
 
     id: int
     name: str | None
@@ -109,6 +111,10 @@ class ScheduleOut(Audit):
     format: Format
     media_url: str | None
     subject: str | None
+
+
+class ScheduleOut(Audit, ScheduleFields):
+    """One message to one recipient. `text`, `message_parts`, `phone`, `recipient_name`: as it will be, or was, sent."""
 
 
 class MediaNames(BaseModel):
@@ -148,7 +154,7 @@ def show(row: Schedule, v1: bool) -> dict[str, Any]:
         "error": row.error,
         "failure_category": row.failure_category,
         "attempts": row.attempts,
-        "next_attempt_at": None,
+        "next_attempt_at": row.next_attempt_at,
         "provider": row.provider,
         "format": row.format,
         "media_url": row.media_url,
@@ -218,6 +224,17 @@ def one_of(body: BaseModel, name: str) -> int | None:
     if first is not None and second is not None and first != second:
         raise Invalid.field(f"{name}_id", f"This differs from {name}.")
     return first if first is not None else second
+
+
+def check_required(body: ScheduleCreate) -> None:
+    """Raises Invalid under each field that a POST or PUT lacks."""
+    faults: dict[str, list[str]] = {}
+    if one_of(body, "template") is None and not body.text and body.format == "sms":
+        faults["text"] = ["Enter a text or choose a template."]
+    if one_of(body, "contact") is None and body.phone is None:
+        faults["contact"] = ["Choose a contact or enter a phone."]
+    if faults:
+        raise Invalid(fields=faults)
 
 
 def names_either(body: BaseModel, name: str) -> bool:

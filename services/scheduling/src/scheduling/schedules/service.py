@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -15,23 +14,25 @@ from common.errors import Invalid
 from common.events import OrganisationChanged
 from common.paging import Page, Paginated, Pagination
 from scheduling.clients import Neighbours, Writer
-from scheduling.clients.contacts import Recipient
+from scheduling.clients.contacts import Group, Recipient
 from scheduling.errors import NothingToRetry, OrganisationClosed, OutcomeUnknown, ScheduleNotPending
 from scheduling.models import Schedule
 from scheduling.organisations.service import day_bounds, follow_closing, get_zone, get_zone_of_request, read_time, today
-from scheduling.recipients.service import check_recipient, get_recipient
+from scheduling.recipients.service import check_group, check_recipient, find_group, get_recipient
 from scheduling.schedules import repository, rules
-from scheduling.schedules.rules import Address, Draft, check_media, check_time
+from scheduling.schedules.rules import Address, Draft, SendNow, check_media, check_time
 from scheduling.schedules.schemas import (
     Content,
     ContentUpdate,
     Phone,
     ScheduleCreate,
+    ScheduleFields,
     ScheduleOut,
     ScheduleUpdate,
     Subject,
     Url,
     WallTime,
+    check_required,
     count_by_word,
     is_cancelling,
     names_either,
@@ -50,6 +51,7 @@ __all__ = [
     "Days",
     "Draft",
     "Phone",
+    "ScheduleFields",
     "ScheduleOut",
     "SendNow",
     "Subject",
@@ -74,15 +76,6 @@ class Days:
     date: str | None = None
     date_from: str | None = None
     date_to: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SendNow:
-    """What a schedule has whose first run begins as it is written."""
-
-    message_parts: int
-    hold: UUID | None
-    sweep_after_s: float
 
 
 async def find_bounds(
@@ -139,8 +132,10 @@ async def find_outcome(session: AsyncSession, schedule_id: int) -> Schedule:
 
 async def create_schedule(session: AsyncSession, writer: Writer, body: ScheduleCreate) -> Schedule:
     """A schedule for later. Raises NotFound, Invalid, RecipientOptedOut."""
+    check_required(body)
     contact_id = one_of(body, "contact")
-    _check_required(body, contact_id)
+    group = await find_group(writer.neighbours.contacts, writer.caller, one_of(body, "group"))
+    check_group(group)
     field = "contact" if contact_id is not None else "phone"
     recipient = await get_recipient(
         writer.neighbours.contacts, writer.caller, contact_id, body.phone if contact_id is None else None, field
@@ -148,7 +143,8 @@ async def create_schedule(session: AsyncSession, writer: Writer, body: ScheduleC
     address = Address.of(recipient.contact if contact_id is not None else None, recipient.phone)
     zone = await get_zone(session, writer.caller.organisation_id)
     moment = check_time(read_time(body.scheduled_time, zone, "scheduled_time"), datetime.now(UTC))
-    draft = await write_content(session, body, Draft(body.text, body.format, moment, name=body.name or None))
+    draft = Draft(body.text, body.format, moment, name=body.name or None, group_id=one_of(body, "group"))
+    draft = await write_content(session, body, draft)
     rules.check_draft(draft, address, writer.max_parts)
     schedule_id = await add_schedule(session, writer.caller, address, draft)
     return await repository.get(session, schedule_id)
@@ -164,7 +160,8 @@ async def add_schedule(
     values: dict[str, Any] = {**asdict(draft), **asdict(address), "request_id": request_id()}
     values |= {"organisation_id": caller.organisation_id, "user_id": caller.user_id}
     if send is None:
-        values |= {"status": "pending", "run": 0, "message_parts": None, "hold": None, "sweep_after_s": None}
+        later = dict.fromkeys(("message_parts", "hold", "sweep_after_s"))
+        values |= {"status": "pending", "run": 0, "waited": False, **later}
     else:
         values |= {"status": "processing", "run": 1, **asdict(send)}
     schedule_id = await repository.add(session, values)
@@ -186,9 +183,10 @@ async def write_content(session: AsyncSession, body: Content, draft: Draft) -> D
 
 async def update_schedule(session: AsyncSession, writer: Writer, schedule_id: int, body: ScheduleUpdate) -> Schedule:
     """Changes a pending schedule; what the body leaves out stays. Raises NotFound, ScheduleNotPending, Invalid."""
-    contact_id = one_of(body, "contact")
     if isinstance(body, ScheduleCreate):
-        _check_required(body, contact_id)
+        check_required(body)
+    contact_id = one_of(body, "contact")
+    group = await find_group(writer.neighbours.contacts, writer.caller, one_of(body, "group"))
     recipient = None
     if contact_id is not None or body.phone is not None:
         phone = body.phone if contact_id is None else None
@@ -199,19 +197,21 @@ async def update_schedule(session: AsyncSession, writer: Writer, schedule_id: in
     draft = await redraft(session, row, body, zone)
     if "name" in body.model_fields_set:
         draft = replace(draft, name=body.name or None)
+    if names_either(body, "group"):
+        draft = replace(draft, group_id=_regroup(row, group))
     rules.check_draft(draft, address, writer.max_parts)
     await _write(session, writer.caller, row, address, draft)
     return await repository.get(session, schedule_id)
 
 
-def _check_required(body: ScheduleCreate, contact_id: int | None) -> None:
-    faults: dict[str, list[str]] = {}
-    if one_of(body, "template") is None and not body.text and body.format == "sms":
-        faults["text"] = ["Enter a text or choose a template."]
-    if contact_id is None and body.phone is None:
-        faults["contact"] = ["Choose a contact or enter a phone."]
-    if faults:
-        raise Invalid(fields=faults)
+def _regroup(row: Schedule, group: Group | None) -> int | None:
+    """What is named anew must be there still; a message of a batch stays with the batch's group."""
+    group_id = group.id if group is not None else None
+    if group_id != row.group_id:
+        if row.kind == "child":
+            raise Invalid.field("group_id", "The group of a batch cannot change.")
+        check_group(group)
+    return group_id
 
 
 async def _lock_pending(session: AsyncSession, schedule_id: int) -> Schedule:

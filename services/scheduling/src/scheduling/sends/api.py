@@ -29,7 +29,8 @@ _KEPT_HEADERS = ("preference-applied", "idempotent-replayed")
 
 
 class WaitingRoute(JsonRoute):
-    """A send that was accepted, or is answered again under its key, waits for its outcome as `Prefer` says."""
+    """A send that was accepted waits for its outcome as `Prefer` says. One that is answered again under its key waits
+    as its own `Prefer` says; without one, a send that waited at first has the outcome that is known by then."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         accept = super().get_route_handler()
@@ -37,10 +38,15 @@ class WaitingRoute(JsonRoute):
         async def accept_and_wait(request: Request) -> Response:
             response = await accept(request)
             wait_s = read_wait(request.headers.get("prefer"))
-            if response.status_code != 202 or not wait_s:
+            if response.status_code != 202:
                 return response
-            response.headers["Preference-Applied"] = f"wait={wait_s}"
-            return await _wait(request, response, wait_s)
+            if wait_s:
+                response.headers["Preference-Applied"] = f"wait={wait_s}"
+                return await _wait(request, response, wait_s)
+            if "idempotent-replayed" in response.headers:
+                found = await _find_answer(request, response)
+                return _final(response, found) if found is not None and found.waited else response
+            return response
 
         return accept_and_wait
 
@@ -64,14 +70,14 @@ _MANY: dict[int | str, dict[str, Any]] = {
 async def send(request: Request, writer: WriterDep, body: SendRequest, prefer: Prefer = None) -> Sent:
     """Sends a message."""
     async with _session(request, writer.caller.organisation_id) as session:
-        return await service.send_now(session, writer, body)
+        return await service.send_now(session, writer, body, waits=read_wait(prefer) > 0)
 
 
 @router.post("/api/sms/send-mms/", status_code=202, responses=_ONE)
 async def send_mms(request: Request, writer: WriterDep, body: SendMmsRequest, prefer: Prefer = None) -> Sent:
     """Sends a picture, with or without a text."""
     async with _session(request, writer.caller.organisation_id) as session:
-        return await service.send_now(session, writer, body)
+        return await service.send_now(session, writer, body, waits=read_wait(prefer) > 0)
 
 
 @router.post("/api/sms/send-to-group/", status_code=202, responses=_MANY)
@@ -80,7 +86,7 @@ async def send_to_group(
 ) -> SentToGroup:
     """Sends a message to every member of a group."""
     async with _session(request, writer.caller.organisation_id) as session:
-        return await service.send_to_group(session, writer, body)
+        return await service.send_to_group(session, writer, body, waits=read_wait(prefer) > 0)
 
 
 @asynccontextmanager
@@ -95,18 +101,25 @@ async def _session(request: Request, organisation_id: str) -> AsyncIterator[Asyn
 
 async def _wait(request: Request, accepted: Response, wait_s: int) -> Response:
     """The outcome or, when the time is up, what was accepted."""
-    organisation_id = request.scope["caller_log"]["organisation"]
-    body = from_json(bytes(accepted.body))
     deadline = asyncio.get_running_loop().time() + wait_s
     while True:
-        async with request.app.state.database.tenant(organisation_id) as session:
-            if "group_schedule_id" in body:
-                found = await service.find_group_answer(session, body["group_schedule_id"])
-            else:
-                found = await service.find_answer(session, body["schedule_id"])
+        found = await _find_answer(request, accepted)
         if found is not None:
-            kept = {name: accepted.headers[name] for name in _KEPT_HEADERS if name in accepted.headers}
-            return JSONResponse(found.body.model_dump(mode="json"), found.status, headers=kept)
+            return _final(accepted, found)
         if asyncio.get_running_loop().time() >= deadline:
             return accepted
         await asyncio.sleep(_POLL_S)
+
+
+async def _find_answer(request: Request, accepted: Response) -> service.Answer | None:
+    """The outcome of what was accepted, None while it is open."""
+    body = from_json(bytes(accepted.body))
+    async with request.app.state.database.tenant(request.scope["caller_log"]["organisation"]) as session:
+        if "group_schedule_id" in body:
+            return await service.find_group_answer(session, body["group_schedule_id"])
+        return await service.find_answer(session, body["schedule_id"])
+
+
+def _final(accepted: Response, found: service.Answer) -> Response:
+    kept = {name: accepted.headers[name] for name in _KEPT_HEADERS if name in accepted.headers}
+    return JSONResponse(found.body.model_dump(mode="json"), found.status, headers=kept)

@@ -32,8 +32,9 @@ from scheduling.texts.service import check_message
 _NAME_LENGTH = 200
 
 
-async def send_now(session: AsyncSession, writer: Writer, body: SendRequest | SendMmsRequest) -> Sent:
-    """One message: its units are held, then the schedule and its ScheduleDue are written together.
+async def send_now(session: AsyncSession, writer: Writer, body: SendRequest | SendMmsRequest, *, waits: bool) -> Sent:
+    """One message: its units are held, then the schedule and its ScheduleDue are written together. `waits`: whoever
+    sends waits for the outcome.
 
     Neighbours are asked before the session's first statement. Raises NotFound, Invalid, RecipientOptedOut,
     LimitReached, Unavailable (without contacts nothing can be sent).
@@ -46,7 +47,8 @@ async def send_now(session: AsyncSession, writer: Writer, body: SendRequest | Se
     address = Address.of(contact, recipient.phone, own_phone=contact is not None and contact.phone != recipient.phone)
     parts = check_message(draft.format, draft.text, address.names, writer.max_parts, "message")
     hold = await _hold(writer, draft.format, parts, now)
-    schedule_id = await add_schedule(session, caller, address, draft, SendNow(parts, hold, writer.sweep_after_s))
+    send = SendNow(parts, hold, writer.sweep_after_s, waits)
+    schedule_id = await add_schedule(session, caller, address, draft, send)
     due = Due(
         schedule_id,
         caller.organisation_id,
@@ -75,17 +77,18 @@ def _draft(body: SendRequest | SendMmsRequest, now: datetime) -> Draft:
     return Draft(body.message, "sms", now)
 
 
-async def send_to_group(session: AsyncSession, writer: Writer, body: SendToGroupRequest) -> SentToGroup:
+async def send_to_group(session: AsyncSession, writer: Writer, body: SendToGroupRequest, *, waits: bool) -> SentToGroup:
     """A batch that is due now, named after group and time. Raises NotFound, Invalid, NoRecipients, LimitReached."""
     now = datetime.now(UTC)
-    group, members = await read_group(writer, body.group_id)
+    recipients = await read_group(writer, body.group_id)
+    group = recipients[0]
     draft = Draft(body.message, "sms", now)
     parts = check_batch(draft, writer.max_parts, "message")
     hold = await _hold(writer, "sms", group.eligible_count * parts, now)
     local = now.astimezone(await get_zone(session, writer.caller.organisation_id))
     when = f" {local:%Y-%m-%d %H:%M}"
     named = Draft(body.message, "sms", now, name=group.name[: _NAME_LENGTH - len(when)] + when)
-    parent_id = await add_batch(session, writer.caller, group, members, named, hold)
+    parent_id = await add_batch(session, writer.caller, recipients, named, hold, waited=waits)
     return SentToGroup(
         message=f"{group.eligible_count} messages accepted.",
         results=Results(successful=group.eligible_count, failed=0, total=group.eligible_count),
@@ -106,10 +109,11 @@ async def _hold(writer: Writer, message_format: Format, units: int, now: datetim
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The HTTP status and body of a send whose outcome is known."""
+    """The HTTP status and body of a send whose outcome is known; `waited`: it was sent to wait for that."""
 
     status: int
     body: Sent | SentToGroup | NotSent
+    waited: bool
 
 
 async def find_answer(session: AsyncSession, schedule_id: int) -> Answer | None:
@@ -119,7 +123,7 @@ async def find_answer(session: AsyncSession, schedule_id: int) -> Answer | None:
         return None
     if row.status in ("sent", "delivered"):
         sent = Sent(message="Message sent.", schedule_id=row.id, status=row.status)
-        return Answer(200, sent)
+        return Answer(200, sent, row.waited)
     not_sent = MessageNotSent(
         message="The message was not sent.",
         error=row.error or "The message was cancelled.",
@@ -128,7 +132,7 @@ async def find_answer(session: AsyncSession, schedule_id: int) -> Answer | None:
         schedule_id=row.id,
         status=row.status,
     )
-    return Answer(502, not_sent)
+    return Answer(502, not_sent, row.waited)
 
 
 async def find_group_answer(session: AsyncSession, parent_id: int) -> Answer | None:
@@ -139,14 +143,14 @@ async def find_group_answer(session: AsyncSession, parent_id: int) -> Answer | N
     sent, total = counts.get("sent", 0) + counts.get("delivered", 0), sum(counts.values())
     results = Results(successful=sent, failed=total - sent, total=total)
     if sent == 0:
-        return Answer(502, _group_not_sent(row, results))
+        return Answer(502, _group_not_sent(row, results), row.waited)
     some_sent = SentToGroup(
         message=f"{sent} of {total} messages sent.",
         results=results,
         group_name=row.group_name or "",
         group_schedule_id=row.id,
     )
-    return Answer(200 if sent == total else 207, some_sent)
+    return Answer(200 if sent == total else 207, some_sent, row.waited)
 
 
 def _group_not_sent(row: Schedule, results: Results) -> GroupNotSent:

@@ -29,11 +29,15 @@ class TemplateUpdate(BaseModel):
     is_active: bool = True
 
 
-class TemplateOut(Audit):
-    """Every update makes a new `version`; a message keeps the one it was made from."""
+class TemplateFields(BaseModel):
+    """What a template shows beside who wrote it."""
 
     id: int
     name: str
     text: str
     is_active: bool
     version: int
+
+
+class TemplateOut(Audit, TemplateFields):
+    """Every update makes a new `version`; a message keeps the one it was made from."""
