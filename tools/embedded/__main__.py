@@ -20,6 +20,7 @@ Cooee is running. Ctrl-C stops it.
 {places}
 
   API         {gateway}/api/docs/
+  handset     {handset}/  what reaches the phones; reply from them, decide what their carriers tell
   data        {home}
   logs        {home}/logs  (warnings are shown here too)
   settings    from the environment (README); COOEE_HOME and other ports make a second stack
@@ -30,8 +31,9 @@ Try:
   curl -H "Authorization: Bearer $TOKEN" -F file=@tools/demo/contacts.csv {gateway}/api/contacts/import/
   curl -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' \\
        -d '{{"message": "Hello from Cooee", "recipient": "0491570006"}}' {gateway}/api/sms/send/
-  curl {handset}/api/messages/
 """
+# Who looks on wants to see what becomes of a message; tests and measurements do without, unless they ask for it.
+_DEFAULTS = {"HANDSET_RECEIPTS": "on"}
 
 
 async def main(make_stack: Callable[[], Stack]) -> int:
@@ -100,4 +102,4 @@ def _readable(line: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main(Stack)))
+    sys.exit(asyncio.run(main(lambda: Stack(environment=_DEFAULTS | {k: v for k, v in os.environ.items() if v}))))

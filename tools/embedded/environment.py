@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tools.embedded.processes import free_port
+from tools.handset.keys import public_key
 
 HOST = "127.0.0.1"
 DATABASE = "cooee"
@@ -28,19 +29,24 @@ PORTS = {
 }
 # What the embedded stack wants otherwise than a production system: it shall be quick to recover.
 _DEFAULTS = {
+    "AWS_TOPIC_ARNS": "arn:aws:sns:ap-southeast-2:000000000000:handset",
     "BIND_HOST": HOST,
     "CLERK_AUTHORIZED_PARTIES": "http://localhost:3000",
     "CORS_ALLOWED_ORIGINS": "http://localhost:3000",
     "KAFKA_SESSION_TIMEOUT_MS": "6000",
-    "MMS_PROVIDERS": "log",
-    "MOBILE_MESSAGE_SENDER": "Cooee",
+    "MESSAGEMEDIA_API_KEY": "embedded",
+    "MMS_PROVIDERS": "messagemedia",
     "MOBILE_MESSAGE_USERNAME": "embedded",
     "REPLAY_AFTER_S": "15",
     "RETRY_BASE_S": "2",
     "SMS_PROVIDERS": "mobile_message",
     "SWEEP_AFTER_S": "20",
     "TOPIC_PARTITIONS": "4",
+    "TWILIO_ACCOUNT_SID": "AC" + "0" * 32,
 }
+# A number of fiction, since a name cannot be answered.
+_SENDER = "+61491570110"
+_VENDORS = ("AWS", "MESSAGEMEDIA", "MOBILE_MESSAGE", "TWILIO")
 
 
 def stack_environment(home: Path, given: Mapping[str, str], *, free_ports: bool = False) -> dict[str, str]:
@@ -64,12 +70,10 @@ def stack_environment(home: Path, given: Mapping[str, str], *, free_ports: bool 
     default("CLERK_ISSUER", issuer)
     if "CLERK_JWT_KEY" not in environment:
         default("CLERK_JWKS_URL", f"{issuer}/.well-known/jwks.json")
-    default("MOBILE_MESSAGE_BASE_URL", f"http://{HOST}:{environment['HANDSET_PORT']}")
-    default("HANDSET_USERNAME", environment["MOBILE_MESSAGE_USERNAME"])
-    default("HANDSET_PASSWORD", environment["MOBILE_MESSAGE_PASSWORD"])
     default("MEDIA_FOLDER", str(home / "media"))
     default("PUBLIC_URL", f"http://{HOST}:{environment['GATEWAY_PORT']}")
-    default("HANDSET_LOG", str(home / "handset.jsonl"))
+    for name, value in _handset(home, environment).items():
+        default(name, value)
     environment["COOEE_HOME"] = str(home)
     environment["PYTHONUNBUFFERED"] = "1"
     return environment
@@ -86,13 +90,34 @@ def add_databases(environment: dict[str, str], admin_url: str) -> None:
         environment.setdefault(f"{service.upper()}_DATABASE_URL", own)
 
 
+def _handset(home: Path, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what makes the handset each vendor's stand-in: addresses, senders, and who signs what."""
+    handset = f"http://{HOST}:{environment['HANDSET_PORT']}"
+    log = environment.get("HANDSET_LOG") or str(home / "handset.jsonl")
+    made = {
+        "HANDSET_LOG": log,
+        "HANDSET_USERNAME": environment["MOBILE_MESSAGE_USERNAME"],
+        "HANDSET_PASSWORD": environment["MOBILE_MESSAGE_PASSWORD"],
+        "HANDSET_WEBHOOK_BASE": f"{environment['PUBLIC_URL'].rstrip('/')}/api/webhooks/providers",
+        **{f"{vendor}_BASE_URL": f"{handset}/{vendor.lower()}" for vendor in _VENDORS},
+        **{f"{vendor}_SENDER": _SENDER for vendor in _VENDORS},
+    }
+    if "MESSAGEMEDIA_BASE_URL" not in environment:
+        made["MESSAGEMEDIA_WEBHOOK_PUBLIC_KEY"] = public_key(Path(log).with_name("handset-key.pem"))
+    if "aws" in environment["SMS_PROVIDERS"] and "AWS_BASE_URL" not in environment:
+        made |= {"AWS_ACCESS_KEY_ID": "embedded", "AWS_SECRET_ACCESS_KEY": "embedded"}
+    return made
+
+
 def _load_secrets(home: Path) -> dict[str, str]:
     """Return the secrets of this stack, made on first use and kept in `home/secrets.json`."""
     path = home / "secrets.json"
     kept: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
     made = {
         "INTERNAL_TOKEN_SECRET": secrets.token_hex(32),
-        "MOBILE_MESSAGE_PASSWORD": secrets.token_hex(16),
+        **{f"MOBILE_MESSAGE_{name}": secrets.token_hex(16) for name in ("PASSWORD", "WEBHOOK_SECRET")},
+        "MESSAGEMEDIA_API_SECRET": secrets.token_hex(16),
+        "TWILIO_AUTH_TOKEN": secrets.token_hex(16),
         "CLERK_WEBHOOK_SIGNING_SECRET": "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode(),
         **{f"{service.upper()}_DATABASE_PASSWORD": secrets.token_hex(16) for service in STORES},
     }

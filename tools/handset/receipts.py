@@ -149,9 +149,12 @@ class Receipts:
         self._news.set()
 
     def replace(self, message: Message, steps: tuple[Step, ...]) -> None:
-        """Plan these receipts instead of those that were planned for the message."""
+        """Tell these receipts instead of those that were planned for the message."""
         self._valid_from[message.id] = next(self._numbers)
-        self.plan(message, steps)
+        self.plan(message, tuple(step for step in steps if step.after_s > 0))
+        for step in steps:
+            if step.after_s == 0:
+                self._queue(message, step)
 
     async def tell_now(self, message: Message, steps: tuple[Step, ...]) -> None:
         """Tell these receipts, and come back when each was posted."""
@@ -176,8 +179,11 @@ class Receipts:
                 continue
             _, number, message, step = heapq.heappop(self._planned)
             if number >= self._valid_from.get(message.id, 0) and message.id in self._store.by_id:
-                for post in self._take_step(message, step):
-                    self._posts.put_nowait(post)
+                self._queue(message, step)
+
+    def _queue(self, message: Message, step: Step) -> None:
+        for post in self._take_step(message, step):
+            self._posts.put_nowait(post)
 
     def _take_step(self, message: Message, step: Step) -> list[_Post]:
         """Let the phone know, and return what is to be posted."""

@@ -52,5 +52,8 @@ class Listener:
         deadline = time.monotonic() + PATIENCE_S
         while not is_enough(self.told):
             self._news.clear()
-            await asyncio.wait_for(self._news.wait(), deadline - time.monotonic())
+            try:
+                await asyncio.wait_for(self._news.wait(), deadline - time.monotonic())
+            except TimeoutError:
+                raise AssertionError(f"not enough was told: {[(one.path, one.body) for one in self.told]}") from None
         return self.told
