@@ -171,7 +171,10 @@ class Aws(Provider):
             raise
         except (boto.BotoCoreError, boto.HTTPClientError, ResponseParserError, TimeoutError, OSError) as error:
             raise OutcomeUnknown(type(error).__name__) from None
-        return answer
+        except (AttributeError, TypeError, ValueError, RecursionError):
+            # botocore's reader trusts that an answer has the shape of its model.
+            raise OutcomeUnknown("an answer that cannot be read") from None
+        return answer or {}
 
     async def _get_client(self) -> Any:
         async with self._opening:
