@@ -6,10 +6,10 @@ import structlog
 from fastapi import Request
 from starlette.responses import Response
 
-from common.errors import Forbidden, Invalid, NotFound, TooLarge
+from common.errors import Forbidden, Invalid, NotFound, TooLarge, Unavailable
 from common.http.app import MAX_JSON_BYTES, feature_router
 from common.http.deps import AllSessionDep
-from delivery.providers.base import Provider, WebhookMalformed, WebhookRefused, WebhookRequest
+from delivery.providers.base import CallError, Provider, WebhookMalformed, WebhookRefused, WebhookRequest
 from delivery.receipts import service
 
 log = structlog.get_logger()
@@ -28,7 +28,7 @@ _ANSWERS: dict[int | str, dict[str, object]] = {
         "description": "Taken. The body is what the provider expects.",
         "content": {"application/json": {"example": {"status": "ok"}}, "text/xml": {"example": "<Response/>"}},
     },
-    **{status: {} for status in (400, 403, 404, 413)},
+    **{status: {} for status in (400, 403, 404, 413, 503)},
 }
 
 
@@ -54,6 +54,9 @@ async def _read_notices(provider: Provider, webhook: WebhookRequest) -> list[dic
         raise Forbidden(str(refused)) from None
     except WebhookMalformed as malformed:
         raise Invalid.field("non_field_errors", str(malformed)) from None
+    except CallError as error:
+        log.warning("a webhook cannot be proven now", provider=provider.name, error=error.reason)
+        raise Unavailable from None  # the provider tells it again
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         # The provider's reader met something it does not know: its fault, but a repetition would be no better.
         log.error("a webhook cannot be read", provider=provider.name, kind=webhook.kind, error=type(error).__name__)
