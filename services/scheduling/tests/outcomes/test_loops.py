@@ -1,9 +1,13 @@
 """Who waits too long asks."""
 
+from datetime import UTC, datetime
+
 import pytest
 
+from common.events import MessageDelivered
 from scheduling.outcomes.loops import sweep
 
+TIME = datetime(2026, 12, 1, tzinfo=UTC)
 OVERDUE = "UPDATE schedules SET sweep_at = now() WHERE sweep_at IS NOT NULL"
 
 
@@ -55,6 +59,27 @@ async def test_what_delivery_knows_is_applied(schedule, client, delivery, neighb
     await sweep(database, neighbours, settings)
     shown = await client.ok("GET", f"/api/schedules/{schedule}/")
     assert (shown["status"], shown["attempts"], shown["error"]) == ("failed", 3, "Blocked.")
+
+
+async def test_a_message_that_arrived_unheard_is_delivered(
+    schedule, client, delivery, neighbours, settings, database, run_sql, organisation
+):
+    await run_sql(OVERDUE)
+    event = MessageDelivered(
+        organisation_id=organisation,
+        message_id=1,
+        schedule_id=schedule,
+        run=1,
+        version=3,
+        attempts=1,
+        provider="log",
+        sent_time=TIME,
+        delivered_time=TIME,
+    )
+    delivery.states[schedule, 1] = {"state": "delivered", "event": event.model_dump(mode="json")}
+    await sweep(database, neighbours, settings)
+    shown = await client.ok("GET", f"/api/schedules/{schedule}/")
+    assert (shown["status"], shown["delivered_time"]) == ("delivered", "2026-12-01T00:00:00.000Z")
 
 
 async def test_while_delivery_is_away_the_loop_fails_and_nothing_is_lost(

@@ -207,6 +207,47 @@ async def test_a_key_sends_once(client, other, run_sql, delivery):
     assert answer.headers["Idempotent-Replayed"] == "true"
 
 
+FAIL = "UPDATE schedules SET status = 'failed', failure_category = 'blocked', error = 'No.'"
+
+
+async def test_a_replay_of_a_send_that_waited_has_the_outcome_known_by_then(client, run_sql):
+    key = {"Idempotency-Key": "k1"}
+    first = await client("POST", SEND, ONE, headers={**key, "Prefer": "wait=0.1, wait=1"})
+    assert first.status_code == 202
+    again = await client("POST", SEND, ONE, headers=key)
+    assert (again.status_code, again.json()) == (202, first.json())
+    await run_sql(FAIL)
+    for _ in range(2):
+        again = await client("POST", SEND, ONE, headers=key)
+        assert (again.status_code, again.json()["failure_category"]) == (502, "blocked")
+        assert again.headers["Idempotent-Replayed"] == "true"
+        assert "Preference-Applied" not in again.headers
+    await run_sql("UPDATE schedules SET status = 'delivered', failure_category = NULL, error = NULL")
+    again = await client("POST", SEND, ONE, headers={**key, "Prefer": "wait=1"})
+    assert (again.status_code, again.json()["status"]) == (200, "delivered")
+    assert again.headers["Preference-Applied"] == "wait=1"
+    assert len(await run_sql("SELECT 1 FROM schedules")) == 1
+
+
+async def test_a_replay_of_a_send_that_did_not_wait_has_its_first_answer(client, run_sql):
+    key = {"Idempotency-Key": "k1"}
+    first = await client("POST", SEND, ONE, headers=key)
+    await run_sql(FAIL)
+    again = await client("POST", SEND, ONE, headers=key)
+    assert (again.status_code, again.json()) == (202, first.json())
+
+
+async def test_a_replay_of_a_batch_that_waited(client, make_group, run_sql):
+    key, body = {"Idempotency-Key": "k1"}, {"message": "Hi", "group_id": make_group(2)}
+    first = await client("POST", "/api/sms/send-to-group/", body, headers={**key, "Prefer": "wait=1"})
+    assert first.status_code == 202
+    await run_sql("UPDATE schedules SET status = CASE kind WHEN 'parent' THEN 'sent' ELSE 'delivered' END")
+    await run_sql(FAIL + " WHERE id = (SELECT max(id) FROM schedules)")
+    again = await client("POST", "/api/sms/send-to-group/", body, headers=key)
+    assert (again.status_code, again.headers["Idempotent-Replayed"]) == (207, "true")
+    assert again.json()["results"] == {"successful": 1, "failed": 1, "total": 2}
+
+
 async def test_a_refused_send_does_not_use_up_its_key(client, delivery, run_sql):
     delivery.remaining = 0
     key = {"Idempotency-Key": "k2", "Prefer": "wait=1"}
