@@ -33,9 +33,10 @@ async def create_worker(settings: Settings) -> Worker:
     )
     policy = Policy.model_validate(settings, from_attributes=True)
     chains = make_chains(settings)
+    providers = make_providers(settings)
     senders = [
         Sender(provider, [name for name, chain in chains.items() if provider.name in chain], policy)
-        for provider in make_providers(settings).values()
+        for provider in providers.values()
     ]
     router = Router(chains, senders)
     storage, retention = make_storage(settings), timedelta(days=settings.media_retention_days)
@@ -43,25 +44,22 @@ async def create_worker(settings: Settings) -> Worker:
     take_in = partial(consumers.on_schedule_due, database, senders, settings.message_deadline_s)
     subscribe(broker, settings, [ScheduleDue], "intake", take_in)
     subscribe(broker, settings, [ContactChanged], "contacts", partial(consumers.on_contact_changed, database))
-    hear_organisations = partial(on_organisation_changed, database)
-    subscribe(broker, settings, [OrganisationChanged], "organisations", hear_organisations)
-    names = [sender.provider.name for sender in senders]
+    subscribe(broker, settings, [OrganisationChanged], "organisations", partial(on_organisation_changed, database))
     running = [
         Loop("check_holds", partial(check_holds, database, scheduling), 15.0),
         Loop("report_drift", partial(report_drift, database), 3600.0),
         Loop("queue_retries", partial(loops.queue_retries, database, senders), 0.5),
         Loop("remove_old_media", partial(remove_old_media, database, storage, scheduling, retention), 600.0),
-        *receipt_loops(database, settings, [sender.provider for sender in senders]),
+        *receipt_loops(database, settings, list(providers.values())),
         Loop("expire", partial(loops.expire, database), 5.0),
-        Loop("settle_strangers", partial(loops.settle_strangers, database, names, policy), 60.0),
+        Loop("settle_strangers", partial(loops.settle_strangers, database, providers.keys(), policy), 60.0),
+        *(loop for sender in senders for loop in loops.make_loops(database, router, sender)),
     ]
-    for sender in senders:
-        running += loops.make_loops(database, router, sender)
     return Worker(
         settings,
         database,
         broker,
         running,
         drain=[partial(loops.drain, database, sender) for sender in senders],
-        close=[*(sender.provider.close for sender in senders), scheduling.close, storage.close],
+        close=[*(provider.close for provider in providers.values()), scheduling.close, storage.close],
     )

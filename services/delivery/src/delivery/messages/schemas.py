@@ -26,7 +26,7 @@ class RunState(ScheduleRun):
 
 
 class StatesOut(BaseModel):
-    """In the order of the question. `intake_lag`: due schedules that are still on the bus."""
+    """In the order of the question. `intake_lag`: due schedules that were still on the bus before that."""
 
     states: list[RunState]
-    intake_lag: int = 0
+    intake_lag: int
