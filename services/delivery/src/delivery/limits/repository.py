@@ -9,7 +9,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.paging import Page
-from delivery.limits.rules import LIMIT_NAMES, ZONE_NAME, Quota, read_limit
+from delivery.limits.rules import DEFAULT_ZONE, LIMIT_NAMES, ZONE_NAME, Quota, read_limit
 
 HOLD_CHECK_S = 90  # scheduling's transactions last 60 s at most: what is unknown there by then never comes
 HOLD_RECHECK_S = 600
@@ -101,6 +101,18 @@ _DRIFT = text(
     SELECT l.organisation_id, l.period, l.format, l.taken, coalesce(c.units, 0) AS counted
     FROM limits l LEFT JOIN counted c USING (organisation_id, period, format)
     WHERE l.period >= :since AND l.taken <> coalesce(c.units, 0)
+    """
+)
+# A change that is under way would draw its version first and be seen last: nobody writes configs meanwhile.
+_LOCK_CONFIGS = text("LOCK TABLE configs IN SHARE MODE")
+_ZONES_AGAIN = text(
+    """
+    SELECT known.organisation_id, coalesce(z.value, :default) AS zone, nextval('settings_versions') AS version
+    FROM (SELECT organisation_id FROM configs WHERE organisation_id > :after
+          UNION SELECT organisation_id FROM limits WHERE organisation_id > :after
+          ORDER BY 1 LIMIT :batch) AS known
+    LEFT JOIN configs z ON z.organisation_id = known.organisation_id AND z.name = :name
+    ORDER BY 1
     """
 )
 _CONFIG = text("SELECT id, name, value FROM configs WHERE id = :id")
@@ -251,3 +263,10 @@ async def change_config(session: AsyncSession, config_id: int, name: str, value:
 async def next_settings_version(session: AsyncSession) -> int:
     """Taken under the lock of the changed config: of two changes of one setting the later has the higher one."""
     return int(await session.scalar(text("SELECT nextval('settings_versions')")) or 0)
+
+
+async def zones_again_all_tenants(session: AsyncSession, after: str, batch: int) -> Sequence[Row[Any]]:
+    """`organisation_id`, `zone` and a new `version` of organisations beyond `after`; until the commit none changes."""
+    await session.execute(_LOCK_CONFIGS)
+    given = {"after": after, "batch": batch, "name": ZONE_NAME, "default": DEFAULT_ZONE}
+    return (await session.execute(_ZONES_AGAIN, given)).all()

@@ -1,6 +1,7 @@
 """Every statement on stops."""
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, text
@@ -49,6 +50,13 @@ _STOPPED = text(
     JOIN stops s USING (phone, organisation_id) WHERE s.stopped
     """
 )
+_SINCE = text(
+    """
+    SELECT organisation_id, phone, stopped, changed_at, source, message_id, version FROM stops
+    WHERE changed_at >= :since AND (phone, organisation_id) > (:phone, :organisation)
+    ORDER BY phone, organisation_id LIMIT :batch
+    """
+)
 
 
 def _columns(numbers: Collection[Number]) -> dict[str, list[Any]]:
@@ -85,3 +93,12 @@ async def stopped(session: AsyncSession, numbers: Collection[Number]) -> set[Num
     """Which of the numbers have stopped."""
     rows = await session.execute(_STOPPED, _columns(numbers))
     return {(row.organisation_id, row.phone) for row in rows}
+
+
+async def changed_since_all_tenants(
+    session: AsyncSession, since: datetime, after: tuple[str, str], batch: int
+) -> Sequence[Row[Any]]:
+    """Numbers with a word since then, beyond (phone, organisation): the rows as they are."""
+    phone, organisation = after
+    given = {"since": since, "phone": phone, "organisation": organisation, "batch": batch}
+    return (await session.execute(_SINCE, given)).all()

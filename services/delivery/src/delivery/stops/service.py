@@ -2,7 +2,9 @@
 
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.events import StopChanged
@@ -10,7 +12,7 @@ from common.outbox import publish
 from delivery.stops import repository
 from delivery.stops.rules import Word, follow
 
-__all__ = ["Word", "confirm_opt_ins", "find_stopped", "hear_words", "learn_stops"]
+__all__ = ["Word", "confirm_opt_ins", "find_stopped", "hear_words", "learn_stops", "republish_stops"]
 
 
 async def hear_words(session: AsyncSession, words: Sequence[Word]) -> list[Word]:
@@ -41,22 +43,33 @@ async def _change(session: AsyncSession, changed: dict[tuple[str, str], Word]) -
     if not changed:
         return
     rows = await repository.change(session, changed)
-    await publish(
-        session,
-        [
-            StopChanged(
-                organisation_id=row.organisation_id,
-                request_id=changed[row.organisation_id, row.phone].request_id,
-                phone=row.phone,
-                stopped=row.stopped,
-                changed_at=row.changed_at,
-                source=row.source,
-                message_id=row.message_id,
-                version=row.version,
-            )
-            for row in rows
-        ],
+    await publish(session, [_event(row, changed[row.organisation_id, row.phone].request_id) for row in rows])
+
+
+def _event(row: Row[Any], request_id: str) -> StopChanged:
+    return StopChanged(
+        organisation_id=row.organisation_id,
+        request_id=request_id,
+        phone=row.phone,
+        stopped=row.stopped,
+        changed_at=row.changed_at,
+        source=row.source,
+        message_id=row.message_id,
+        version=row.version,
     )
+
+
+async def republish_stops(
+    session: AsyncSession, since: datetime, after: tuple[str, str], batch: int
+) -> tuple[str, str] | None:
+    """Publishes again a batch of the stops, and of their ends, that somebody said since then.
+
+    `after` (phone, organisation) is where the last batch ended, two "" at first; returns where this one did, None when
+    there is no more.
+    """
+    rows = await repository.changed_since_all_tenants(session, since, after, batch)
+    await publish(session, [_event(row, "") for row in rows])
+    return (rows[-1].phone, rows[-1].organisation_id) if len(rows) == batch else None
 
 
 async def learn_stops(session: AsyncSession, numbers: Sequence[tuple[str, str]]) -> None:

@@ -1,0 +1,1 @@
+"""What an operator does by hand: see how things are, find what is stuck and why, repair."""

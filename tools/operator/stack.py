@@ -1,0 +1,109 @@
+"""What the commands stand on: the services' settings and databases, as the environment says where they are."""
+
+import json
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Row, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from common.database import Database
+from delivery.settings import Settings
+from tools.embedded.environment import DATABASE, HOST, STORES, add_databases, stack_environment
+
+
+class OperatorError(RuntimeError):
+    """The command cannot do what it was asked; the message says why and what to do."""
+
+
+class Stack:
+    """The services of one system."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.environment = environment
+
+    @classmethod
+    def from_environment(cls) -> "Stack":
+        """Where the environment says; what it leaves out is of the embedded stack in `COOEE_HOME`, if there is one."""
+        home = Path(os.environ.get("COOEE_HOME") or ".cooee")
+        if all(os.environ.get(f"{service.upper()}_DATABASE_URL") for service in STORES):
+            return cls(os.environ)
+        if not (home / "secrets.json").exists():
+            names = ", ".join(f"{service.upper()}_DATABASE_URL" for service in STORES)
+            raise OperatorError(f"there is no embedded stack in {home}: set COOEE_HOME, or {names}")
+        environment = stack_environment(home, os.environ | _ports_of(home))
+        environment.setdefault("KAFKA_BOOTSTRAP_SERVERS", f"{HOST}:{environment['KAFKA_PORT']}")
+        add_databases(environment, f"postgresql://{HOST}:{environment['POSTGRES_PORT']}/{DATABASE}")
+        return cls(environment)
+
+    def delivery_settings(self, **changes: Any) -> Settings:
+        """Delivery's settings, with changes. Raises ValueError."""
+        fields = Settings.model_fields
+        names = {field: str(fields[field].validation_alias or field).upper() for field in fields}
+        given = {field: self.environment[name] for field, name in names.items() if self.environment.get(name)}
+        return Settings(_env_file=None, **(given | changes))
+
+    @asynccontextmanager
+    async def session(self, service: str) -> AsyncIterator[AsyncSession]:
+        """A transaction in a service's schema that sees every organisation. Raises OperatorError."""
+        url = self.environment.get(f"{service.upper()}_DATABASE_URL")
+        if not url:
+            raise OperatorError(f"{service.upper()}_DATABASE_URL is not set")
+        database = Database(url, "operator", tenant_pool=1, all_pool=1)
+        try:
+            async with database.all_tenants() as session:
+                yield session
+        except (OSError, DBAPIError) as error:
+            raise OperatorError(f"{service}'s database: {getattr(error, 'orig', None) or error}") from None
+        finally:
+            await database.close()
+
+    async def rows(self, service: str, statement: str, **parameters: Any) -> Sequence[Row[Any]]:
+        """What a service's database says."""
+        async with self.session(service) as session:
+            return (await session.execute(text(statement), parameters)).all()
+
+
+def _ports_of(home: Path) -> dict[str, str]:
+    """Where PostgreSQL and the broker of a running stack listen, which may be on other ports than usual."""
+    try:
+        running = json.loads((home / "stack.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    ports = {"POSTGRES_PORT": "postgres", "KAFKA_PORT": "broker", "HANDSET_PORT": "handset"}
+    return {variable: str(running[name]["port"]) for variable, name in ports.items() if name in running}
+
+
+def show_time(moment: datetime | None) -> str:
+    """A time in UTC, to the second."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z" if moment else "-"
+
+
+def show_age(moment: datetime | None) -> str:
+    """How long ago, or in how long, in the largest unit that fits."""
+    if moment is None:
+        return "-"
+    seconds = (datetime.now(UTC) - moment).total_seconds()
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if abs(seconds) >= length * 2:
+            return f"{abs(seconds) / length:.0f} {unit}" + (" ago" if seconds > 0 else " ahead")
+    return f"{abs(seconds):.0f} s" + (" ago" if seconds > 0 else " ahead")
+
+
+def mask(phone: str | None, reveal: bool) -> str:
+    """A phone as it may be shown: who asks for more says so."""
+    return phone or "-" if reveal or not phone else f"{phone[:4]}…{phone[-2:]}"
+
+
+def read_since(given: str) -> datetime:
+    """A time in ISO 8601, or how long ago: `90m`, `6h`, `2d`. Raises ValueError."""
+    units = {"m": "minutes", "h": "hours", "d": "days"}
+    if given[:-1].isdigit() and given[-1] in units:
+        return datetime.now(UTC) - timedelta(**{units[given[-1]]: int(given[:-1])})
+    moment = datetime.fromisoformat(given)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,49 @@
+"""States published again reach the outboxes, each with a version that counts."""
+
+from typing import Any
+
+from common.database import Database
+
+
+async def test_states_that_changed_since_a_time_are_published_again(
+    operator: Any, sql: Any, databases: dict[str, Database], outbox_events: Any, organisation: str
+) -> None:
+    stop = f"'{organisation}', '+61491570%s', true, now() - interval '%s', 'reply', NULL, %s"
+    await sql("delivery", f"INSERT INTO stops VALUES ({stop % ('006', '1 hour', 8)}), ({stop % ('110', '9 days', 7)})")
+    await sql(
+        "delivery",
+        "INSERT INTO configs (organisation_id, name, value) VALUES (:o, 'timezone', 'Australia/Perth'),"
+        " ('org_without', 'sms_limit', '5')",
+        o=organisation,
+    )
+    version = (await sql("delivery", "SELECT nextval('settings_versions') AS v"))[0].v
+    code, told = await operator("republish", "--since", "2d")
+    assert (code, "stops since" in told) == (0, True)
+    events = await outbox_events(databases["delivery"])
+    stops = [event for event in events if event.topic == "delivery.stop-changed.v1"]
+    assert [(event.phone, event.stopped, event.version) for event in stops] == [("+61491570006", True, 8)]
+    zones = {event.organisation_id: event for event in events if event.topic == "delivery.settings-changed.v1"}
+    assert {name: event.timezone for name, event in zones.items()} == {
+        organisation: "Australia/Perth",
+        "org_without": "Australia/Adelaide",
+    }
+    assert all(event.version > version for event in zones.values())
+
+
+async def test_contacts_and_organisations_are_published_again(
+    operator: Any, sql: Any, databases: dict[str, Database], outbox_events: Any, organisation: str
+) -> None:
+    await sql(
+        "contacts",
+        "INSERT INTO organisations (organisation_id, name, deleted_at, updated_at, version) VALUES (:o, 'x', now(), now(), 3)",
+        o=organisation,
+    )
+    code, _ = await operator("republish", "--since", "2020-01-01T00:00:00Z")
+    assert code == 0
+    events = await outbox_events(databases["contacts"])
+    assert [(event.organisation_id, event.closed, event.version) for event in events] == [(organisation, True, 3)]
+
+
+async def test_a_time_that_is_none_is_refused(operator: Any) -> None:
+    code, told = await operator("republish", "--since", "yesterday")
+    assert (code, "is no time" in told) == (2, True)
