@@ -9,6 +9,7 @@ from fastapi import FastAPI, File, UploadFile
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 
+from common.http.app import WITHOUT_EFFECT
 from gateway.openapi import merge
 
 from .conftest import Start, Upstream
@@ -64,6 +65,9 @@ def scheduling_document() -> dict[str, Any]:
     @app.get("/api/contacts/{id}/schedules/", tags=["schedules"])
     async def list_contacts(id: int) -> Same: ...  # noqa: A002
 
+    @app.post("/api/sms/preview/", tags=["sending"], openapi_extra={WITHOUT_EFFECT: True})
+    async def preview_message(body: Same) -> Same: ...
+
     return app.openapi()
 
 
@@ -78,9 +82,10 @@ def test_public_routes_of_all_services_are_there(document: dict[str, Any]) -> No
         "/api/contacts/import/",
         "/api/contacts/{id}/schedules/",
         "/api/schedules/{id}/",
+        "/api/sms/preview/",
     ]
     assert document["openapi"].startswith("3.1")
-    assert [tag["name"] for tag in document["tags"]] == ["contacts", "schedules"]
+    assert [tag["name"] for tag in document["tags"]] == ["contacts", "schedules", "sending"]
     assert document["security"] == [{"clerk": []}]
     assert document["servers"]
 
@@ -93,6 +98,7 @@ def test_operation_ids_are_short_and_unique(document: dict[str, Any]) -> None:
         "import_contacts",
         "list_contacts_api_contacts__id__schedules__get",
         "get_schedule",
+        "preview_message",
     ]
 
 
@@ -128,6 +134,15 @@ def test_errors_are_told_on_every_route(document: dict[str, Any]) -> None:
         "RateLimit-Remaining",
         "RateLimit-Reset",
     }
+
+
+def test_what_only_computes_takes_no_idempotency_key(document: dict[str, Any]) -> None:
+    key = {"$ref": "#/components/parameters/Idempotency-Key"}
+    preview = document["paths"]["/api/sms/preview/"]["post"]
+    assert key in document["paths"]["/api/contacts/"]["post"]["parameters"]
+    assert key not in preview.get("parameters", [])
+    assert not {"409", "422"} & preview["responses"].keys()
+    assert WITHOUT_EFFECT not in preview
 
 
 async def test_document_follows_the_services_and_outlives_them(

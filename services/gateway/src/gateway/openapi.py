@@ -168,7 +168,8 @@ def _finish(paths: Mapping[str, Json]) -> None:
         assert route is not None
         if route.public:
             operation["security"] = []
-        if method == "post" and not route.public:
+        only_computes = operation.pop("x-without-effect", False)  # the service's word: see common.http.app
+        if method == "post" and not route.public and not only_computes:
             operation.setdefault("parameters", []).append({"$ref": "#/components/parameters/Idempotency-Key"})
         _add_errors(operation, public=route.public, counted=route.counted)
 

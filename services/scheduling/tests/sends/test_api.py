@@ -272,5 +272,8 @@ async def test_what_a_text_would_cost(client, other, contacts, organisation):
     told = await client.ok("POST", preview, {"message": "Hi {{first_name}}"})
     assert (told["text"], told["suggestion"]) == ("Hi {{first_name}}", None)
     assert (await client("POST", preview, {})).json()["message"]
+    for text in ("one", "two"):
+        again = await client("POST", preview, {"message": text}, headers={"Idempotency-Key": "k1"})
+        assert (again.status_code, again.json()["text"]) == (200, text)
     for body in ({"template_id": template["id"]}, {"message": "x", "contact_id": ana["contact_id"]}):
         assert (await other("POST", preview, body)).status_code == 404

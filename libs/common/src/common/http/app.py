@@ -23,6 +23,8 @@ from common.settings import CommonSettings
 
 log = structlog.get_logger("http")
 
+# In a POST's `openapi_extra`: it only computes, so it takes no idempotency key. The gateway's document leaves it out.
+WITHOUT_EFFECT = "x-without-effect"
 MAX_JSON_BYTES = 1_000_000
 MAX_FILE_BYTES = 10 * 1024 * 1024
 _MULTIPART_OVERHEAD = 65_536
@@ -61,6 +63,7 @@ class JsonRoute(APIRoute):
         handle = super().get_route_handler()
         takes_json = self.body_field is not None and not self.dependant_takes_form()
         may_be_keyed = "POST" in (self.methods or ()) and self.path.startswith("/api/") and "webhooks" not in self.path
+        may_be_keyed = may_be_keyed and WITHOUT_EFFECT not in (self.openapi_extra or {})
 
         async def handle_json(request: Request) -> Response:
             if takes_json:

@@ -1,6 +1,6 @@
 """`/api/sms/preview/`."""
 
-from common.http.app import feature_router
+from common.http.app import WITHOUT_EFFECT, feature_router
 from common.http.deps import CallerDep, SessionDep
 from scheduling.clients.deps import NeighboursDep
 from scheduling.previews import service
@@ -10,7 +10,7 @@ from scheduling.texts.service import Preview
 router = feature_router("sending")
 
 
-@router.post("/api/sms/preview/")
+@router.post("/api/sms/preview/", openapi_extra={WITHOUT_EFFECT: True})
 async def preview_message(
     session: SessionDep, caller: CallerDep, neighbours: NeighboursDep, body: PreviewRequest
 ) -> Preview:
