@@ -15,8 +15,9 @@ _TABLES = {
     "outbound": ("messages", "created_at"),
     "inbound": ("inbound_messages", "received_at"),
 }
-# Rows and count in one round trip. Each arm is read along an index that has its order, and the arms are merged: a page
-# costs what stands before it, whatever the organisation has. The rows themselves are fetched last, one by one.
+# Rows and count in one round trip. Each arm is read along an index that has its order, as far as the page reaches, and
+# the arms are merged. (Without a limit of its own an arm loses its order, and all of them are sorted.) The rows
+# themselves are fetched last, one by one.
 _PAGE = """
     SELECT counted.total, chosen.direction, chosen.id, chosen.time, coalesce(o.text, i.text) AS text,
            coalesce(o.phone, i.phone) AS phone, o.status, coalesce(o.schedule_id, i.schedule_id) AS schedule_id,
@@ -30,6 +31,10 @@ _PAGE = """
     LEFT JOIN LATERAL (SELECT * FROM inbound_messages WHERE id = chosen.id AND chosen.direction = 'inbound' OFFSET 0) i
         ON true
     ORDER BY chosen.time DESC, chosen.id DESC
+"""
+_ARM = """
+    (SELECT {time} AS time, id, '{direction}' AS direction FROM {table} WHERE {condition}
+     ORDER BY {time} DESC, id DESC LIMIT :last)
 """
 
 
@@ -46,15 +51,13 @@ async def page(
     if not arms:
         return [], 0
     count = " + ".join(f"(SELECT count(*) FROM {_TABLES[d][0]} WHERE {condition})" for d, condition in arms)
-    selects = [
-        f"SELECT {_TABLES[d][1]} AS time, id, '{d}' AS direction FROM {_TABLES[d][0]} WHERE {condition}"
-        for d, condition in arms
-    ]
+    selects = [_ARM.format(table=_TABLES[d][0], time=_TABLES[d][1], direction=d, condition=c) for d, c in arms]
     statement = text(_PAGE.format(count=count, arms=" UNION ALL ".join(selects)))
     states = [state for word in filters.statuses for state in STATES.get(word, ())]
     known = {"phone": filters.phone, "contact": filters.contact, "states": states, **bounds}
     parameters = {name: known[name] for name in known if f":{name}" in statement.text}
-    rows = (await session.execute(statement, {**parameters, "limit": wanted.limit, "offset": wanted.offset})).all()
+    place = {"limit": wanted.limit, "offset": wanted.offset, "last": wanted.offset + wanted.limit}
+    rows = (await session.execute(statement, {**parameters, **place})).all()
     return [row for row in rows if row.id is not None], rows[0].total
 
 

@@ -1,0 +1,177 @@
+"""/api/messages/ and a contact's messages: both directions, newest first, one's own alone."""
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+Get = Callable[..., Awaitable[Any]]
+Add = Callable[..., Awaitable[int]]
+NOON = datetime(2026, 4, 4, 12, tzinfo=UTC)
+OTHER_PHONE = "+61453000002"
+
+
+def ids(answer: Any) -> list[int]:
+    return [row["id"] for row in answer["results"]]
+
+
+async def test_both_directions_are_shown_together_the_newest_first(get: Get, add: Add) -> None:
+    sent = await add("outbound", time=NOON, schedule_id=17, contact_id=5, status="delivered", text="Ana?")
+    came = await add("inbound", time=NOON + timedelta(minutes=1), schedule_id=17, contact_id=5, text="Yes!\nWhy?")
+    ours = await add("outbound", time=NOON + timedelta(minutes=2), answers=came, text="Reply STOP")
+    answer = await get("/api/messages/")
+    assert answer["results"][1:] == [
+        {
+            "id": came,
+            "direction": "inbound",
+            "text": "Yes!\nWhy?",
+            "phone": "0453000001",
+            "time": "2026-04-04T12:01:00.000Z",
+            "status": "received",
+            "schedule": 17,
+            "contact": 5,
+        },
+        {
+            "id": sent,
+            "direction": "outbound",
+            "text": "Ana?",
+            "phone": "0453000001",
+            "time": "2026-04-04T12:00:00.000Z",
+            "status": "delivered",
+            "schedule": 17,
+            "contact": 5,
+        },
+    ]
+    assert answer["results"][0] | {"time": ""} == {
+        "id": ours,
+        "direction": "outbound",
+        "text": "Reply STOP",
+        "phone": "0453000001",
+        "time": "",
+        "status": "sent",
+        "schedule": None,
+        "contact": None,
+    }
+
+
+async def test_pages_fit_together_and_one_past_the_end_is_empty(get: Get, add: Add) -> None:
+    made = []
+    for n in range(7):
+        direction = "outbound" if n % 2 else "inbound"
+        made.append(await add(direction, time=NOON + timedelta(seconds=n // 2), schedule_id=n or None))
+    pages = [await get(f"/api/messages/?limit=3&page={page}") for page in (1, 2, 3, 4)]
+    assert [number for page in pages for number in ids(page)] == made[::-1]
+    assert [page["pagination"]["total"] for page in pages] == [7] * 4
+    assert pages[1]["pagination"] == {
+        "total": 7,
+        "page": 2,
+        "limit": 3,
+        "totalPages": 3,
+        "hasNext": True,
+        "hasPrev": True,
+    }
+    assert (await get(f"/api/messages/?page={10**14}"))["results"] == []
+
+
+async def test_filters(get: Get, add: Add) -> None:
+    words = {
+        "queued": "processing",
+        "sending": "processing",
+        "retry_wait": "processing",
+        "unknown": "processing",
+        "sent": "sent",
+        "delivered": "delivered",
+        "failed": "failed",
+    }
+    made = {state: await add("outbound", status=state, schedule_id=n) for n, state in enumerate(words, start=1)}
+    other = await add("inbound", phone=OTHER_PHONE)
+    for word in ("processing", "sent", "delivered", "failed"):
+        answer = await get(f"/api/messages/?status={word}")
+        assert {row["status"] for row in answer["results"]} == {word}
+        assert sorted(ids(answer)) == sorted(made[state] for state in words if words[state] == word)
+        assert answer["pagination"]["total"] == len(answer["results"])
+    assert len(ids(await get("/api/messages/?status=sent,received,%20failed"))) == 3
+    assert ids(await get("/api/messages/?status=received")) == [other]
+    assert ids(await get("/api/messages/?direction=inbound")) == [other]
+    assert len(ids(await get("/api/messages/?direction=outbound&status="))) == len(words)
+    assert (await get("/api/messages/?direction=inbound&status=sent"))["pagination"]["total"] == 0
+    for spelling in ("0453 000 002", "%2B61453000002", "61453000002", "(04) 5300 0002"):
+        assert ids(await get(f"/api/messages/?phone={spelling}")) == [other]
+
+
+async def test_days_are_those_of_the_organisations_zone_and_inclusive(get: Get, add: Add, limit: Any) -> None:
+    # The night in which Adelaide's clocks go back: the day has 25 hours.
+    moments = ["2026-04-04T13:29:59", "2026-04-04T13:30:00", "2026-04-05T14:29:59", "2026-04-05T14:30:00"]
+    made = [await add("inbound", time=datetime.fromisoformat(moment + "+00:00")) for moment in moments]
+    assert ids(await get("/api/messages/?date_from=2026-04-05&date_to=2026-04-05")) == [made[2], made[1]]
+    assert ids(await get("/api/messages/?date_from=2026-04-06")) == [made[3]]
+    assert ids(await get("/api/messages/?date_to=2026-04-04")) == [made[0]]
+    await limit("timezone", "UTC")
+    assert ids(await get("/api/messages/?date_from=2026-04-05")) == [made[3], made[2]]
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("phone=12", "phone"),
+        ("phone=0212345678", "phone"),
+        ("phone=%00", "phone"),
+        ("status=lost", "status"),
+        ("status=sent,queued", "status"),
+        ("direction=up", "direction"),
+        ("date_from=yesterday", "date_from"),
+        ("date_to=2026-02-30", "date_to"),
+        ("date_to=9999-12-31", "date_to"),
+        ("date_from=0001-01-01", "date_from"),
+        ("page=0", "page"),
+        ("limit=x", "limit"),
+    ],
+)
+async def test_a_filter_that_cannot_be_used_is_400_under_its_name(get: Get, query: str, field: str) -> None:
+    assert next(iter(await get(f"/api/messages/?{query}", status=400))) == field
+
+
+async def test_lists_hold_only_what_is_ones_own(get: Get, add: Add, contacts: Any, organisation: str) -> None:
+    mine = [await add("outbound", contact_id=5), await add("inbound", contact_id=5)]
+    theirs = [await add(d, organisation_id="org_theirs", contact_id=5) for d in ("outbound", "inbound")]
+    contacts.phones |= {(organisation, 5): "+61453000001", ("org_theirs", 6): "+61453000001"}
+    assert sorted(ids(await get("/api/messages/"))) == mine
+    assert sorted(ids(await get("/api/messages/", "org_theirs"))) == theirs
+    assert sorted(ids(await get("/api/contacts/5/messages/"))) == mine
+    assert sorted(ids(await get("/api/contacts/6/messages/", "org_theirs"))) == theirs
+    for strange in ("6", "999", "0", str(10**30)):
+        assert (await get(f"/api/contacts/{strange}/messages/", status=404))["code"] == "not_found"
+
+
+async def test_a_contact_has_its_own_messages_and_those_of_its_phone_once_each(
+    get: Get, add: Add, contacts: Any, organisation: str
+) -> None:
+    contacts.phones[organisation, 5] = OTHER_PHONE
+    made = [
+        await add("outbound", contact_id=5, phone="+61453000009", time=NOON),
+        await add("outbound", contact_id=5, phone=OTHER_PHONE, time=NOON + timedelta(seconds=1), schedule_id=2),
+        await add("outbound", contact_id=8, phone=OTHER_PHONE, time=NOON + timedelta(seconds=2), schedule_id=3),
+        await add("inbound", phone=OTHER_PHONE, time=NOON + timedelta(seconds=3)),
+        await add("inbound", contact_id=5, phone="+61453000009", time=NOON + timedelta(seconds=4)),
+    ]
+    await add("outbound", contact_id=8, schedule_id=4)
+    answer = await get("/api/contacts/5/messages/?limit=4")
+    assert ids(answer) == made[:0:-1]
+    assert answer["pagination"]["total"] == 5
+
+
+async def test_contacts_that_is_away_is_told(get: Get, contacts: Any) -> None:
+    contacts.is_away = True
+    assert (await get("/api/contacts/5/messages/", status=503))["code"] == "unavailable"
+
+
+async def test_a_closed_organisation_reads_nothing(get: Get, execute: Any, organisation: str) -> None:
+    await execute("INSERT INTO organisations VALUES (:o, true, 1)", o=organisation)
+    assert (await get("/api/messages/", status=403))["code"] == "permission_denied"
+
+
+async def test_without_a_token_nothing_is_told(client: httpx.AsyncClient) -> None:
+    for path in ("/api/messages/", "/api/contacts/5/messages/"):
+        assert (await client.get(path)).status_code == 401

@@ -1,0 +1,74 @@
+"""Every list of messages is read along its index, with 200,000 messages in the organisation."""
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+import pytest
+from sqlalchemy import Connection, event, text
+
+from common.database import Database, role_url
+from common.paging import Page
+from delivery.conversations import repository
+from delivery.conversations.schemas import Filters
+
+FILL = (
+    """
+    INSERT INTO messages (organisation_id, schedule_id, run, contact_id, phone, text, format, units, scheduled_time,
+                          period, lane, request_id, deadline, status, created_at)
+    SELECT CASE WHEN n % 10 = 0 THEN 'org_small' ELSE :organisation END, n, 1, n % 5000 + 1,
+           '+614530' || lpad(CAST(n % 5000 AS text), 5, '0'), 'Hi', 'sms', 1, now(), '2026-04-01', 'bulk', '', now(),
+           CASE WHEN n % 50 = 0 THEN 'failed' ELSE 'sent' END, now() - make_interval(secs => n)
+    FROM generate_series(1, 220000) n
+    """,
+    """
+    INSERT INTO inbound_messages (organisation_id, phone, to_number, text, received_at, provider, contact_id)
+    SELECT :organisation, '+614530' || lpad(CAST(n % 5000 AS text), 5, '0'), '', 'Yes',
+           now() - make_interval(secs => n), 'log', n % 5000 + 1
+    FROM generate_series(1, 50000) n
+    """,
+)
+DAY = (datetime(2020, 1, 1, tzinfo=UTC), datetime(2035, 1, 1, tzinfo=UTC))
+PHONE = "+61453000042"
+
+
+@pytest.fixture
+async def filled(database: Database, organisation: str, delivery_url: str) -> str:
+    async with database.all_tenants() as session:
+        for statement in FILL:
+            await session.execute(text(statement), {"organisation": organisation})
+    owner = await asyncpg.connect(role_url(delivery_url, "owner").set(drivername="postgresql").render_as_string(False))
+    for table in ("messages", "inbound_messages"):  # as autovacuum does it after so many rows
+        await owner.execute(f"VACUUM (ANALYZE) {table}")
+    await owner.close()
+    return organisation
+
+
+async def test_no_list_reads_a_whole_table_or_sorts_it(database: Database, filled: str) -> None:
+    async with database.tenant(filled) as session:
+        connection = await session.connection()
+        seen: list[tuple[str, Any]] = []
+
+        def note(_: Connection, __: Any, statement: str, parameters: Any, *___: Any) -> None:
+            seen.append((statement, parameters))
+
+        event.listen(connection.sync_connection, "before_cursor_execute", note)
+        for filters, bounds in (
+            (Filters(), (None, None)),
+            (Filters(first=DAY[0].date()), DAY),
+            (Filters(phone=PHONE), (None, None)),
+            (Filters(statuses=frozenset({"sent", "received"})), (None, None)),
+            (Filters(direction="inbound"), DAY),
+            (Filters(contact=43, phone=PHONE), (None, None)),
+        ):
+            for page in (1, 4000):
+                rows, total = await repository.page(session, filters, *bounds, Page(page))
+                assert len(rows) == max(0, min(50, total - (page - 1) * 50))
+        event.remove(connection.sync_connection, "before_cursor_execute", note)
+        raw = (await connection.get_raw_connection()).driver_connection
+        for statement, parameters in seen:
+            plan = "\n".join(str(row[0]) for row in await raw.fetch("EXPLAIN " + statement, *parameters))
+            page_part = plan[re.search(r"-> +Limit", plan).start() :]  # before it, the counts
+            assert "Seq Scan" not in page_part, plan
+            assert not re.search(r"-> +(Incremental )?Sort", page_part), plan
