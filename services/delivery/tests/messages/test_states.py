@@ -7,9 +7,11 @@ import httpx
 from aiokafka import AIOKafkaProducer
 
 from common.database import Database
-from common.events import MessageSent, ScheduleDue
+from common.events import MessageDelivered, MessageSent, ScheduleDue
 from delivery.app import create_app
 from delivery.clients.bus import intake_lag
+from delivery.messages import service
+from delivery.messages.schemas import ScheduleRun
 
 
 async def test_the_states_of_runs_are_told_with_their_events(
@@ -58,6 +60,25 @@ async def test_the_lag_is_what_the_intake_has_not_taken_in(kafka_servers: str) -
         await producer.send_and_wait(ScheduleDue.topic, b"{}", str(number).encode())
     await producer.stop()
     assert await intake_lag(kafka_servers) == before + 3
+
+
+async def test_a_delivered_message_is_told_as_such(
+    due: Callable[..., ScheduleDue],
+    take_in: Any,
+    make_sender: Any,
+    send: Any,
+    execute: Any,
+    database: Database,
+    organisation: str,
+) -> None:
+    event = due()
+    await take_in(event)
+    await send(make_sender())
+    await execute("UPDATE messages SET status = 'delivered', delivered_time = now(), version = 2")
+    async with database.all_tenants() as session:
+        (state,) = await service.states(session, [ScheduleRun(schedule_id=event.schedule_id, run=1)])
+    assert state.state == "delivered"
+    assert MessageDelivered.model_validate(state.event).version == 2
 
 
 async def _ask(client: httpx.AsyncClient, asked: list[dict[str, int]], headers: dict[str, str]) -> httpx.Response:

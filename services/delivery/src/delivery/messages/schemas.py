@@ -19,9 +19,9 @@ class StatesIn(BaseModel):
 
 
 class RunState(ScheduleRun):
-    """`event` is there for `sent` and `failed`: MessageSent or MessageFailed as the bus has it."""
+    """`event` is there for `sent`, `delivered` and `failed`: the message's event as the bus has it."""
 
-    state: Literal["unknown_here", "open", "sent", "failed"]
+    state: Literal["unknown_here", "open", "sent", "delivered", "failed"]
     event: dict[str, Any] | None = None
 
 

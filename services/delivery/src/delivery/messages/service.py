@@ -235,7 +235,7 @@ async def states(session: AsyncSession, asked: Sequence[ScheduleRun]) -> list[Ru
 def _state(item: ScheduleRun, row: Row[Any] | None) -> RunState:
     if row is None:
         return RunState(**item.model_dump(), state="unknown_here")
-    if row.status not in ("sent", "failed"):
+    if row.status not in ("sent", "delivered", "failed"):
         return RunState(**item.model_dump(), state="open")
     return RunState(**item.model_dump(), state=row.status, event=outcome_event(row).model_dump(mode="json"))
 

@@ -74,7 +74,11 @@ class Throttled(CallError):
 
 
 class AccountFault(CallError):
-    """The fault is with our account or set-up: credentials, credit, permission."""
+    """The fault is with our account or set-up: credentials, credit, permission. The attempt does not count.
+
+    It keeps the provider from everybody for a while, so it is not for what one message or one organisation's sender
+    is refused for.
+    """
 
     category = "account_error"
 
