@@ -15,7 +15,7 @@ pytestmark = pytest.mark.stack
 
 _NUMBERS = count(1)
 _PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 64
-PUBLIC = {"/api/health/", "/api/schema/", "/api/webhooks/clerk/"}
+PUBLIC = {"/api/health/", "/api/schema/", "/api/webhooks/clerk/", "/api/webhooks/providers/{provider}/{kind}/"}
 ADMIN = {("POST", "/api/configs/"), ("PUT", "/api/configs/{config_id}/"), ("PATCH", "/api/configs/{config_id}/")}
 
 
@@ -100,7 +100,8 @@ def body_of(method: str, path: str, ids: dict[str, int]) -> dict[str, Any]:
 
 
 def fill(path: str, ids: dict[str, int]) -> str:
-    return re.sub(r"\{(\w+)\}", lambda match: str(ids[match[1]]), path)
+    """The path with ids; what is no id becomes a name that there is not."""
+    return re.sub(r"\{(\w+)\}", lambda match: str(ids.get(match[1], "pigeon")), path)
 
 
 @pytest.fixture(scope="module")
