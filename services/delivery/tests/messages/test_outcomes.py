@@ -182,6 +182,39 @@ async def test_calls_of_a_provider_that_is_gone_end_with_their_window(
     assert not await rows("SELECT key FROM calls")
 
 
+@pytest.mark.parametrize(("heard_by", "status"), [("mobile_message", "sent"), ("twilio", "unknown")])
+async def test_who_said_stop_to_the_provider_holds_up_no_repetition_for_the_others(
+    due: Due,
+    take_in: Any,
+    make_sender: MakeSender,
+    send: Step,
+    repeat: Step,
+    carrier: Any,
+    execute: Any,
+    statuses: Any,
+    organisation: str,
+    policy: Policy,
+    heard_by: str,
+    status: str,
+) -> None:
+    await take_in(due(), due(phone="+61453000002"))
+    carrier.script.append(carrier.answer(500))
+    sender = make_sender()
+    sender.policy = policy.model_copy(update={"stop_answered_by": "mobile_message,twilio"})
+    await send(sender)
+    await execute(
+        "INSERT INTO inbound_messages (id, organisation_id, phone, to_number, text, received_at, provider)"
+        " VALUES (99, :o, '+61453000001', '+61400000000', 'STOP', now(), :p)",
+        o=organisation,
+        p=heard_by,
+    )
+    await execute(STOP, o=organisation)
+    await execute("UPDATE stops SET message_id = 99")
+    await execute("INSERT INTO contact_opt_outs VALUES (:o, 5, '+61453000001', true, 1)", o=organisation)
+    await repeat(sender)
+    assert await statuses() == [status, status]
+
+
 async def test_no_more_parts_go_than_the_providers_rate_allows_and_the_rest_stays_queued(
     due: Due,
     take_in: Any,

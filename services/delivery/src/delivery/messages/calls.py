@@ -59,10 +59,15 @@ _DUE = text(
     WHERE provider = :provider AND due_at <= now() ORDER BY state, due_at LIMIT :batch
     """
 )
-# Messages before calls, as everywhere: two transactions never wait for each other.
+# Messages before calls, as everywhere: two transactions never wait for each other. Who said STOP to the provider that
+# refuses who stopped is refused by it, should the call not have been taken the first time.
 _LOCK = text(
     f"""
-    SELECT m.id, m.status, m.call_key, {HAS_STOPPED.format(m="m")} AS has_stopped
+    SELECT m.id, m.status, m.call_key,
+           {HAS_STOPPED.format(m="m")} AND NOT (CAST(:refuses_stopped AS boolean) AND coalesce(
+               (SELECT true FROM stops s JOIN inbound_messages i ON i.id = s.message_id
+                WHERE s.organisation_id = m.organisation_id AND s.phone = m.phone AND s.stopped
+                  AND i.provider = m.provider), false)) AS has_stopped
     FROM messages m WHERE m.id = ANY(CAST(:ids AS bigint[])) ORDER BY m.id FOR UPDATE OF m
     """
 )
@@ -153,9 +158,12 @@ async def providers(session: AsyncSession) -> list[str]:
     return list((await session.execute(text("SELECT DISTINCT provider FROM calls"))).scalars())
 
 
-async def lock_messages(session: AsyncSession, ids: Collection[int]) -> Sequence[Row[Any]]:
-    """Locks messages in order: `id, status, call_key, has_stopped`."""
-    return (await session.execute(_LOCK, {"ids": list(ids)})).all()
+async def lock_messages(
+    session: AsyncSession, ids: Collection[int], *, refuses_stopped: bool = False
+) -> Sequence[Row[Any]]:
+    """Locks messages in order: `id, status, call_key, has_stopped`. `refuses_stopped`: their provider itself keeps
+    messages from those who said STOP to it, so they need not be kept from it."""
+    return (await session.execute(_LOCK, {"ids": list(ids), "refuses_stopped": refuses_stopped})).all()
 
 
 async def lapse(session: AsyncSession, keys: Collection[UUID], *, replay: bool, policy: Policy) -> None:

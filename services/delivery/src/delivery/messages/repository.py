@@ -2,6 +2,7 @@
 # ruff: noqa: S608 (what is put together are constants of this file)
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, text
@@ -190,6 +191,14 @@ _STATES = text(
         USING (schedule_id, run)
     """
 )
+_OUTCOMES_SINCE = text(
+    f"""
+    SELECT {_OUTCOME} FROM messages
+    WHERE id > :after AND schedule_id IS NOT NULL AND status IN ('sent', 'delivered', 'failed')
+      AND greatest(created_at, sent_time, delivered_time) >= :since
+    ORDER BY id LIMIT :batch
+    """
+)
 _HEAR_CONTACTS = text(
     """
     INSERT INTO contact_opt_outs AS c (organisation_id, contact_id, phone, opt_out, version)
@@ -282,3 +291,10 @@ async def hear_contacts(session: AsyncSession, contacts: Mapping[tuple[str, int]
             "versions": [state.version for state in states],
         },
     )
+
+
+async def outcomes_since_all_tenants(
+    session: AsyncSession, since: datetime, after: int, batch: int
+) -> Sequence[Row[Any]]:
+    """Messages of schedules, beyond the id `after`, that have an outcome and were taken in, sent or delivered since."""
+    return (await session.execute(_OUTCOMES_SINCE, {"since": since, "after": after, "batch": batch})).all()

@@ -1,6 +1,7 @@
 """Use cases of messages: take in, claim, finish, settle what is unknown. Transactions are the callers'."""
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from datetime import date
 from typing import Any
 from uuid import UUID, uuid4
@@ -29,6 +30,7 @@ from delivery.messages.rules import (
 )
 from delivery.messages.schemas import RunState, ScheduleRun
 from delivery.providers.base import Provider
+from delivery.settings import split_names
 from delivery.stops import service as stops
 
 log = structlog.get_logger()
@@ -186,7 +188,9 @@ async def settle_calls(session: AsyncSession, provider: str, slots: int, policy:
     due = await calls.due(session, provider, CALLS)
     if not due:
         return []
-    messages = await calls.lock_messages(session, [i for call in due for i in call.message_ids])
+    refuses_stopped = provider in split_names(policy.stop_answered_by)
+    ids = [message_id for call in due for message_id in call.message_ids]
+    messages = await calls.lock_messages(session, ids, refuses_stopped=refuses_stopped)
     unsettled: dict[UUID, list[Row[Any]]] = {call.key: [] for call in due}
     for message in messages:
         if message.status in ("sending", "unknown") and message.call_key in unsettled:
@@ -258,3 +262,13 @@ async def hear_contacts(session: AsyncSession, events: Sequence[ContactChanged])
 def _in_order(changes: Mapping[Any, Any]) -> dict[Any, Any]:
     """Sorted by key, so that two transactions lock the same rows in the same order."""
     return dict(sorted(changes.items()))
+
+
+async def republish_outcomes(session: AsyncSession, since: datetime, after: int, batch: int) -> int | None:
+    """Publishes again a batch of the outcomes of messages that were taken in, sent or delivered since then.
+
+    `after` is where the last batch ended, 0 at first; returns where this one did, None when there is no more.
+    """
+    rows = await repository.outcomes_since_all_tenants(session, since, after, batch)
+    await publish(session, [outcome_event(row) for row in rows])
+    return int(rows[-1].id) if len(rows) == batch else None
