@@ -86,6 +86,8 @@ async def test_workers_are_stopped_before_a_dead_broker_starts_and_started_after
     assert moments(stack, "broker", "started")[1] < moments(stack, "delivery worker", "started")[1]
     assert {name for name in NAMES if stack.pid(name) != pids[name]} == {"broker", "delivery worker"}
     assert stack.restarts("delivery worker") == 0
+    log = stack.home / "logs" / "republish.log"
+    await until(lambda: log.exists() and log.read_text() == "repaired\n")
 
 
 async def test_only_set_up_is_the_databases_administrator(tmp_path: Path) -> None:
@@ -171,7 +173,7 @@ async def test_the_command_leaves_no_process_behind(tmp_path: Path, ending: sign
     program = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, text=True)
     assert program.stdout is not None
     lines = iter(program.stdout.readline, "")
-    notice = [line async for line in _until_line(lines, "/api/messages/")]
+    notice = [line async for line in _until_line(lines, "/api/sms/send/")]
     assert any("delivery worker" in line for line in notice)
     pids = [entry["pid"] for entry in json.loads((tmp_path / "stack.json").read_text()).values()]
     assert len(pids) == len(NAMES)
