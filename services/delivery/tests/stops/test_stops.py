@@ -38,7 +38,7 @@ def test_the_newest_word_counts_in_every_order() -> None:
         word("org", 0, stopped=True),
         word("org", 5, stopped=False),
         word("org", 9, stopped=True),
-        word("org", 9, stopped=False),
+        word("org", 11, stopped=False),
         word("org", 12, stopped=True),
     ]
     for order in permutations(words):
@@ -46,7 +46,14 @@ def test_the_newest_word_counts_in_every_order() -> None:
         for said in order:
             standing, _ = follow(standing, [said])
         assert (standing.stopped, standing.at) == (True, words[-1].at)
-    assert follow(NEVER, words[:4])[0].stopped, "at the same moment STOP counts"
+
+
+def test_of_two_words_in_one_second_the_one_that_was_told_later_counts() -> None:
+    stop, start = word("org", 9, stopped=True), word("org", 9, stopped=False)
+    assert follow(NEVER, [stop, start]) == (Standing(False, start.at, start), [stop, start])
+    stopped, _ = follow(NEVER, [stop])
+    assert follow(stopped, [start])[0] == Standing(False, start.at, start)
+    assert follow(stopped, [stop])[1] == []
 
 
 async def test_a_stop_and_its_end_are_told_once_each_with_growing_versions(

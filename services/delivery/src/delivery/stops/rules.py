@@ -31,10 +31,11 @@ class Standing:
 
 
 def follow(standing: Standing, words: Iterable[Word]) -> tuple[Standing, list[Word]]:
-    """What holds after these words, and those of them that changed it. Of two at the same moment STOP counts."""
+    """What holds after these words, and those of them that changed it. Of two at the same moment (providers' clocks
+    tell seconds) the one that was told later counts."""
     changing = []
-    for word in sorted(words, key=lambda word: (word.at, word.stopped)):
-        if (word.at, word.stopped) <= (standing.at, standing.stopped):
+    for word in sorted(words, key=lambda word: word.at):
+        if word.at < standing.at:
             continue
         if word.stopped == standing.stopped:
             standing = replace(standing, at=word.at)
