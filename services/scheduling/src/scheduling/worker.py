@@ -17,7 +17,7 @@ from common.loops import Loop
 from common.worker import Worker
 from scheduling.clients import Neighbours
 from scheduling.dispatch.loops import dispatch_due
-from scheduling.group_schedules.loops import end_groups, expand_groups, release_holds
+from scheduling.group_schedules.loops import end_groups, expand_groups, release_holds, retry_groups
 from scheduling.organisations.consumers import on_settings_changed
 from scheduling.outcomes.consumers import (
     on_message_delayed,
@@ -51,6 +51,7 @@ async def create_worker(settings: Settings) -> Worker:
         loops=[
             Loop("dispatch", partial(dispatch_due, database, settings), 0.1),
             Loop("expand groups", partial(expand_groups, database, neighbours), 0.2),
+            Loop("retry groups", partial(retry_groups, database), 0.2),
             Loop("end groups", partial(end_groups, database), 0.5),
             Loop("release holds", partial(release_holds, database, neighbours), 1.0),
             Loop("sweep", partial(sweep, database, neighbours, settings), min(5.0, settings.sweep_after_s / 4)),

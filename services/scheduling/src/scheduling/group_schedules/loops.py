@@ -29,6 +29,12 @@ async def expand_groups(database: Database, neighbours: Neighbours) -> bool:
     return True
 
 
+async def retry_groups(database: Database) -> bool:
+    """Some failed messages of one batch go again; true when there was one."""
+    async with database.all_tenants() as session:
+        return await service.retry_more(session)
+
+
 async def end_groups(database: Database) -> bool:
     """Ends batches; true when there may be more."""
     async with database.all_tenants() as session:

@@ -96,12 +96,20 @@ _TAKE_AWAY = text(
 )
 _HAS_PENDING = text(
     """
-    SELECT p.expanded_at IS NULL OR EXISTS (
+    SELECT p.expanded_at IS NULL OR p.retry_at IS NOT NULL OR EXISTS (
         SELECT FROM schedules c WHERE c.kind = 'child' AND c.parent_id = p.id AND c.status = 'pending')
     FROM schedules p WHERE p.id = :id
     """
 )
-_CANCEL = text("UPDATE schedules SET status = 'cancelled', updated_by = :user_id, updated_at = now() WHERE id = :id")
+_CANCEL = text(
+    """
+    UPDATE schedules SET status = 'cancelled', retry_at = NULL, updated_by = :user_id, updated_at = now()
+    WHERE id = :id
+    """
+)
+_CLAIM_RETRY = text(
+    "SELECT id FROM schedules WHERE retry_at IS NOT NULL ORDER BY retry_at, id LIMIT 1 FOR UPDATE SKIP LOCKED"
+)
 _CLAIM_EXPANSION = text(
     """
     UPDATE schedules
@@ -125,6 +133,7 @@ _LOCK_ENDING = text(
     """
     SELECT p.id FROM schedules p
     WHERE p.kind = 'parent' AND p.status = 'processing' AND p.expanded_at IS NOT NULL AND p.wake_at <= now()
+      AND p.retry_at IS NULL
       AND NOT EXISTS (SELECT FROM schedules c WHERE c.kind = 'child' AND c.parent_id = p.id
                       AND c.status IN ('pending', 'processing'))
     LIMIT 100 FOR UPDATE SKIP LOCKED
@@ -251,6 +260,12 @@ async def has_pending(session: AsyncSession, parent_id: int) -> bool:
 async def cancel(session: AsyncSession, parent_id: int, user_id: int | None) -> None:
     """One row: pending children are cancelled with their parent."""
     await session.execute(_CANCEL, {"id": parent_id, "user_id": user_id})
+
+
+async def claim_retry_all_tenants(session: AsyncSession) -> int | None:
+    """A batch, locked, of which more failed messages are to go again."""
+    parent_id: int | None = await session.scalar(_CLAIM_RETRY)
+    return parent_id
 
 
 async def claim_expansion_all_tenants(session: AsyncSession) -> Expansion | None:

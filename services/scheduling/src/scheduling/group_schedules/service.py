@@ -35,6 +35,7 @@ from scheduling.schedules.service import (
     check_time,
     count_by_word,
     find_bounds,
+    go_on_retrying,
     one_of,
     page_children,
     redraft,
@@ -187,6 +188,15 @@ async def retry_group_schedule(session: AsyncSession, caller: Caller, parent_id:
     """Every failed message of a batch goes again, now. Raises NotFound."""
     await repository.lock(session, parent_id)
     return Retried(retried=await retry_children(session, caller, parent_id, include_unknown))
+
+
+async def retry_more(session: AsyncSession) -> bool:
+    """The next failed messages of a batch whose retry has begun go again. Returns whether there was such a batch."""
+    parent_id = await repository.claim_retry_all_tenants(session)
+    if parent_id is None:
+        return False
+    await go_on_retrying(session, parent_id)
+    return True
 
 
 async def claim_expansion(session: AsyncSession) -> Expansion | None:

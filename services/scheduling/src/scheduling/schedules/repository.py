@@ -91,16 +91,43 @@ _PAGE_CHILDREN = text(
     """
 )
 _OPEN_AGAIN = """
-    UPDATE schedules
+    UPDATE schedules s
     SET status = 'pending', scheduled_time = now(), attempts = 0, error = NULL, failure_category = NULL,
         provider = NULL, sent_time = NULL, delivered_time = NULL, updated_by = :user_id, updated_at = now()
 """
 _RETRY = text(f"{_OPEN_AGAIN} WHERE id = :id")
-_RETRY_CHILDREN = text(
-    f"""
-    {_OPEN_AGAIN}
+_COUNT_FAILED = text(
+    """
+    SELECT count(*) FROM schedules
     WHERE kind = 'child' AND parent_id = :parent_id AND status = 'failed'
       AND (:include_unknown OR failure_category <> 'outcome_unknown')
+    """
+)
+_BEGIN_RETRY = text(
+    """
+    UPDATE schedules
+    SET retry_at = now(), retry_by = :user_id, retry_unknown = :include_unknown, retry_cursor = 0
+    WHERE id = :parent_id
+    """
+)
+# In the order of their ids, so that one that fails again meanwhile has been passed; nor does one that fails later go.
+_RETRY_CHILDREN = text(
+    f"""
+    WITH p AS MATERIALIZED (
+        SELECT id, retry_at, retry_by, retry_unknown, retry_cursor FROM schedules WHERE id = :parent_id
+    ), next AS MATERIALIZED (
+        SELECT c.id FROM p CROSS JOIN LATERAL (
+            SELECT id FROM schedules c
+            WHERE c.kind = 'child' AND c.parent_id = p.id AND c.status = 'failed' AND c.id > p.retry_cursor
+              AND c.updated_at <= p.retry_at AND (p.retry_unknown OR c.failure_category <> 'outcome_unknown')
+            ORDER BY c.id LIMIT :batch FOR UPDATE) c
+    ), opened AS (
+        {_OPEN_AGAIN.replace(":user_id", "p.retry_by")} FROM p WHERE s.id = ANY(ARRAY(SELECT id FROM next))
+    )
+    UPDATE schedules
+    SET retry_cursor = coalesce((SELECT max(id) FROM next), retry_cursor),
+        retry_at = CASE WHEN (SELECT count(*) FROM next) = :batch THEN retry_at END
+    WHERE id = :parent_id
     """
 )
 # A parent that is still pending can change: what a child of it takes away before its time becomes the child's own.
@@ -116,10 +143,10 @@ _OWN_CONTENT = text(
 )
 _SETTLE_CANCELLED = text(
     """
-    UPDATE schedules c SET status = 'cancelled'
-    FROM schedules p
-    WHERE p.id = :parent_id AND p.status = 'cancelled' AND c.kind = 'child' AND c.parent_id = p.id
-      AND c.status = 'pending'
+    UPDATE schedules SET status = 'cancelled'
+    WHERE id = ANY(ARRAY(
+        SELECT c.id FROM schedules p JOIN schedules c ON c.kind = 'child' AND c.parent_id = p.id
+        WHERE p.id = :parent_id AND p.status = 'cancelled' AND c.status = 'pending' LIMIT :batch))
     """
 )
 _REOPEN_PARENT = text(
@@ -136,7 +163,7 @@ _REOPEN_PARENT = text(
 )
 _CANCEL_OF_CLOSED = text(
     """
-    UPDATE schedules SET status = 'cancelled', updated_by = NULL, updated_at = now()
+    UPDATE schedules SET status = 'cancelled', retry_at = NULL, updated_by = NULL, updated_at = now()
     WHERE organisation_id = ANY(CAST(:organisations AS text[]))
       AND (kind = 'single' AND status = 'pending' OR kind = 'parent' AND status IN ('pending', 'processing'))
     """
@@ -224,16 +251,27 @@ async def retry(session: AsyncSession, schedule_id: int, user_id: int | None) ->
     await session.execute(_RETRY, {"id": schedule_id, "user_id": user_id})
 
 
-async def retry_children(session: AsyncSession, parent_id: int, user_id: int | None, include_unknown: bool) -> int:
-    """The same for all failed children of a batch; returns how many."""
+async def count_failed(session: AsyncSession, parent_id: int, include_unknown: bool) -> int:
+    """How many children of a batch can go again."""
+    given = {"parent_id": parent_id, "include_unknown": include_unknown}
+    return int(await session.scalar(_COUNT_FAILED, given) or 0)
+
+
+async def begin_retry(session: AsyncSession, parent_id: int, user_id: int | None, include_unknown: bool) -> None:
+    """The children that have failed by now are to go again."""
     given = {"parent_id": parent_id, "user_id": user_id, "include_unknown": include_unknown}
-    result = await session.execute(_RETRY_CHILDREN, given)
+    await session.execute(_BEGIN_RETRY, given)
+
+
+async def retry_children(session: AsyncSession, parent_id: int, batch: int) -> None:
+    """The next of them are pending, due now, as if they had never failed."""
+    await session.execute(_RETRY_CHILDREN, {"parent_id": parent_id, "batch": batch})
+
+
+async def settle_cancelled_children(session: AsyncSession, parent_id: int, batch: int | None = None) -> int:
+    """Before a cancelled batch runs again: what was cancelled with it stays so. Settles all or `batch`; how many."""
+    result = await session.execute(_SETTLE_CANCELLED, {"parent_id": parent_id, "batch": batch})
     return int(result.rowcount)  # type: ignore[attr-defined]
-
-
-async def settle_cancelled_children(session: AsyncSession, parent_id: int) -> None:
-    """Before a cancelled batch runs again: what was cancelled with it stays so."""
-    await session.execute(_SETTLE_CANCELLED, {"parent_id": parent_id})
 
 
 async def reopen_parent(session: AsyncSession, parent_id: int) -> None:

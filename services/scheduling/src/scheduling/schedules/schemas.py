@@ -1,6 +1,7 @@
 """Bodies of schedules, and how they are shown."""
 
 import re
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -128,6 +129,16 @@ class UsedMedia(BaseModel):
     """Those of them that are still needed."""
 
     used: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Days:
+    """The days that a list is asked for, as the query has them."""
+
+    tz: str | None = None
+    date: str | None = None
+    date_from: str | None = None
+    date_to: str | None = None
 
 
 def show(row: Schedule, v1: bool) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Single schedules and the children of batches: written, read, changed, cancelled, sent again."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -24,6 +24,7 @@ from scheduling.schedules.rules import Address, Draft, SendNow, check_media, che
 from scheduling.schedules.schemas import (
     Content,
     ContentUpdate,
+    Days,
     Phone,
     ScheduleCreate,
     ScheduleFields,
@@ -68,14 +69,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Days:
-    """The days that a list is asked for, as the query has them."""
-
-    tz: str | None = None
-    date: str | None = None
-    date_from: str | None = None
-    date_to: str | None = None
+RETRY_BATCH = 5000
 
 
 async def find_bounds(
@@ -294,12 +288,22 @@ async def retry_schedule(
 
 
 async def retry_children(session: AsyncSession, caller: Caller, parent_id: int, include_unknown: bool) -> int:
-    """Every failed child of a batch, whose lock the caller holds, goes again, now. Returns how many."""
-    await repository.settle_cancelled_children(session, parent_id)
-    retried = await repository.retry_children(session, parent_id, caller.user_id, include_unknown)
+    """Every failed child of a batch, whose lock the caller holds, goes again: some at once, the rest behind it.
+
+    Returns how many.
+    """
+    retried = await repository.count_failed(session, parent_id, include_unknown)
     if retried:
-        await repository.reopen_parent(session, parent_id)
+        await repository.begin_retry(session, parent_id, caller.user_id, include_unknown)
+        await go_on_retrying(session, parent_id)
     return retried
+
+
+async def go_on_retrying(session: AsyncSession, parent_id: int) -> None:
+    """The next children of a batch whose retry has begun, and whose lock the caller holds."""
+    if await repository.settle_cancelled_children(session, parent_id, RETRY_BATCH) < RETRY_BATCH:
+        await repository.retry_children(session, parent_id, RETRY_BATCH)
+        await repository.reopen_parent(session, parent_id)
 
 
 async def close_organisations(session: AsyncSession, events: list[OrganisationChanged]) -> None:
