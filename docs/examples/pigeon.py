@@ -12,7 +12,8 @@ from uuid import UUID
 from pydantic_core import to_json
 
 from delivery.providers.base import MISSING, AccountFault, BatchRefused, Outcome, OutgoingMessage, Provider, Standing
-from delivery.providers.http import HttpApi, clean, failure_of, read_reason, read_reference
+from delivery.providers.http import HttpApi, failure_of, read_reason
+from delivery.providers.words import clean, read_reference
 from delivery.settings import Settings
 
 

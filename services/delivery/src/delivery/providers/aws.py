@@ -6,7 +6,7 @@ AWS carries MMS to the United States and Canada only, so there is none here.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -36,8 +36,9 @@ from delivery.providers.base import (
     WebhookRefused,
     WebhookRequest,
 )
-from delivery.providers.http import CONNECT_S, clean, is_host_of, need, read_id, read_json, read_reference, seconds
+from delivery.providers.http import CONNECT_S, is_host_of, seconds
 from delivery.providers.sns import Sns
+from delivery.providers.words import clean, need, read_id, read_json, read_parts, read_reference, read_time
 from delivery.settings import Settings
 
 # Before anything is sent: credentials, region, address.
@@ -201,7 +202,7 @@ class Aws(Provider):
         if event.get("source") == "aws.sms-voice":  # by way of EventBridge
             event = event["detail"] if isinstance(event.get("detail"), dict) else {}
         if "inboundMessageId" in event:
-            return [_read_inbound(event, need(envelope, "Timestamp"))]
+            return [_read_inbound(event, read_time(envelope, "Timestamp"))]
         return _read_event(event)
 
     async def check(self) -> Standing:
@@ -255,8 +256,7 @@ def _read_event(event: Mapping[str, Any]) -> list[Receipt]:
     if known is None:
         return []  # a word that is new to us is no news, and no fault of AWS's
     status, category = known
-    context, parts = event.get("context"), event.get("totalMessageParts")
-    at = event.get("eventTimestamp")
+    context, at = event.get("context"), event.get("eventTimestamp")
     receipt = Receipt(
         id=f"{message_id}/{kind}",
         status=status,
@@ -265,34 +265,27 @@ def _read_event(event: Mapping[str, Any]) -> list[Receipt]:
         provider_message_id=message_id,
         category=category,
         error=clean(str(event.get("messageStatusDescription") or kind)) if category else None,
-        billed_parts=parts if type(parts) is int and 0 < parts < 1000 else None,
-        occurred_at=None
-        if at is None
-        else _time(lambda: datetime.fromtimestamp(int(at) / 1000, UTC), "eventTimestamp"),
+        billed_parts=read_parts(event.get("totalMessageParts")),
+        occurred_at=None if at is None else _from_milliseconds(at),
     )
     return [receipt]
 
 
-def _read_inbound(event: Mapping[str, Any], at: str) -> Inbound:
+def _read_inbound(event: Mapping[str, Any], at: datetime) -> Inbound:
     given = need(event, "inboundMessageId")
     return Inbound(
         id=given,
         phone=need(event, "originationNumber"),
         to=need(event, "destinationNumber"),
         text=str(event.get("messageBody") or ""),
-        received_at=_time(lambda: datetime.fromisoformat(at), "Timestamp"),
+        received_at=at,
         provider_message_id=read_id(given),
         answers_id=read_id(event.get("previousPublishedMessageId")),
     )
 
 
-def _from_milliseconds(at: Any) -> datetime:
-    return datetime.fromtimestamp(int(at) / 1000, UTC)
-
-
-def _time(read: Callable[[], datetime], name: str) -> datetime:
+def _from_milliseconds(told: Any) -> datetime:
     try:
-        at = read()
+        return datetime.fromtimestamp(int(told) / 1000, UTC)
     except (ValueError, TypeError, OverflowError, OSError):
-        raise WebhookMalformed(f"{name}: not a time") from None
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
+        raise WebhookMalformed("eventTimestamp: not a time") from None

@@ -1,11 +1,9 @@
-"""What the vendors' HTTP interfaces have in common: one session, what a failure on the way means, words to keep.
+"""What the vendors' HTTP interfaces have in common: one session, and what a failure on the way means.
 
 The line that must not blur: without a connection nothing was sent; once a request was written, only an answer tells.
 """
 
 import base64
-import hashlib
-import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,14 +13,13 @@ import aiohttp
 from pydantic_core import from_json
 
 from common.context import request_id
-from delivery.providers.base import AccountFault, CallError, NotConnected, OutcomeUnknown, Throttled, WebhookMalformed
+from delivery.providers.base import AccountFault, CallError, NotConnected, OutcomeUnknown, Throttled
+from delivery.providers.words import LONGEST_REASON, clean
 
 CONNECT_S = 3.0
 _KEEP_ALIVE_S = 15.0  # shorter than servers' own, so that a request rarely meets a connection that is being closed
 _RETRY_AFTER_S = 2.0
 _LONGEST_RETRY_AFTER_S = 900.0
-_LONGEST_REASON = 300
-_LARGEST_REFERENCE = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +115,8 @@ def read_reason(answer: Answer, *names: str) -> str:
         fields = from_json(answer.body)
         reason = next((str(fields[name]) for name in names if fields.get(name)), "")
     except (ValueError, AttributeError):
-        reason = answer.body[:_LONGEST_REASON].decode(errors="replace")
+        reason = answer.body[:LONGEST_REASON].decode(errors="replace")
     return clean(reason)
-
-
-def clean(told: str) -> str:
-    """A vendor's words as a row can hold them: what cannot be written would hold up all results behind it."""
-    kept = told.replace("\0", "").encode(errors="replace").decode(errors="replace")
-    return kept.strip()[:_LONGEST_REASON]
 
 
 def seconds(retry_after: str | None) -> float:
@@ -133,46 +124,3 @@ def seconds(retry_after: str | None) -> float:
     if retry_after and retry_after.isascii() and retry_after.isdigit():
         return min(float(retry_after), _LONGEST_RETRY_AFTER_S)
     return _RETRY_AFTER_S
-
-
-def read_reference(told: object) -> int | None:
-    """Our reference as a vendor gives it back, leading zeros or not; None when it is none of ours."""
-    digits = str(told or "").strip()
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= 30):
-        return None
-    number = int(digits)
-    return number if 0 < number <= _LARGEST_REFERENCE else None
-
-
-def read_id(told: object) -> str | None:
-    """A vendor's id that is a UUID, the same whether it is written in capitals or not; None when there is none."""
-    return clean(str(told)).lower() or None if told else None
-
-
-def read_json(body: bytes) -> dict[str, Any]:
-    """A webhook's body. Raises WebhookMalformed when it is no JSON object."""
-    try:
-        fields = from_json(body)
-    except ValueError:
-        fields = None
-    if not isinstance(fields, dict):
-        raise WebhookMalformed("body: not a JSON object")
-    return fields
-
-
-def need(fields: Mapping[str, Any], name: str) -> str:
-    """A field that must be there. Raises WebhookMalformed with its name."""
-    value = fields.get(name)
-    if not isinstance(value, str | int) or value == "":
-        raise WebhookMalformed(f"{name}: missing")
-    return str(value)
-
-
-def is_same(given: str, expected: str) -> bool:
-    """Compares signatures in constant time, whatever characters were given."""
-    return hmac.compare_digest(given.encode(errors="replace"), expected.encode())
-
-
-def digest(*told: str) -> str:
-    """An id for what a vendor tells without one: the same for the same words."""
-    return hashlib.sha256("\0".join(told).encode(errors="replace")).hexdigest()

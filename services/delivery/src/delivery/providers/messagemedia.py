@@ -3,20 +3,15 @@
 Over its HTTP interface: the vendor's own package blocks the thread it is called in.
 """
 
-import base64
-import binascii
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 from uuid import UUID
 
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from cryptography.hazmat.primitives.asymmetric import rsa
 from pydantic_core import to_json
 
 from common.events import Category
@@ -32,31 +27,25 @@ from delivery.providers.base import (
     Provider,
     Receipt,
     Standing,
-    WebhookMalformed,
     WebhookRefused,
     WebhookRequest,
 )
-from delivery.providers.http import (
-    Answer,
-    HttpApi,
-    basic,
+from delivery.providers.http import Answer, HttpApi, basic, failure_of, is_host_of, read_reason
+from delivery.providers.words import (
     clean,
-    failure_of,
-    is_host_of,
     is_same,
+    is_signed,
+    load_public_key,
     need,
     read_id,
     read_json,
-    read_reason,
+    read_parts,
     read_reference,
+    read_time,
 )
 from delivery.settings import Settings
 
-_DIGESTS: dict[str, hashes.HashAlgorithm] = {
-    "SHA224": hashes.SHA224(),
-    "SHA256": hashes.SHA256(),
-    "SHA512": hashes.SHA512(),
-}
+_DIGESTS = {"SHA224": hashes.SHA224(), "SHA256": hashes.SHA256(), "SHA512": hashes.SHA512()}
 _LONGEST_SUBJECT = 64
 _STATUSES: dict[str, Literal["sent", "delivered", "failed"]] = {
     "queued": "sent",
@@ -187,13 +176,10 @@ class MessageMedia(Provider):
         url = urlsplit(request.url)
         request_line = f"POST {url.path}{'?' + url.query if url.query else ''} HTTP/1.1"
         signed = request_line.encode(errors="replace") + headers.get("date", "").encode(errors="replace") + request.body
-        try:
-            signature = base64.b64decode(headers["x-messagemedia-signature"], validate=True)
-            self._public_key.verify(signature, signed, padding.PKCS1v15(), algorithm)
-        except (InvalidSignature, binascii.Error, ValueError):
+        if not is_signed(self._public_key, headers["x-messagemedia-signature"], signed, algorithm):
             raise WebhookRefused(
                 "X-Messagemedia-Signature does not fit MESSAGEMEDIA_WEBHOOK_PUBLIC_KEY, PUBLIC_URL and the request"
-            ) from None
+            )
 
     async def look_up(self, provider_message_id: str) -> Receipt | None:
         answer = await self._api.get(f"/v1/messages/{quote(provider_message_id, safe='')}")
@@ -218,19 +204,10 @@ class MessageMedia(Provider):
 
 
 def _load_key(told: str) -> rsa.RSAPublicKey | None:
-    """The key as the vendor gives it: PEM, its lines perhaps written with `\\n`, or the bare base64."""
-    if not told:
-        return None
-    pem = told.replace("\\n", "\n").strip()
-    if not pem.startswith("-----BEGIN"):
-        pem = f"-----BEGIN PUBLIC KEY-----\n{pem}\n-----END PUBLIC KEY-----"
     try:
-        key = load_pem_public_key(pem.encode())
+        return load_public_key(told) if told else None
     except ValueError:
-        key = None
-    if not isinstance(key, rsa.RSAPublicKey):
-        raise UnusableSetting("MESSAGEMEDIA_WEBHOOK_PUBLIC_KEY: not a public RSA key as PEM")
-    return key
+        raise UnusableSetting("MESSAGEMEDIA_WEBHOOK_PUBLIC_KEY: not a public RSA key as PEM") from None
 
 
 def _read_results(answer: Answer, references: Sequence[int]) -> list[Outcome]:
@@ -283,7 +260,6 @@ def _receipt(fields: Mapping[str, Any], told_as: str) -> Receipt:
     category: Category | None = None
     if status == "failed":
         category = _CATEGORIES.get(code, "expired" if word == "expired" else "unknown")
-    billed = fields.get("billing_units")
     return Receipt(
         id=told_as,
         status=status,
@@ -292,8 +268,8 @@ def _receipt(fields: Mapping[str, Any], told_as: str) -> Receipt:
         provider_message_id=read_id(fields.get("message_id")),
         category=category,
         error=clean(f"{word}, code {code}" if code else word) if category else None,
-        billed_parts=billed if type(billed) is int and 0 < billed < 1000 else None,
-        occurred_at=_time(fields, "date_received") if fields.get("date_received") else None,
+        billed_parts=read_parts(fields.get("billing_units")),
+        occurred_at=read_time(fields, "date_received") if fields.get("date_received") else None,
     )
 
 
@@ -305,16 +281,8 @@ def _read_inbound(fields: Mapping[str, Any]) -> Inbound:
         phone=need(fields, "source_number"),
         to=str(fields.get("destination_number") or ""),  # absent when the message had no sender of its own
         text=str(fields.get("content") or ""),
-        received_at=_time(fields, "date_received"),
+        received_at=read_time(fields, "date_received"),
         reference=_reference(fields),
         answers_id=read_id(fields.get("message_id")),
         keyword="stop" if opted_out else None,
     )
-
-
-def _time(fields: Mapping[str, Any], name: str) -> datetime:
-    try:
-        at = datetime.fromisoformat(str(fields.get(name)))
-    except ValueError:
-        raise WebhookMalformed(f"{name}: not a time") from None
-    return at if at.tzinfo else at.replace(tzinfo=UTC)

@@ -4,7 +4,6 @@ import hashlib
 import hmac
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import UUID
 
@@ -27,20 +26,17 @@ from delivery.providers.base import (
     WebhookRefused,
     WebhookRequest,
 )
-from delivery.providers.http import (
-    Answer,
-    HttpApi,
-    basic,
+from delivery.providers.http import Answer, HttpApi, basic, failure_of, is_host_of, read_reason
+from delivery.providers.words import (
     clean,
     digest,
-    failure_of,
-    is_host_of,
     is_same,
     need,
     read_id,
     read_json,
-    read_reason,
+    read_parts,
     read_reference,
+    read_time,
 )
 from delivery.settings import Settings
 
@@ -156,7 +152,7 @@ class MobileMessage(Provider):
         if found is None or found.get("status") not in _STATUSES:
             return None
         # All parts in one word, so that it is another notice than that of a part.
-        return _receipt(found, "look-up", _cost(found))
+        return _receipt(found, "look-up", read_parts(found.get("cost")))
 
     async def check(self) -> Standing:
         account = await self._ask("/v1/account")
@@ -190,18 +186,12 @@ def _read_item(item: dict[str, Any] | None) -> Outcome:
     if item is None or status not in ("success", "error", "blocked"):
         return MISSING
     if status == "success":
-        return Outcome("accepted", read_id(item.get("message_id")), parts=_cost(item), raw="success")
+        return Outcome("accepted", read_id(item.get("message_id")), parts=read_parts(item.get("cost")), raw="success")
     if status == "blocked":
         return _BLOCKED
     error = item.get("error")
     reason = " ".join(map(str, error)) if isinstance(error, list) else str(error or "Refused.")
     return Outcome("refused", category=_category(reason), error=clean(reason), raw="error")
-
-
-def _cost(item: Mapping[str, Any]) -> int | None:
-    """Credits, one a part."""
-    cost = item.get("cost")
-    return cost if type(cost) is int and 0 < cost < 1000 else None
 
 
 def _category(reason: str) -> Category:
@@ -236,13 +226,13 @@ def _receipt(fields: Mapping[str, Any], told_by: str, billed: int | None, part: 
         part=part,
         of_parts=of_parts,
         billed_parts=billed,
-        occurred_at=_time(fields) if fields.get("received_at") else None,
+        occurred_at=read_time(fields, "received_at") if fields.get("received_at") else None,
     )
 
 
 def _read_inbound(fields: Mapping[str, Any]) -> Inbound:
     """No id comes with it, so what it says is its id."""
-    phone, to, at = need(fields, "sender"), need(fields, "to"), _time(fields)
+    phone, to, at = need(fields, "sender"), need(fields, "to"), read_time(fields, "received_at")
     text, kind, answers = (str(fields.get(name) or "") for name in ("message", "type", "original_message_id"))
     return Inbound(
         id=digest(phone, to, text, at.isoformat(), kind, answers),
@@ -254,11 +244,3 @@ def _read_inbound(fields: Mapping[str, Any]) -> Inbound:
         answers_id=read_id(answers),
         keyword="stop" if kind == "unsubscribe" else None,
     )
-
-
-def _time(fields: Mapping[str, Any]) -> datetime:
-    """UTC, though the vendor does not write so."""
-    try:
-        return datetime.strptime(str(fields.get("received_at")), "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
-    except ValueError:
-        raise WebhookMalformed("received_at: not a time") from None

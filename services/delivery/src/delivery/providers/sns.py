@@ -3,8 +3,6 @@
 https://docs.aws.amazon.com/sns/latest/dg/sns-verify-signature-of-message.html
 """
 
-import base64
-import binascii
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -12,12 +10,11 @@ from urllib.parse import SplitResult, urlsplit
 
 import aiohttp
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from delivery.providers.base import CallError, NotConnected, WebhookMalformed, WebhookRefused
-from delivery.providers.http import need, read_json
+from delivery.providers.words import is_signed, need, read_json
 
 _HOST = re.compile(r"sns\.[a-z0-9-]{3,40}\.amazonaws\.com")
 _CERTIFICATE = re.compile(r"(/[a-z]+)?/SimpleNotificationService-[0-9A-Za-z]+\.pem")
@@ -68,11 +65,8 @@ class Sns:
         key = await self._key(need(envelope, "SigningCertURL"))
         # The subject is signed only where there is one.
         signed = "".join(f"{name}\n{envelope[name]}\n" for name in _SIGNED[kind] if envelope.get(name) is not None)
-        try:
-            signature = base64.b64decode(need(envelope, "Signature"), validate=True)
-            key.verify(signature, signed.encode(), padding.PKCS1v15(), algorithm)
-        except (InvalidSignature, binascii.Error, ValueError):
-            raise WebhookRefused("Signature does not fit the envelope") from None
+        if not is_signed(key, need(envelope, "Signature"), signed.encode(errors="replace"), algorithm):
+            raise WebhookRefused("Signature does not fit the envelope")
 
     async def _key(self, told: str) -> rsa.RSAPublicKey:
         """The key of a certificate, which is fetched once."""

@@ -30,19 +30,8 @@ from delivery.providers.base import (
     WebhookRefused,
     WebhookRequest,
 )
-from delivery.providers.http import (
-    Answer,
-    HttpApi,
-    basic,
-    clean,
-    failure_of,
-    is_host_of,
-    is_same,
-    need,
-    read_reason,
-    read_reference,
-    seconds,
-)
+from delivery.providers.http import Answer, HttpApi, basic, failure_of, is_host_of, read_reason, seconds
+from delivery.providers.words import clean, is_same, need, read_reference
 from delivery.settings import Settings
 
 # Codes of refused requests and of receipts → our category (https://www.twilio.com/docs/api/errors).
