@@ -34,8 +34,13 @@ token: $(STAMP) ## a session token for the running stack: ORG=org_demo USER=user
 
 .PHONY: test
 test: $(STAMP) ## all tests that need no Docker, on embedded PostgreSQL and broker
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not stack and not compose" --cov --cov-report=term:skip-covered $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not stack and not compose and not browser" --cov --cov-report=term:skip-covered $(ARGS)
 	@$(BIN)/python -m pytest -m stack $(ARGS)
+
+.PHONY: test-browser
+test-browser: $(STAMP) ## the handset's page in Debian's chromium, which is installed when we are root
+	@tools/chromium.sh
+	@$(BIN)/python -m pytest -m browser tests/browser $(ARGS)
 
 .PHONY: test-containers
 test-containers: $(STAMP) ## the same tests on PostgreSQL and Apache Kafka in containers

@@ -1,0 +1,259 @@
+"""The handset's page in a real browser: what arrives, replies, receipts, keys, light and dark, narrow and wide."""
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from playwright.async_api import Page, expect
+
+from tests.browser.conftest import OpenPage
+from tests.conftest import Client
+from tools.embedded.supervisor import Stack
+from tools.tests.handset.conftest import RunningHandset, Send
+from tools.tests.handset.webhooks import Listener
+
+pytestmark = pytest.mark.browser
+
+PHONE, SHOWN, E164 = "0491570006", "0491 570 006", "+61491570006"
+PATIENCE_S = 30
+MARKUP = """<img src=x onerror="document.title='owned'"><script>document.title='owned'</script>"""
+
+
+def rows(page: Page) -> Any:
+    return page.locator("#phones li")
+
+
+async def has_no_sideways_scroll(page: Page) -> bool:
+    return bool(await page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"))
+
+
+async def send_mms(session: aiohttp.ClientSession, handset: RunningHandset, *media: str) -> None:
+    fields = [("To", E164), ("From", "+61491570110"), ("Body", "Here is your map.")]
+    url = f"{handset.url}/twilio/2010-04-01/Accounts/AC1/Messages.json"
+    async with session.post(url, data=[*fields, *(("MediaUrl", address) for address in media)]) as answer:
+        assert answer.status == 201
+
+
+async def test_messages_arrive_while_one_looks_on(handset: RunningHandset, send: Send, open_page: OpenPage) -> None:
+    page = await open_page(handset.url)
+    await expect(page.get_by_text("No messages yet")).to_be_visible()
+    await send(PHONE, text="First")
+    await expect(rows(page)).to_have_count(1)
+    await expect(rows(page).first).to_contain_text("First")
+    await send("0491570110", text="Second")
+    await expect(rows(page).first).to_contain_text("Second")
+    await expect(page.locator("#announcer")).to_have_text("Message for 0491 570 110: Second")
+    await page.get_by_role("link", name=re.compile(SHOWN)).click()
+    await expect(page.get_by_role("heading", name=SHOWN)).to_be_visible()
+    await send(PHONE, text="x" * 161)
+    last = page.locator(".entry").last
+    for words in ("2 parts, GSM-7", "0491 570 110", "Mobile Message", "accepted"):
+        await expect(last).to_contain_text(words)
+
+
+async def test_text_is_shown_as_it_was_written(handset: RunningHandset, send: Send, open_page: OpenPage) -> None:
+    await send(PHONE, text=MARKUP)
+    page = await open_page(f"{handset.url}/#{E164}")
+    await expect(page.locator(".entry .text")).to_have_text(MARKUP)
+    await expect(rows(page).first).to_contain_text("<script>")
+    assert "owned" not in await page.title()
+    assert await page.locator(".entry .text > *, .snippet > *").count() == 0
+
+
+async def test_pictures_are_shown_and_other_addresses_are_not_followed(
+    handset: RunningHandset, session: aiohttp.ClientSession, open_page: OpenPage
+) -> None:
+    await send_mms(session, handset, f"{handset.url}/assets/icon.svg", "javascript:alert(1)", "s3://bucket/map.png")
+    page = await open_page(f"{handset.url}/#{E164}")
+    await expect(page.locator(".media img")).to_have_count(1)
+    await expect(page.locator(".media")).to_contain_text("javascript:alert(1)")
+    assert await page.locator(".media a[href]").count() == 1
+    await page.wait_for_function("document.querySelector('.media img').naturalWidth > 0")
+
+
+async def test_reply_and_stop_from_the_phone(handset: RunningHandset, send: Send, open_page: OpenPage) -> None:
+    await send(PHONE, text="Reply STOP to hear no more")
+    page = await open_page(f"{handset.url}/#{E164}")
+    box = page.get_by_role("textbox", name=re.compile("Reply to"))
+    await box.fill("Thanks")
+    await box.press("Shift+Enter")
+    await box.press_sequentially("Ana")
+    await box.press("Enter")
+    await expect(page.locator(".out .text")).to_have_text("Thanks\nAna")
+    await expect(box).to_have_value("")
+    await page.get_by_role("button", name="STOP").click()
+    await expect(page.locator("#number-about")).to_contain_text("STOP is in force at Mobile Message")
+    _, _, body = await send(PHONE)
+    assert json.loads(body)["results"][0]["status"] == "blocked"
+    await page.get_by_role("button", name="START").click()
+    await expect(page.locator("#number-about")).not_to_contain_text("STOP")
+
+
+async def test_sender_that_is_a_name_cannot_be_answered(
+    handset: RunningHandset, session: aiohttp.ClientSession, open_page: OpenPage
+) -> None:
+    body = {"messages": [{"to": PHONE, "message": "Hello", "sender": "Torrens", "custom_ref": "1"}]}
+    async with session.post(f"{handset.url}/v1/messages", json=body) as answer:
+        assert answer.status == 200
+    page = await open_page(f"{handset.url}/#{E164}")
+    await expect(page.locator("#text")).to_be_disabled()
+    await expect(page.locator("#text")).to_have_attribute("placeholder", re.compile("a name cannot be answered"))
+
+
+async def test_receipts_by_buttons_and_by_the_switch(
+    handset: RunningHandset, send: Send, session: aiohttp.ClientSession, open_page: OpenPage
+) -> None:
+    async with Listener() as listener:
+        fields = {"To": E164, "From": "+61491570110", "Body": "Hello", "StatusCallback": f"{listener.url}/told"}
+        url = f"{handset.url}/twilio/2010-04-01/Accounts/AC1/Messages.json"
+        async with session.post(url, data=fields) as answer:
+            assert answer.status == 201
+        page = await open_page(f"{handset.url}/#{E164}")
+        entry = page.locator(".entry")
+        await entry.get_by_role("button", name="Fail").click()
+        await expect(entry).to_contain_text("not delivered")
+        await expect(entry).to_contain_text("undelivered 30003")
+        await entry.get_by_role("button", name="Deliver").click()
+        await expect(entry.locator(".tick")).to_have_text("delivered")
+        await expect(entry).to_contain_text("webhook 200")
+        await entry.get_by_role("combobox").select_option("Delivered, told three times")
+        await listener.wait(lambda told: len(told) == 5)
+    switch = page.get_by_role("switch", name="Automatic receipts")
+    await expect(switch).not_to_be_checked()
+    await switch.click()
+    await expect(switch).to_be_checked()
+    await send("0491574118", text="Too late")
+    await expect(rows(page).first.locator(".tick")).to_have_text("expired")
+
+
+async def test_everything_is_done_by_keyboard(handset: RunningHandset, send: Send, open_page: OpenPage) -> None:
+    for place in range(3):
+        await send(f"041234567{place}", text=f"Message {place}")
+    page = await open_page(handset.url)
+    await expect(rows(page)).to_have_count(3)
+    await page.keyboard.press("/")
+    await expect(page.locator("#search")).to_be_focused()
+    for _ in range(2):
+        await page.keyboard.press("ArrowDown")
+    await expect(rows(page).nth(1).locator("a")).to_be_focused()
+    outline = await page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline == "solid"
+    await send("0412345679", text="Moves the rows")
+    await expect(rows(page)).to_have_count(4)
+    await expect(page.get_by_role("link", name=re.compile("Message 1"))).to_be_focused()
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#text")).to_be_focused()
+    await page.keyboard.type("Typed")
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".out .text")).to_have_text("Typed")
+    await page.keyboard.press("Escape")
+    await expect(page.locator("#thread")).to_be_hidden()
+
+
+async def test_search_and_scenario_numbers(handset: RunningHandset, send: Send, open_page: OpenPage) -> None:
+    await send("0412345678", "0498765432")
+    page = await open_page(handset.url)
+    await expect(rows(page)).to_have_count(2)
+    await page.get_by_role("searchbox").fill("0412 345")
+    await expect(rows(page)).to_have_count(1)
+    await page.get_by_role("searchbox").fill("999999")
+    await expect(page.get_by_text("No phone has this number.")).to_be_visible()
+    await page.get_by_role("button", name="Scenario numbers").click()
+    dialog = page.get_by_role("dialog", name="Scenario numbers")
+    await expect(dialog.get_by_role("listitem")).to_have_count(30)
+    await dialog.get_by_role("button", name="Copy 0491 570 156").click()
+    assert await page.evaluate("navigator.clipboard.readText()") == "0491570156"
+    await page.keyboard.press("Escape")
+    await expect(dialog).to_be_hidden()
+
+
+async def test_thousands_of_messages_are_shown_by_pages(
+    handset: RunningHandset, send: Send, open_page: OpenPage
+) -> None:
+    await send(*[f"04{number:08}" for number in range(5000)])
+    await send(*[PHONE] * 120)
+    page = await open_page(f"{handset.url}/#{E164}")
+    await expect(rows(page)).to_have_count(200)
+    await expect(page.get_by_text("The newest 200 of 5001 phones.")).to_be_visible()
+    await expect(page.locator(".entry")).to_have_count(50)
+    for count in (100, 120):
+        await page.get_by_role("button", name="Earlier messages").click()
+        await expect(page.locator(".entry")).to_have_count(count)
+    await expect(page.get_by_role("button", name="Earlier messages")).to_be_hidden()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("name", "width", "height"), [("small phone", 320, 640), ("phone", 375, 740), ("desktop", 1280, 800)]
+)
+async def test_looks(
+    handset: RunningHandset,
+    send: Send,
+    session: aiohttp.ClientSession,
+    open_page: OpenPage,
+    pictures: Path,
+    scheme: str,
+    name: str,
+    width: int,
+    height: int,
+) -> None:
+    for place in range(12):
+        await send(f"0412{place * 83:06}", text="Hi, your appointment is tomorrow at 10:30. Torrens Physio")
+    await send(PHONE, text="aLongWordWithoutAnyPlaceToBreak" * 8)
+    await send_mms(session, handset, f"{handset.url}/assets/icon.svg")
+    page = await open_page(handset.url, width=width, height=height, scheme=scheme)
+    await expect(rows(page)).to_have_count(13)
+    background = await page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", background)[:3])) < 384) == (scheme == "dark")
+    assert await has_no_sideways_scroll(page)
+    button = await page.locator("#open-scenarios").bounding_box()
+    assert button
+    assert button["x"] + button["width"] < width
+    await page.screenshot(path=pictures / f"{name.replace(' ', '-')}-{scheme}-list.png")
+    await rows(page).first.click()
+    await expect(page.locator(".entry")).to_have_count(2)
+    await page.get_by_role("textbox", name=re.compile("Reply")).fill("Thanks")
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".out")).to_be_visible()
+    assert await has_no_sideways_scroll(page)
+    assert await page.locator("nav.phones").is_visible() == (name == "desktop")
+    await page.screenshot(path=pictures / f"{name.replace(' ', '-')}-{scheme}-conversation.png")
+    if name != "desktop":
+        await page.get_by_role("link", name="Back to the phones").click()
+        await expect(page.locator("nav.phones")).to_be_visible()
+
+
+async def test_sent_delivered_and_stopped_in_the_whole_system(
+    stack: Stack, client_of: Callable[..., Client], session: aiohttp.ClientSession, open_page: OpenPage
+) -> None:
+    """From the API to the phone, from the phone's carrier back to the API, and a STOP that is typed here."""
+    client = client_of("org_browser", role="admin")
+    async with session.patch(f"{stack.url('handset')}/api/settings/", json={"receipts": "on"}) as changed:
+        assert changed.status == 200
+    person = {"first_name": "Ana", "last_name": "Li", "phone": PHONE}
+    contact = (await client("POST", "/api/contacts/", json=person)).body
+    page = await open_page(f"{stack.url('handset')}/#{E164}")
+    sent = await client("POST", "/api/sms/send/", json={"message": "Hello Ana", "recipient": PHONE})
+    assert sent.status == 202
+    entry = page.locator(".entry.in", has_text="Hello Ana")
+    await expect(entry.locator(".tick")).to_have_text("delivered")
+    await expect(entry.locator(".hook")).to_have_text("webhook 200")
+    await until(client, f"/api/messages/?phone={PHONE}&status=delivered", lambda found: found["results"])
+    await page.get_by_role("button", name="STOP").click()
+    await until(client, f"/api/contacts/{contact['id']}/", lambda found: found["opt_out"])
+    refused = await client("POST", "/api/sms/send/", json={"message": "Once more", "recipient": PHONE})
+    assert refused.status == 400
+
+
+async def until(client: Client, path: str, holds: Callable[[Any], object]) -> None:
+    """Ask until it holds. Raises AssertionError when it does not in time."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not holds(found := (await client("GET", path)).body):
+        assert time.monotonic() < deadline, found
+        await asyncio.sleep(0.1)
