@@ -17,7 +17,8 @@ MESSAGES = """
         ADD COLUMN delivered_time timestamptz,
         ADD COLUMN billed_parts int,
         ADD COLUMN provider_status text,
-        ADD COLUMN answers bigint UNIQUE;
+        ADD COLUMN answers bigint;
+    CREATE UNIQUE INDEX messages_answers ON messages (answers) WHERE answers IS NOT NULL;
     CREATE INDEX messages_deadline ON messages (deadline) WHERE status IN ('queued', 'retry_wait');
     CREATE INDEX messages_newest ON messages (organisation_id, created_at DESC, id DESC);
     CREATE INDEX messages_phone ON messages (phone, organisation_id, created_at DESC, id DESC);

@@ -1,5 +1,6 @@
 """Receipts find their message, early, late, repeated, in parts and in any order; statuses only climb."""
 
+import asyncio
 from collections.abc import Callable
 from itertools import permutations
 from typing import Any
@@ -10,6 +11,7 @@ from common.database import Database
 from common.events import MessageDelivered, MessageFailed, MessageSent, ScheduleDue, StopChanged
 from delivery.limits import service as limits
 from delivery.messages.loops import drain
+from delivery.receipts import service
 
 Due = Callable[..., ScheduleDue]
 
@@ -217,3 +219,25 @@ async def test_a_clock_that_is_ahead_delivers_nothing_in_the_future(
     await apply()
     (notice,) = await rows("SELECT received_at FROM notices")
     assert (await message(number)).delivered_time == notice.received_at
+
+
+async def test_parts_that_two_workers_apply_at_once_are_weighed_together(
+    tell: Any,
+    apply: Any,
+    sent: Any,
+    due: Due,
+    message: Any,
+    outbox_events: Any,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(service, "BATCH", 7)  # so that the parts of a message are in several hands
+    ids = await sent(*(due(parts=3) for _ in range(20)))
+    for part in (1, 2, 3):
+        told = [{"status": "delivered", "reference": number, "part": part, "of_parts": 3} for number in ids]
+        await tell("receipts", *told)
+    while any(await asyncio.gather(*(apply() for _ in range(4)))):
+        pass
+    assert {(await message(number)).status for number in ids} == {"delivered"}
+    told = [event.message_id for event in await outbox_events(database) if isinstance(event, MessageDelivered)]
+    assert sorted(told) == ids

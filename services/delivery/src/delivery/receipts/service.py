@@ -77,7 +77,8 @@ async def apply_notices(session: AsyncSession, policy: replies.ReplyPolicy) -> i
     later = {notice_id: pause for notice_id, pause in pauses.items() if pause is not None}
     if lost := len(pauses) - len(later):
         log.warning("notices of providers found no message", notices=lost)
-    await repository.postpone(session, later)
+    if later:
+        await repository.postpone(session, later)
     await repository.done(session, {notice_id: of for notice_id, of in done.items() if notice_id not in later})
     return len(rows)
 

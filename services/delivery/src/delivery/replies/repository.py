@@ -67,7 +67,7 @@ _ADD_ANSWERS = text(
                 CAST(:texts AS text[]), CAST(:units AS int[]), CAST(:periods AS date[]),
                 CAST(:request_ids AS text[]), CAST(:answered AS bigint[]))
         AS new (organisation_id, contact_id, phone, text, units, period, request_id, answers)
-    ON CONFLICT (answers) DO NOTHING
+    ON CONFLICT (answers) WHERE answers IS NOT NULL DO NOTHING
     """
 )
 
