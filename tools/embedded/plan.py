@@ -4,7 +4,7 @@ import importlib
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 
@@ -48,11 +48,15 @@ class Process:
 
 @dataclass(frozen=True)
 class Plan:
-    """`processes` of the stages TOOL and later start first, then the `setup` commands run, then the rest starts."""
+    """`processes` of the stages TOOL and later start first, then the `setup` commands run, then the rest starts.
+
+    `repair` runs after the broker died, with all that it held in memory.
+    """
 
     processes: list[Process]
     setup: dict[str, list[str]]
     postgres: EmbeddedPostgres | None = None
+    repair: dict[str, list[str]] = field(default_factory=dict)
 
 
 def cooee_plan(home: Path, environment: Mapping[str, str]) -> Plan:
@@ -84,7 +88,8 @@ def cooee_plan(home: Path, environment: Mapping[str, str]) -> Plan:
         processes.append(process(f"{service} api", Stage.API, api, f"{upper}_PORT", "/health/ready"))
         processes.append(process(f"{service} worker", Stage.WORKER, worker, f"{upper}_WORKER_PORT", "/health/ready"))
     processes.append(process("gateway", Stage.GATEWAY, _python("gateway", "api"), "GATEWAY_PORT", "/health/ready"))
-    return Plan(processes, setup, postgres)
+    repair = {"republish": _python("tools.operator", "republish", "--since", "1h")}
+    return Plan(processes, setup, postgres, repair)
 
 
 def postgres_process(server: EmbeddedPostgres) -> Process:

@@ -298,8 +298,11 @@ class Stack:
             await connection.close()
 
     async def _set_up(self) -> None:
-        """Run the set-up commands side by side. Raises StackError with the output of one that fails."""
-        await asyncio.gather(*(self._run(name, command) for name, command in self._plan.setup.items()))
+        await self._run_all(self._plan.setup)
+
+    async def _run_all(self, commands: Mapping[str, list[str]]) -> None:
+        """Run commands side by side. Raises StackError with the output of one that fails."""
+        await asyncio.gather(*(self._run(name, command) for name, command in commands.items()))
 
     async def _run(self, name: str, command: list[str]) -> None:
         path = self.home / "logs" / f"{name.replace(' ', '-')}.log"
@@ -354,6 +357,10 @@ class Stack:
         for worker in workers:
             self._start_child(worker)
         self._say("the broker lost what it held; the workers were started again, sweepers repair the rest")
+        try:
+            await self._run_all(self._plan.repair)
+        except StackError as error:
+            self._say(str(error))
 
     def _write_state(self) -> None:
         """Tell other commands (token, demo, benchmarks) where everything is."""

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from contacts.contacts.service import republish_contacts
 from contacts.identity.service import republish_organisations
 from delivery.limits.service import republish_settings
+from delivery.messages.service import republish_outcomes
 from delivery.stops.service import republish_stops
 from tools.operator.stack import OperatorError, Stack, read_since, show_time
 
@@ -21,6 +22,7 @@ _STATES: tuple[tuple[str, str, Step, Any], ...] = (
     ("contacts", "organisations", republish_organisations, ""),
     ("delivery", "settings", republish_settings, ""),
     ("delivery", "stops", republish_stops, ("", "")),
+    ("delivery", "outcomes", republish_outcomes, 0),
 )
 
 
@@ -31,10 +33,9 @@ async def republish(stack: Stack, options: argparse.Namespace) -> int:
     except ValueError:
         raise OperatorError(f"--since: {options.since!r} is no time: 2026-11-25T09:00Z, or 90m, 6h, 2d ago") from None
     for service, what, step, start in _STATES:
-        batches, after = 0, start
+        after = start
         while after is not None:
             async with stack.session(service) as session:
                 after = await step(session, since, after, _BATCH)
-            batches += 1
-        print(f"{what} since {show_time(since)}: {batches} batches of at most {_BATCH} are in {service}'s outbox")
+        print(f"{what}: what changed since {show_time(since)} is in {service}'s outbox")
     return 0

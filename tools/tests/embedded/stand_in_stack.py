@@ -29,7 +29,8 @@ def stand_in_plan(home: Path, environment: Mapping[str, str]) -> Plan:
         ready_path = "" if stage is Stage.BROKER else "/health/ready"
         processes.append(Process(name, stage, command, int(environment[variable]), variable, ready_path))
     setup = {"migrate": [sys.executable, "-c", "import os; print('DATABASE_URL' in os.environ)"]}
-    return Plan(processes, setup)
+    repair = {"republish": [sys.executable, "-c", "print('repaired')"]}
+    return Plan(processes, setup, repair=repair)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ from typing import Any
 
 from common.database import Database
 
+from .test_stuck import add_message
+
 
 async def test_states_that_changed_since_a_time_are_published_again(
     operator: Any, sql: Any, databases: dict[str, Database], outbox_events: Any, organisation: str
@@ -18,7 +20,7 @@ async def test_states_that_changed_since_a_time_are_published_again(
     )
     version = (await sql("delivery", "SELECT nextval('settings_versions') AS v"))[0].v
     code, told = await operator("republish", "--since", "2d")
-    assert (code, "stops since" in told) == (0, True)
+    assert (code, "stops: what changed since" in told) == (0, True)
     events = await outbox_events(databases["delivery"])
     stops = [event for event in events if event.topic == "delivery.stop-changed.v1"]
     assert [(event.phone, event.stopped, event.version) for event in stops] == [("+61491570006", True, 8)]
@@ -35,13 +37,29 @@ async def test_contacts_and_organisations_are_published_again(
 ) -> None:
     await sql(
         "contacts",
-        "INSERT INTO organisations (organisation_id, name, deleted_at, updated_at, version) VALUES (:o, 'x', now(), now(), 3)",
+        "INSERT INTO organisations (organisation_id, deleted_at, version) VALUES (:o, now(), 3)",
         o=organisation,
     )
     code, _ = await operator("republish", "--since", "2020-01-01T00:00:00Z")
     assert code == 0
     events = await outbox_events(databases["contacts"])
     assert [(event.organisation_id, event.closed, event.version) for event in events] == [(organisation, True, 3)]
+
+
+async def test_outcomes_are_published_again(
+    operator: Any, sql: Any, databases: dict[str, Database], outbox_events: Any, organisation: str
+) -> None:
+    old = {"created_at": "now() - interval '3 days'", "sent_time": "now() - interval '3 days'"}
+    await add_message(sql, organisation, "sent", **old)
+    late = await add_message(sql, organisation, "delivered", **old, delivered_time="now()")
+    failed = await add_message(sql, organisation, "failed", category="'unroutable'", error="'No.'")
+    await add_message(sql, organisation, "queued")
+    await operator("republish", "--since", "2d")
+    events = await outbox_events(databases["delivery"])
+    assert [(event.topic, event.message_id) for event in events] == [
+        ("delivery.message-delivered.v1", late),
+        ("delivery.message-failed.v1", failed),
+    ]
 
 
 async def test_a_time_that_is_none_is_refused(operator: Any) -> None:

@@ -1,8 +1,7 @@
 """Use cases of messages: take in, claim, finish, settle what is unknown. Transactions are the callers'."""
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
