@@ -21,7 +21,7 @@ GIVEN = {
 )
 def test_what_is_missing_is_named(make_settings: Any, provider: str, setting: str) -> None:
     with pytest.raises(ValueError, match=setting.upper()):
-        make_providers(make_settings(**GIVEN[provider], **{"sms_providers": f"log,{provider}", setting: ""}))
+        make_providers(make_settings(**(GIVEN[provider] | {"sms_providers": f"log,{provider}", setting: ""})))
 
 
 @pytest.mark.parametrize(
