@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 import httpx
+from twilio.request_validator import RequestValidator
 
 from common.http.app import MAX_JSON_BYTES
 from delivery.app import create_app
@@ -151,5 +152,27 @@ async def test_mobile_message_is_believed_by_its_signature_alone(
             headers = {"X-MM-Timestamp": stamp, "X-MM-Signature": word}
             assert (await client.post(f"{ADDRESS}/receipts/", content=body, headers=headers)).status_code == status
     assert len(await rows("SELECT 1 FROM notices")) == 1
+    await apply()
+    assert [row.status for row in await rows("SELECT status FROM messages")] == ["delivered"]
+
+
+async def test_what_twilio_signs_is_the_public_address_with_its_query(
+    make_settings: Any, serve: Any, sent: Any, due: Any, rows: Any, apply: Any, execute: Any
+) -> None:
+    (number,) = await sent(due())
+    await execute("UPDATE messages SET provider = 'twilio'")
+    account = {"twilio_account_sid": "AC" + "0" * 32, "twilio_auth_token": SECRET, "twilio_sender": "+61491570006"}
+    app = create_app(make_settings(sms_providers="twilio", public_url="https://sms.example.com", **account))
+    path = f"/api/webhooks/providers/twilio/receipts/?reference={number}"
+    fields = {"MessageSid": "SM" + "1" * 32, "MessageStatus": "delivered", "AccountSid": account["twilio_account_sid"]}
+    signature = RequestValidator(SECRET).compute_signature(f"https://sms.example.com{path}", fields)
+    async with serve(app) as client, app.router.lifespan_context(app):
+        for address, status in (
+            (path, 200),
+            (path.replace(f"={number}", "=1000000"), 403),
+            (path.partition("?")[0], 403),
+        ):
+            answer = await client.post(address, data=fields, headers={"X-Twilio-Signature": signature})
+            assert answer.status_code == status, answer.text
     await apply()
     assert [row.status for row in await rows("SELECT status FROM messages")] == ["delivered"]
