@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -24,6 +25,9 @@ async def run(arguments: Sequence[str] | None = None, stack: Stack | None = None
     except OperatorError as error:
         print(f"operator: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader, `head` as a rule, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def _parser() -> argparse.ArgumentParser:

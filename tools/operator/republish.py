@@ -37,5 +37,5 @@ async def republish(stack: Stack, options: argparse.Namespace) -> int:
         while after is not None:
             async with stack.session(service) as session:
                 after = await step(session, since, after, _BATCH)
-        print(f"{what}: what changed since {show_time(since)} is in {service}'s outbox")
+        print(f"{what}: what changed since {show_time(since)} is in the outbox of {service}")
     return 0
