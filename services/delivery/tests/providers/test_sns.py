@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from aiohttp import web
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
@@ -224,6 +225,9 @@ async def test_a_certificate_that_is_none_is_refused(vendor: Any, aws: Aws, webh
 async def test_a_certificate_that_cannot_be_had_now_is_asked_for_again(vendor: Any, read: Any) -> None:
     vendor.script += [None, None]  # the client asks a second time by itself, for it only reads
     with pytest.raises(NotConnected):
+        await read(envelope(vendor.url, EVENT))
+    vendor.script.appendleft(web.Response(status=503))
+    with pytest.raises(NotConnected, match="503"):
         await read(envelope(vendor.url, EVENT))
     assert len(await read(envelope(vendor.url, EVENT))) == 1
 

@@ -91,6 +91,8 @@ async def test_an_api_key_stands_in_for_the_token(vendor: Any, make: Any) -> Non
         (21612, "unroutable"),
         (21606, "account_error"),
         (21617, "content_rejected"),
+        (21620, "content_rejected"),
+        (21635, "invalid_number"),
         (21999, "unknown"),
     ],
 )

@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from delivery.providers.base import CallError, NotConnected, WebhookMalformed, WebhookRefused
+from delivery.providers.base import NotConnected, WebhookMalformed, WebhookRefused
 from delivery.providers.words import is_signed, need, read_json
 
 _HOST = re.compile(r"sns\.[a-z0-9-]{3,40}\.amazonaws\.com")
@@ -102,15 +102,13 @@ class Sns:
                 aiohttp.ClientSession(timeout=self._timeout) as session,
                 session.get(url, allow_redirects=False) as response,
             ):
+                if response.status >= 500:
+                    raise NotConnected(f"SNS answers {response.status}")  # SNS tries again only after a 5xx of ours
                 if response.status != 200:
                     raise WebhookRefused(f"SNS answers {response.status} to its own address")
                 return await response.content.read(_LARGEST_BYTES)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise _away(error) from None
-
-
-def _away(error: Exception) -> CallError:
-    return NotConnected(f"SNS cannot be asked: {type(error).__name__}")
+            raise NotConnected(f"SNS cannot be asked: {type(error).__name__}") from None
 
 
 def _origin(parts: SplitResult) -> tuple[str, str]:

@@ -39,10 +39,13 @@ _CATEGORIES: dict[int, Category] = {
     21211: "invalid_number",
     21266: "invalid_number",
     21614: "invalid_number",
+    21635: "invalid_number",
     21610: "opted_out",
     21612: "unroutable",
     21602: "content_rejected",
     21617: "content_rejected",
+    21620: "content_rejected",
+    21623: "content_rejected",
     21658: "content_rejected",
     21212: "account_error",  # the sender, which may be one organisation's own: no fault of the whole account
     21606: "account_error",
