@@ -7,6 +7,8 @@ from common.migrations import protect
 revision = "0003"
 down_revision = "0002"
 
+# The index of deadlines is for those who write its condition: to the planner it must not look like one more index of
+# what is queued, which the claim would be planned on whenever nothing was queued at the last ANALYZE.
 MESSAGES = """
     ALTER TABLE messages DROP CONSTRAINT messages_status_check;
     ALTER TABLE messages ADD CONSTRAINT messages_status_check
@@ -19,7 +21,8 @@ MESSAGES = """
         ADD COLUMN provider_status text,
         ADD COLUMN answers bigint;
     CREATE UNIQUE INDEX messages_answers ON messages (answers) WHERE answers IS NOT NULL;
-    CREATE INDEX messages_deadline ON messages (deadline) WHERE status IN ('queued', 'retry_wait');
+    CREATE INDEX messages_deadline ON messages (deadline)
+        WHERE CASE status WHEN 'queued' THEN true WHEN 'retry_wait' THEN true ELSE false END;
     CREATE INDEX messages_newest ON messages (organisation_id, created_at DESC, id DESC);
     CREATE INDEX messages_phone ON messages (phone, organisation_id, created_at DESC, id DESC);
     CREATE INDEX messages_contact_id ON messages (contact_id, organisation_id, created_at DESC, id DESC)

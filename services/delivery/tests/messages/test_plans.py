@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import asyncpg
 import pytest
 from sqlalchemy import Connection, event, text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -88,3 +89,23 @@ async def test_no_statement_of_the_main_road_reads_the_whole_table(
     assert len(rows) == 500
     assert "messages_queued" in plan
     assert "Seq Scan on messages" not in plan, plan
+
+
+async def test_a_claim_walks_its_own_index_also_when_nothing_was_queued_at_the_last_analyze(
+    database: Database, execute: Any, explain: Explain, postgres_url: str
+) -> None:
+    await execute(FILL.replace("9999", "99"), first=0)
+    await execute("UPDATE messages SET status = 'sent'")
+    owner = await asyncpg.connect(postgres_url)
+    await owner.execute("ANALYZE delivery.messages")
+    await owner.close()
+    async with database.all_tenants() as session:
+
+        async def claim() -> None:
+            for share in SHARES:
+                await repository.claim(session, order(share, 500))
+
+        plan = await explain(session, claim)
+    scans = [line for line in plan.splitlines() if " on messages" in line]
+    assert scans
+    assert all("messages_queued" in line for line in scans), plan

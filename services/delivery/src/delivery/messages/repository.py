@@ -180,7 +180,8 @@ _FILL = text(
 )
 _LOCK_EXPIRED = text(
     """
-    SELECT id FROM messages WHERE status IN ('queued', 'retry_wait') AND deadline <= now()
+    SELECT id FROM messages
+    WHERE CASE status WHEN 'queued' THEN true WHEN 'retry_wait' THEN true ELSE false END AND deadline <= now()
     ORDER BY deadline LIMIT :batch FOR UPDATE SKIP LOCKED
     """
 )
