@@ -99,3 +99,95 @@ async def test_forgotten_messages_stay_forgotten(
     handset.start()
     assert await texts(session, handset) == []
     assert (await send("0412345678", key="k"))[2] != first[2]
+
+
+async def test_conversation_has_its_newest_page_and_those_before(
+    handset: RunningHandset, session: aiohttp.ClientSession, send: Send
+) -> None:
+    for number in range(5):
+        await send("0412345678", text=str(number))
+    url = f"{handset.url}/api/phones/%2B61412345678/"
+    async with session.get(url, params={"limit": 2}) as response:
+        newest = await response.json()
+    async with session.get(url, params={"limit": 2, "before": newest["before"]}) as response:
+        earlier = await response.json()
+    assert [[entry["text"] for entry in page["entries"]] for page in (newest, earlier)] == [["3", "4"], ["1", "2"]]
+    assert (newest["replies_to"], newest["scenario"], newest["stopped"]) == ("61491570110", None, [])
+
+
+@pytest.mark.parametrize(("search", "found"), [("0412 345", 1), ("345678", 1), ("61498", 1), ("04", 2), ("777", 0)])
+async def test_phones_are_found_by_a_part_of_their_number(
+    handset: RunningHandset, session: aiohttp.ClientSession, send: Send, search: str, found: int
+) -> None:
+    await send("0412345678", "0498765432")
+    async with session.get(f"{handset.url}/api/phones/", params={"search": search}) as response:
+        answer = await response.json()
+    assert (len(answer["phones"]), answer["total"]) == (found, 2)
+
+
+async def test_what_happens_is_told_to_who_listens(
+    handset: RunningHandset, session: aiohttp.ClientSession, send: Send
+) -> None:
+    async with session.get(f"{handset.url}/api/events/") as stream:
+        assert await stream.content.readline() == b"retry: 1000\n"
+        await send("0412345678", text="Hello")
+        line = b""
+        while not line.startswith(b"data: "):
+            line = await stream.content.readline()
+        (phone,) = json.loads(line.removeprefix(b"data: "))["phones"]
+    assert (phone["phone"], phone["text"], phone["status"]) == ("+61412345678", "Hello", "accepted")
+
+
+async def test_replies_and_receipts_survive_its_death(
+    handset: RunningHandset, session: aiohttp.ClientSession, send: Send
+) -> None:
+    _, _, body = await send("0412345678")
+    message_id = json.loads(body)["results"][0]["message_id"]
+    for path, fields in (
+        (f"messages/{message_id}/receipts", {"status": "delivered"}),
+        ("phones/+61412345678/replies", {"text": "STOP"}),
+    ):
+        async with session.post(f"{handset.url}/api/{path}/", json=fields) as response:
+            assert response.status in (201, 202)
+    handset.end(signal.SIGKILL)
+    handset.start()
+    (message,) = (await page(session, handset))["messages"]
+    assert message["status"] == "delivered"  # type: ignore[index]
+    assert json.loads((await send("0412345678"))[2])["results"][0]["status"] == "blocked"
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "status"),
+    [
+        ("messages/none/receipts", {"status": "delivered"}, 404),
+        ("phones/+61412345678/replies", {"text": "Hello"}, 400),
+        ("phones/+61412345678/replies", {"text": "Hello", "to": "61491570110", "provider": "pigeon"}, 400),
+        ("phones/+61412345678/replies", {"text": "", "to": "61491570110", "provider": "twilio"}, 400),
+        ("phones/+61412345678/replies", {"text": "Hello", "to": "61491570110", "provider": "twilio"}, 201),
+    ],
+)
+async def test_commands_that_make_no_sense_are_refused(
+    handset: RunningHandset, session: aiohttp.ClientSession, path: str, fields: dict[str, str], status: int
+) -> None:
+    async with session.post(f"{handset.url}/api/{path}/", json=fields) as response:
+        assert response.status == status
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"status": "lost"}, {"after_s": -1}, {"after_s": True}, {"times": 0}, {"times": 1.5}]
+)
+async def test_receipt_that_cannot_be_is_a_400(
+    handset: RunningHandset, session: aiohttp.ClientSession, send: Send, fields: dict[str, object]
+) -> None:
+    message_id = json.loads((await send("0412345678"))[2])["results"][0]["message_id"]
+    body = {"status": "delivered", **fields} if fields else {}
+    async with session.post(f"{handset.url}/api/messages/{message_id}/receipts/", json=body) as response:
+        assert response.status == 400
+
+
+async def test_page_of_another_origin_cannot_command(handset: RunningHandset, session: aiohttp.ClientSession) -> None:
+    """A form or a simple request has another media type, and json is asked about first, which is not answered."""
+    async with session.post(f"{handset.url}/api/phones/+61412345678/replies/", data='{"text": "STOP"}') as response:
+        assert response.status == 415
+    async with session.get(handset.url) as response:
+        assert "default-src 'none'" in response.headers["Content-Security-Policy"]
