@@ -37,18 +37,26 @@ _SHORTEST_INDEXED = len("%abc%")
 
 
 def _list(source: str, order: Sequence[str], search: str = "") -> TextClause:
-    """Rows and count in one round trip: the count is there even when the page is past the end. LATERAL with OFFSET:
-    the page's rows are fetched one by one, however little the planner knows of a table that has just grown."""
+    """Rows and count in one round trip: the count is there even when the page is past the end."""
     statement = f"""
         {search}
         SELECT counted.total, c.*
         FROM (SELECT count(*) AS total {source}) counted
-        LEFT JOIN (SELECT f.id {source} ORDER BY {_by(order, "f")} LIMIT :limit OFFSET :offset) chosen ON true
-        LEFT JOIN LATERAL (SELECT * FROM contacts WHERE id = chosen.id OFFSET 0) c ON true
+        LEFT JOIN ({_chosen(source, order)}) chosen ON true
+        LEFT JOIN {_ROW} ON true
         ORDER BY {_by(order, "c")}
     """  # noqa: S608 (made of the constants above)
     patterns = [bindparam("patterns", type_=ARRAY(Text))] if ":patterns" in statement else []
     return text(statement).bindparams(*patterns)
+
+
+# LATERAL with OFFSET: the page's rows are fetched one by one, however little the planner knows of a table that has
+# just grown.
+_ROW = "LATERAL (SELECT * FROM contacts WHERE id = chosen.id OFFSET 0) c"
+
+
+def _chosen(source: str, order: Sequence[str]) -> str:
+    return f"SELECT f.id {source} ORDER BY {_by(order, 'f')} LIMIT :limit OFFSET :offset"
 
 
 def _by(order: Sequence[str], table: str) -> str:
@@ -64,7 +72,11 @@ _LISTS = {
     ("indexed", False): _list(_FOUND, _NEWEST_FIRST, _SEARCH),
     ("indexed", True): _list(_FOUND + _NOT_IN_GROUP, _NEWEST_FIRST, _SEARCH),
 }
-_MEMBERS = _list(_OF_GROUP, ("last_name", "first_name", "id"))
+_BY_NAME = ("last_name", "first_name", "id")
+_MEMBERS = text(
+    f"SELECT c.* FROM ({_chosen(_OF_GROUP, _BY_NAME)}) chosen"  # noqa: S608 (made of the constants above)
+    f" CROSS JOIN {_ROW} ORDER BY {_by(_BY_NAME, 'c')}"
+)
 
 # One row at least: a number may have stopped that no contact has.
 _RECIPIENT = text(
@@ -178,19 +190,15 @@ async def page(
     values: dict[str, Any] = {"patterns": list(patterns)} if patterns else {}
     if exclude_group_id is not None:
         values["group_id"] = exclude_group_id
-    return await _page(session, wanted, _LISTS[search, exclude_group_id is not None], values)
-
-
-async def page_of_group(session: AsyncSession, wanted: Page, group_id: int) -> tuple[Sequence[Any], int]:
-    """A page of a group's active members by name, and how many there are."""
-    return await _page(session, wanted, _MEMBERS, {"group_id": group_id})
-
-
-async def _page(
-    session: AsyncSession, wanted: Page, statement: TextClause, values: Mapping[str, Any]
-) -> tuple[Sequence[Any], int]:
-    rows = (await session.execute(statement, {**values, "limit": wanted.limit, "offset": wanted.offset})).all()
+    values |= {"limit": wanted.limit, "offset": wanted.offset}
+    rows = (await session.execute(_LISTS[search, exclude_group_id is not None], values)).all()
     return [row for row in rows if row.id is not None], rows[0].total
+
+
+async def page_of_group(session: AsyncSession, wanted: Page, group_id: int) -> Sequence[Any]:
+    """A page of a group's active members by name."""
+    values = {"group_id": group_id, "limit": wanted.limit, "offset": wanted.offset}
+    return (await session.execute(_MEMBERS, values)).all()
 
 
 async def find_group(session: AsyncSession, group_id: int) -> bool | None:

@@ -35,9 +35,9 @@ async def list_contacts(
     return _paginated(rows, total, page)
 
 
-async def list_members(session: AsyncSession, page: Page, group_id: int) -> Paginated[ContactOut]:
-    """A page of a group's active members, by name."""
-    return _paginated(*await repository.page_of_group(session, page, group_id), page)
+async def list_members(session: AsyncSession, page: Page, group_id: int, total: int) -> Paginated[ContactOut]:
+    """A page of a group's active members, of whom there are `total`, by name."""
+    return _paginated(await repository.page_of_group(session, page, group_id), total, page)
 
 
 def _paginated(rows: Sequence[Any], total: int, page: Page) -> Paginated[ContactOut]:

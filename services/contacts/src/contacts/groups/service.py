@@ -22,7 +22,7 @@ async def list_groups(session: AsyncSession, page: Page, search: str) -> Paginat
 async def get_group(session: AsyncSession, page: Page, group_id: int) -> GroupDetail:
     """A group, active or not, with a page of its active members. Raises NotFound."""
     row = await repository.get(session, group_id)
-    members = await contacts_service.list_members(session, page, group_id)
+    members = await contacts_service.list_members(session, page, group_id, row.member_count)
     return GroupDetail.model_validate({**row._mapping, "members": members})
 
 
