@@ -162,6 +162,10 @@ async def test_what_belongs_to_another_organisation_does_not_exist(
     for path, body in (
         ("/api/schedules/", {"text": "x", "contact": theirs.ids["contact_id"], "scheduled_time": soon()}),
         ("/api/schedules/", {"template": theirs.ids["template_id"], "phone": phone(), "scheduled_time": soon()}),
+        *(
+            ("/api/schedules/", {"text": "x", "phone": phone(), "scheduled_time": soon(), name: theirs.ids["group_id"]})
+            for name in ("group", "group_id")
+        ),
         (
             "/api/group-schedules/",
             {"name": "B", "group_id": theirs.ids["group_id"], "text": "x", "scheduled_time": soon()},
@@ -288,6 +292,7 @@ BAD_FIELDS: list[tuple[str, str, Any]] = [
     ("/api/contacts/", "first_name", None),
     ("/api/contacts/", "first_name", ["a"]),
     ("/api/contacts/", "is_active", "perhaps"),
+    ("/api/contacts/", "opt_out", None),
     ("/api/groups/", "name", ""),
     ("/api/groups/", "name", "x" * 201),
     ("/api/groups/", "description", "x" * 1001),
@@ -303,6 +308,8 @@ BAD_FIELDS: list[tuple[str, str, Any]] = [
     ("/api/schedules/", "scheduled_time", "2999-01-01T00:00:00Z"),
     ("/api/schedules/", "format", "fax"),
     ("/api/schedules/", "subject", "x" * 65),
+    ("/api/schedules/", "group", "mine"),
+    ("/api/schedules/", "group_id", 1.5),
     ("/api/sms/send/", "message", ""),
     ("/api/sms/send/", "message", "x" * 1531),
     ("/api/sms/send/", "recipient", "12"),
