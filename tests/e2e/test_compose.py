@@ -61,6 +61,7 @@ def compose() -> Iterator[Compose]:
         "COMPOSE_PROJECT_NAME": f"cooee-e2e-{os.getpid()}",
         "GATEWAY_PORT": str(gateway),
         "HANDSET_PORT": str(handset),
+        "HANDSET_LATENCY_MS": "100",  # a kill finds calls in flight
     }
     project = Compose(environment, f"http://127.0.0.1:{gateway}", f"http://127.0.0.1:{handset}")
     try:
@@ -99,15 +100,27 @@ def test_the_example_consumer_hears_what_became_of_messages(compose: Compose) ->
 
 async def test_a_worker_killed_while_it_sends_loses_and_doubles_nothing(compose: Compose) -> None:
     """On Apache Kafka, with rebalances as they really are."""
-    killed = []
+    killed: list[int] = []
 
     async def kill(counts: dict[str, int]) -> None:
         if not killed and counts.get("sent", 0) + counts.get("processing", 0) > 100:
-            killed.append(compose.run("kill", "--signal", "SIGKILL", "delivery-worker"))
-            compose.run("start", "delivery-worker")
+            async with aiohttp.ClientSession() as session, session.get(f"{compose.handset}/api/requests/") as answer:
+                in_flight = (await answer.json())["in_flight"]
+            if in_flight > 0:
+                compose.run("kill", "--signal", "SIGKILL", "delivery-worker")
+                compose.run("start", "delivery-worker")
+                killed.append(in_flight)
 
     await journey(compose, "org_e2e_killed", while_sending=kill, patience_s=300)
-    assert killed
+    assert killed, "nothing was in flight when the worker should have been killed: the test proves nothing"
+
+
+def test_the_operators_commands_run_beside_the_services(compose: Compose) -> None:
+    """The providers are asked, and all three databases are read."""
+    told = compose.run("run", "--rm", "--build", "-T", "operator", "health", timeout=300)
+    assert told.startswith("mobile_message")
+    assert " ok " in told
+    assert "nothing" in compose.run("run", "--rm", "-T", "operator", "stuck", timeout=60).lower()
 
 
 def test_nothing_but_gateway_and_handset_is_published_and_nothing_runs_as_root(compose: Compose) -> None:

@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     which = one.add_mutually_exclusive_group(required=True)
     which.add_argument("id", type=int, nargs="?", help="delivery's id of the message")
     which.add_argument("--schedule", type=int, help="the schedule's id, as the API has it")
+    one.add_argument("--ask", action="store_true", help="ask the provider what it says of it today")
     one.add_argument("--reveal", action="store_true", help="show phone and text")
     states = add("republish", republish, "state events since a time once more")
     states.add_argument("--since", required=True, help="a time, or 90m, 6h, 2d ago")

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from tools.operator.providers import look_up
 from tools.operator.stack import OperatorError, Stack, mask, show_time
 
 _SCHEDULE = "SELECT * FROM shown_schedules WHERE id = :id"
@@ -54,6 +55,7 @@ async def message(stack: Stack, options: argparse.Namespace) -> int:
     for row in messages:
         await _tell_message(stack, row, options.reveal)
     await _tell_notices(stack, messages, schedule_id, options.reveal)
+    await _ask(stack, messages if options.ask else ())
     if not messages:
         print("delivery: knows nothing of it yet")
     about = schedules[0] if schedules else messages[0]
@@ -130,6 +132,13 @@ async def _tell_notices(stack: Stack, messages: Sequence[Row[Any]], schedule_id:
         for row in await stack.rows("delivery", _ANSWERS, schedule=schedule_id):
             said = f": {row.text!r}" if reveal else f" ({row.keyword or 'a text'})"
             print(f"delivery: answer {row.id} at {show_time(row.received_at)}{said}")
+
+
+async def _ask(stack: Stack, messages: Sequence[Row[Any]]) -> None:
+    """What the providers say today of the messages that they took."""
+    for row in messages:
+        if row.provider_message_id:
+            print(f"today: {await look_up(stack, row.provider, row.provider_message_id)}")
 
 
 async def _tell_recipient(stack: Stack, about: Row[Any]) -> None:

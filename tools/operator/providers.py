@@ -72,6 +72,26 @@ async def send_test(stack: Stack, options: argparse.Namespace) -> int:
             await provider.close()
 
 
+async def look_up(stack: Stack, name: str, provider_message_id: str) -> str:
+    """What a provider says today of a message that it took, in words. Raises OperatorError."""
+    try:
+        provider = make_providers(stack.delivery_settings())[name]
+    except (ValueError, KeyError):
+        raise OperatorError(f"{name} is not configured, and cannot be asked") from None
+    if not provider.looks_up:
+        return f"{name} cannot be asked for a message"
+    try:
+        async with asyncio.timeout(_TIMEOUT_S):
+            receipt = await provider.look_up(provider_message_id)
+    except (CallError, TimeoutError) as error:
+        return f"{name} does not answer: {getattr(error, 'reason', 'time-out')}"
+    finally:
+        await provider.close()
+    return (
+        f"{name} says {receipt.raw} ({receipt.status})" if receipt else f"{name} does not know it, which proves nothing"
+    )
+
+
 async def _send(provider: Provider, message: OutgoingMessage, yes: bool) -> int:
     if provider.is_vendor and message.phone in FICTIONAL_MOBILES:
         raise OperatorError("this number is reserved for fiction and reaches nobody: it is kept from real vendors")

@@ -4,6 +4,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from .test_stuck import PHONE, TEXT, add_message, add_schedule
 
@@ -92,3 +94,29 @@ async def test_what_delivery_has_not_heard_of_is_said_so(operator: Operator, sql
     assert "delivery asked 2 times" in told
     assert "delivery: knows nothing of it yet" in told
     assert (await operator("message", "999"))[0] == 2
+
+
+async def test_the_provider_is_asked_what_it_says_today(operator: Operator, sql: Any, organisation: str) -> None:
+    async def look_up(request: web.Request) -> web.Response:
+        asked = request.query["message_id"]
+        found = [{"message_id": asked, "custom_ref": "1", "status": "delivered"}] if asked == "mm-1" else []
+        return web.json_response({"results": found})
+
+    app = web.Application()
+    app.router.add_get("/v1/messages", look_up)
+    async with TestServer(app) as server:
+        of: dict[str, str] = {"provider": "'mobile_message'", "attempts": "1", "sent_time": "now()"}
+        known = await add_message(sql, organisation, "sent", schedule_id="1", provider_message_id="'mm-1'", **of)
+        unknown = await add_message(sql, organisation, "sent", schedule_id="2", provider_message_id="'mm-2'", **of)
+        stranger = await add_message(
+            sql, organisation, "sent", **of | {"provider": "'twilio'"}, provider_message_id="'SM1'"
+        )
+        where = {"SMS_PROVIDERS": "mobile_message", "MOBILE_MESSAGE_BASE_URL": str(server.make_url(""))}
+        code, told = await operator("message", str(known), "--ask", **where)
+        assert (code, "today: mobile_message says delivered (delivered)" in told) == (0, True)
+        _, told = await operator("message", str(unknown), "--ask", **where)
+        assert "mobile_message does not know it, which proves nothing" in told
+        code, told = await operator("message", str(stranger), "--ask", **where)
+        assert (code, "twilio is not configured" in told) == (2, True)
+    _, told = await operator("message", str(known), "--ask", **where)
+    assert "mobile_message does not answer: " in told
