@@ -52,8 +52,8 @@ function international(sender) {
 function moment(seconds, withDay) {
   const date = new Date(seconds * 1000);
   const isToday = date.toDateString() === new Date().toDateString();
-  if (withDay && !isToday) return date.toLocaleDateString([], { day: "numeric", month: "short" });
-  return date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+  if (withDay && !isToday) return date.toLocaleDateString("en-AU", { day: "numeric", month: "short" });
+  return date.toLocaleTimeString("en-AU", { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 }
 
 function setTime(element, seconds, withDay) {
@@ -206,7 +206,7 @@ function showEntries(entries, isEarlier) {
   for (const day of list.querySelectorAll(".day")) day.remove();
   let last = "";
   for (const row of [...list.children]) {
-    const day = new Date(row.entry.at * 1000).toLocaleDateString([], { weekday: "long", day: "numeric", month: "long" });
+    const day = new Date(row.entry.at * 1000).toLocaleDateString("en-AU", { weekday: "long", day: "numeric", month: "long" });
     if (day !== last) row.before(dayRow(day));
     last = day;
   }
