@@ -194,6 +194,23 @@ async def test_an_opt_in_by_hand_needs_a_confirmed_consent(
     assert await shown(ana) == FREE
     await hear(stop(2, message_id=90))
     assert (await shown(ana))[3] == 90
+    assert (await outbox_events(database))[-1].contacts[0].opt_in_confirmed_at is None
+
+
+async def test_a_confirmed_consent_is_for_the_number_of_then(
+    mine: Any, hear: Any, shown: Any, database: Any, outbox_events: Any
+) -> None:
+    ana = (await mine.contact(PHONE))["id"]
+    path = f"/api/contacts/{ana}/"
+    await hear(stop(), stop(phone=OTHER))
+    await mine.patch(path, {"opt_out": False, "confirm_opt_in": True})
+    await mine.patch(path, {"phone": OTHER})
+    assert await shown(ana) == STOPPED
+    state = (await outbox_events(database))[-1].contacts[0]
+    assert (state.phone, state.opt_out, state.opt_in_confirmed_at) == (OTHER, True, None)
+    await mine.patch(path, {"opt_out": False, "confirm_opt_in": True, "phone": PHONE})
+    state = (await outbox_events(database))[-1].contacts[0]
+    assert (state.phone, state.opt_out, state.opt_in_confirmed_at) == (PHONE, False, None)
 
 
 async def test_a_number_without_a_contact_is_refused_while_it_stopped(mine: Any, neighbour: Any, hear: Any) -> None:

@@ -168,6 +168,7 @@ _FOLLOW_STOPS = text(
     SET opt_out = b.stopped, opted_out_at = CASE WHEN b.stopped THEN b.changed_at END,
         opt_out_source = CASE WHEN b.stopped THEN b.source END,
         opt_out_message_id = CASE WHEN b.stopped THEN b.message_id END,
+        opt_in_confirmed_at = CASE WHEN NOT b.stopped THEN c.opt_in_confirmed_at END,
         version = c.version + 1, updated_by = NULL, updated_at = now()
     FROM behind b WHERE c.id = b.id AND c.id = ANY(ARRAY(SELECT id FROM behind))
     RETURNING c.id

@@ -17,7 +17,7 @@ _WILDCARDS = re.compile(r"([\\%_])")
 def opt_out_fields(opted_out: bool, wanted: bool, now: datetime) -> dict[str, Any]:
     """What changes when a person sets `opt_out`: the first time and source of an opt-out are kept."""
     if wanted and not opted_out:
-        return {"opt_out": True, "opted_out_at": now, "opt_out_source": "manual"}
+        return {"opt_out": True, "opted_out_at": now, "opt_out_source": "manual", "opt_in_confirmed_at": None}
     if not wanted:
         return {"opt_out": False, "opted_out_at": None, "opt_out_source": None, "opt_out_message_id": None}
     return {}
@@ -30,6 +30,7 @@ def stopped_fields(stop: Any) -> dict[str, Any]:
         "opted_out_at": stop.changed_at,
         "opt_out_source": stop.source,
         "opt_out_message_id": stop.message_id,
+        "opt_in_confirmed_at": None,
     }
 
 

@@ -77,6 +77,8 @@ async def update_contact(
     confirmed = values.pop("confirm_opt_in", False)
     if values.get("user_id") != before["user_id"]:
         await _check_user(session, values.get("user_id"))
+    if values.get("phone", before["phone"]) != before["phone"]:
+        values["opt_in_confirmed_at"] = None  # it was for the number of then
     values |= await _opt_out_fields(session, before, values.pop("opt_out", None), values.get("phone"), confirmed)
     told = rules.is_told(before, values)
     if told:
