@@ -200,22 +200,20 @@ def outgoing(message: Any, senders: Mapping[str, str]) -> OutgoingMessage:
 
 def read_outcomes(call: Call, outcomes: Sequence[Outcome], policy: Policy) -> list[Result]:
     """An answer, item by item."""
-    return [
-        replace(_read_outcome(call, place, outcome, policy), parts=outcome.parts, raw=outcome.raw)
-        for place, outcome in enumerate(outcomes)
-    ]
+    return [_read_outcome(call, place, outcome, policy) for place, outcome in enumerate(outcomes)]
 
 
 def _read_outcome(call: Call, place: int, outcome: Outcome, policy: Policy) -> Result:
-    message_id = call.message_ids[place]
+    message_id, parts, raw = call.message_ids[place], outcome.parts, outcome.raw
     if outcome.status == "accepted":
-        return Result(message_id, call.key, call.requests, "sent", outcome.provider_message_id)
+        given = outcome.provider_message_id
+        return Result(message_id, call.key, call.requests, "sent", given, parts=parts, raw=raw)
     if outcome.status == "missing":  # a repetition would be answered with the same words
-        return Result(message_id, call.key, call.requests, "unknown")
+        return Result(message_id, call.key, call.requests, "unknown", raw=raw)
     category, error = outcome.category or "unknown", outcome.error or "Refused."
     if outcome.retryable:
-        return _retry(call, place, category, error, policy)
-    return Result(message_id, call.key, call.requests, "failed", None, category, error)
+        return replace(_retry(call, place, category, error, policy), parts=parts, raw=raw)
+    return Result(message_id, call.key, call.requests, "failed", None, category, error, parts=parts, raw=raw)
 
 
 def read_error(call: Call, error: CallError, policy: Policy) -> list[Result]:
