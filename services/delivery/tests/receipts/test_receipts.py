@@ -185,6 +185,19 @@ async def test_another_providers_receipt_finds_nothing_of_ours(
     assert (await message(number)).status == "sent"
 
 
+@pytest.mark.parametrize("case", ["another message's id", "told before ours was there"])
+async def test_a_receipt_of_another_system_on_the_account_finds_nothing_of_ours(
+    tell: Any, apply: Any, sent: Any, due: Due, message: Any, execute: Any, case: str
+) -> None:
+    (number,) = await sent(due())
+    told = {"status": "failed", "reference": number}
+    await tell("receipts", told | ({"provider_message_id": f"xx-{number}"} if case.startswith("another") else {}))
+    if case.startswith("told"):
+        await execute("UPDATE notices SET received_at = now() - interval '1 hour'")
+    await apply()
+    assert (await message(number)).status == "sent"
+
+
 async def test_what_finds_nothing_is_kept_looked_at_again_and_given_up_after_three_days(
     tell: Any, apply: Any, sent: Any, due: Due, message: Any, execute: Any, rows: Any
 ) -> None:

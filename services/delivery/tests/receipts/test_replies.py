@@ -74,6 +74,34 @@ async def test_two_organisations_that_share_an_account_get_each_its_own(
     assert second != first
 
 
+async def test_a_reference_of_another_system_gives_nobody_a_strangers_reply(
+    tell: Any, apply: Any, sent: Any, due: Due, rows: Any
+) -> None:
+    first, _ = await sent(due(organisation_id="org_first"), due(organisation_id="org_second", phone="+61453000002"))
+    await tell("inbound", {"text": "STOP", "reference": first, "phone": "+61453000099"})
+    await tell("inbound", {"text": "for the second", "reference": first, "phone": "+61453000002"})
+    await apply()
+    found = await rows("SELECT organisation_id, text FROM inbound_messages")
+    assert [(row.organisation_id, row.text) for row in found] == [("org_second", "for the second")]
+    assert await rows("SELECT 1 FROM stops") == []
+
+
+@pytest.mark.parametrize("told", ["0001-01-01T00:00:00+10:00", "0001-01-01T00:00:00", "9999-12-31T23:59:59-10:00"])
+async def test_a_time_that_no_clock_tells_holds_up_nobody_and_stops_all_the_same(
+    tell: Any, apply: Any, sent: Any, due: Due, rows: Any, told: str
+) -> None:
+    (number,) = await sent(due())
+    await tell("inbound", {"text": "STOP", "reference": number, "received_at": told})
+    await tell("receipts", {"status": "delivered", "reference": number, "occurred_at": told})
+    await apply()
+    (moments,) = await rows(
+        "SELECT i.received_at = n.received_at AS same, s.stopped, m.status, m.delivered_time - n.received_at < '1 min'"
+        " AS near FROM inbound_messages i, notices n, stops s, messages m"
+        " WHERE n.kind = 'inbound' AND m.answers IS NULL"
+    )
+    assert (moments.same, moments.stopped, moments.status, moments.near) == (True, True, "delivered", True)
+
+
 async def test_a_reply_that_comes_before_its_message_is_known_finds_it_later(
     tell: Any, apply: Any, sent: Any, due: Due, rows: Any, execute: Any
 ) -> None:
@@ -183,6 +211,8 @@ async def test_no_answer_is_sent(
         await limit("stop_reply", "Off")
     if case == "over the limit":
         await limit("sms_limit", "1")
+    if case == "no mobile":
+        await limit("sender", "0491 570 006")
     phone = "+442071838750" if case == "no mobile" else PHONE
     await tell("inbound", {"text": "STOP", "reference": number, "phone": phone})
     await apply(policy)

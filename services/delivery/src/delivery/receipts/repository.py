@@ -30,16 +30,22 @@ _CLAIM = text(
     FROM notices WHERE due_at <= now() ORDER BY due_at, id LIMIT :batch FOR UPDATE SKIP LOCKED
     """
 )
-# By our reference, else by the provider's id in any of its spellings, the first of them that is known.
+# By our reference, else by the provider's id in any of its spellings, the first of them that is known. Another system
+# on the same account counts its references from 1 as we do: what was told before our message was there, or of another
+# id of the provider's (as long as ours: ids are mangled, not made up), is not about it.
 _FIND = text(
     """
     SELECT n.notice_id, coalesce(
-        (SELECT m.id FROM messages m WHERE m.id = n.reference AND m.provider = n.provider),
+        (SELECT m.id FROM messages m
+         WHERE m.id = n.reference AND m.provider = n.provider AND m.created_at <= n.received_at
+           AND (length(m.provider_message_id) = length(n.told_id)
+                AND lower(m.provider_message_id) <> lower(n.told_id)) IS NOT TRUE),
         (SELECT m.id FROM jsonb_array_elements_text(CAST(n.spellings AS jsonb)) WITH ORDINALITY AS s (spelling, place)
          JOIN messages m ON m.provider_message_id = s.spelling AND m.provider = n.provider
          ORDER BY s.place, m.id DESC LIMIT 1)) AS message_id
     FROM unnest(CAST(:ids AS bigint[]), CAST(:providers AS text[]), CAST(:references AS bigint[]),
-                CAST(:spellings AS text[])) AS n (notice_id, provider, reference, spellings)
+                CAST(:told_ids AS text[]), CAST(:spellings AS text[]), CAST(:moments AS timestamptz[]))
+        AS n (notice_id, provider, reference, told_id, spellings, received_at)
     """
 )
 _LOCK = text(
@@ -140,6 +146,8 @@ async def find_messages_all_tenants(session: AsyncSession, notices: Sequence[Row
         "ids": [notice.id for notice in notices],
         "providers": [notice.provider for notice in notices],
         "references": [notice.reference for notice in notices],
+        "told_ids": [notice.provider_message_id for notice in notices],
+        "moments": [notice.received_at for notice in notices],
         "spellings": [to_json(spellings(notice.provider_message_id)).decode() for notice in notices],
     }
     rows = await session.execute(_FIND, parameters)

@@ -18,6 +18,8 @@ _LONGEST_PAUSE_S = 3600.0
 _LONGEST = 300
 _LONGEST_TEXT = 10_000
 _MOST_PARTS = 255
+_FIRST_YEAR = 2000
+_NOT_TOLD = datetime(9999, 1, 1, tzinfo=UTC)
 _RECEIPT = TypeAdapter(Receipt)
 _INBOUND = TypeAdapter(Inbound)
 _REFUSED = "The provider could not deliver the message."
@@ -29,6 +31,14 @@ def _writable(told: str, longest: int = _LONGEST) -> str:
     return clean_text(whole)[:longest]
 
 
+def _moment(told: datetime) -> datetime:
+    """A provider's time in UTC. One that no clock tells (an empty field of .NET is the first day of the year 1) is as
+    good as none: one that is to come, for which the moment counts at which it was told."""
+    if not _FIRST_YEAR <= told.year < _NOT_TOLD.year:
+        return _NOT_TOLD
+    return told.astimezone(UTC) if told.tzinfo else told.replace(tzinfo=UTC)
+
+
 def clean(notice: Notice) -> Notice:
     """The notice with every text, number and time in bounds."""
     changes: dict[str, Any] = {}
@@ -38,8 +48,8 @@ def clean(notice: Notice) -> Notice:
             changes[field.name] = _writable(value, _LONGEST_TEXT if field.name == "text" else _LONGEST)
         elif isinstance(value, tuple | list):
             changes[field.name] = tuple(_writable(url, 2048) for url in value)
-        elif isinstance(value, datetime) and value.tzinfo is None:
-            changes[field.name] = value.replace(tzinfo=UTC)
+        elif isinstance(value, datetime):
+            changes[field.name] = _moment(value)
     if notice.reference is not None and not 0 < notice.reference <= MAX_ID:
         changes["reference"] = None
     if isinstance(notice, Receipt):

@@ -13,8 +13,13 @@ from delivery.replies.rules import KeptReply, Owner, Reply, read_number
 _MEMORY_DAYS = 90
 _ANSWER_DEADLINE_S = 3600.0  # a confirmation that comes later puzzles
 
+# Only a message to that phone can be answered from there: another system's references are like ours.
 _ANSWERED = text(
-    "SELECT id, organisation_id, contact_id, schedule_id FROM messages WHERE id = ANY(CAST(:ids AS bigint[]))"
+    """
+    SELECT n.notice_id, m.organisation_id, m.contact_id, m.schedule_id
+    FROM unnest(CAST(:notices AS bigint[]), CAST(:ids AS bigint[]), CAST(:phones AS text[])) AS n (notice_id, id, phone)
+    JOIN messages m ON m.id = n.id AND m.phone = n.phone
+    """
 )
 _CANDIDATES = text(
     """
@@ -72,10 +77,15 @@ _ADD_ANSWERS = text(
 )
 
 
-async def answered(session: AsyncSession, ids: Collection[int]) -> dict[int, Owner]:
-    """Our message's id → whose it is."""
-    rows = await session.execute(_ANSWERED, {"ids": list(ids)})
-    return {row.id: Owner(row.organisation_id, row.contact_id, row.schedule_id) for row in rows}
+async def answered(session: AsyncSession, replies: Collection[Reply]) -> dict[int, Owner]:
+    """Notice id → whose the message is that the reply says it answers."""
+    parameters = {
+        "notices": [reply.notice_id for reply in replies],
+        "ids": [reply.answered for reply in replies],
+        "phones": [reply.phone for reply in replies],
+    }
+    rows = await session.execute(_ANSWERED, parameters)
+    return {row.notice_id: Owner(row.organisation_id, row.contact_id, row.schedule_id) for row in rows}
 
 
 async def candidates(session: AsyncSession, replies: Collection[Reply]) -> dict[tuple[str, str], list[Row[Any]]]:

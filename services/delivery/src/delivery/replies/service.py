@@ -63,9 +63,8 @@ async def take_in(session: AsyncSession, replies: Sequence[Reply], policy: Reply
 
 async def _find_owners(session: AsyncSession, replies: Sequence[Reply], policy: ReplyPolicy) -> dict[int, Owner]:
     """Notice id → whose the reply is, where that is known."""
-    ids = {reply.answered for reply in replies if reply.answered is not None}
-    answered = await repository.answered(session, ids) if ids else {}
-    owners = {reply.notice_id: answered[reply.answered] for reply in replies if reply.answered in answered}
+    naming = [reply for reply in replies if reply.answered is not None]
+    owners = await repository.answered(session, naming) if naming else {}
     open_ones = [reply for reply in replies if reply.notice_id not in owners]
     if open_ones:
         candidates = await repository.candidates(session, open_ones)
