@@ -148,6 +148,16 @@ def limit(execute: Callable[..., Awaitable[None]], organisation: str) -> Callabl
     return put
 
 
+@pytest.fixture
+def assign(execute: Callable[..., Awaitable[None]], organisation: str) -> Callable[..., Awaitable[None]]:
+    """`await assign("+61491570006")`: the sender, in its canonical form, is the organisation's (or another's)."""
+
+    async def put(sender: str, owner: str = organisation) -> None:
+        await execute("INSERT INTO senders (sender, organisation_id) VALUES (:s, :o)", s=sender, o=owner)
+
+    return put
+
+
 Answer = Callable[[web.Request, dict[str, Any]], Awaitable[web.StreamResponse]]
 
 
@@ -213,7 +223,6 @@ class Carrier:
             return web.json_response({"status": "complete", "results": results[::-1]})
 
         return judge
-
 
     async def start(self) -> None:
         """Listens, on the port it had before if it had one."""

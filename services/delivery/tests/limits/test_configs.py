@@ -5,6 +5,8 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from common.database import Database
 from common.events import SettingsChanged
@@ -114,6 +116,65 @@ async def test_a_patch_checks_the_value_against_the_name_it_will_have(
     assert (await client.patch(url, json={"value": None}, headers=admin)).status_code == 400
     assert (await client.patch(url, json={}, headers=admin)).json() == made
     assert (await client.put(url, json={"name": "greeting"}, headers=admin)).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("assigned", "spellings"),
+    [("+61412345678", ["0412 345 678", "+61412345678", "61412345678"]), ("fern", ["Fern", "FERN"])],
+)
+async def test_a_sender_is_taken_from_the_organisation_it_is_assigned_to_alone(
+    client: httpx.AsyncClient,
+    admin: dict[str, str],
+    bearer: Bearer,
+    assign: Any,
+    execute: Any,
+    assigned: str,
+    spellings: list[str],
+) -> None:
+    stranger = bearer("delivery", OTHER, role="admin")
+    strangers = (await client.post("/api/configs/", json={"name": "x", "value": spellings[0]}, headers=stranger)).json()
+    url = f"/api/configs/{strangers['id']}/"
+    await assign(assigned)
+    for spelling in spellings:
+        body = {"name": "sender", "value": spelling}
+        for answer in (
+            await client.post("/api/configs/", json=body, headers=stranger),
+            await client.put(url, json=body, headers=stranger),
+            await client.patch(url, json=body, headers=stranger),
+            await client.patch(url, json={"name": "sender"}, headers=stranger),
+        ):
+            assert (answer.status_code, answer.json()["value"]) == (
+                400,
+                ["This sender is not assigned to your organisation; ask who runs this installation."],
+            )
+    mine = await client.post("/api/configs/", json={"name": "sender", "value": spellings[0]}, headers=admin)
+    assert (mine.status_code, mine.json()["value"]) == (201, spellings[0])
+    url = f"/api/configs/{mine.json()['id']}/"
+    for spelling in (*spellings, ""):
+        answer = await client.patch(url, json={"value": spelling}, headers=admin)
+        assert (answer.status_code, answer.json()["value"]) == (200, spelling)
+    await execute("DELETE FROM senders")
+    assert (await client.patch(url, json={"value": spellings[0]}, headers=admin)).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO senders (sender, organisation_id) VALUES ('mine', :organisation)",
+        "UPDATE senders SET sender = 'other'",
+        "DELETE FROM senders",
+    ],
+)
+async def test_an_organisation_sees_its_own_senders_and_assigns_none(
+    database: Database, assign: Any, organisation: str, statement: str
+) -> None:
+    await assign("fern")
+    await assign("oak", OTHER)
+    async with database.tenant(organisation) as session:
+        assert list(await session.scalars(text("SELECT sender FROM senders"))) == ["fern"]
+    with pytest.raises(DBAPIError, match="permission denied"):
+        async with database.tenant(organisation) as session:
+            await session.execute(text(statement), {"organisation": organisation} if ":" in statement else {})
 
 
 async def test_members_read_and_do_not_write(client: httpx.AsyncClient, create: Any, member: dict[str, str]) -> None:

@@ -5,7 +5,16 @@ from uuid import UUID
 
 import pytest
 
-from delivery.limits.rules import Demand, Quota, check_value, grant, period_of, read_limit, read_sender
+from delivery.limits.rules import (
+    Demand,
+    Quota,
+    canonical_sender,
+    check_value,
+    grant,
+    period_of,
+    read_limit,
+    read_sender,
+)
 
 QUOTA = Quota("org_1", date(2026, 4, 1), "sms")
 HOLD = UUID(int=1)
@@ -115,6 +124,13 @@ def test_known_names_take_only_what_makes_sense(name: str, value: str, is_good: 
 )
 def test_what_opt_out_configs_can_take(name: str, value: str, is_good: bool) -> None:
     assert (check_value(name, value, CHAINS) is None) == is_good
+
+
+@pytest.mark.parametrize("number", ["0412 345 678", "+61412345678", "61 412 345 678", "0412345678"])
+def test_a_number_and_a_name_are_one_sender_however_they_are_spelt(number: str) -> None:
+    assert canonical_sender(number) == "+61412345678"
+    assert canonical_sender("Cooee") == canonical_sender("COOEE") == "cooee"
+    assert canonical_sender("My Shop") is canonical_sender("") is None
 
 
 def test_a_chain_that_is_refused_names_what_is_enabled() -> None:

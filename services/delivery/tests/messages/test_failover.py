@@ -173,8 +173,9 @@ async def test_while_all_are_away_messages_wait_and_lose_no_attempt(
 
 
 async def test_an_organisation_has_its_own_order_and_its_own_sender(
-    due: Due, take_in: Any, pair: Pair, rows: Rows, limit: Any
+    due: Due, take_in: Any, pair: Pair, rows: Rows, limit: Any, assign: Any
 ) -> None:
+    await assign("+61412345678")
     await limit("sms_providers", "second, mobile_message")
     await limit("sender", "0412 345 678")
     await take_in(due(), due(organisation_id="org_other"))
@@ -185,6 +186,25 @@ async def test_an_organisation_has_its_own_order_and_its_own_sender(
     await take_in(due(), due(organisation_id="org_other"))
     await pair.step(2)
     assert [provider for _, provider, _ in await providers(rows)][2:] == ["mobile_message"] * 2
+
+
+async def test_a_sender_counts_while_it_is_assigned(
+    due: Due, take_in: Any, pair: Pair, rows: Rows, limit: Any, assign: Any, execute: Any
+) -> None:
+    await assign("fern", "org_other")
+    await limit("sender", "Fern")
+    seen = []
+    for statement in (
+        "UPDATE senders SET organisation_id = (SELECT organisation_id FROM configs)",
+        "DELETE FROM senders",
+        "SELECT 1",
+    ):
+        await take_in(due())
+        await pair.step()
+        seen.append((await rows("SELECT sender FROM messages ORDER BY id DESC LIMIT 1"))[0].sender)
+        await execute(statement)
+    assert seen == [None, "Fern", None]
+    assert [item["sender"] for item in pair.first.taken] == ["Cooee", "Fern", "Cooee"]
 
 
 async def test_a_canary_is_of_an_organisation_that_prefers_the_provider(

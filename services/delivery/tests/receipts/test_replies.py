@@ -50,14 +50,14 @@ async def test_a_reply_is_kept_and_told_with_what_it_answers(
 
 
 async def test_two_organisations_that_share_an_account_get_each_its_own(
-    tell: Any, apply: Any, sent: Any, due: Due, rows: Any, execute: Any
+    tell: Any, apply: Any, sent: Any, due: Due, rows: Any, execute: Any, assign: Any
 ) -> None:
     first, second = await sent(due(organisation_id="org_first"), due(organisation_id="org_second"))
     await execute("UPDATE messages SET created_at = now() - interval '1 hour' WHERE id = :id", id=first)
-    await execute(
-        "INSERT INTO configs (organisation_id, name, value) VALUES ('org_first', 'sender', '0491 570 006'),"
-        " ('org_third', 'sender', '0491 570 158')"
-    )
+    await assign("+61491570006", "org_first")
+    await assign("+61491570158", "org_third")
+    # What an organisation wrote into its config when nobody asked whose it is gives it nothing.
+    await execute("INSERT INTO configs (organisation_id, name, value) VALUES ('org_second', 'sender', '0491570006')")
     await tell("inbound", {"text": "by number", "to": "61491570006"})
     await tell("inbound", {"text": "by message", "reference": first, "to": "61491570158"})
     await tell("inbound", {"text": "by the last that wrote", "to": "61491570159"})
@@ -203,7 +203,7 @@ async def test_help_is_answered_once_a_day_in_the_organisations_words(
 
 @pytest.mark.parametrize("case", ["off", "by the provider", "over the limit", "no mobile"])
 async def test_no_answer_is_sent(
-    tell: Any, apply: Any, sent: Any, due: Due, answers: Any, limit: Any, rows: Any, case: str
+    tell: Any, apply: Any, sent: Any, due: Due, answers: Any, limit: Any, rows: Any, assign: Any, case: str
 ) -> None:
     (number,) = await sent(due())
     policy = ReplyPolicy(answered_by=frozenset({"mobile_message"} if case == "by the provider" else ()))
@@ -212,7 +212,7 @@ async def test_no_answer_is_sent(
     if case == "over the limit":
         await limit("sms_limit", "1")
     if case == "no mobile":
-        await limit("sender", "0491 570 006")
+        await assign("+61491570006")
     phone = "+442071838750" if case == "no mobile" else PHONE
     await tell("inbound", {"text": "STOP", "reference": number, "phone": phone})
     await apply(policy)

@@ -58,16 +58,19 @@ OURS, THEIRS, INSTALLATION = "+61491570006", "+61491570156", "+61491570157"
     [
         # who wrote last from that number, however another wrote later from elsewhere
         (OURS, [candidate("b", THEIRS), candidate("a", OURS, 3)], {}, Owner("a", 3, 30)),
-        # whose number it is, with what it wrote last
-        (OURS, [candidate("b", None), candidate("a", None, 3)], {OURS: {"a"}}, Owner("a", 3, 30)),
-        (OURS, [candidate("b", None)], {OURS: {"a"}}, Owner("a")),
-        # of several that share a number, who wrote last
-        (OURS, [candidate("c", None), candidate("b", None, 2)], {OURS: {"a", "b"}}, Owner("b", 2, 20)),
+        # whose number it is, with what it wrote last, from there if it did
+        (OURS, [candidate("b", None), candidate("a", None, 3)], {OURS: "a"}, Owner("a", 3, 30)),
+        (OURS, [candidate("a", None), candidate("a", OURS, 3)], {OURS: "a"}, Owner("a", 3, 30)),
+        (OURS, [candidate("b", None)], {OURS: "a"}, Owner("a")),
+        (OURS, [], {OURS: "a"}, Owner("a")),
+        # also after another wrote from it, whose it was before
+        (OURS, [candidate("b", OURS), candidate("a", None, 3)], {OURS: "a"}, Owner("a", 3, 30)),
+        (OURS, [candidate("b", OURS)], {OURS: "a"}, Owner("a")),
         # who wrote last at all
         ("Cooee", [candidate("b", None, 2), candidate("a", None)], {}, Owner("b", 2, 20)),
-        # the installation's own number belongs to whoever wrote from it, whatever a config claims
-        (INSTALLATION, [candidate("b", None, 2)], {INSTALLATION: {"a"}}, Owner("b", 2, 20)),
-        (INSTALLATION, [], {INSTALLATION: {"a"}}, None),
+        # the installation's own number belongs to whoever wrote from it, whomever it was assigned to before
+        (INSTALLATION, [candidate("b", None, 2)], {INSTALLATION: "a"}, Owner("b", 2, 20)),
+        (INSTALLATION, [], {INSTALLATION: "a"}, None),
         (OURS, [], {}, None),
     ],
 )

@@ -22,10 +22,13 @@ _VALUES = text(
 )
 _ROUTING = text(
     """
-    SELECT organisation_id, name, value FROM configs
-    WHERE name IN ('sms_providers', 'mms_providers', 'sender') AND value <> ''
+    SELECT c.organisation_id, c.name, c.value,
+           ARRAY(SELECT s.sender FROM senders s
+                 WHERE c.name = 'sender' AND s.organisation_id = c.organisation_id) AS assigned
+    FROM configs c WHERE c.name IN ('sms_providers', 'mms_providers', 'sender') AND c.value <> ''
     """
 )
+_SENDERS = text("SELECT sender, organisation_id FROM senders WHERE sender = ANY(CAST(:senders AS text[]))")
 # Sorted, so that two transactions take the same rows in the same order; the row is there without a limit too.
 _LOCK = text(
     """
@@ -148,8 +151,15 @@ def _columns(quotas: Collection[Quota]) -> dict[str, list[Any]]:
 
 
 async def routing_all_tenants(session: AsyncSession) -> Sequence[Row[Any]]:
-    """The configs that say how messages go: `organisation_id, name, value`."""
+    """The configs that say how messages go: `organisation_id, name, value`; `assigned`: the senders that the
+    organisation may choose."""
     return (await session.execute(_ROUTING)).all()
+
+
+async def sender_owners(session: AsyncSession, senders: Collection[str]) -> dict[str, str]:
+    """Canonical sender → the organisation it is assigned to, of those that the session may see."""
+    rows = await session.execute(_SENDERS, {"senders": list(senders)})
+    return {row.sender: row.organisation_id for row in rows}
 
 
 async def lock_taken(session: AsyncSession, quotas: Collection[Quota]) -> dict[Quota, int]:

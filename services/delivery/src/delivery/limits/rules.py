@@ -76,6 +76,12 @@ def read_sender(value: str) -> str | None:
         return None
 
 
+def canonical_sender(value: str) -> str | None:
+    """A sender as it is compared: a mobile as E.164, a name in small letters; None when it is neither."""
+    sender = read_sender(value)
+    return sender and sender.casefold()
+
+
 def check_value(name: str, value: str, chains: Mapping[str, Sequence[str]]) -> str | None:
     """What is wrong with a config's value, None when nothing is. `chains`: format → the providers that are enabled."""
     if name in LIMIT_NAMES and value != UNLIMITED and not _WHOLE_NUMBER.fullmatch(value):

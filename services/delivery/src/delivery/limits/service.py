@@ -23,6 +23,7 @@ from delivery.limits.rules import (
     ZONE_NAME,
     Demand,
     Quota,
+    canonical_sender,
     check_value,
     grant,
     period_of,
@@ -35,6 +36,7 @@ from delivery.organisations import service as organisations
 
 Chains = Mapping[str, Sequence[str]]  # format → the providers that are enabled
 _NAME_TAKEN = "A config with this name exists already."
+_SENDER_NOT_ASSIGNED = "This sender is not assigned to your organisation; ask who runs this installation."
 
 
 async def periods(session: AsyncSession, moments: Iterable[tuple[str, datetime]]) -> list[date]:
@@ -172,10 +174,16 @@ async def routings(session: AsyncSession) -> Collection[Routing]:
     for row in await repository.routing_all_tenants(session):
         routing = found.setdefault(row.organisation_id, Routing(row.organisation_id))
         if row.name == SENDER_NAME:
-            routing.sender = read_sender(row.value)
+            is_assigned = canonical_sender(row.value) in row.assigned  # the operator may have removed it since
+            routing.sender = read_sender(row.value) if is_assigned else None
         else:
             routing.chains[CHAIN_NAMES[row.name]] = read_chain(row.value)
     return found.values()
+
+
+async def sender_owners(session: AsyncSession, senders: Collection[str]) -> dict[str, str]:
+    """Sender (a mobile as E.164) → the organisation that it is assigned to, across all of them."""
+    return await repository.sender_owners(session, senders)
 
 
 async def page_configs(session: AsyncSession, page: Page) -> tuple[Sequence[Row[Any]], int]:
@@ -195,7 +203,7 @@ async def get_config(session: AsyncSession, config_id: int) -> Row[Any]:
 async def create_config(session: AsyncSession, organisation_id: str, config: ConfigCreate, chains: Chains) -> Row[Any]:
     """Raises Invalid under `name` when there is one, under `value` when a known name cannot take it."""
     await organisations.refuse_closed(session)
-    _check(config.name, config.value, chains)
+    await _check(session, config.name, config.value, chains)
     made = await repository.add_config(session, organisation_id, config.name, config.value)
     if made is None:
         raise Invalid.field("name", _NAME_TAKEN)
@@ -213,7 +221,7 @@ async def update_config(
         raise NotFound
     given = change.model_dump(exclude_unset=True)
     name, value = given.get("name", old.name), given.get("value", old.value)
-    _check(name, value, chains)
+    await _check(session, name, value, chains)
     if name != old.name and await repository.is_name_taken(session, name):
         raise Invalid.field("name", _NAME_TAKEN)
     try:
@@ -225,8 +233,11 @@ async def update_config(
     return changed
 
 
-def _check(name: str, value: str, chains: Chains) -> None:
+async def _check(session: AsyncSession, name: str, value: str, chains: Chains) -> None:
     wrong = check_value(name, value, chains)
+    sender = canonical_sender(value) if name == SENDER_NAME and not wrong else None
+    if sender and sender not in await repository.sender_owners(session, {sender}):
+        wrong = _SENDER_NOT_ASSIGNED
     if wrong:
         raise Invalid.field("value", wrong)
 

@@ -8,7 +8,7 @@ from pydantic_core import to_json
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from delivery.replies.rules import KeptReply, Owner, Reply, read_number
+from delivery.replies.rules import KeptReply, Owner, Reply
 
 _MEMORY_DAYS = 90
 _ANSWER_DEADLINE_S = 3600.0  # a confirmation that comes later puzzles
@@ -35,7 +35,6 @@ _CANDIDATES = text(
     ) m ORDER BY m.created_at DESC, m.id DESC
     """
 )
-_SENDERS = text("SELECT organisation_id, value FROM configs WHERE name = 'sender'")
 _IDS = text("SELECT nextval('messages_id_seq') FROM generate_series(1, :wanted)")
 _ADD = text(
     """
@@ -94,14 +93,6 @@ async def candidates(session: AsyncSession, replies: Collection[Reply]) -> dict[
     found: dict[tuple[str, str], list[Row[Any]]] = {}
     for row in await session.execute(_CANDIDATES, {**parameters, "memory_days": _MEMORY_DAYS}):
         found.setdefault((row.phone, row.provider), []).append(row)
-    return found
-
-
-async def senders(session: AsyncSession) -> dict[str, set[str]]:
-    """Number → the organisations that are configured to send from it."""
-    found: dict[str, set[str]] = {}
-    for row in await session.execute(_SENDERS):
-        found.setdefault(read_number(row.value), set()).add(row.organisation_id)
     return found
 
 

@@ -82,7 +82,7 @@ class KeptReply:
 @dataclass(frozen=True, slots=True)
 class ReplyPolicy:
     """How this installation takes replies. `answered_by`: providers that answer STOP, START and HELP themselves;
-    `own_numbers`: where messages of organisations without a sender of their own come from, which none can claim."""
+    `own_numbers`: where messages of organisations without a sender of their own come from, which are nobody's."""
 
     answered_by: frozenset[str] = frozenset()
     own_numbers: frozenset[str] = frozenset()
@@ -126,19 +126,20 @@ def read_words_off(value: str | None) -> frozenset[str]:
 
 
 def choose_owner(
-    to: str, candidates: Sequence[Any], owners: Mapping[str, Collection[str]], own_numbers: Collection[str]
+    to: str, candidates: Sequence[Any], owners: Mapping[str, str], own_numbers: Collection[str]
 ) -> Owner | None:
-    """Whose a reply is that does not say what it answers. The first that is known of: who wrote to the person last
-    from the number that is answered; whose number it is; who wrote last at all.
+    """Whose a reply is that does not say what it answers: of the organisation whose number is answered; where that is
+    nobody's, of who wrote to the person last from there, else of who wrote last at all.
 
     `candidates`: the newest messages to that phone by organisation and sender, the newest first. `owners`: number →
-    organisations that send from it.
+    the organisation that it is assigned to.
     """
     is_ours = to in own_numbers
+    owner = None if is_ours else owners.get(to)
+    if owner is not None:
+        candidates = [c for c in candidates if c.organisation_id == owner]
     from_there = [c for c in candidates if (is_ours if c.sender is None else read_number(c.sender) == to)]
-    claiming = () if is_ours else owners.get(to, ())
-    of_claiming = [c for c in candidates if c.organisation_id in claiming]
-    if not from_there and not of_claiming and len(claiming) == 1:
-        return Owner(next(iter(claiming)))
-    chosen = next(iter([*from_there, *of_claiming, *candidates]), None)
-    return chosen and Owner(chosen.organisation_id, chosen.contact_id, chosen.schedule_id)
+    chosen = next(iter([*from_there, *candidates]), None)
+    if chosen is None:
+        return Owner(owner) if owner is not None else None
+    return Owner(chosen.organisation_id, chosen.contact_id, chosen.schedule_id)

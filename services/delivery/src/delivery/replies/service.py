@@ -68,10 +68,10 @@ async def _find_owners(session: AsyncSession, replies: Sequence[Reply], policy: 
     open_ones = [reply for reply in replies if reply.notice_id not in owners]
     if open_ones:
         candidates = await repository.candidates(session, open_ones)
-        senders = await repository.senders(session)
+        assigned = await limits.sender_owners(session, {reply.to for reply in open_ones})
         for reply in open_ones:
             known = candidates.get((reply.phone, reply.provider), [])
-            owner = choose_owner(reply.to, known, senders, policy.own_numbers)
+            owner = choose_owner(reply.to, known, assigned, policy.own_numbers)
             if owner is not None:
                 owners[reply.notice_id] = owner
     return owners
