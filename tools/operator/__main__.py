@@ -10,6 +10,7 @@ from tools.operator.history import message
 from tools.operator.letters import SERVICES, list_letters, replay_letters, resume, show_letters
 from tools.operator.providers import health, send_test
 from tools.operator.republish import republish
+from tools.operator.senders import assign_sender, list_senders, remove_sender
 from tools.operator.stack import OperatorError, Stack
 from tools.operator.stuck import stuck
 
@@ -47,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     test.add_argument("--media-url", help="makes it an MMS")
     test.add_argument("--yes", action="store_true", help="really send it")
     _add_letters(commands)
+    _add_senders(commands)
     look = add("stuck", stuck, "what does not go on, and why")
     look.add_argument("--minutes", type=float, default=5.0, help="how long something may take (5)")
     again = add("resume", resume, "lets a service's dead letters pass, so that its consumers go on")
@@ -80,6 +82,23 @@ def _add_letters(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         made.add_argument("--all", action="store_true")
         made.add_argument("--limit", type=int, default=50, help="of a list (50)")
         made.add_argument("--reveal", action="store_true", help="show what is in them")
+
+
+def _add_senders(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    senders = commands.add_parser("senders", help="which organisation may send from which number or name")
+    what = senders.add_subparsers(required=True, metavar="what")
+    kinds: tuple[tuple[str, Command, str], ...] = (
+        ("list", list_senders, "all that are assigned"),
+        ("assign", assign_sender, "gives one to an organisation"),
+        ("remove", remove_sender, "takes one from its organisation"),
+    )
+    for name, command, told in kinds:
+        made = what.add_parser(name, help=told, description=command.__doc__)
+        made.set_defaults(run=command)
+        if name != "list":
+            made.add_argument("--sender", required=True, help="04…, or a name")
+        if name == "assign":
+            made.add_argument("--organisation", required=True, help="org_…")
 
 
 if __name__ == "__main__":
