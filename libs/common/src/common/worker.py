@@ -20,7 +20,7 @@ from common.settings import StoreSettings
 
 log = structlog.get_logger()
 
-_START_TIMEOUT_S = 30.0
+_START_TIMEOUT_S = 60.0
 _WATCH_S = 5.0
 
 
