@@ -85,7 +85,7 @@ async def test_a_refusal_for_having_stopped_is_learned(
     await take_in(due())
     carrier.script.append(carrier.verdicts(BLOCKED))
     await send(make_sender())
-    failed, stopped = await outbox_events(database)
+    stopped, failed = await outbox_events(database)
     assert isinstance(failed, MessageFailed)
     assert isinstance(stopped, StopChanged)
     assert (stopped.organisation_id, stopped.phone, stopped.stopped, stopped.source) == (

@@ -10,6 +10,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict
 
 from common.events import Category, MessageDelayed, MessageDelivered, MessageFailed, MessageSent
+from common.phones import FICTIONAL_MOBILES
 from delivery.providers.base import (
     BatchRefused,
     CallError,
@@ -174,13 +175,13 @@ def make_batches(messages: Sequence[Any], size: int, most: int) -> list[list[Any
     return batches
 
 
-def refusal(message: Any, provider: Provider, fictional: frozenset[str]) -> Category | None:
+def refusal(message: Any, provider: Provider) -> Category | None:
     """Why a claimed message must not go out, None when it may."""
     if message.refusal is not None:
         return message.refusal  # type: ignore[no-any-return]
     if message.is_late:
         return "expired"
-    if provider.is_vendor and message.phone in fictional:
+    if provider.is_vendor and message.phone in FICTIONAL_MOBILES:
         return "invalid_number"
     return None
 

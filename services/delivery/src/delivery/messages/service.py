@@ -11,7 +11,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.events import ContactChanged, ContactState, ScheduleDue
 from common.outbox import publish
-from common.phones import FICTIONAL_MOBILES
 from delivery.limits import service as limits
 from delivery.messages import calls, repository
 from delivery.messages.pace import Bucket
@@ -70,7 +69,7 @@ async def claim_calls(
     failures: dict[int, tuple[str, str]] = {}
     going = []
     for row in rows:
-        reason = refusal(row, provider, FICTIONAL_MOBILES)
+        reason = refusal(row, provider)
         if reason is None:
             going.append(row)
         else:
@@ -115,16 +114,16 @@ def _move_turns(order: Order, rows: Sequence[Row[Any]], paid: Sequence[Row[Any]]
         order.turns[lane] = max(organisations) if organisations and is_full else ""
 
 
-async def finish(session: AsyncSession, results: Sequence[Result], policy: Policy) -> int:
-    """Applies a batch of results with the events of what they mean, and returns how many held."""
+async def finish(session: AsyncSession, results: Sequence[Result], policy: Policy) -> None:
+    """Applies those of a batch of results that still hold, with the events of what they mean."""
     best: dict[tuple[int, UUID], Result] = {}
     for result in results:  # a late answer and that of a repetition may come together: the acceptance counts
         if result.status == "sent" or (result.message_id, result.key) not in best:
             best[result.message_id, result.key] = result
     rows = await repository.finish(session, list(best.values()))
     brief = {result.message_id for result in best.values() if result.delay_s < TOLD_DELAY_S}
+    await _learn(session, rows)  # stops before limits, as replies lock them: neither waits for the other
     await _tell(session, [row for row in rows if row.status != "retry_wait" or row.id not in brief])
-    await _learn(session, rows)
     held = {row.id for row in rows}
     late = [result for result in best.values() if result.status == "sent" and result.message_id not in held]
     if late:
@@ -135,7 +134,6 @@ async def finish(session: AsyncSession, results: Sequence[Result], policy: Polic
     settled = {result.key for result in best.values() if result.status != "unknown"}
     if settled:
         await calls.remove_settled(session, settled)
-    return len(rows)
 
 
 async def _learn(session: AsyncSession, rows: Sequence[Row[Any]]) -> None:
