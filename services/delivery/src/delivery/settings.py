@@ -1,17 +1,11 @@
 """What delivery is told from outside, beside what all services are told."""
 
+from collections.abc import Mapping
 from typing import ClassVar, Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from common.settings import StoreSettings
-
-# A provider that is named → the settings that it cannot do without.
-CREDENTIALS: dict[str, tuple[str, ...]] = {
-    "mobile_message": ("mobile_message_username", "mobile_message_password", "mobile_message_sender"),
-    "messagemedia": ("messagemedia_api_key", "messagemedia_api_secret"),
-    "twilio": ("twilio_account_sid", "twilio_auth_token"),
-}
+from common.settings import StoreSettings, UnusableSetting
 
 
 def split_names(text: str) -> list[str]:
@@ -19,8 +13,12 @@ def split_names(text: str) -> list[str]:
     return [name for part in text.split(",") if (name := part.strip())]
 
 
-def _plain(value: str | SecretStr) -> str:
-    return value.get_secret_value() if isinstance(value, SecretStr) else value
+def require(name: str, settings: Mapping[str, str]) -> None:
+    """Raises UnusableSetting that names what is empty of the settings (variable → value) that a provider or a storage
+    cannot do without."""
+    missing = [variable for variable, value in settings.items() if not value]
+    if missing:
+        raise UnusableSetting(f"{name} needs {', '.join(missing)}")
 
 
 class Settings(StoreSettings):
@@ -121,13 +119,4 @@ class Settings(StoreSettings):
     def _check_lease(self) -> Self:
         if self.lease_s < self.request_timeout_s * 1.5:
             raise ValueError("LEASE_S must be half as long again as REQUEST_TIMEOUT_S")
-        return self
-
-    @model_validator(mode="after")
-    def _check_credentials(self) -> Self:
-        named = {name for chain in self.chains.values() for name in chain}
-        needed = [field for name, fields in CREDENTIALS.items() if name in named for field in fields]
-        missing = [field.upper() for field in needed if not _plain(getattr(self, field))]
-        if missing:
-            raise ValueError(f"needed with the providers that are chosen: {', '.join(missing)}")
         return self

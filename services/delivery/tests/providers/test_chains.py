@@ -71,8 +71,3 @@ def test_a_class_outside_of_the_tree_is_made_with_the_settings(make_settings: An
 def test_an_entry_that_cannot_be_used_is_named(make_settings: Any, settings: dict[str, str], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         make_providers(make_settings(**settings))
-
-
-def test_every_provider_that_is_named_needs_its_credentials(make_settings: Any) -> None:
-    with pytest.raises(ValueError, match="MOBILE_MESSAGE_PASSWORD"):
-        make_settings(sms_providers="log,mobile_message", mobile_message_password="")

@@ -171,11 +171,6 @@ def test_the_vendor_itself_is_known_by_its_host(make_provider: MakeProvider) -> 
     assert not make_provider().is_vendor
 
 
-def test_a_missing_secret_is_named(make_settings: Any) -> None:
-    with pytest.raises(ValueError, match="MOBILE_MESSAGE_PASSWORD"):
-        make_settings(sms_providers="mobile_message", mobile_message_password="")
-
-
 async def test_log_takes_everything(make_settings: Any) -> None:
     provider = make_providers(make_settings())["log"]
     assert [o.status for o in await provider.send(uuid4(), provider.prepare(MESSAGES), [7, 8])] == ["accepted"] * 2

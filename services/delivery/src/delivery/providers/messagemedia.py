@@ -43,7 +43,7 @@ from delivery.providers.words import (
     read_reference,
     read_time,
 )
-from delivery.settings import Settings
+from delivery.settings import Settings, require
 
 _DIGESTS = {"SHA224": hashes.SHA224(), "SHA256": hashes.SHA256(), "SHA512": hashes.SHA512()}
 _LONGEST_SUBJECT = 64
@@ -115,11 +115,12 @@ class MessageMedia(Provider):
         self._callback_url = (
             f"{settings.public_url.rstrip('/')}/api/webhooks/providers/messagemedia/receipts/?token={self._token}"
         )
-        credentials = basic(settings.messagemedia_api_key, settings.messagemedia_api_secret.get_secret_value())
+        api_key, api_secret = settings.messagemedia_api_key, settings.messagemedia_api_secret.get_secret_value()
+        require(self.name, {"MESSAGEMEDIA_API_KEY": api_key, "MESSAGEMEDIA_API_SECRET": api_secret})
         account = {"Account": settings.messagemedia_account} if settings.messagemedia_account else {}
         self._api = HttpApi(
             settings.messagemedia_base_url,
-            {"Authorization": credentials, "Accept": "application/json", **account},
+            {"Authorization": basic(api_key, api_secret), "Accept": "application/json", **account},
             timeout_s=settings.request_timeout_s,
             concurrency=self.concurrency,
         )

@@ -38,7 +38,7 @@ from delivery.providers.words import (
     read_reference,
     read_time,
 )
-from delivery.settings import Settings
+from delivery.settings import Settings, require
 
 VENDOR_HOST = "api.mobilemessage.com.au"
 _FRESH_S = 300.0
@@ -86,10 +86,12 @@ class MobileMessage(Provider):
         self.is_vendor = is_host_of(settings.mobile_message_base_url, VENDOR_HOST)
         self._sender = settings.mobile_message_sender
         self._secret = settings.mobile_message_webhook_secret.get_secret_value()
-        password = settings.mobile_message_password.get_secret_value()
+        username, password = settings.mobile_message_username, settings.mobile_message_password.get_secret_value()
+        needed = {"USERNAME": username, "PASSWORD": password, "SENDER": self._sender}
+        require(self.name, {f"MOBILE_MESSAGE_{name}": value for name, value in needed.items()})
         self._api = HttpApi(
             settings.mobile_message_base_url,
-            {"Authorization": basic(settings.mobile_message_username, password)},
+            {"Authorization": basic(username, password)},
             timeout_s=settings.request_timeout_s,
             concurrency=self.concurrency,
         )

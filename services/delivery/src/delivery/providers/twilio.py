@@ -14,7 +14,6 @@ from urllib.parse import parse_qs, parse_qsl, quote, urlencode, urlsplit
 from uuid import UUID
 
 from common.events import Category
-from common.settings import UnusableSetting
 from delivery.providers.base import (
     AccountFault,
     Inbound,
@@ -32,7 +31,7 @@ from delivery.providers.base import (
 )
 from delivery.providers.http import Answer, HttpApi, basic, failure_of, is_host_of, read_reason, seconds
 from delivery.providers.words import clean, is_same, need, read_reference
-from delivery.settings import Settings
+from delivery.settings import Settings, require
 
 # Codes of refused requests and of receipts → our category (https://www.twilio.com/docs/api/errors).
 _CATEGORIES: dict[int, Category] = {
@@ -95,9 +94,9 @@ class Twilio(Provider):
         self._receipts_url = f"{settings.public_url.rstrip('/')}/api/webhooks/providers/twilio/receipts/"
         self._token = settings.twilio_auth_token.get_secret_value()
         sid = settings.twilio_account_sid
+        origin = {"TWILIO_SENDER or TWILIO_MESSAGING_SERVICE_SID": self._sender or self._service}
+        require(self.name, {"TWILIO_ACCOUNT_SID": sid, "TWILIO_AUTH_TOKEN": self._token, **origin})
         user, secret = sid, self._token
-        if not (self._sender or self._service):
-            raise UnusableSetting("TWILIO_SENDER or TWILIO_MESSAGING_SERVICE_SID is needed with twilio")
         if settings.twilio_api_key_sid:
             user, secret = settings.twilio_api_key_sid, settings.twilio_api_key_secret.get_secret_value()
         self._account = f"/2010-04-01/Accounts/{sid}"

@@ -9,8 +9,8 @@ from azure.storage.blob import ContentSettings
 from azure.storage.blob.aio import ContainerClient, LinearRetry
 
 from common.settings import UnusableSetting
-from delivery.settings import Settings
-from delivery.storage.base import Storage, StorageFault, require
+from delivery.settings import Settings, require
+from delivery.storage.base import Storage, StorageFault
 
 # The client logs every request at INFO; what it leaves out of the address is its business, not ours.
 logging.getLogger("azure").setLevel(logging.WARNING)

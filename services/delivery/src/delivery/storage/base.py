@@ -4,7 +4,6 @@ from abc import ABC, abstractmethod
 from typing import ClassVar
 
 from common.errors import Unavailable
-from common.settings import UnusableSetting
 
 
 class StorageFault(Unavailable):
@@ -35,10 +34,3 @@ class Storage(ABC):
 
     async def close(self) -> None:  # noqa: B027 (a folder has nothing to close)
         """Frees connections."""
-
-
-def require(storage: str, settings: dict[str, str]) -> None:
-    """Raises UnusableSetting that names what is empty of the settings (variable → value) a storage needs."""
-    missing = [variable for variable, value in settings.items() if not value]
-    if missing:
-        raise UnusableSetting(f"STORAGE_PROVIDER={storage} needs {', '.join(missing)}")

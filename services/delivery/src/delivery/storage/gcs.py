@@ -2,8 +2,7 @@
 
 from typing import ClassVar
 
-from delivery.settings import Settings
-from delivery.storage.base import require
+from delivery.settings import Settings, require
 from delivery.storage.s3 import S3Storage
 
 

@@ -9,8 +9,8 @@ from aiobotocore.config import AioConfig  # type: ignore[import-untyped]
 from aiobotocore.session import get_session  # type: ignore[import-untyped]
 from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
 
-from delivery.settings import Settings
-from delivery.storage.base import Storage, StorageFault, require
+from delivery.settings import Settings, require
+from delivery.storage.base import Storage, StorageFault
 
 _CACHE = "public, max-age=31536000, immutable"
 _MISSING = "NoSuchKey"  # a bucket that is missing is a fault, not a file that is not there
