@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from functools import lru_cache
 from typing import NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo, available_timezones
@@ -66,6 +67,7 @@ def read_chain(value: str) -> list[str]:
     return [name for part in value.split(",") if (name := part.strip())]
 
 
+@lru_cache(maxsize=16_384)  # the routes are read twice a second, and parsing a number is most of it
 def read_sender(value: str) -> str | None:
     """A sender as providers take it: a mobile as E.164, or 3 to 11 letters and digits with a letter; else None."""
     if _SENDER_ID.fullmatch(value):
