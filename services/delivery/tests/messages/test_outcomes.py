@@ -193,14 +193,12 @@ async def test_who_said_stop_to_the_provider_holds_up_no_repetition_for_the_othe
     execute: Any,
     statuses: Any,
     organisation: str,
-    policy: Policy,
     heard_by: str,
     status: str,
 ) -> None:
     await take_in(due(), due(phone="+61453000002"))
     carrier.script.append(carrier.answer(500))
     sender = make_sender()
-    sender.policy = policy.model_copy(update={"stop_answered_by": "mobile_message,twilio"})
     await send(sender)
     await execute(
         "INSERT INTO inbound_messages (id, organisation_id, phone, to_number, text, received_at, provider)"

@@ -54,3 +54,13 @@ async def test_rates_and_concurrency_are_settings(make_settings: Any) -> None:
         if provider.name != "log":
             assert (provider.rate, provider.concurrency) == (7.5, 3)
         await provider.close()
+
+
+def test_who_answers_stop_is_a_setting_of_those_who_can(make_settings: Any) -> None:
+    def answering(**changes: str) -> set[str]:
+        made = make_providers(make_settings(sms_providers="mobile_message,aws,log", **changes))
+        return {provider.name for provider in made.values() if provider.answers_stop}
+
+    assert answering() == {"mobile_message", "aws"}
+    assert answering(stop_answered_by="aws,log") == {"aws"}
+    assert answering(stop_answered_by="") == set()

@@ -71,6 +71,7 @@ async def settle_calls(database: Database, sender: Sender) -> bool:
                 sender.free_slots(),
                 sender.policy,
                 replay=sender.provider.idempotent,
+                refuses_stopped=sender.provider.answers_stop,
             )
         for call in calls:
             sender.start(call)

@@ -39,8 +39,7 @@ _TOLD: dict[str, str] = {
 
 
 class Policy(BaseModel):
-    """How often and how long is tried, times in seconds, and who refuses those who stopped. The fields are settings of
-    the same names."""
+    """How often and how long is tried, times in seconds. The fields are settings of the same names."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -49,7 +48,6 @@ class Policy(BaseModel):
     retry_base_s: float
     replay_after_s: float
     replay_window_s: float
-    stop_answered_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,6 @@ from delivery.messages.rules import (
 )
 from delivery.messages.schemas import RunState, ScheduleRun
 from delivery.providers.base import Provider
-from delivery.settings import split_names
 from delivery.stops import service as stops
 
 log = structlog.get_logger()
@@ -155,11 +154,13 @@ async def _tell(session: AsyncSession, rows: Sequence[Row[Any]]) -> None:
 
 
 async def tell_settled(session: AsyncSession, rows: Sequence[Row[Any]], keys: Collection[UUID]) -> None:
-    """Tells what receipts made of messages, and removes those of the calls that have nothing open any more.
+    """Tells what receipts made of messages, learns the stops among it, and removes those of the calls that have
+    nothing open any more.
 
     What failed after a provider took it keeps its place in the limit.
     """
     await publish(session, [outcome_event(row) for row in rows if row.schedule_id is not None])
+    await _learn(session, rows)
     if keys:
         await calls.remove_settled(session, keys)
 
@@ -178,14 +179,22 @@ async def queue_retries(session: AsyncSession) -> int:
     return await repository.promote(session, RETRIES)
 
 
-async def settle_calls(session: AsyncSession, provider: str, slots: int, policy: Policy, *, replay: bool) -> list[Call]:
+async def settle_calls(
+    session: AsyncSession,
+    provider: str,
+    slots: int,
+    policy: Policy,
+    *,
+    replay: bool,
+    refuses_stopped: bool = False,
+) -> list[Call]:
     """Deals with calls that are due: a lease that ran out makes a call unknown; an unknown one is repeated (returned,
     at most `slots`) while that may help, and ends `outcome_unknown` with its window. `replay`: the provider is there
-    and answers a repetition with its first answer."""
+    and answers a repetition with its first answer. `refuses_stopped`: it refuses who said STOP to it.
+    """
     due = await calls.due(session, provider, CALLS)
     if not due:
         return []
-    refuses_stopped = provider in split_names(policy.stop_answered_by)
     ids = [message_id for call in due for message_id in call.message_ids]
     messages = await calls.lock_messages(session, ids, refuses_stopped=refuses_stopped)
     unsettled: dict[UUID, list[Row[Any]]] = {call.key: [] for call in due}

@@ -5,7 +5,7 @@ from importlib import import_module
 
 from common.settings import UnusableSetting
 from delivery.providers.base import Provider
-from delivery.settings import Settings
+from delivery.settings import Settings, split_names
 
 # Name → its class, which is made with the settings alone. Only what is named is loaded: AWS's library is 13 MB.
 PROVIDERS: dict[str, str] = {
@@ -28,7 +28,11 @@ def make_chains(settings: Settings) -> dict[str, tuple[str, ...]]:
 def make_providers(settings: Settings) -> dict[str, Provider]:
     """Name → provider, one for each that stands in a chain. Raises UnusableSetting for what does not fit."""
     found = {found.name: found for classes in _find_classes(settings).values() for found in classes}
-    return {name: provider(settings) for name, provider in found.items()}  # type: ignore[call-arg]
+    made = {name: provider(settings) for name, provider in found.items()}  # type: ignore[call-arg]
+    answering = split_names(settings.stop_answered_by)
+    for provider in made.values():
+        provider.answers_stop = provider.answers_stop and provider.name in answering
+    return made
 
 
 def _find_classes(settings: Settings) -> dict[str, list[type[Provider]]]:

@@ -178,7 +178,8 @@ class Provider(ABC):
     What it declares, the sender keeps to:
     `formats`: what it takes. `idempotent`: a repetition under the same key is answered with the first answer, and
     nothing is sent twice. `receipts`: it tells later what became of a message. `looks_up`: it can be asked for a
-    message by its own id. `answers_stop`: it answers STOP, START and HELP itself and refuses who stopped.
+    message by its own id. `answers_stop`: it answers STOP, START and HELP itself and refuses who stopped
+    (STOP_ANSWERED_BY may take it out).
     `batch_size`: messages a request. `concurrency`: requests in flight. `rate`: parts a second, 0: no bound.
     `is_vendor`: what it takes reaches people, so numbers of fiction are kept from it.
     """

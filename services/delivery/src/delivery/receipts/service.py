@@ -23,7 +23,6 @@ from delivery.receipts.rules import (
     write,
 )
 from delivery.replies import service as replies
-from delivery.stops import service as stops
 
 log = structlog.get_logger()
 
@@ -115,8 +114,6 @@ async def _apply_receipts(session: AsyncSession, due: Sequence[_Due]) -> None:
     changed = [row for row in rows if row.is_new]
     open_calls = {m.id: m.call_key for m in locked if m.status in ("sending", "unknown")}
     await messages.tell_settled(session, changed, {open_calls[row.id] for row in changed if row.id in open_calls})
-    stopped = [row for row in changed if row.status == "failed" and row.category == "opted_out"]
-    await stops.learn_stops(session, [(row.organisation_id, row.phone) for row in stopped])
 
 
 async def forget_notices(session: AsyncSession) -> bool:

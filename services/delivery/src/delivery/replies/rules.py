@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from common.phones import InvalidPhone, normalise_phone
 from delivery.providers.base import Inbound, Provider
-from delivery.settings import Settings, split_names
+from delivery.settings import Settings
 
 Keyword = Literal["stop", "start", "help"]
 
@@ -89,9 +89,8 @@ class ReplyPolicy:
 
     @classmethod
     def of(cls, settings: Settings, providers: Iterable[Provider]) -> "ReplyPolicy":
-        named = set(split_names(settings.stop_answered_by))
-        answering = {provider.name for provider in providers if provider.answers_stop}
-        return cls(frozenset(named & answering), frozenset(map(read_number, settings.own_numbers)))
+        answering = (provider.name for provider in providers if provider.answers_stop)
+        return cls(frozenset(answering), frozenset(map(read_number, settings.own_numbers)))
 
 
 def read_number(written: str) -> str:
