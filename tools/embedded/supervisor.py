@@ -372,6 +372,8 @@ class Stack:
         if "issuer" in state:
             party = self.environment["CLERK_AUTHORIZED_PARTIES"]
             state["issuer"] |= {"name": self.environment["CLERK_ISSUER"], "party": party}
+        if "delivery worker" in state:
+            state["delivery worker"] |= {kind: self.environment[f"{kind.upper()}_PROVIDERS"] for kind in ("sms", "mms")}
         new = self.home / "stack.json.new"
         new.write_text(json.dumps(state, indent=2))
         new.replace(self.home / "stack.json")

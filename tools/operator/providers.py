@@ -19,7 +19,7 @@ async def health(stack: Stack, _: argparse.Namespace) -> int:
     try:
         settings = stack.delivery_settings()
         chains, providers = make_chains(settings), make_providers(settings)
-    except ValueError as error:
+    except (ValueError, KeyError) as error:  # a class from outside the tree reads the environment itself
         raise OperatorError(f"delivery's settings: {error}") from None
     good = [await _check(provider, _places(chains, name)) for name, provider in providers.items()]
     return 0 if all(good) else 1
@@ -59,7 +59,7 @@ async def send_test(stack: Stack, options: argparse.Namespace) -> int:
         settings = stack.delivery_settings(**{f"{kind}_providers": options.provider})
         chosen = make_chains(settings)[kind][0]
         providers = make_providers(settings)
-    except ValueError as error:
+    except (ValueError, KeyError) as error:
         raise OperatorError(f"--provider {options.provider}: {error}") from None
     try:
         return await _send(

@@ -36,9 +36,10 @@ class Stack:
         if not (home / "secrets.json").exists():
             names = ", ".join(f"{service.upper()}_DATABASE_URL" for service in STORES)
             raise OperatorError(f"there is no embedded stack in {home}: set COOEE_HOME, or {names}")
-        environment = stack_environment(home, os.environ | _ports_of(home))
+        environment = stack_environment(home, os.environ | _running(home))
         environment.setdefault("KAFKA_BOOTSTRAP_SERVERS", f"{HOST}:{environment['KAFKA_PORT']}")
         add_databases(environment, f"postgresql://{HOST}:{environment['POSTGRES_PORT']}/{DATABASE}")
+        os.environ.update(environment)  # AWS's library looks for its credentials there, not in delivery's settings
         return cls(environment)
 
     def delivery_settings(self, **changes: Any) -> Settings:
@@ -69,14 +70,16 @@ class Stack:
             return (await session.execute(text(statement), parameters)).all()
 
 
-def _ports_of(home: Path) -> dict[str, str]:
-    """Where PostgreSQL and the broker of a running stack listen, which may be on other ports than usual."""
+def _running(home: Path) -> dict[str, str]:
+    """Where a running stack's PostgreSQL, broker and handset listen, and who sends, if not as usual."""
     try:
         running = json.loads((home / "stack.json").read_text())
     except (OSError, ValueError):
         return {}
     ports = {"POSTGRES_PORT": "postgres", "KAFKA_PORT": "broker", "HANDSET_PORT": "handset"}
-    return {variable: str(running[name]["port"]) for variable, name in ports.items() if name in running}
+    found = {variable: str(running[name]["port"]) for variable, name in ports.items() if name in running}
+    chains = running.get("delivery worker", {})
+    return found | {f"{kind.upper()}_PROVIDERS": chains[kind] for kind in ("sms", "mms") if kind in chains}
 
 
 def show_time(moment: datetime | None) -> str:

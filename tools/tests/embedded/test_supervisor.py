@@ -56,6 +56,7 @@ async def test_starts_in_order_tells_where_it_is_and_leaves_nothing(tmp_path: Pa
         pids = {name: stack.pid(name) for name in NAMES}
         assert {name: entry["pid"] for name, entry in state.items()} == pids
         assert state["gateway"]["url"] == stack.url("gateway")
+        assert (state["delivery worker"]["sms"], state["delivery worker"]["mms"]) == ("mobile_message", "messagemedia")
         started = {name: moments(stack, name, "started")[0] for name in NAMES}
         assert max(started["broker"], started["handset"]) < min(started["gateway"], started["delivery worker"])
     ended = {name: moments(stack, name, "ended")[0] for name in NAMES}
