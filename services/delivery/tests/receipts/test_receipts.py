@@ -97,6 +97,20 @@ async def test_a_providers_opted_out_is_learned_as_a_stop(
     assert isinstance((await outbox_events(database))[-1], StopChanged)
 
 
+async def test_a_receipt_that_another_version_of_this_program_wrote_holds_up_no_later_one(
+    tell: Any, apply: Any, sent: Any, due: Due, message: Any, execute: Any
+) -> None:
+    (number,) = await sent(due())
+    for is_applied in (True, False):
+        await tell("receipts", {"status": "sent", "reference": number})
+        if is_applied:
+            await apply()
+        await execute("UPDATE notices SET body = '{}'")
+    await tell("receipts", {"status": "delivered", "reference": number})
+    await apply()
+    assert (await message(number)).status == "delivered"
+
+
 async def test_a_receipt_that_is_quicker_than_our_commit_settles_message_and_call(
     tell: Any,
     apply: Any,

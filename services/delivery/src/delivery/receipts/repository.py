@@ -57,7 +57,7 @@ _LOCK = text(
 # Read under the messages' locks: what another has applied to them is seen.
 _HISTORY = text(
     """
-    SELECT message_id, provider, CAST(body AS text) AS body, received_at FROM notices
+    SELECT id, message_id, provider, kind, CAST(body AS text) AS body, received_at FROM notices
     WHERE message_id = ANY(CAST(:ids AS bigint[])) AND kind = 'receipt'
     """
 )
@@ -160,7 +160,7 @@ async def lock_messages_all_tenants(session: AsyncSession, ids: Collection[int])
 
 
 async def history_all_tenants(session: AsyncSession, ids: Collection[int]) -> Sequence[Row[Any]]:
-    """The receipts that these messages had before: `message_id, provider, body, received_at`."""
+    """The receipts that these messages had before: `id, message_id, provider, kind, body, received_at`."""
     return (await session.execute(_HISTORY, {"ids": list(ids)})).all()
 
 

@@ -108,8 +108,9 @@ async def _apply_receipts(session: AsyncSession, due: Sequence[_Due]) -> None:
     locked = await repository.lock_messages_all_tenants(session, told)
     providers = {message.id: message.provider for message in locked}
     for row in await repository.history_all_tenants(session, told):
-        if row.provider == providers.get(row.message_id):
-            told[row.message_id].append(Told(read_receipt(row.body), row.received_at))
+        before = _read(row) if row.provider == providers.get(row.message_id) else None
+        if isinstance(before, Receipt):
+            told[row.message_id].append(Told(before, row.received_at))
     rows = await repository.settle(session, [settle(message, told[message.id]) for message in locked])
     changed = [row for row in rows if row.is_new]
     open_calls = {m.id: m.call_key for m in locked if m.status in ("sending", "unknown")}
