@@ -119,8 +119,9 @@ _OUTBOX = """
     WHERE created_at < now() - interval '30 seconds' GROUP BY topic ORDER BY 4
 """
 _LETTERS = """
-    SELECT '(all)' AS organisation_id, topic || CASE WHEN count(*) > 50 THEN ', whose consumer stops' ELSE '' END
-           AS detail, count(*) AS number, min(created_at) AS oldest FROM dead_letters
+    SELECT '(all)' AS organisation_id,
+           topic || CASE WHEN count(*) > 50 THEN ', enough to stop its consumer' ELSE '' END AS detail,
+           count(*) AS number, min(created_at) AS oldest FROM dead_letters
     WHERE NOT passed GROUP BY topic ORDER BY 4
 """
 _EVERYWHERE = tuple(
