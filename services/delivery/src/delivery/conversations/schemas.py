@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from common.errors import Invalid
 from common.fields import Time
 from common.phones import InvalidPhone, normalise_phone, show_phone
+from delivery.settings import split_names
 
 Direction = Literal["outbound", "inbound"]
 Status = Literal["processing", "sent", "delivered", "failed", "received"]
@@ -93,7 +94,7 @@ def read_phone(given: str | None) -> str | None:
 
 def read_statuses(given: str | None) -> frozenset[str]:
     """The words of a list by commas. Raises Invalid under `status`."""
-    words = frozenset(word.strip() for word in (given or "").split(",") if word.strip())
+    words = frozenset(split_names(given or ""))
     if not words <= set(get_args(Status)):
         raise Invalid.field("status", f"Enter some of {', '.join(get_args(Status))}.")
     return words

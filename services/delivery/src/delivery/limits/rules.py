@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from common.phones import InvalidPhone, normalise_phone
 from common.sms import measure
+from delivery.settings import split_names
 
 DEFAULT_ZONE = "Australia/Adelaide"
 UNLIMITED = "unlimited"
@@ -62,11 +63,6 @@ def read_limit(value: str | None) -> int | None:
     return int(value) if value is not None and _WHOLE_NUMBER.fullmatch(value) else None
 
 
-def read_chain(value: str) -> list[str]:
-    """The names of providers in a config's value; none: the installation's chain is meant."""
-    return [name for part in value.split(",") if (name := part.strip())]
-
-
 @lru_cache(maxsize=16_384)  # the routes are read twice a second, and parsing a number is most of it
 def read_sender(value: str) -> str | None:
     """A sender as providers take it: a mobile as E.164, or 3 to 11 letters and digits with a letter; else None."""
@@ -90,22 +86,17 @@ def check_value(name: str, value: str, chains: Mapping[str, Sequence[str]]) -> s
         return f"Enter a whole number, or {UNLIMITED}."
     if name == ZONE_NAME and value not in available_timezones():
         return "Enter the name of a time zone, for example Australia/Adelaide."
-    if name == STOP_WORDS_OFF and not _words(value) <= OPTIONAL_STOP_WORDS:
+    if name == STOP_WORDS_OFF and not set(split_names(value.upper())) <= OPTIONAL_STOP_WORDS:
         return "Only CANCEL and END can be switched off; separate them by a comma."
     if name in REPLY_NAMES and (not value or measure(value).parts > _LONGEST_REPLY_PARTS):
         return f"Enter a text of at most {_LONGEST_REPLY_PARTS} parts, or off."
     if name in CHAIN_NAMES:
         enabled = chains[CHAIN_NAMES[name]]
-        if not set(read_chain(value)) <= set(enabled):
+        if not set(split_names(value)) <= set(enabled):
             return f"Enter names of providers, separated by commas. Enabled are: {', '.join(enabled)}."
     if name == SENDER_NAME and value and read_sender(value) is None:
         return "Enter an Australian mobile number, or 3 to 11 letters and digits with at least one letter."
     return None
-
-
-def _words(value: str) -> set[str]:
-    """The words of a list by commas, in capitals."""
-    return {word.strip().upper() for word in value.split(",") if word.strip()}
 
 
 def grant(

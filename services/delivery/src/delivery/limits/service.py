@@ -27,12 +27,12 @@ from delivery.limits.rules import (
     check_value,
     grant,
     period_of,
-    read_chain,
     read_limit,
     read_sender,
 )
 from delivery.limits.schemas import ConfigCreate, ConfigUpdate, HoldIn, HoldOut, LimitsOut
 from delivery.organisations import service as organisations
+from delivery.settings import split_names
 
 Chains = Mapping[str, Sequence[str]]  # format → the providers that are enabled
 _NAME_TAKEN = "A config with this name exists already."
@@ -177,7 +177,7 @@ async def routings(session: AsyncSession) -> Collection[Routing]:
             is_assigned = canonical_sender(row.value) in row.assigned  # the operator may have removed it since
             routing.sender = read_sender(row.value) if is_assigned else None
         else:
-            routing.chains[CHAIN_NAMES[row.name]] = read_chain(row.value)
+            routing.chains[CHAIN_NAMES[row.name]] = split_names(row.value)
     return found.values()
 
 

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from delivery.providers.base import NotConnected, WebhookMalformed, WebhookRefused
 from delivery.providers.words import is_signed, need, read_json
+from delivery.settings import split_names
 
 _HOST = re.compile(r"sns\.[a-z0-9-]{3,40}\.amazonaws\.com")
 _CERTIFICATE = re.compile(r"(/[a-z]+)?/SimpleNotificationService-[0-9A-Za-z]+\.pem")
@@ -33,7 +34,7 @@ class Sns:
     """Proves envelopes. `rehearsal`: the address that stands for AWS, which then vouches for itself; else empty."""
 
     def __init__(self, topic_arns: str, rehearsal: str, timeout_s: float) -> None:
-        self._topics = frozenset(arn.strip() for arn in topic_arns.split(",") if arn.strip())
+        self._topics = frozenset(split_names(topic_arns))
         self._rehearsal = _origin(urlsplit(rehearsal)) if rehearsal else None
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._keys: dict[str, rsa.RSAPublicKey] = {}

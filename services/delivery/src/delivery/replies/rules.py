@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from common.phones import InvalidPhone, normalise_phone
 from delivery.providers.base import Inbound, Provider
-from delivery.settings import Settings
+from delivery.settings import Settings, split_names
 
 Keyword = Literal["stop", "start", "help"]
 
@@ -121,7 +121,7 @@ def read_keyword(inbound: Inbound, words_off: Collection[str], has_stopped: bool
 
 def read_words_off(value: str | None) -> frozenset[str]:
     """The words of the config, in small letters."""
-    return frozenset(word.strip().casefold() for word in (value or "").split(",") if word.strip())
+    return frozenset(split_names((value or "").casefold()))
 
 
 def choose_owner(
