@@ -119,9 +119,9 @@ class ScheduleOut(Audit, ScheduleFields):
 
 
 class MediaNames(BaseModel):
-    """Files that delivery would remove."""
+    """Files that delivery would remove, 500 at most."""
 
-    names: list[str]
+    names: list[str] = Field(max_length=500)
     since: AwareDatetime
 
 
