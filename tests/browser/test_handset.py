@@ -124,6 +124,8 @@ async def test_receipts_by_buttons_and_by_the_switch(
         await expect(entry).to_contain_text("webhook 200")
         await entry.get_by_role("combobox").select_option("Delivered, told three times")
         await listener.wait(lambda told: len(told) == 5)
+        await entry.get_by_role("button", name="Fail").click()
+        await expect(page.get_by_role("alert")).to_contain_text("stays delivered")
     switch = page.get_by_role("switch", name="Automatic receipts")
     await expect(switch).not_to_be_checked()
     await switch.click()

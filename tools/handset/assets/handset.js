@@ -6,6 +6,7 @@ const WORDS = {
   unknown_number: "no such subscriber", expired: "expired", blocked: "blocked by the carrier",
   filtered: "filtered as spam", opted_out: "opted out",
 };
+const TOO_LATE = "Told, but what was delivered stays delivered. Without automatic receipts nothing is delivered by itself.";
 // What the menu of a message offers beside its buttons: words, and the body of the request.
 const OTHERS = [
   ["Tell: sent", { status: "sent" }],
@@ -150,6 +151,7 @@ async function open() {
   find("thread").hidden = phone === "";
   thread = phone ? { phone, rows: new Map(), before: null } : null;
   find("entries").replaceChildren();
+  find("nothing").hidden = true;
   find("fault").textContent = "";
   unread.delete(phone);
   showPhones();
@@ -171,6 +173,7 @@ async function loadThread(before) {
   if (before || thread.rows.size === 0) thread.before = page.before;
   showEntries(page.entries, Boolean(before));
   find("earlier").hidden = thread.before === null;
+  find("nothing").hidden = thread.rows.size > 0;
   if (before) scroll.scrollTop += scroll.scrollHeight - height;
   else if (isAtEnd) scroll.scrollTop = scroll.scrollHeight;
   showAbout(page);
@@ -284,6 +287,8 @@ async function tell(id, body) {
   try {
     await call("POST", `/api/messages/${encodeURIComponent(id)}/receipts/`, body);
     announce(body.after_s ? `Delivered in ${body.after_s} seconds` : `Told: ${WORDS[body.status] ?? body.status}`);
+    const isTooLate = thread?.rows.get(id)?.entry.status === "delivered" && body.status !== "delivered" && !body.forged;
+    find("fault").textContent = isTooLate ? TOO_LATE : "";
   } catch (error) {
     find("fault").textContent = error.message;
   }
