@@ -268,3 +268,19 @@ async def test_parts_that_two_workers_apply_at_once_are_weighed_together(
     assert {(await message(number)).status for number in ids} == {"delivered"}
     told = [event.message_id for event in await outbox_events(database) if isinstance(event, MessageDelivered)]
     assert sorted(told) == ids
+
+
+async def test_one_that_the_database_refuses_holds_up_no_other(
+    tell: Any, apply: Any, sent: Any, due: Due, message: Any, execute: Any, rows: Any
+) -> None:
+    before, refused, after = await sent(due(), due(), due())
+    for number in (before, refused, after):
+        await tell("receipts", {"status": "delivered", "reference": number})
+    never = '{"occurred_at": "0001-01-01T00:00:00+14:00"}'  # before the first moment that a timestamp can be
+    await execute(
+        "UPDATE notices SET body = body || CAST(:never AS jsonb) WHERE reference = :id", never=never, id=refused
+    )
+    await apply()
+    assert [(await message(n)).status for n in (before, refused, after)] == ["delivered", "sent", "delivered"]
+    (kept,) = await rows("SELECT looks, due_at > now() AS waits FROM notices WHERE due_at IS NOT NULL")
+    assert (kept.looks, kept.waits) == (1, True)

@@ -59,9 +59,9 @@ class _Due:
     message_id: int | None
 
 
-async def apply_notices(session: AsyncSession, policy: replies.ReplyPolicy) -> int:
-    """Looks at the notices that are due, `BATCH` at most, and returns how many. What finds nothing waits on."""
-    rows = await repository.claim_all_tenants(session, BATCH)
+async def apply_notices(session: AsyncSession, policy: replies.ReplyPolicy, most: int = BATCH) -> int:
+    """Looks at the notices that are due, `most` at most, and returns how many. What finds nothing waits on."""
+    rows = await repository.claim_all_tenants(session, most)
     if not rows:
         return 0
     found = await repository.find_messages_all_tenants(session, rows)
@@ -80,6 +80,18 @@ async def apply_notices(session: AsyncSession, policy: replies.ReplyPolicy) -> i
         await repository.postpone(session, later)
     await repository.done(session, {notice_id: of for notice_id, of in done.items() if notice_id not in later})
     return len(rows)
+
+
+async def set_aside(session: AsyncSession) -> None:
+    """The notice that has been due for longest cannot be applied: it is looked at again later, as one that finds
+    nothing."""
+    for row in await repository.claim_all_tenants(session, 1):
+        pause = next_look(row.looks, row.received_at, row.looked_at)
+        log.error("a notice cannot be applied", notice=row.id, provider=row.provider, looks=row.looks)
+        if pause is not None:
+            await repository.postpone(session, {row.id: pause})
+        else:
+            await repository.done(session, {row.id: None})
 
 
 def _read(row: Row[Any]) -> Notice | None:
