@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 
 import pytest
 from aiohttp import web
-from sqlalchemy import text
+from sqlalchemy import Connection, event, text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.database import Database
 from common.events import ScheduleDue
@@ -158,6 +159,29 @@ def assign(execute: Callable[..., Awaitable[None]], organisation: str) -> Callab
     return put
 
 
+@pytest.fixture
+def explain() -> Callable[..., Awaitable[list[tuple[str, str]]]]:
+    """`await explain(session, run)`: the statements that `run` executes, each with its plan."""
+
+    async def collect(session: AsyncSession, run: Callable[[], Awaitable[None]]) -> list[tuple[str, str]]:
+        connection = await session.connection()
+        seen: list[tuple[str, Any]] = []
+
+        def note(_: Connection, __: Any, statement: str, parameters: Any, *___: Any) -> None:
+            seen.append((statement, parameters))
+
+        event.listen(connection.sync_connection, "before_cursor_execute", note)
+        await run()
+        event.remove(connection.sync_connection, "before_cursor_execute", note)
+        raw = (await connection.get_raw_connection()).driver_connection
+        plans = [await raw.fetch("EXPLAIN " + statement, *parameters) for statement, parameters in seen]
+        return [
+            (statement, "\n".join(line[0] for line in plan)) for (statement, _), plan in zip(seen, plans, strict=True)
+        ]
+
+    return collect
+
+
 Answer = Callable[[web.Request, dict[str, Any]], Awaitable[web.StreamResponse]]
 
 
@@ -190,7 +214,8 @@ class Carrier:
         if key not in self.answered:
             self.taken += body["messages"]
             results = [
-                {**item, "status": "success", "message_id": f"mm-{item['custom_ref']}"} for item in body["messages"]
+                {**item, "status": "success", "message_id": f"mm-{item['custom_ref'].rpartition('-')[2]}"}
+                for item in body["messages"]
             ]
             self.answered[key] = json.dumps({"status": "complete", "results": results}).encode()
         return web.Response(body=self.answered[key], content_type="application/json")

@@ -6,7 +6,7 @@ from typing import Any
 
 import asyncpg
 import pytest
-from sqlalchemy import Connection, event, text
+from sqlalchemy import text
 
 from common.database import Database, role_url
 from common.paging import Page
@@ -45,30 +45,23 @@ async def filled(database: Database, organisation: str, delivery_url: str) -> st
     return organisation
 
 
-async def test_no_list_reads_a_whole_table_or_sorts_it(database: Database, filled: str) -> None:
+async def test_no_list_reads_a_whole_table_or_sorts_it(database: Database, filled: str, explain: Any) -> None:
     async with database.tenant(filled) as session:
-        connection = await session.connection()
-        seen: list[tuple[str, Any]] = []
 
-        def note(_: Connection, __: Any, statement: str, parameters: Any, *___: Any) -> None:
-            seen.append((statement, parameters))
+        async def read_pages() -> None:
+            for filters, bounds in (
+                (Filters(), (None, None)),
+                (Filters(first=DAY[0].date()), DAY),
+                (Filters(phone=PHONE), (None, None)),
+                (Filters(statuses=frozenset({"sent", "received"})), (None, None)),
+                (Filters(direction="inbound"), DAY),
+                (Filters(contact=43, phone=PHONE), (None, None)),
+            ):
+                for page in (1, 4000):
+                    rows, total = await repository.page(session, filters, *bounds, Page(page))
+                    assert len(rows) == max(0, min(50, total - (page - 1) * 50))
 
-        event.listen(connection.sync_connection, "before_cursor_execute", note)
-        for filters, bounds in (
-            (Filters(), (None, None)),
-            (Filters(first=DAY[0].date()), DAY),
-            (Filters(phone=PHONE), (None, None)),
-            (Filters(statuses=frozenset({"sent", "received"})), (None, None)),
-            (Filters(direction="inbound"), DAY),
-            (Filters(contact=43, phone=PHONE), (None, None)),
-        ):
-            for page in (1, 4000):
-                rows, total = await repository.page(session, filters, *bounds, Page(page))
-                assert len(rows) == max(0, min(50, total - (page - 1) * 50))
-        event.remove(connection.sync_connection, "before_cursor_execute", note)
-        raw = (await connection.get_raw_connection()).driver_connection
-        for statement, parameters in seen:
-            plan = "\n".join(str(row[0]) for row in await raw.fetch("EXPLAIN " + statement, *parameters))
+        for _, plan in await explain(session, read_pages):
             page_part = plan[re.search(r"-> +Limit", plan).start() :]  # before it, the counts
             assert "Seq Scan" not in page_part, plan
             assert not re.search(r"-> +(Incremental )?Sort", page_part), plan

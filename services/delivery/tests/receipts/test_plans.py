@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Connection, event, text
+from sqlalchemy import text
 
 from common.database import Database
 from delivery.receipts import service
@@ -29,7 +29,7 @@ FILL = (
 )
 
 
-async def test_no_statement_reads_a_whole_table(tell: Any, database: Database, rows: Any) -> None:
+async def test_no_statement_reads_a_whole_table(tell: Any, database: Database, rows: Any, explain: Any) -> None:
     policy = ReplyPolicy()
     for _ in range(7):  # a plan would be kept after five uses
         await tell("receipts", {"status": "sent", "reference": 7})
@@ -44,19 +44,12 @@ async def test_no_statement_reads_a_whole_table(tell: Any, database: Database, r
         await tell("inbound", {"text": "STOP", "phone": f"+614530{number:05d}"})
         await tell("inbound", {"text": "help", "answers_id": f"mm-{number}8", "phone": f"+614531{number:05d}"})
     async with database.all_tenants() as session:
-        connection = await session.connection()
-        seen: list[tuple[str, Any]] = []
 
-        def note(_: Connection, __: Any, statement: str, parameters: Any, *___: Any) -> None:
-            seen.append((statement, parameters))
+        async def apply_and_forget() -> None:
+            assert await service.apply_notices(session, policy) >= 200
+            await service.forget_notices(session)
 
-        event.listen(connection.sync_connection, "before_cursor_execute", note)
-        assert await service.apply_notices(session, policy) >= 200
-        await service.forget_notices(session)
-        event.remove(connection.sync_connection, "before_cursor_execute", note)
-        raw = (await connection.get_raw_connection()).driver_connection
-        for statement, parameters in seen:
-            plan = "\n".join(str(row[0]) for row in await raw.fetch("EXPLAIN " + statement, *parameters))
+        for statement, plan in await explain(session, apply_and_forget):
             for table in ("messages", "notices", "stops", "inbound_messages"):
                 assert f"Seq Scan on {table}" not in plan, f"{statement}\n{plan}"
         await session.rollback()
