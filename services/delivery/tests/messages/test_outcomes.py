@@ -65,7 +65,7 @@ async def test_a_wait_that_is_over_at_once_is_not_told(
     await take_in(due())
     carrier.script.append(carrier.answer(429, "busy", **{"Retry-After": "1"}))
     sender = make_sender()
-    sender.policy = policy.model_copy(update={"retry_base_s": 1})
+    sender.policy = policy.model_copy(update={"retry_base_s": 15})
     await send(sender)
     assert await statuses() == ["retry_wait"]
     assert not await outbox_events(database)

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from common.database import Database
-from common.events import MessageFailed, MessageSent, ScheduleDue
+from common.events import MessageDelayed, MessageFailed, MessageSent, ScheduleDue
 from delivery.messages import loops
 from delivery.messages.sender import Sender
+from delivery.providers.words import Mark
 
 Due = Callable[..., ScheduleDue]
 Rows = Callable[..., Awaitable[list[Any]]]
@@ -33,6 +34,7 @@ async def test_a_message_goes_out_with_our_reference_and_its_outcome_is_told(
     due: Due,
     take_in: TakeIn,
     make_sender: MakeSender,
+    make_settings: Any,
     send: Step,
     carrier: Any,
     rows: Rows,
@@ -44,10 +46,11 @@ async def test_a_message_goes_out_with_our_reference_and_its_outcome_is_told(
     await send(make_sender())
     (message,) = await rows("SELECT * FROM messages")
     key, raw = carrier.requests[0]
+    reference = Mark(make_settings()).write(message.id)
     assert json.loads(raw) == {
         "enable_unicode": True,
         "messages": [
-            {"to": "61453000001", "message": "Café ☕", "sender": "Cooee", "custom_ref": str(message.id)},
+            {"to": "61453000001", "message": "Café ☕", "sender": "Cooee", "custom_ref": reference},
         ],
     }
     assert str(message.call_key) == key
@@ -347,6 +350,9 @@ async def test_a_fault_of_the_account_keeps_the_message_until_it_is_mended(
     rows: Rows,
     clock: Any,
     statuses: Statuses,
+    database: Database,
+    execute: Any,
+    outbox_events: Any,
 ) -> None:
     await take_in(due())
     sender = make_sender()
@@ -354,13 +360,31 @@ async def test_a_fault_of_the_account_keeps_the_message_until_it_is_mended(
     for _ in range(6):
         await send(sender)
         await send(sender)
+        await execute("UPDATE messages SET next_attempt_at = now()")
+        await loops.queue_retries(database, [sender])
         clock.advance(301)
     (message,) = await rows("SELECT * FROM messages")
     assert (message.status, message.category, message.attempts) == ("queued", "account_error", 0)
     assert len(carrier.requests) == 6, "none while the breaker is open"
+    told = await outbox_events(database)
+    assert {(type(event), event.category) for event in told} == {(MessageDelayed, "account_error")}
     for _ in range(2):  # the first looks for another organisation's message
         await send(sender)
     assert await statuses() == ["sent"]
+
+
+async def test_a_message_that_always_meets_the_accounts_fault_keeps_nobody_from_their_provider(
+    due: Due, take_in: TakeIn, make_sender: MakeSender, send: Step, carrier: Any, clock: Any, statuses: Statuses
+) -> None:
+    await take_in(due(), due())
+    sender = make_sender(mobile_message_batch_size=1, mobile_message_concurrency=1)
+    carrier.script.append(carrier.answer(403, json.dumps({"error": "Not for this message."})))
+    await send(sender)
+    clock.advance(31)
+    for _ in range(2):  # the first looks for another organisation's message
+        await send(sender)
+    assert await statuses() == ["retry_wait", "sent"]
+    assert sender.breaker.state == "closed"
 
 
 async def test_who_stopped_between_intake_and_claim_is_not_written_to(

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -64,6 +65,8 @@ class Router:
 
     def __init__(self, chains: Mapping[str, Chain], senders: Sequence[Sender]) -> None:
         self.senders = senders
+        for sender in senders:
+            sender.has_other = partial(self._has_other, sender)
         self._chains = chains
         self._routes: Routes | None = None
         self._read_at = 0.0
@@ -75,6 +78,13 @@ class Router:
             self._routes = make_routes(self._chains, await limits.routings(session))
             self._read_at = read_at
         return self._routes
+
+    def _has_other(self, sender: Sender) -> bool:
+        return any(
+            other.breaker.state == "closed" and not set(other.formats).isdisjoint(sender.formats)
+            for other in self.senders
+            if other is not sender
+        )
 
     def order(self, routes: Routes, sender: Sender, message_format: str) -> Order | None:
         """What a sender claims of a format for its free requests; None: nothing is for it now.

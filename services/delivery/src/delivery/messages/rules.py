@@ -215,8 +215,11 @@ def _read_outcome(call: Call, place: int, outcome: Outcome, policy: Policy) -> R
     return Result(message_id, call.key, call.requests, "failed", None, category, error, parts=parts, raw=raw)
 
 
-def read_error(call: Call, error: CallError, policy: Policy) -> list[Result]:
-    """A call that failed as a whole. On a repetition nothing but an answer settles what the first request did."""
+def read_error(call: Call, error: CallError, policy: Policy, away_s: float = 0.0) -> list[Result]:
+    """A call that failed as a whole. On a repetition nothing but an answer settles what the first request did.
+
+    `away_s`: how long the provider is left alone now, when there is no other to go to.
+    """
     if error.maybe_taken or call.requests > 1:
         return [Result(message_id, call.key, call.requests, "unknown", replay=True) for message_id in call.message_ids]
     if isinstance(error, BatchRefused):
@@ -228,9 +231,11 @@ def read_error(call: Call, error: CallError, policy: Policy) -> list[Result]:
             for _ in call.message_ids
         ]
         return _wait(call, "retry_wait", error.category, told, pauses)
-    # Not connected, or a fault of the account: queued again at once. The next provider takes it, or the breaker holds
-    # it until one is back; an outage burns no attempts.
-    return _wait(call, "queued", error.category, told, [0.0] * len(call.message_ids))
+    # Not connected, or a fault of the account: an outage burns no attempts. The next provider takes it at once. Where
+    # there is none it waits longer than the breaker: the canary is then another message, and one that always meets
+    # the fault does not keep a provider away from all the others.
+    pauses = [away_s * random.uniform(1.0, 1.5) for _ in call.message_ids]
+    return _wait(call, "retry_wait" if away_s else "queued", error.category, told, pauses)
 
 
 def _wait(

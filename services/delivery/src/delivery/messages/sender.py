@@ -6,7 +6,7 @@ Nothing here touches the database: claims come in by `start`, results are collec
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import structlog
 
@@ -36,6 +36,7 @@ class Sender:
         self.formats = deque(formats)  # the first is claimed first; they take turns
         self.turns = {name: {"single": "", "bulk": ""} for name in self.formats}
         self.results: list[Result] = []
+        self.has_other: Callable[[], bool] = lambda: False  # whether another provider takes what this one cannot
         self._tasks: set[asyncio.Task[None]] = set()
         self._allowed = float(provider.concurrency)
         self._freed = asyncio.Event()
@@ -86,7 +87,8 @@ class Sender:
             if isinstance(error, Throttled):
                 self._allowed = max(1.0, self._allowed / 2)
             self._tell(begun, error)
-            self.results += rules.read_error(call, error, self.policy)
+            away_s = 0.0 if self.has_other() else self.breaker.pause_s
+            self.results += rules.read_error(call, error, self.policy, away_s)
         except Exception as error:
             self._tell(begun, OutcomeUnknown(type(error).__name__))
             raise
@@ -113,7 +115,7 @@ class Sender:
         self._freed.set()
         if not task.cancelled() and task.exception() is not None:
             # A fault of ours: nobody knows what the provider has, so the lease runs out and the call is repeated.
-            log.error("a call broke", provider=self.provider.name, error=repr(task.exception())[:300])
+            log.error("a call broke", provider=self.provider.name, error=type(task.exception()).__name__)
 
     async def drain(self) -> None:
         """Waits for what is in flight; nothing new is started."""

@@ -120,7 +120,7 @@ async def finish(session: AsyncSession, results: Sequence[Result], policy: Polic
         if result.status == "sent" or (result.message_id, result.key) not in best:
             best[result.message_id, result.key] = result
     rows = await repository.finish(session, list(best.values()))
-    brief = {result.message_id for result in best.values() if result.delay_s < TOLD_DELAY_S}
+    brief = {result.message_id for result in best.values() if result.delay_s < min(TOLD_DELAY_S, policy.retry_base_s)}
     await _learn(session, rows)  # stops before limits, as replies lock them: neither waits for the other
     await _tell(session, [row for row in rows if row.status != "retry_wait" or row.id not in brief])
     held = {row.id for row in rows}
