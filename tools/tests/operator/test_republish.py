@@ -50,9 +50,9 @@ async def test_outcomes_are_published_again(
     operator: Any, sql: Any, databases: dict[str, Database], outbox_events: Any, organisation: str
 ) -> None:
     old = {"created_at": "now() - interval '3 days'", "sent_time": "now() - interval '3 days'"}
-    await add_message(sql, organisation, "sent", **old)
+    await add_message(sql, organisation, "sent", **old, changed_at=old["sent_time"])
     late = await add_message(sql, organisation, "delivered", **old, delivered_time="now()")
-    failed = await add_message(sql, organisation, "failed", category="'unroutable'", error="'No.'")
+    failed = await add_message(sql, organisation, "failed", **old, category="'unroutable'", error="'No.'")
     await add_message(sql, organisation, "queued")
     await operator("republish", "--since", "2d")
     events = await outbox_events(databases["delivery"])

@@ -15,12 +15,12 @@ class PhoneTaken(Invalid):
 
 
 class PhoneStopped(Invalid):
-    """Who answered STOP is not opted in again by a tick in a form."""
+    """Who said STOP, here or to the provider, is not opted in again by a tick in a form."""
 
     def __init__(self) -> None:
         sentence = (
-            "This number answered STOP. Its owner can send START; or, when the person has consented again, confirm that"
-            " with `confirm_opt_in`: true."
+            "This number has said STOP, to us or to the provider. Its owner can send START; or, when the person has"
+            " consented again, confirm that with `confirm_opt_in`: true."
         )
         super().__init__(fields={"opt_out": [sentence]})
 

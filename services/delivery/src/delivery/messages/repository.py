@@ -68,7 +68,8 @@ _EVENT_COLUMNS = (
 )
 _FAIL = text(
     f"""
-    UPDATE messages SET status = 'failed', version = version + 1, category = f.failed_category, error = f.failed_error
+    UPDATE messages SET status = 'failed', version = version + 1, changed_at = now(),
+                        category = f.failed_category, error = f.failed_error
     FROM unnest(CAST(:ids AS bigint[]), CAST(:categories AS text[]), CAST(:errors AS text[]))
         AS f (failed_id, failed_category, failed_error)
     WHERE id = f.failed_id AND id = ANY(CAST(:ids AS bigint[]))
@@ -131,6 +132,7 @@ _FINISH = text(
     f"""
     UPDATE messages SET
         status = r.new_status,
+        changed_at = now(),
         version = version + CASE WHEN r.new_status IN ('sent', 'failed', 'retry_wait') THEN 1 ELSE 0 END,
         attempts = attempts - r.given_back,
         alone = alone OR r.new_alone,
@@ -196,7 +198,7 @@ _OUTCOMES_SINCE = text(
     f"""
     SELECT {_OUTCOME} FROM messages
     WHERE id > :after AND schedule_id IS NOT NULL AND status IN ('sent', 'delivered', 'failed')
-      AND greatest(created_at, sent_time, delivered_time) >= :since
+      AND changed_at >= :since
     ORDER BY id LIMIT :batch
     """
 )
@@ -297,5 +299,5 @@ async def hear_contacts(session: AsyncSession, contacts: Mapping[tuple[str, int]
 async def outcomes_since_all_tenants(
     session: AsyncSession, since: datetime, after: int, batch: int
 ) -> Sequence[Row[Any]]:
-    """Messages of schedules, beyond the id `after`, that have an outcome and were taken in, sent or delivered since."""
+    """Messages of schedules, beyond the id `after`, that have come to their outcome since."""
     return (await session.execute(_OUTCOMES_SINCE, {"since": since, "after": after, "batch": batch})).all()

@@ -271,7 +271,7 @@ def _in_order(changes: Mapping[Any, Any]) -> dict[Any, Any]:
 
 
 async def republish_outcomes(session: AsyncSession, since: datetime, after: int, batch: int) -> int | None:
-    """Publishes again a batch of the outcomes of messages that were taken in, sent or delivered since then.
+    """Publishes again a batch of the outcomes that messages have come to since then.
 
     `after` is where the last batch ended, 0 at first; returns where this one did, None when there is no more.
     """

@@ -30,9 +30,9 @@ _CLAIM = text(
     FROM notices WHERE due_at <= now() ORDER BY due_at, id LIMIT :batch FOR UPDATE SKIP LOCKED
     """
 )
-# By our reference, else by the provider's id in any of its spellings, the first of them that is known. Another system
-# on the same account counts its references from 1 as we do: what was told before our message was there, or of another
-# id of the provider's (as long as ours: ids are mangled, not made up), is not about it.
+# By our reference, else by the provider's id in any of its spellings, the first of them that is known. Where references
+# bear no mark (a provider from outside), another system on the account counts from 1 as we do: what was told before
+# ours was there, or of another id of the provider's (as long as ours: ids are mangled, not made up), is not about it.
 _FIND = text(
     """
     SELECT n.notice_id, coalesce(
@@ -66,6 +66,7 @@ _SETTLE = text(
     UPDATE messages m SET
         status = s.new_status,
         version = m.version + CASE WHEN s.is_new THEN 1 ELSE 0 END,
+        changed_at = CASE WHEN s.is_new THEN now() ELSE m.changed_at END,
         sent_time = s.new_sent_time,
         delivered_time = s.new_delivered_time,
         category = s.new_category,
