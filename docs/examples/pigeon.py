@@ -13,7 +13,7 @@ from pydantic_core import to_json
 
 from delivery.providers.base import MISSING, AccountFault, BatchRefused, Outcome, OutgoingMessage, Provider, Standing
 from delivery.providers.http import HttpApi, failure_of, read_reason
-from delivery.providers.words import clean, read_reference
+from delivery.providers.words import Mark, clean
 from delivery.settings import Settings
 
 
@@ -26,6 +26,7 @@ class Pigeon(Provider):
         self.batch_size = 10
         self.concurrency = 2
         self.is_vendor = True  # what it takes reaches people
+        self._mark = Mark(settings)
         self._api = HttpApi(
             os.environ["PIGEON_URL"],  # settings of its own: delivery's are for what is in the tree
             {"Authorization": f"Bearer {os.environ['PIGEON_TOKEN']}"},
@@ -34,7 +35,9 @@ class Pigeon(Provider):
         )
 
     def prepare(self, messages: Sequence[OutgoingMessage]) -> bytes:
-        letters = [{"to": message.phone, "text": message.text, "ref": message.id} for message in messages]
+        letters = [
+            {"to": message.phone, "text": message.text, "ref": self._mark.write(message.id)} for message in messages
+        ]
         return to_json({"letters": letters})
 
     async def send(self, key: UUID, body: bytes, references: Sequence[int]) -> list[Outcome]:
@@ -46,7 +49,7 @@ class Pigeon(Provider):
             raise failure_of(answer, read_reason(answer, "why"))
         letters = answer.fields().get("letters")
         known = [letter for letter in letters if isinstance(letter, dict)] if isinstance(letters, list) else []
-        by_reference = {read_reference(letter.get("ref")): letter for letter in known}
+        by_reference = {self._mark.read(letter.get("ref")): letter for letter in known}
         return [_read(by_reference.get(reference)) for reference in references]
 
     async def check(self) -> Standing:

@@ -60,7 +60,7 @@ class PigeonRehearsal(Rehearsal):
             if self._situation(letter["to"]) == "refused":
                 answers.append({"ref": letter["ref"], "why": "no such roof"})
                 continue
-            self._taken.append(letter["ref"])
+            self._taken.append(int(letter["ref"].rpartition("-")[2]))
             answers.append({"ref": letter["ref"], "id": f"feather-{letter['ref']}"})
         if "reset" in situations and request.transport is not None:
             request.transport.abort()

@@ -12,6 +12,7 @@ from delivery.providers.base import Provider, WebhookRequest
 from delivery.settings import Settings
 
 PUBLIC_URL = "https://sms.example.com"
+MARK = "f07e94"  # of SECRET: what went out under it is read under it, in the next version too
 
 
 class Taken(NamedTuple):

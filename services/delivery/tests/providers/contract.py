@@ -188,7 +188,7 @@ class Handset(Rehearsal):
 
     async def taken(self) -> list[int]:
         async with self._session.get("/api/messages/?limit=1000") as response:
-            return [int(message["reference"]) for message in (await response.json())["messages"]]
+            return [int(message["reference"].rpartition("-")[2]) for message in (await response.json())["messages"]]
 
     async def reply(self, phone: str, text: str) -> None:
         async with self._session.post(f"/api/phones/{phone}/replies/", json={"text": text}) as response:

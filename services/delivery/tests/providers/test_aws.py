@@ -23,6 +23,8 @@ from delivery.providers.base import (
     Throttled,
 )
 
+from .conftest import MARK
+
 MODEL = botocore.session.get_session().get_service_model("pinpoint-sms-voice-v2")
 SEND = MODEL.operation_model("SendTextMessage")
 ID = "0f9f3c5e-8f4d-4f0b-9f55-3b0e0a4c6d21"
@@ -67,7 +69,7 @@ async def test_a_message_is_one_request_that_the_model_knows(vendor: Any, aws: A
         "DestinationPhoneNumber": "+61491570006",
         "MessageBody": "Hi Ana ž",
         "MessageType": "TRANSACTIONAL",
-        "Context": {"reference": "7"},
+        "Context": {"reference": f"{MARK}-7"},
         "OriginationIdentity": "ExampleCo",
         "ConfigurationSetName": "sms-events",
     }

@@ -28,6 +28,8 @@ from delivery.providers.base import (
 )
 from delivery.providers.messagemedia import MessageMedia
 
+from .conftest import MARK
+
 ID = "3d9c6a52-7f41-4c0e-9b8d-2a6e5f10c7b3"
 GIVEN = {"messagemedia_api_key": "key", "messagemedia_api_secret": "s3cret", "messagemedia_sender": "+61491570110"}
 MESSAGES = [
@@ -43,7 +45,7 @@ REPORT = {
     "status": "delivered",
     "error_code": "220",
     "date_received": "2026-03-02T04:14:31.000Z",
-    "metadata": {"reference": "7"},
+    "metadata": {"reference": f"{MARK}-7"},
 }
 REPLY = {
     "reply_id": "e-1",
@@ -52,7 +54,7 @@ REPLY = {
     "destination_number": "+61491570110",
     "content": "Thanks",
     "date_received": "2026-03-02T04:20:11.000Z",
-    "metadata": {"reference": "7"},
+    "metadata": {"reference": f"{MARK}-7"},
 }
 AT = datetime(2026, 3, 2, 4, 14, 31, tzinfo=UTC)
 
@@ -68,7 +70,8 @@ async def send(provider: MessageMedia, messages: list[OutgoingMessage] = MESSAGE
 
 
 def echo(reference: int, **fields: Any) -> dict[str, Any]:
-    return {"message_id": f"m-{reference}", "status": "queued", "metadata": {"reference": str(reference)}} | fields
+    metadata = {"reference": f"{MARK}-{reference}"}
+    return {"message_id": f"m-{reference}", "status": "queued", "metadata": metadata} | fields
 
 
 async def test_a_batch_is_one_request(vendor: Any, make: Any) -> None:
@@ -87,7 +90,7 @@ async def test_a_batch_is_one_request(vendor: Any, make: Any) -> None:
         "destination_number": "+61491570006",
         "format": "SMS",
         "source_number": "+61491570110",
-        "metadata": {"reference": "7"},
+        "metadata": {"reference": f"{MARK}-7"},
     }
     assert mms == common | {
         "content": "Map",
@@ -96,7 +99,7 @@ async def test_a_batch_is_one_request(vendor: Any, make: Any) -> None:
         "source_number": "Fern",
         "subject": "M" * 64,
         "media": ["https://m.example.com/a.png"],
-        "metadata": {"reference": "8"},
+        "metadata": {"reference": f"{MARK}-8"},
     }
 
 
@@ -210,6 +213,13 @@ async def test_a_reply_comes_to_either_address(read: Any, kind: str) -> None:
     assert await read(REPLY, kind) == [expected]
 
 
+@pytest.mark.parametrize("told", ["abcdef-7", "7"])
+async def test_what_is_not_marked_as_ours_names_no_message_of_ours(read: Any, told: str) -> None:
+    for body in (REPORT, REPLY):
+        (notice,) = await read(body | {"metadata": {"reference": told}})
+        assert notice.reference is None
+
+
 async def test_an_opt_out_of_the_account(read: Any) -> None:
     fields = {name: value for name, value in REPLY.items() if name not in ("reply_id", "message_id", "metadata")}
     (inbound,) = await read(fields | {"notification_id": "n-1", "content": "STOP"}, "inbound")
@@ -287,7 +297,7 @@ def test_a_key_that_is_none_is_named(make: Any) -> None:
 
 
 async def test_a_look_up(vendor: Any, provider: MessageMedia) -> None:
-    vendor.answers(200, {"message_id": ID, "status": "submitted", "metadata": {"reference": "7"}})
+    vendor.answers(200, {"message_id": ID, "status": "submitted", "metadata": {"reference": f"{MARK}-7"}})
     assert await provider.look_up(ID) == Receipt(f"{ID}/submitted", "sent", "submitted", 7, ID)
     vendor.answers(404, {"message": "Resource not found."})
     assert await provider.look_up(ID) is None

@@ -21,6 +21,8 @@ from delivery.providers.base import (
 from delivery.providers.mobile_message import MobileMessage
 from delivery.settings import Settings
 
+from .conftest import MARK
+
 MESSAGES = [OutgoingMessage(7, "+61453000001", "Hi Ana"), OutgoingMessage(8, "+61453000002", "Hi Bo")]
 MakeProvider = Callable[..., MobileMessage]
 
@@ -53,8 +55,8 @@ def test_the_same_messages_are_the_same_bytes(make_provider: MakeProvider) -> No
     assert json.loads(provider.prepare(MESSAGES)) == {
         "enable_unicode": False,
         "messages": [
-            {"to": "61453000001", "message": "Hi Ana", "sender": "Cooee", "custom_ref": "7"},
-            {"to": "61453000002", "message": "Hi Bo", "sender": "Cooee", "custom_ref": "8"},
+            {"to": "61453000001", "message": "Hi Ana", "sender": "Cooee", "custom_ref": f"{MARK}-7"},
+            {"to": "61453000002", "message": "Hi Bo", "sender": "Cooee", "custom_ref": f"{MARK}-8"},
         ],
     }
 

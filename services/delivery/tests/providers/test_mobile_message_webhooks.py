@@ -21,13 +21,15 @@ from delivery.providers.base import (
 )
 from delivery.providers.mobile_message import MobileMessage
 
+from .conftest import MARK
+
 SECRET = "abc123"
 ID = "6a1f7f0e-5f0e-4d55-9d0d-0b6f8a5a1c11"
 RECEIPT = {
     "to": "61491570006",
     "message": "Hi Ana",
     "sender": "61491570110",
-    "custom_ref": "7",
+    "custom_ref": f"{MARK}-7",
     "status": "delivered",
     "message_id": ID,
     "received_at": "2026-03-02 04:14:31",
@@ -41,7 +43,7 @@ INBOUND = {
     "received_at": "2026-03-02 04:15:09",
     "type": "unsubscribe",
     "original_message_id": ID,
-    "original_custom_ref": "7",
+    "original_custom_ref": f"{MARK}-7",
 }
 AT = datetime(2026, 3, 2, 4, 14, 31, tzinfo=UTC)
 
@@ -54,9 +56,9 @@ def provider(make: Callable[..., Any]) -> MobileMessage:
 
 @pytest.fixture
 def read(provider: MobileMessage, webhook: Any) -> Any:
-    async def one(kind: str, body: bytes | dict[str, Any], at: float | None = None, secret: str = SECRET) -> Any:
+    async def one(kind: str, body: bytes | dict[str, Any], age_s: float = 0.0, secret: str = SECRET) -> Any:
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        stamp = str(int(time.time() if at is None else at))
+        stamp = str(int(time.time() - age_s))
         signature = hmac.new(secret.encode(), stamp.encode() + b"." + raw, hashlib.sha256).hexdigest()
         headers = {"X-MM-Timestamp": stamp, "X-MM-Signature": signature}
         return await provider.read_webhook(webhook("mobile_message", kind, raw, headers))
@@ -74,14 +76,9 @@ def read(provider: MobileMessage, webhook: Any) -> Any:
         ),
         # Ids in capitals, references with zeros in front: the same message.
         (
-            {"message_id": ID.upper(), "custom_ref": "0007", "received_at": ""},
+            {"message_id": ID.upper(), "custom_ref": f"00{MARK.upper()}-0007", "received_at": ""},
             Receipt(f"{ID}/1/1/delivered", "delivered", "delivered", 7, ID),
         ),
-        (
-            {"custom_ref": "somebody else's"},
-            Receipt(f"{ID}/1/1/delivered", "delivered", "delivered", None, ID, occurred_at=AT),
-        ),
-        ({"custom_ref": "9" * 20}, Receipt(f"{ID}/1/1/delivered", "delivered", "delivered", None, ID, occurred_at=AT)),
         (
             {"message_id": None},
             Receipt("7/1/1/delivered", "delivered", "delivered", 7, None, occurred_at=AT),
@@ -90,6 +87,17 @@ def read(provider: MobileMessage, webhook: Any) -> Any:
 )
 async def test_a_receipt_is_of_one_part(read: Any, changes: dict[str, Any], receipt: Receipt) -> None:
     assert await read("receipts", RECEIPT | changes) == [receipt]
+
+
+@pytest.mark.parametrize(
+    "told",
+    ["abcdef-7", "7", "-7", f"{MARK}7", f"{MARK}-", f"{MARK}-0", f"{MARK}-\u0667", f"{MARK}-{'9' * 19}", "7" * 9999],
+)
+async def test_what_is_not_marked_as_ours_names_no_message_of_ours(read: Any, told: str) -> None:
+    (receipt,) = await read("receipts", RECEIPT | {"custom_ref": told})
+    (reply,) = await read("inbound", INBOUND | {"original_custom_ref": told})
+    assert (receipt.reference, receipt.provider_message_id) == (None, ID)
+    assert (reply.reference, reply.answers_id) == (None, ID)
 
 
 async def test_a_failure_has_no_reason_of_the_vendors(read: Any) -> None:
@@ -137,8 +145,8 @@ async def test_what_says_nothing_is_named(read: Any, kind: str, body: Any, named
     ("change", "told"),
     [
         ({"secret": "another"}, "X-MM-Signature"),
-        ({"at": time.time() - 400}, "five minutes"),
-        ({"at": time.time() + 400}, "five minutes"),
+        ({"age_s": 400}, "five minutes"),
+        ({"age_s": -400}, "five minutes"),
     ],
 )
 async def test_what_is_not_signed_or_not_fresh_is_refused(read: Any, change: dict[str, Any], told: str) -> None:
@@ -165,7 +173,7 @@ async def test_the_published_vector(provider: MobileMessage, webhook: Any, monke
 
 
 async def test_a_look_up(vendor: Any, provider: MobileMessage) -> None:
-    found = {"message_id": ID.upper(), "custom_ref": "7", "status": "delivered", "cost": 2}
+    found = {"message_id": ID.upper(), "custom_ref": f"{MARK}-7", "status": "delivered", "cost": 2}
     vendor.answers(200, {"results": [{"message_id": "another"}, found]})
     assert await provider.look_up(ID) == Receipt(
         f"{ID}/look-up/delivered", "delivered", "delivered", 7, ID, billed_parts=2

@@ -17,6 +17,8 @@ from delivery.providers.aws import Aws
 from delivery.providers.base import Inbound, NotConnected, Receipt, WebhookMalformed, WebhookRefused
 from delivery.providers.sns import Sns
 
+from .conftest import MARK
+
 TOPIC = "arn:aws:sns:ap-southeast-2:123456789012:sms"
 ID = "0f9f3c5e-8f4d-4f0b-9f55-3b0e0a4c6d21"
 KEY = rsa.generate_private_key(65537, 2048)
@@ -28,7 +30,7 @@ EVENT = {
     "messageId": ID,
     "messageStatus": "DELIVERED",
     "messageStatusDescription": "Message has been accepted by phone",
-    "context": {"reference": "7"},
+    "context": {"reference": f"{MARK}-7"},
     "totalMessageParts": 2,
 }
 INBOUND = {
@@ -134,6 +136,12 @@ async def test_an_event(
             "detail": event,
         }
     assert await read(envelope(vendor.url, event)) == ([receipt] if receipt else [])
+
+
+@pytest.mark.parametrize("told", ["abcdef-7", "7"])
+async def test_what_is_not_marked_as_ours_names_no_message_of_ours(vendor: Any, read: Any, told: str) -> None:
+    (receipt,) = await read(envelope(vendor.url, EVENT | {"context": {"reference": told}}))
+    assert (receipt.reference, receipt.provider_message_id) == (None, ID)
 
 
 async def test_a_reply(vendor: Any, read: Any) -> None:

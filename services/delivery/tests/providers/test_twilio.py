@@ -26,12 +26,15 @@ from delivery.providers.base import (
 )
 from delivery.providers.twilio import Twilio
 
+from .conftest import MARK
+
 TOKEN = "12345678901234567890123456789012"
 ACCOUNT = "AC" + "b" * 32
 SID = "SM" + "a" * 32
 GIVEN = {"twilio_account_sid": ACCOUNT, "twilio_auth_token": TOKEN, "twilio_sender": "+61491570110"}
 MESSAGE = OutgoingMessage(7, "+61491570006", "Hi Ana & Bo")
-CALLBACK = "https://sms.example.com/api/webhooks/providers/twilio/receipts/?reference=7"
+RECEIPTS_URL = "https://sms.example.com/api/webhooks/providers/twilio/receipts/"
+CALLBACK = f"{RECEIPTS_URL}?reference={MARK}-7"
 
 
 @pytest.fixture
@@ -165,8 +168,16 @@ class MultiDict(dict[str, Any]):
 )
 async def test_a_receipt(twilio: Twilio, webhook: Any, fields: dict[str, str], receipt: Receipt | None) -> None:
     body, headers = signed(fields, CALLBACK)
-    notices = await twilio.read_webhook(webhook("twilio", "receipts", body, headers, reference="7"))
+    notices = await twilio.read_webhook(webhook("twilio", "receipts", body, headers, reference=f"{MARK}-7"))
     assert notices == ([receipt] if receipt else [])
+
+
+@pytest.mark.parametrize("told", ["abcdef-7", "7"])
+async def test_what_is_not_marked_as_ours_names_no_message_of_ours(twilio: Twilio, webhook: Any, told: str) -> None:
+    body, headers = signed({"MessageSid": SID, "MessageStatus": "delivered"}, f"{RECEIPTS_URL}?reference={told}")
+    (receipt,) = await twilio.read_webhook(webhook("twilio", "receipts", body, headers, reference=told))
+    assert isinstance(receipt, Receipt)
+    assert (receipt.reference, receipt.provider_message_id) == (None, SID)
 
 
 INBOUND_URL = "https://sms.example.com/api/webhooks/providers/twilio/inbound/"
@@ -253,7 +264,7 @@ async def test_what_is_not_signed_is_refused(twilio: Twilio, webhook: Any, chang
         "receipts",
         body + (b"&To=%2B1" if change == "body" else b""),
         headers,
-        reference="8" if change == "query" else "7",
+        reference=f"{MARK}-8" if change == "query" else f"{MARK}-7",
     )
     with pytest.raises(WebhookRefused):
         await twilio.read_webhook(request)

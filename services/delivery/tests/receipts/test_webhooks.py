@@ -13,6 +13,7 @@ from twilio.request_validator import RequestValidator
 
 from common.http.app import MAX_JSON_BYTES
 from delivery.app import create_app
+from delivery.providers.words import Mark
 
 from .conftest import ADDRESS, PHONE, WORD
 
@@ -132,16 +133,20 @@ async def test_nul_and_half_characters_hold_up_nothing(tell: Any, apply: Any, se
     assert PHONE in {one.phone for one in texts}
 
 
+def sign(at: str, body: bytes) -> str:
+    return hmac.new(SECRET.encode(), at.encode() + b"." + body, hashlib.sha256).hexdigest()
+
+
 async def test_mobile_message_is_believed_by_its_signature_alone(
     make_settings: Any, serve: Any, sent: Any, due: Any, rows: Any, apply: Any
 ) -> None:
     (number,) = await sent(due())
-    app = create_app(make_settings(sms_providers="mobile_message", mobile_message_webhook_secret=SECRET))
-    body = json.dumps(
-        {"status": "delivered", "message_id": f"mm-{number}", "custom_ref": str(number), "to": "61453000001"}
-    ).encode()
+    settings = make_settings(sms_providers="mobile_message", mobile_message_webhook_secret=SECRET)
+    app = create_app(settings)
+    told = {"status": "delivered", "message_id": f"mm-{number}", "to": "61453000001"}
+    body = json.dumps({**told, "custom_ref": Mark(settings).write(number)}).encode()
     at = str(int(time.time()))
-    signature = hmac.new(SECRET.encode(), at.encode() + b"." + body, hashlib.sha256).hexdigest()
+    signature = sign(at, body)
     async with serve(app) as client, app.router.lifespan_context(app):
         for stamp, word, status in (
             (at, "0" * 64, 403),
@@ -156,20 +161,51 @@ async def test_mobile_message_is_believed_by_its_signature_alone(
     assert [row.status for row in await rows("SELECT status FROM messages")] == ["delivered"]
 
 
+async def test_a_receipt_of_another_installation_on_the_account_settles_no_message_in_flight(
+    make_settings: Any,
+    make_sender: Any,
+    take_in: Any,
+    claim: Any,
+    carrier: Any,
+    serve: Any,
+    due: Any,
+    rows: Any,
+    apply: Any,
+) -> None:
+    carrier.script.append(carrier.take_and_wait)
+    await take_in(due())
+    await claim(make_sender())
+    (row,) = await rows("SELECT id, status FROM messages")
+    assert row.status == "sending"
+    app = create_app(make_settings(sms_providers="mobile_message", mobile_message_webhook_secret=SECRET))
+    at = str(int(time.time()))
+    async with serve(app) as client, app.router.lifespan_context(app):
+        for reference in (f"abcdef-{row.id}", str(row.id)):
+            told = {"status": "delivered", "message_id": f"of {reference}", "custom_ref": reference}
+            body = json.dumps(told).encode()
+            headers = {"X-MM-Timestamp": at, "X-MM-Signature": sign(at, body)}
+            assert (await client.post(f"{ADDRESS}/receipts/", content=body, headers=headers)).status_code == 200
+    await apply()
+    assert [row.looks for row in await rows("SELECT looks FROM notices WHERE message_id IS NULL")] == [1, 1]
+    assert [row.status for row in await rows("SELECT status FROM messages")] == ["sending"]
+
+
 async def test_what_twilio_signs_is_the_public_address_with_its_query(
     make_settings: Any, serve: Any, sent: Any, due: Any, rows: Any, apply: Any, execute: Any
 ) -> None:
     (number,) = await sent(due())
     await execute("UPDATE messages SET provider = 'twilio'")
     account = {"twilio_account_sid": "AC" + "0" * 32, "twilio_auth_token": SECRET, "twilio_sender": "+61491570006"}
-    app = create_app(make_settings(sms_providers="twilio", public_url="https://sms.example.com", **account))
-    path = f"/api/webhooks/providers/twilio/receipts/?reference={number}"
+    settings = make_settings(sms_providers="twilio", public_url="https://sms.example.com", **account)
+    app = create_app(settings)
+    reference = Mark(settings).write(number)
+    path = f"/api/webhooks/providers/twilio/receipts/?reference={reference}"
     fields = {"MessageSid": "SM" + "1" * 32, "MessageStatus": "delivered", "AccountSid": account["twilio_account_sid"]}
     signature = RequestValidator(SECRET).compute_signature(f"https://sms.example.com{path}", fields)
     async with serve(app) as client, app.router.lifespan_context(app):
         for address, status in (
             (path, 200),
-            (path.replace(f"={number}", "=1000000"), 403),
+            (path.replace(reference, "abcdef-1"), 403),
             (path.partition("?")[0], 403),
         ):
             answer = await client.post(address, data=fields, headers={"X-Twilio-Signature": signature})

@@ -38,7 +38,7 @@ from delivery.providers.base import (
 )
 from delivery.providers.http import CONNECT_S, is_host_of, seconds
 from delivery.providers.sns import Sns
-from delivery.providers.words import clean, need, read_id, read_json, read_parts, read_reference, read_time
+from delivery.providers.words import Mark, clean, need, read_id, read_json, read_parts, read_time
 from delivery.settings import Settings
 
 # Before anything is sent: credentials, region, address.
@@ -118,6 +118,7 @@ class Aws(Provider):
         self.is_vendor = not settings.aws_base_url or is_host_of(settings.aws_base_url, "amazonaws.com", "api.aws")
         self._base_url = settings.aws_base_url or None
         self._region = settings.aws_region
+        self._mark = Mark(settings)
         self._sender = settings.aws_sender
         self._configuration_set = settings.aws_configuration_set
         self._timeout_s = settings.request_timeout_s
@@ -133,7 +134,7 @@ class Aws(Provider):
             "DestinationPhoneNumber": message.phone,
             "MessageBody": message.text,
             "MessageType": "TRANSACTIONAL",
-            "Context": {"reference": str(message.id)},
+            "Context": {"reference": self._mark.write(message.id)},
         }
         if sender := message.sender or self._sender:
             fields["OriginationIdentity"] = sender
@@ -203,7 +204,7 @@ class Aws(Provider):
             event = event["detail"] if isinstance(event.get("detail"), dict) else {}
         if "inboundMessageId" in event:
             return [_read_inbound(event, read_time(envelope, "Timestamp"))]
-        return _read_event(event)
+        return _read_event(event, self._mark)
 
     async def check(self) -> Standing:
         try:
@@ -250,7 +251,7 @@ def _category(code: str, reason: str, answer: Mapping[str, Any]) -> Category | N
     return _REASONS.get(reason) or named or "unknown"
 
 
-def _read_event(event: Mapping[str, Any]) -> list[Receipt]:
+def _read_event(event: Mapping[str, Any], mark: Mark) -> list[Receipt]:
     kind, message_id = need(event, "eventType"), read_id(need(event, "messageId"))
     known = _EVENTS.get(kind.removeprefix("TEXT_"))
     if known is None:
@@ -261,7 +262,7 @@ def _read_event(event: Mapping[str, Any]) -> list[Receipt]:
         id=f"{message_id}/{kind}",
         status=status,
         raw=clean(kind),
-        reference=read_reference(context.get("reference")) if isinstance(context, dict) else None,
+        reference=mark.read(context.get("reference")) if isinstance(context, dict) else None,
         provider_message_id=message_id,
         category=category,
         error=clean(str(event.get("messageStatusDescription") or kind)) if category else None,

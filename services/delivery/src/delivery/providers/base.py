@@ -12,7 +12,7 @@ from common.events import Category
 
 @dataclass(frozen=True, slots=True)
 class OutgoingMessage:
-    """One message as a provider gets it. `id` is our reference; `phone` is E.164.
+    """One message as a provider gets it. `id`, marked as ours, is our reference; `phone` is E.164.
 
     `sender` is the organisation's own (E.164, or a name of letters), None: the provider's default.
     """
@@ -102,8 +102,8 @@ class OutcomeUnknown(CallError):
 class Receipt:
     """What a provider tells later about a message it took. `id` is the same when it tells the same again.
 
-    The message is found by `reference` (ours) or by the provider's own id. A provider that reports each part says
-    which of how many.
+    The message is found by `reference` (ours, without its mark) or by the provider's own id. A provider that reports
+    each part says which of how many.
     """
 
     id: str

@@ -32,6 +32,7 @@ from delivery.providers.base import (
 )
 from delivery.providers.http import Answer, HttpApi, basic, failure_of, is_host_of, read_reason
 from delivery.providers.words import (
+    Mark,
     clean,
     is_same,
     is_signed,
@@ -40,7 +41,6 @@ from delivery.providers.words import (
     read_id,
     read_json,
     read_parts,
-    read_reference,
     read_time,
 )
 from delivery.settings import Settings, require
@@ -106,6 +106,7 @@ class MessageMedia(Provider):
         self.concurrency = settings.messagemedia_concurrency
         self.rate = settings.messagemedia_rate
         self.is_vendor = is_host_of(settings.messagemedia_base_url, "messagemedia.com", "sinch.com")
+        self._mark = Mark(settings)
         self._sender = settings.messagemedia_sender
         self._public_key = _load_key(settings.messagemedia_webhook_public_key)
         # What the vendor is asked to send with the callbacks of each message, which it does not sign.
@@ -135,7 +136,7 @@ class MessageMedia(Provider):
             "format": message.format.upper(),
             "delivery_report": True,
             "callback_url": self._callback_url,
-            "metadata": {"reference": str(message.id)},
+            "metadata": {"reference": self._mark.write(message.id)},
         }
         if sender := message.sender or self._sender:
             item["source_number"] = sender
@@ -147,7 +148,7 @@ class MessageMedia(Provider):
     async def send(self, key: UUID, body: bytes, references: Sequence[int]) -> list[Outcome]:
         answer = await self._api.post("/v1/messages", body, {"Content-Type": "application/json"})
         if answer.status in (200, 201, 202):
-            return _read_results(answer, references)
+            return _read_results(answer, references, self._mark)
         if answer.status in (400, 413, 422):
             raise _read_refused(answer)
         raise failure_of(answer, read_reason(answer, "message"))
@@ -159,8 +160,8 @@ class MessageMedia(Provider):
             raise WebhookRefused(f"messagemedia has no webhook {request.kind!r}")
         fields = read_json(request.body)
         if "delivery_report_id" in fields:
-            return _read_report(fields)
-        return [_read_inbound(fields)]
+            return _read_report(fields, self._mark)
+        return [_read_inbound(fields, self._mark)]
 
     def _verify(self, request: WebhookRequest) -> None:
         """Either the token of our own callbacks, or the signature of the account's webhooks."""
@@ -191,7 +192,7 @@ class MessageMedia(Provider):
         fields = answer.fields()
         if fields.get("status") not in _STATUSES:
             return None
-        return _receipt(fields, f"{provider_message_id}/{fields['status']}")
+        return _receipt(fields, self._mark, f"{provider_message_id}/{fields['status']}")
 
     async def check(self) -> Standing:
         answer = await self._api.get("/v1/messaging/credits")
@@ -211,12 +212,12 @@ def _load_key(told: str) -> rsa.RSAPublicKey | None:
         raise UnusableSetting("MESSAGEMEDIA_WEBHOOK_PUBLIC_KEY: not a public RSA key as PEM") from None
 
 
-def _read_results(answer: Answer, references: Sequence[int]) -> list[Outcome]:
+def _read_results(answer: Answer, references: Sequence[int], mark: Mark) -> list[Outcome]:
     """Pairs the items by our reference, which is echoed: their order is not promised."""
     items = answer.fields().get("messages")
     if not (isinstance(items, list) and all(isinstance(item, dict) for item in items)):
         raise OutcomeUnknown("an answer that cannot be read")
-    by_reference = {_reference(item): item for item in items}
+    by_reference = {_reference(item, mark): item for item in items}
     return [_read_item(by_reference.get(reference)) for reference in references]
 
 
@@ -243,19 +244,19 @@ def _read_refused(answer: Answer) -> BatchRefused:
     return BatchRefused(f"{answer.status} {reason}".strip(), item)
 
 
-def _reference(fields: Mapping[str, Any]) -> int | None:
+def _reference(fields: Mapping[str, Any], mark: Mark) -> int | None:
     metadata = fields.get("metadata")
-    return read_reference(metadata.get("reference")) if isinstance(metadata, dict) else None
+    return mark.read(metadata.get("reference")) if isinstance(metadata, dict) else None
 
 
-def _read_report(fields: Mapping[str, Any]) -> list[Receipt]:
+def _read_report(fields: Mapping[str, Any], mark: Mark) -> list[Receipt]:
     need(fields, "message_id")
     if need(fields, "status") not in _STATUSES:
         return []  # a status that is new to us is no news, and no fault of the vendor's
-    return [_receipt(fields, need(fields, "delivery_report_id"))]
+    return [_receipt(fields, mark, need(fields, "delivery_report_id"))]
 
 
-def _receipt(fields: Mapping[str, Any], told_as: str) -> Receipt:
+def _receipt(fields: Mapping[str, Any], mark: Mark, told_as: str) -> Receipt:
     word, code = str(fields["status"]), str(fields.get("error_code") or "")
     status = _STATUSES[word]
     category: Category | None = None
@@ -265,7 +266,7 @@ def _receipt(fields: Mapping[str, Any], told_as: str) -> Receipt:
         id=told_as,
         status=status,
         raw=clean(f"{word} {code}"),
-        reference=_reference(fields),
+        reference=_reference(fields, mark),
         provider_message_id=read_id(fields.get("message_id")),
         category=category,
         error=clean(f"{word}, code {code}" if code else word) if category else None,
@@ -274,7 +275,7 @@ def _receipt(fields: Mapping[str, Any], told_as: str) -> Receipt:
     )
 
 
-def _read_inbound(fields: Mapping[str, Any]) -> Inbound:
+def _read_inbound(fields: Mapping[str, Any], mark: Mark) -> Inbound:
     """A reply, or the account's word of an opt-out (which has a `notification_id`)."""
     opted_out = "notification_id" in fields
     return Inbound(
@@ -283,7 +284,7 @@ def _read_inbound(fields: Mapping[str, Any]) -> Inbound:
         to=str(fields.get("destination_number") or ""),  # absent when the message had no sender of its own
         text=str(fields.get("content") or ""),
         received_at=read_time(fields, "date_received"),
-        reference=_reference(fields),
+        reference=_reference(fields, mark),
         answers_id=read_id(fields.get("message_id")),
         keyword="stop" if opted_out else None,
     )

@@ -27,17 +27,7 @@ from delivery.providers.base import (
     WebhookRequest,
 )
 from delivery.providers.http import Answer, HttpApi, basic, failure_of, is_host_of, read_reason
-from delivery.providers.words import (
-    clean,
-    digest,
-    is_same,
-    need,
-    read_id,
-    read_json,
-    read_parts,
-    read_reference,
-    read_time,
-)
+from delivery.providers.words import Mark, clean, digest, is_same, need, read_id, read_json, read_parts, read_time
 from delivery.settings import Settings, require
 
 VENDOR_HOST = "api.mobilemessage.com.au"
@@ -84,6 +74,7 @@ class MobileMessage(Provider):
         self.concurrency = settings.mobile_message_concurrency
         self.rate = settings.mobile_message_rate
         self.is_vendor = is_host_of(settings.mobile_message_base_url, VENDOR_HOST)
+        self._mark = Mark(settings)
         self._sender = settings.mobile_message_sender
         self._secret = settings.mobile_message_webhook_secret.get_secret_value()
         username, password = settings.mobile_message_username, settings.mobile_message_password.get_secret_value()
@@ -105,7 +96,7 @@ class MobileMessage(Provider):
                         "to": message.phone.removeprefix("+"),
                         "message": message.text,
                         "sender": (message.sender or self._sender).removeprefix("+"),
-                        "custom_ref": str(message.id),
+                        "custom_ref": self._mark.write(message.id),
                     }
                     for message in messages
                 ],
@@ -116,7 +107,7 @@ class MobileMessage(Provider):
         headers = {"Content-Type": "application/json", "Idempotency-Key": str(key)}
         answer = await self._api.post("/v1/messages", body, headers)
         if answer.status == 200:
-            return _read_results(answer, references)
+            return _read_results(answer, references, self._mark)
         reason = read_reason(answer, "error", "message")
         if answer.status in (400, 413, 422):
             item = Outcome("refused", category=_category(reason), error=reason or "Refused.")
@@ -127,9 +118,9 @@ class MobileMessage(Provider):
         self._verify(request)
         fields = read_json(request.body)
         if request.kind == "receipts":
-            return _read_receipt(fields)
+            return _read_receipt(fields, self._mark)
         if request.kind == "inbound":
-            return [_read_inbound(fields)]
+            return [_read_inbound(fields, self._mark)]
         raise WebhookRefused(f"mobile_message has no webhook {request.kind!r}")
 
     def _verify(self, request: WebhookRequest) -> None:
@@ -154,7 +145,7 @@ class MobileMessage(Provider):
         if found is None or found.get("status") not in _STATUSES:
             return None
         # All parts in one word, so that it is another notice than that of a part.
-        return _receipt(found, "look-up", read_parts(found.get("cost")))
+        return _receipt(found, self._mark, "look-up", read_parts(found.get("cost")))
 
     async def check(self) -> Standing:
         account = await self._ask("/v1/account")
@@ -174,10 +165,10 @@ class MobileMessage(Provider):
         await self._api.close()
 
 
-def _read_results(answer: Answer, references: Sequence[int]) -> list[Outcome]:
+def _read_results(answer: Answer, references: Sequence[int], mark: Mark) -> list[Outcome]:
     """Pairs the items by our reference: their order is not promised."""
     try:
-        items = {read_reference(item["custom_ref"]): item for item in from_json(answer.body)["results"]}
+        items = {mark.read(item["custom_ref"]): item for item in from_json(answer.body)["results"]}
     except (ValueError, KeyError, TypeError):
         raise OutcomeUnknown("an answer that cannot be read") from None
     return [_read_item(items.get(reference)) for reference in references]
@@ -201,18 +192,20 @@ def _category(reason: str) -> Category:
     return next((category for word, category in _CATEGORIES if word in lowered), "unknown")
 
 
-def _read_receipt(fields: Mapping[str, Any]) -> list[Receipt]:
+def _read_receipt(fields: Mapping[str, Any], mark: Mark) -> list[Receipt]:
     """One webhook a part. A status that is new to us is no news, and no fault of the vendor's."""
     if need(fields, "status") not in _STATUSES:
         return []
     part, of_parts = (fields.get(name, 1) for name in ("part_number", "total_parts"))
     if not (type(part) is int and type(of_parts) is int and 1 <= part <= of_parts <= 255):
         raise WebhookMalformed("part_number, total_parts: not a part of a message")
-    return [_receipt(fields, f"{part}/{of_parts}", None, part, of_parts)]
+    return [_receipt(fields, mark, f"{part}/{of_parts}", None, part, of_parts)]
 
 
-def _receipt(fields: Mapping[str, Any], told_by: str, billed: int | None, part: int = 1, of_parts: int = 1) -> Receipt:
-    message_id, reference = read_id(fields.get("message_id")), read_reference(fields.get("custom_ref"))
+def _receipt(
+    fields: Mapping[str, Any], mark: Mark, told_by: str, billed: int | None, part: int = 1, of_parts: int = 1
+) -> Receipt:
+    message_id, reference = read_id(fields.get("message_id")), mark.read(fields.get("custom_ref"))
     if message_id is None and reference is None:
         raise WebhookMalformed("message_id: missing")
     word = str(fields["status"])
@@ -232,7 +225,7 @@ def _receipt(fields: Mapping[str, Any], told_by: str, billed: int | None, part: 
     )
 
 
-def _read_inbound(fields: Mapping[str, Any]) -> Inbound:
+def _read_inbound(fields: Mapping[str, Any], mark: Mark) -> Inbound:
     """No id comes with it, so what it says is its id."""
     phone, to, at = need(fields, "sender"), need(fields, "to"), read_time(fields, "received_at")
     text, kind, answers = (str(fields.get(name) or "") for name in ("message", "type", "original_message_id"))
@@ -242,7 +235,7 @@ def _read_inbound(fields: Mapping[str, Any]) -> Inbound:
         to=to,
         text=text,
         received_at=at,
-        reference=read_reference(fields.get("original_custom_ref")),
+        reference=mark.read(fields.get("original_custom_ref")),
         answers_id=read_id(answers),
         keyword="stop" if kind == "unsubscribe" else None,
     )

@@ -30,7 +30,7 @@ from delivery.providers.base import (
     WebhookRequest,
 )
 from delivery.providers.http import Answer, HttpApi, basic, failure_of, is_host_of, read_reason, seconds
-from delivery.providers.words import clean, is_same, need, read_reference
+from delivery.providers.words import Mark, clean, is_same, need
 from delivery.settings import Settings, require
 
 # Codes of refused requests and of receipts → our category (https://www.twilio.com/docs/api/errors).
@@ -89,6 +89,7 @@ class Twilio(Provider):
         self.concurrency = settings.twilio_concurrency
         self.rate = settings.twilio_rate
         self.is_vendor = is_host_of(settings.twilio_base_url, "twilio.com")
+        self._mark = Mark(settings)
         self._sender = settings.twilio_sender
         self._service = settings.twilio_messaging_service_sid
         self._receipts_url = f"{settings.public_url.rstrip('/')}/api/webhooks/providers/twilio/receipts/"
@@ -117,7 +118,7 @@ class Twilio(Provider):
         if message.media_url:
             fields["MediaUrl"] = message.media_url
         # The receipt may come before the answer with its id, or the answer never: our reference comes back anyway.
-        fields["StatusCallback"] = f"{self._receipts_url}?reference={message.id}"
+        fields["StatusCallback"] = f"{self._receipts_url}?reference={self._mark.write(message.id)}"
         return urlencode(fields).encode()
 
     async def send(self, key: UUID, body: bytes, references: Sequence[int]) -> list[Outcome]:
@@ -131,7 +132,7 @@ class Twilio(Provider):
     async def read_webhook(self, request: WebhookRequest) -> Sequence[Notice]:
         fields = self._verify(request)
         if request.kind == "receipts":
-            return _read_receipt(fields, request.query)
+            return _read_receipt(fields, self._mark.read(request.query.get("reference")))
         if request.kind == "inbound":
             return [_read_inbound(fields)]
         raise WebhookRefused(f"twilio has no webhook {request.kind!r}")
@@ -213,9 +214,9 @@ def _code(answer: Answer) -> int:
         return 0
 
 
-def _read_receipt(fields: Mapping[str, str], query: Mapping[str, str]) -> list[Receipt]:
+def _read_receipt(fields: Mapping[str, str], reference: int | None) -> list[Receipt]:
     sid, status = need(fields, "MessageSid"), need(fields, "MessageStatus")
-    receipt = _receipt(sid, status, fields.get("ErrorCode"), read_reference(query.get("reference")))
+    receipt = _receipt(sid, status, fields.get("ErrorCode"), reference)
     return [] if receipt is None else [receipt]  # a status that is new to us is no news, and no fault of Twilio's
 
 

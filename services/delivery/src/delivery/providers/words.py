@@ -4,6 +4,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from pydantic_core import from_json
 
 from delivery.providers.base import WebhookMalformed
+from delivery.settings import Settings
 
 LONGEST_REASON = 300
 _LARGEST_REFERENCE = 2**63 - 1
@@ -27,13 +29,23 @@ def clean(told: str) -> str:
     return kept.strip()[:LONGEST_REASON]
 
 
-def read_reference(told: object) -> int | None:
-    """Our reference as a vendor gives it back, leading zeros or not; None when it is none of ours."""
-    digits = str(told or "").strip()
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= 30):
-        return None
-    number = int(digits)
-    return number if 0 < number <= _LARGEST_REFERENCE else None
+class Mark:
+    """What our references begin with, six hexadecimal digits of INTERNAL_TOKEN_SECRET's: message ids count from 1 in
+    every installation, and two that share a vendor's account hear each other's receipts."""
+
+    def __init__(self, settings: Settings) -> None:
+        secret = settings.internal_token_secret.get_secret_value().encode()
+        self.text = hmac.digest(secret, b"references", "sha256").hex()[:6]
+
+    def write(self, message_id: int) -> str:
+        """Our reference of a message, as it goes to a vendor: at most 26 letters, digits and a hyphen."""
+        return f"{self.text}-{message_id}"
+
+    def read(self, told: object) -> int | None:
+        """The message id in what a vendor gives back, leading zeros or not; None when it is none of ours."""
+        found = re.fullmatch(f"0*{self.text}-0*([1-9][0-9]{{0,18}})", str(told or "").strip().lower())
+        number = int(found[1]) if found else 0
+        return number if 0 < number <= _LARGEST_REFERENCE else None
 
 
 def read_id(told: object) -> str | None:

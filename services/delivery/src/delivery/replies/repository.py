@@ -13,7 +13,7 @@ from delivery.replies.rules import KeptReply, Owner, Reply
 _MEMORY_DAYS = 90
 _ANSWER_DEADLINE_S = 3600.0  # a confirmation that comes later puzzles
 
-# Only a message to that phone can be answered from there: another system's references are like ours.
+# Only a message to that phone can be answered from there: another system's references may be like ours.
 _ANSWERED = text(
     """
     SELECT n.notice_id, m.organisation_id, m.contact_id, m.schedule_id
