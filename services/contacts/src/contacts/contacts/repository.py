@@ -28,8 +28,10 @@ _ALL = "FROM contacts f WHERE f.is_active"
 _FOUND = "FROM found f WHERE true"
 _MATCHING = """FROM contacts f WHERE f.is_active AND
     lower((f.first_name || ' ' || f.last_name || ' 0' || substr(f.phone, 4)) COLLATE pg_c_utf8) LIKE ANY (:patterns)"""
-_OF_GROUP = """FROM group_members m JOIN contacts f ON f.id = m.contact_id AND f.is_active
-    WHERE m.group_id = :group_id"""
+# LATERAL with OFFSET, here too: of an organisation that was just imported the planner knows nothing, and would look for
+# each member in all of its contacts.
+_OF_GROUP = """FROM group_members m CROSS JOIN LATERAL (SELECT * FROM contacts WHERE id = m.contact_id OFFSET 0) f
+    WHERE m.group_id = :group_id AND f.is_active"""
 _SEARCH = "WITH found AS MATERIALIZED (SELECT id, created_at FROM search_contacts(:patterns))"
 _NOT_IN_GROUP = """ AND NOT EXISTS (
     SELECT FROM group_members m WHERE m.group_id = :group_id AND m.contact_id = f.id)"""
