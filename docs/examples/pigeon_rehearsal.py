@@ -5,18 +5,19 @@ Run: REHEARSAL=docs.examples.pigeon_rehearsal:PigeonRehearsal, and the tests of 
 
 import asyncio
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from aiohttp import web
 
 from docs.examples.pigeon import Pigeon
-from services.delivery.tests.providers.contract import Rehearsal, make_settings, serve
+from services.delivery.tests.providers.contract import Rehearsal, Situation, make_settings, serve
 
 
 class PigeonRehearsal(Rehearsal):
     provider = Pigeon
-    phones = {  # noqa: RUF012
+    phones: ClassVar[Mapping[Situation, str]] = {
         "accepted": "+61491570006",
         "refused": "+61491570157",
         "throttled": "+61491572665",

@@ -8,9 +8,9 @@ only, so that a media message to anywhere else is refused.
 import hashlib
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 from uuid import NAMESPACE_URL, uuid5
 
 from aiohttp import web
@@ -77,7 +77,7 @@ class Aws(Vendor):
     """One account in one region, its configuration set's events and its two-way numbers on one SNS topic."""
 
     name = "aws"
-    words = {  # noqa: RUF012
+    words: ClassVar[Mapping[str, tuple[str, str]]] = {
         "sent": ("SUCCESSFUL", ""),
         "delivered": ("DELIVERED", ""),
         "undelivered": ("UNREACHABLE", ""),

@@ -7,10 +7,10 @@ Callbacks to the address in a message are not signed, an account's webhooks are 
 import hashlib
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import formatdate
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 from uuid import NAMESPACE_URL, uuid5
 
@@ -50,7 +50,7 @@ class MessageMedia(Vendor):
     """Batches of 100, callbacks per message, webhooks of an account for what has no callback and for opt-outs."""
 
     name = "messagemedia"
-    words = {  # noqa: RUF012
+    words: ClassVar[Mapping[str, tuple[str, str]]] = {
         "sent": ("submitted", "210"),
         "delivered": ("delivered", "220"),
         "undelivered": ("failed", "400"),

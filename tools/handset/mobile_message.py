@@ -9,8 +9,9 @@ import hashlib
 import hmac
 import re
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from aiohttp import web
 from pydantic_core import from_json, to_json
@@ -57,7 +58,9 @@ class MobileMessage(Vendor):
 
     name = "mobile_message"
     per_part = True
-    words = {status: (status if status in ("sent", "delivered") else "failed", "") for status in STATUSES}  # noqa: RUF012
+    words: ClassVar[Mapping[str, tuple[str, str]]] = {
+        status: (status if status in ("sent", "delivered") else "failed", "") for status in STATUSES
+    }
 
     def routes(self) -> list[web.RouteDef]:
         """Return the endpoints."""

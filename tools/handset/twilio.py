@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 from uuid import NAMESPACE_URL, uuid5
 
@@ -65,7 +65,7 @@ class Twilio(Vendor):
     """Messages of one account, status callbacks to the address in each, one address for what comes in."""
 
     name = "twilio"
-    words = {  # noqa: RUF012
+    words: ClassVar[Mapping[str, tuple[str, str]]] = {
         "sent": ("sent", ""),
         "delivered": ("delivered", ""),
         "undelivered": ("undelivered", "30003"),

@@ -22,6 +22,7 @@ from delivery.providers.base import (
 
 LONGEST_BACK_OFF_S = 900.0
 # Shorter delays are over before anybody has read of them: a carrier that throttles would flood the bus with them.
+# Where the first back-off is shorter still, as in the embedded stack, that is the bound.
 TOLD_DELAY_S = 5.0
 ERRORS: dict[str, str] = {
     "opted_out": "The recipient has opted out.",

@@ -89,7 +89,7 @@ class Sender:
             self._tell(begun, error)
             away_s = 0.0 if self.has_other() else self.breaker.pause_s
             self.results += rules.read_error(call, error, self.policy, away_s)
-        except Exception as error:
+        except Exception as error:  # a fault of ours, or of a class from outside: counted here, told by `_done`
             self._tell(begun, OutcomeUnknown(type(error).__name__))
             raise
         else:
