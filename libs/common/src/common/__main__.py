@@ -1,4 +1,4 @@
-"""`python -m common topics`: provisions the topics of the bus."""
+"""`python -m common topics`: create the topics that are missing."""
 
 import asyncio
 import sys
@@ -9,5 +9,5 @@ if __name__ == "__main__":
     if sys.argv[1:] != ["topics"]:
         print("usage: python -m common topics", file=sys.stderr)
         raise SystemExit(2)
-    made = asyncio.run(create_topics(TopicSettings()))
-    print(f"topics made: {', '.join(made) or 'none, all are there'}")
+    created = asyncio.run(create_topics(TopicSettings()))
+    print(f"topics created: {', '.join(created) or 'none, all exist'}")

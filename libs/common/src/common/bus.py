@@ -1,10 +1,12 @@
-"""Kafka as a consumer sees it: batches of records, at least once, decoded one by one, in one transaction a batch."""
+"""Consume Kafka: batches of records, at least once, decoded one by one, in one transaction for each batch."""
 
 import asyncio
 import hashlib
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, ClassVar, TypeAlias, TypeVar
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
 
 import structlog
 from aiokafka import ConsumerRecord
@@ -14,6 +16,7 @@ from pydantic import ValidationError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from common.bulk import Columns
 from common.database import Database, in_transaction
 from common.events import Event
 from common.settings import StoreSettings
@@ -22,84 +25,101 @@ log = structlog.get_logger()
 
 EventT = TypeVar("EventT", bound=Event)
 Record: TypeAlias = ConsumerRecord
-_DEAD_LETTERS = text(
-    """
-    INSERT INTO dead_letters (topic, kafka_partition, kafka_offset, sha256, key, body, error)
-    SELECT * FROM unnest(CAST(:topics AS text[]), CAST(:partitions AS int[]), CAST(:offsets AS bigint[]),
-                         CAST(:hashes AS bytea[]), CAST(:keys AS bytea[]), CAST(:bodies AS bytea[]),
-                         CAST(:errors AS text[]))
-    ON CONFLICT DO NOTHING
-    """
+_DEAD_LETTER = Columns(
+    topic="text", kafka_partition="int", kafka_offset="bigint", sha256="bytea", key="bytea", body="bytea", error="text"
 )
-# A bad deploy must not empty a topic into the table: more than 50 within 10 minutes, and the next bad record stops its
-# consumer. Their own times are compared, so that the stop lasts until somebody ends it.
-_IS_STOPPED = text(
+_ADD_DEAD_LETTERS = text(
+    f"""
+    INSERT INTO dead_letters ({", ".join(_DEAD_LETTER.names)})
+    SELECT * FROM {_DEAD_LETTER.unnest("new")}
+    ON CONFLICT DO NOTHING
+    """  # noqa: S608  # constants of this file
+)
+# A bad deploy must not empty a topic into the table. With more than 50 dead letters within 10 minutes the consumer
+# pauses at its next bad record. The rows' own times are compared, so the pause lasts until an operator acknowledges
+# them. A negative partition marks an event that the relay could not publish.
+_HAS_TOO_MANY = text(
     """
     SELECT count(*) > 50 AND max(created_at) - min(created_at) < interval '10 minutes'
-    FROM (SELECT created_at FROM dead_letters WHERE topic = :topic AND NOT passed AND kafka_partition >= 0
+    FROM (SELECT created_at FROM dead_letters WHERE topic = :topic AND NOT acknowledged AND kafka_partition >= 0
           ORDER BY id DESC LIMIT 51) AS newest
     """
 )
 
 
 class TooManyDeadLetters(Exception):
-    """A consumer reads no further until an operator lets the dead letters of its topic pass."""
+    """A consumer reads no further until an operator acknowledges the dead letters of its topic."""
+
+
+@dataclass(slots=True)
+class Bus:
+    """The consumers of one process. `paused_topics` have too many dead letters; `failures` counts them in a row."""
+
+    broker: KafkaBroker = field(init=False)
+    failures: dict[str, int] = field(default_factory=dict)
+    paused_topics: set[str] = field(default_factory=set)
 
 
 class BackOff(BaseMiddleware):
-    """After a failure waits, longer each time, before the batch is read again (NACK_ON_ERROR seeks back at once)."""
+    """After a failure, wait before the batch is read again: NACK_ON_ERROR alone seeks back at once."""
 
-    _failures: ClassVar[dict[str, int]] = {}
-    stopped: ClassVar[set[str]] = set()  # the topics that have too many dead letters
+    def __init__(self, msg: Any, /, *, context: Any, bus: Bus) -> None:
+        super().__init__(msg, context=context)
+        self._bus = bus
 
     async def consume_scope(self, call_next: Any, msg: Any) -> Any:
         topic = msg.raw_message[0].topic
         try:
             result = await call_next(msg)
         except Exception as error:
-            failures = self._failures[topic] = self._failures.get(topic, 0) + 1
+            failures = self._bus.failures[topic] = self._bus.failures.get(topic, 0) + 1
             if isinstance(error, TooManyDeadLetters):
-                self.stopped.add(topic)
+                self._bus.paused_topics.add(topic)
             pause = min(30.0, 0.2 * 2.0 ** min(failures, 10)) * random.uniform(0.5, 1.0)
             log.error("batch failed", topic=topic, failures=failures, pause_s=round(pause, 1), error=repr(error)[:500])
             await asyncio.sleep(pause)
             raise
-        self._failures.pop(topic, None)
-        self.stopped.discard(topic)
+        self._bus.failures.pop(topic, None)
+        self._bus.paused_topics.discard(topic)
         return result
 
 
-async def _raw(message: KafkaMessage) -> Any:
+async def _decode_nothing(message: KafkaMessage) -> Any:
     return message.raw_message
 
 
-def make_broker(settings: StoreSettings) -> KafkaBroker:
-    """The broker of a worker. Topics are provisioned elsewhere, never made by accident."""
-    return KafkaBroker(
+def make_bus(settings: StoreSettings) -> Bus:
+    """Return the consumers of a worker, without subscriptions. Topics are provisioned, never created by accident."""
+    bus = Bus()
+    bus.broker = KafkaBroker(
         settings.kafka_bootstrap_servers,
         client_id=f"{settings.service}.worker",
         allow_auto_create_topics=False,
         apply_types=False,
         graceful_timeout=20,
-        middlewares=[BackOff],
-        decoder=_raw,
+        middlewares=[partial(BackOff, bus=bus)],
+        decoder=_decode_nothing,
         logger=None,
     )
+    return bus
 
 
 def subscribe(
-    broker: KafkaBroker,
+    bus: Bus,
     settings: StoreSettings,
     events: Sequence[type[Event]],
     purpose: str,
     handler: Callable[[Sequence[Record]], Awaitable[None]],
 ) -> None:
-    """Calls `handler` with each batch of the events' topics, as the group `<service>.<purpose>` (bus.md, Consumers)."""
+    """Call `handler` with each batch of the events' topics, as the consumer group `<service>.<purpose>`.
+
+    A batch has at most 500 records. See docs/events.md for what the settings of a consumer mean.
+    """
 
     async def handle(records: Any) -> None:
         await handler(records)
 
-    broker.subscriber(
+    bus.broker.subscriber(
         *(event.topic for event in events),
         group_id=f"{settings.service}.{purpose}",
         batch=True,
@@ -121,10 +141,10 @@ async def consume(
     records: Sequence[Record],
     use_case: Callable[[AsyncSession, list[EventT]], Awaitable[object]],
 ) -> None:
-    """Decodes a batch and runs `use_case` on it once, in one transaction with the dead letters of what was unreadable.
+    """Decode a batch and run `use_case` on it once, in one transaction with the dead letters of unreadable records.
 
-    Duplicates inside the batch are dropped. A database that is away is waited for; then the failure goes up and the
-    batch is read again. So it is, every half minute, when there are too many dead letters (TooManyDeadLetters).
+    Duplicates inside the batch are dropped. While the database is unavailable the transaction is retried for 60 s.
+    Then the failure is raised, and Kafka delivers the batch again. Raises TooManyDeadLetters.
     """
     events: dict[Any, EventT] = {}
     bad: list[tuple[Record, str]] = []
@@ -138,28 +158,28 @@ async def consume(
 
     async def work(session: AsyncSession) -> None:
         if bad:
-            if await session.scalar(_IS_STOPPED, {"topic": bad[0][0].topic}):
+            if await session.scalar(_HAS_TOO_MANY, {"topic": bad[0][0].topic}):
                 raise TooManyDeadLetters(bad[0][0].topic)
-            await _bury(session, bad)
+            await _add_dead_letters(session, bad)
         if events:
             await use_case(session, list(events.values()))
 
     await in_transaction(database.all_tenants, work)
 
 
-async def _bury(session: AsyncSession, bad: Sequence[tuple[Record, str]]) -> None:
+async def _add_dead_letters(session: AsyncSession, bad: Sequence[tuple[Record, str]]) -> None:
     for record, reason in bad:
         log.error("dead letter", topic=record.topic, partition=record.partition, offset=record.offset, reason=reason)
-    bodies = [record.value or b"" for record, _ in bad]
-    await session.execute(
-        _DEAD_LETTERS,
-        {
-            "topics": [record.topic for record, _ in bad],
-            "partitions": [record.partition for record, _ in bad],
-            "offsets": [record.offset for record, _ in bad],
-            "hashes": [hashlib.sha256(body).digest() for body in bodies],
-            "keys": [record.key for record, _ in bad],
-            "bodies": bodies,
-            "errors": [reason for _, reason in bad],
-        },
-    )
+    rows = [
+        (
+            record.topic,
+            record.partition,
+            record.offset,
+            hashlib.sha256(record.value or b"").digest(),
+            record.key,
+            record.value or b"",
+            reason,
+        )
+        for record, reason in bad
+    ]
+    await session.execute(_ADD_DEAD_LETTERS, _DEAD_LETTER.bind_tuples(rows))

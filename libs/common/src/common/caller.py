@@ -1,4 +1,4 @@
-"""Who is asking, as one service tells another: a short signed token."""
+"""The internal token: a short-lived signed statement of who a request runs for."""
 
 import time
 
@@ -33,12 +33,12 @@ class Caller(BaseModel):
 
 
 def system(organisation_id: str = "") -> Caller:
-    """The system itself, in one organisation or, with "", across all."""
+    """Return the caller that stands for the system, in one organisation or, with "", across all."""
     return Caller(organisation_id=organisation_id, role="system")
 
 
 def sign(caller: Caller, *, issuer: str, audience: str, secret: str) -> str:
-    """An internal token for `audience`, good for a minute (house.md, decision 4)."""
+    """Return an internal token for the service `audience`. It is valid for `LIFETIME_S` seconds."""
     now = int(time.time())
     claims = {
         "iss": issuer,
@@ -51,7 +51,10 @@ def sign(caller: Caller, *, issuer: str, audience: str, secret: str) -> str:
 
 
 def verify(authorization: str | None, *, audience: str, issuers: frozenset[str], secret: str) -> Caller:
-    """The caller that an `Authorization` header names. Raises NotAuthenticated or Unauthenticated."""
+    """Return the caller that an `Authorization` header names.
+
+    Raises NotAuthenticated without a bearer token, and Unauthenticated when the token is not valid.
+    """
     scheme, _, token = (authorization or "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise NotAuthenticated

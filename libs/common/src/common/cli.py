@@ -1,4 +1,4 @@
-"""`python -m <service> api|worker|migrate`: how every process of Cooee is started, and named in the process list."""
+"""`python -m <service> api|worker|migrate`: the command line that starts every process of Cooee."""
 
 import asyncio
 import gc
@@ -12,7 +12,7 @@ import uvloop
 from starlette.types import ASGIApp
 
 from common.logs import configure_logs
-from common.settings import CommonSettings, SettingsT, StoreSettings, UnusableSetting, load_settings
+from common.settings import CommonSettings, InvalidSetting, SettingsT, StoreSettings, load_settings
 from common.worker import Worker
 from common.worker import run as run_worker
 
@@ -20,10 +20,10 @@ log = structlog.get_logger()
 
 
 def main(settings_class: type[SettingsT]) -> None:
-    """Runs the role that the command line names, with settings from the environment.
+    """Run the role that the command line names, with settings from the environment.
 
-    The roof, `<service>.app:create_app` or `<service>.worker:create_worker`, is imported by who needs it: a worker
-    carries no web framework's routes, and a migration neither.
+    Each role imports only its own entry point, `<service>.app:create_app` or `<service>.worker:create_worker`, so a
+    worker does not load the web framework's routes.
     """
     service = settings_class.service
     roles = ["api", "worker", "migrate"] if issubclass(settings_class, StoreSettings) else ["api"]
@@ -33,11 +33,12 @@ def main(settings_class: type[SettingsT]) -> None:
     role = sys.argv[1]
     settings = load_settings(settings_class)
     configure_logs(service, role, settings.log_format, settings.log_level)
-    # Batches and requests make much that dies young: looking for cycles so often cost a tenth of a process.
+    # Batches and requests create many short-lived objects. The default thresholds spent a tenth of a process on
+    # collections that found nothing.
     gc.set_threshold(50_000, 20, 50)
     try:
         raise SystemExit(_run(role, settings))
-    except UnusableSetting as error:
+    except InvalidSetting as error:
         print(f"{service}: {error}", file=sys.stderr)
         raise SystemExit(2) from None
 
@@ -53,7 +54,7 @@ def _run(role: str, settings: CommonSettings) -> int:
 
 
 def _run_api(settings: CommonSettings, app: ASGIApp) -> None:
-    import uvicorn  # noqa: PLC0415  # for this role alone
+    import uvicorn  # noqa: PLC0415  # only this role needs it
 
     uvicorn.run(
         app,
@@ -74,8 +75,8 @@ async def _run_worker(settings: SettingsT, create_worker: Callable[[SettingsT], 
 
 
 def _run_migrate(settings: StoreSettings) -> None:
-    """Roles and schema as administrator (`DATABASE_URL`, only needed here), then the migrations as owner."""
-    from common.migrations import migrate, provision  # noqa: PLC0415  # Alembic is for this role alone
+    """Create roles and schema as administrator (`DATABASE_URL`, needed only here), then migrate as owner."""
+    from common.migrations import migrate, provision  # noqa: PLC0415  # only this role needs Alembic
 
     admin_url = os.environ.get("DATABASE_URL")
     url = settings.database_url.get_secret_value()

@@ -1,4 +1,4 @@
-"""Calls from one service to another's internal API: pooled connections, a signed caller, the request id beside it."""
+"""Call another service's internal API with pooled connections, an internal token and the request id."""
 
 import time
 from typing import Any
@@ -9,11 +9,11 @@ from common.caller import LIFETIME_S, Caller, sign
 from common.context import request_id
 from common.errors import Unavailable
 
-_MOST_TOKENS = 10_000
+_MAX_TOKENS = 10_000
 
 
 class Refused(Exception):
-    """The neighbour understood and said no: its status (4xx) and JSON body."""
+    """The other service answered 4xx. `status` and `body` (a JSON object) are its answer."""
 
     def __init__(self, status: int, body: dict[str, Any]) -> None:
         super().__init__(f"{status} {body.get('code')}")
@@ -22,7 +22,7 @@ class Refused(Exception):
 
 
 class ServiceClient:
-    """The way from `issuer` to one neighbour, `audience`. Closed by `close`."""
+    """The connection pool from the service `issuer` to the service `audience`. `close` closes it."""
 
     def __init__(self, base_url: str, *, issuer: str, audience: str, secret: str, timeout_s: float = 2.0) -> None:
         self._base_url = base_url.rstrip("/")
@@ -34,7 +34,10 @@ class ServiceClient:
         self._tokens: dict[Caller, tuple[str, float]] = {}
 
     async def call(self, caller: Caller, method: str, path: str, *, json: Any = None, params: Any = None) -> Any:
-        """The JSON answer. Raises Refused on a 4xx, Unavailable when the neighbour cannot answer."""
+        """Return the JSON body of the answer, None for a 204.
+
+        Raises Refused on a 4xx, and Unavailable when the other service does not answer or answers 5xx.
+        """
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 timeout=self._timeout, connector=aiohttp.TCPConnector(limit=100, keepalive_timeout=30)
@@ -55,16 +58,17 @@ class ServiceClient:
         return body
 
     def _token(self, caller: Caller) -> str:
-        """The caller's token, signed anew when half its time has passed."""
+        """Return the caller's token. It is signed again when half its lifetime has passed."""
         now = time.monotonic()
         token, until = self._tokens.get(caller, ("", 0.0))
         if now > until:
             token = sign(caller, issuer=self._issuer, audience=self._audience, secret=self._secret)
-            if len(self._tokens) >= _MOST_TOKENS:
+            if len(self._tokens) >= _MAX_TOKENS:
                 self._tokens.clear()
             self._tokens[caller] = (token, now + LIFETIME_S / 2)
         return token
 
     async def close(self) -> None:
+        """Close the connections."""
         if self._session is not None:
             await self._session.close()

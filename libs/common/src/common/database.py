@@ -1,4 +1,4 @@
-"""One service's way to its schema: sessions that see one organisation, and a second, named kind that sees all."""
+"""Sessions of a service: those that see one organisation, and those that see all."""
 
 import asyncio
 import time
@@ -19,19 +19,19 @@ from common.errors import Unavailable
 log = structlog.get_logger()
 
 T = TypeVar("T")
-_RESTED_S = 5.0
+_IDLE_CHECK_S = 5.0
 _SET_ORGANISATION = text("SELECT set_config('app.organisation_id', :organisation, true)")
-_PASSING = ("40001", "40P01", "08", "57P01", "57P02", "57P03")
+_TRANSIENT = ("40001", "40P01", "08", "57P01", "57P02", "57P03")
 
 
 def role_url(url: str, role: str) -> URL:
-    """The URL of one of a service's roles: `<user>_<role>` with the same password, over asyncpg."""
+    """Return the asyncpg URL of one of a service's roles: user `<user>_<role>`, the same password."""
     base = make_url(url)
     return base.set(drivername="postgresql+asyncpg", username=f"{base.username}_{role}")
 
 
 class Database:
-    """The engines of one process. `published` is set when a transaction that added events has committed."""
+    """The connection pools of one process. `published` is set when a transaction with new events commits."""
 
     def __init__(self, url: str, application: str, *, tenant_pool: int = 10, all_pool: int = 5) -> None:
         self.published = asyncio.Event()
@@ -39,11 +39,11 @@ class Database:
         self._all = _engine(role_url(url, "all"), application, all_pool)
 
     def tenant(self, organisation_id: str) -> AbstractAsyncContextManager[AsyncSession]:
-        """A transaction that sees one organisation; committed at the end, rolled back on an error."""
+        """Begin a transaction that sees one organisation. It commits at the end and rolls back on an error."""
         return self._session(self._tenant, organisation_id)
 
     def all_tenants(self) -> AbstractAsyncContextManager[AsyncSession]:
-        """A transaction that sees every organisation: for loops, consumers and operators."""
+        """Begin a transaction that sees every organisation, for loops, consumers and operators."""
         return self._session(self._all, None)
 
     @asynccontextmanager
@@ -53,6 +53,7 @@ class Database:
             yield session
 
     async def close(self) -> None:
+        """Close all connections."""
         await self._tenant.dispose()
         await self._all.dispose()
 
@@ -77,9 +78,12 @@ def _remember_use(_: Any, record: ConnectionPoolEntry) -> None:
 
 
 def _check_idle(dialect: Dialect, connection: Any, record: ConnectionPoolEntry, _: Any) -> None:
-    """Asks a connection that rested whether it still lives. Asking each time (`pool_pre_ping`) costs three round
-    trips a transaction; one that broke while in use fails its transaction, which is tried again or told as 503."""
-    if time.monotonic() - record.info.get("used_at", 0.0) < _RESTED_S:
+    """Test a connection that was idle for `_IDLE_CHECK_S` before it is used.
+
+    Testing each time (`pool_pre_ping`) costs three round trips a transaction. A connection that breaks in use fails
+    its transaction, which is retried or answered with 503.
+    """
+    if time.monotonic() - record.info.get("used_at", 0.0) < _IDLE_CHECK_S:
         return
     try:
         alive = dialect.do_ping(connection)
@@ -97,16 +101,16 @@ def _set_organisation(session: Session, _: SessionTransaction, connection: Any) 
 
 
 @event.listens_for(Session, "after_commit")
-def _tell_relay(session: Session) -> None:
+def _wake_relay(session: Session) -> None:
     if session.info.pop("has_events", False):
         session.info["published"].set()
 
 
-def is_passing(error: BaseException) -> bool:
-    """Whether a whole transaction that failed so may be tried again (bus.md, Consumers)."""
+def is_transient(error: BaseException) -> bool:
+    """Return whether a transaction that failed with this error may succeed when all of it is retried."""
     if isinstance(error, DBAPIError):
         state = getattr(error.orig, "sqlstate", None) or ""
-        return error.connection_invalidated or any(state.startswith(code) for code in _PASSING)
+        return error.connection_invalidated or any(state.startswith(code) for code in _TRANSIENT)
     return isinstance(error, ConnectionError | TimeoutError | OSError)
 
 
@@ -114,24 +118,24 @@ async def in_transaction(
     begin: Callable[[], AbstractAsyncContextManager[AsyncSession]],
     work: Callable[[AsyncSession], Awaitable[T]],
     *,
-    patience_s: float = 60.0,
+    retry_for_s: float = 60.0,
 ) -> T:
-    """Runs `work` in a transaction of its own, and the whole again while the database is away, for `patience_s`."""
-    deadline, pause = time.monotonic() + patience_s, 0.05
+    """Run `work` in a transaction. Retry the whole transaction on transient errors for `retry_for_s` seconds."""
+    deadline, pause = time.monotonic() + retry_for_s, 0.05
     while True:
         try:
             async with begin() as session:
                 return await work(session)
         except Exception as error:
-            if not is_passing(error) or time.monotonic() + pause > deadline:
+            if not is_transient(error) or time.monotonic() + pause > deadline:
                 raise
-            log.warning("transaction is tried again", error=type(error).__name__)
+            log.warning("transaction retried", error=type(error).__name__)
             await asyncio.sleep(pause)
             pause = min(pause * 2, 5.0)
 
 
 async def check_database(database: Database) -> None:
-    """Raises Unavailable when the database does not answer."""
+    """Raise Unavailable when the database does not answer within 3 s."""
     try:
         async with asyncio.timeout(3), database.all_tenants() as session:
             await session.execute(text("SELECT 1"))

@@ -1,14 +1,14 @@
-"""Failures that a caller can do something about. A service's own failure is one line on one of these kinds."""
+"""The kinds of errors that a client can act on. A service's own error is a one-line subclass of a kind."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 
 class AppError(Exception):
-    """A failure with the HTTP status and code under which it is told.
+    """An error with its HTTP status and `code`.
 
-    `detail` is one sentence for a person. `fields` (name → sentences) makes it a validation error, told without
-    `detail`. `extra` goes along in the body beside them.
+    `detail` is one sentence for a person. `fields` (name → sentences) makes it a validation error, whose body has no
+    `detail`. The body also has what `extra` holds.
     """
 
     status: ClassVar[int] = 500
@@ -31,13 +31,13 @@ class AppError(Exception):
 
     @classmethod
     def field(cls, name: str, message: str) -> "AppError":
-        """The error of a single field."""
+        """Return the error of a single field."""
         return cls(fields={name: [message]})
 
     def body(self, request_id: str) -> dict[str, Any]:
-        """The JSON body: api.md, Errors."""
-        told: dict[str, Any] = dict(self.fields) if self.fields else {"detail": self.detail}
-        return {**told, **self.extra, "code": self.code, "request_id": request_id}
+        """Return the JSON body (docs/frontend.md, Errors)."""
+        shown: dict[str, Any] = dict(self.fields) if self.fields else {"detail": self.detail}
+        return {**shown, **self.extra, "code": self.code, "request_id": request_id}
 
 
 class Invalid(AppError):
@@ -72,7 +72,7 @@ class MethodNotAllowed(AppError):
 
 
 class Conflict(AppError):
-    status, code, default = 409, "in_progress", "The same request is being worked on."
+    status, code, default = 409, "in_progress", "The same request is still running."
 
 
 class TooLarge(AppError):

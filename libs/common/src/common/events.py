@@ -1,7 +1,7 @@
-"""The contract of the bus: every event, its topic and its payload. Within `.v1` only optional fields are added.
+"""The events on Kafka: each event with its topic and payload. Within `.v1` only optional fields are added.
 
-An event has all that its consumers need. State events carry the version of their row: the highest wins, whatever
-the order in which they arrive.
+An event has all that its consumers need. A state event has the version of its row; the highest version wins, in
+whatever order events arrive.
 """
 
 from datetime import UTC, datetime
@@ -14,10 +14,10 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from common.context import request_id
 
 _SCHEDULES = UUID("5b0c1d8e-8b1e-4c0d-9f0e-3f0f7e0d2a11")
-_STOPS = UUID("0d5a0a52-5a53-4c3d-8a0c-2f1f1c9d7b36")
+_OPT_OUTS = UUID("0d5a0a52-5a53-4c3d-8a0c-2f1f1c9d7b36")
 
 Format = Literal["sms", "mms"]
-Category = Literal[
+FailureCategory = Literal[
     "invalid_number",
     "opted_out",
     "blocked",
@@ -34,12 +34,12 @@ Category = Literal[
 
 
 class Event(BaseModel):
-    """What all events have. `key` is the id of what the event is about: it orders the events of one thing."""
+    """The fields of all events. `key` is the id of the event's subject, so events of one subject stay in order."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     topic: ClassVar[str]
-    public: ClassVar[bool] = False  # nobody here listens: it is for others
+    public: ClassVar[bool] = False  # no service here consumes it
 
     event_id: UUID = Field(default_factory=uuid_utils.compat.uuid7)
     occurred_at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
@@ -47,44 +47,45 @@ class Event(BaseModel):
     request_id: str = Field(default_factory=request_id)
 
     def key(self) -> str:
+        """Return the Kafka key."""
         raise NotImplementedError
 
 
 class ScheduleDue(Event):
-    """Scheduling to delivery: send this, now. One per (schedule, run), however often it is published."""
+    """A schedule is due: delivery sends it now. One event per (schedule, dispatch number), however often published."""
 
     topic: ClassVar[str] = "scheduling.schedule-due.v1"
 
     schedule_id: int
-    run: int
-    group_schedule_id: int | None = None
+    dispatch_number: int
+    batch_id: int | None = None
     contact_id: int | None = None
     phone: str
     text: str
     format: Format
     subject: str | None = None
     media_url: str | None = None
-    parts: int = Field(description="units of the limit: parts of an SMS, 1 for an MMS")
+    parts: int = Field(description="parts that count against the limit: those of an SMS, 1 for an MMS")
     scheduled_time: AwareDatetime
     lane: Literal["single", "bulk"]
-    hold: UUID | None = Field(None, description="the hold at delivery from which the units are taken")
+    reservation: UUID | None = Field(None, description="reference of the reservation that has the parts")
 
     @staticmethod
-    def id_of(schedule_id: int, run: int) -> UUID:
-        """The event's id follows from what it is about, so a repetition is recognised."""
-        return uuid5(_SCHEDULES, f"{schedule_id}:{run}")
+    def id_of(schedule_id: int, dispatch_number: int) -> UUID:
+        """Return the event id, which follows from the dispatch, so that a repeated event is recognised."""
+        return uuid5(_SCHEDULES, f"{schedule_id}:{dispatch_number}")
 
     def key(self) -> str:
         return str(self.schedule_id)
 
 
 class MessageState(Event):
-    """Delivery's whole word on a message. A consumer takes the highest (run, version)."""
+    """The whole state of a message at delivery. Consumers apply the highest (dispatch number, version)."""
 
     message_id: int
     schedule_id: int
-    group_schedule_id: int | None = None
-    run: int
+    batch_id: int | None = None
+    dispatch_number: int
     version: int
     attempts: int
     provider: str | None = None
@@ -95,7 +96,7 @@ class MessageState(Event):
 
 
 class MessageSent(MessageState):
-    """A provider took the message."""
+    """A provider accepted the message."""
 
     topic: ClassVar[str] = "delivery.message-sent.v1"
 
@@ -103,21 +104,21 @@ class MessageSent(MessageState):
 
 
 class MessageFailed(MessageState):
-    """The message will not go out in this run."""
+    """The message failed: this dispatch sends nothing more."""
 
     topic: ClassVar[str] = "delivery.message-failed.v1"
 
-    category: Category
+    failure_category: FailureCategory
     error: str
 
 
 class MessageDelayed(MessageState):
-    """The message was not taken and is tried again, not before `next_attempt_at`."""
+    """No provider accepted the message yet. It is retried, not before `next_attempt_at`."""
 
     topic: ClassVar[str] = "delivery.message-delayed.v1"
 
     next_attempt_at: AwareDatetime
-    category: Category
+    failure_category: FailureCategory
     error: str
 
 
@@ -131,7 +132,7 @@ class MessageDelivered(MessageState):
 
 
 class MessageReceived(Event):
-    """Somebody wrote to one of the organisation's numbers. Public: for whoever wants to listen."""
+    """A phone sent a message to one of the organisation's sender IDs. Public: no service here consumes it."""
 
     topic: ClassVar[str] = "delivery.message-received.v1"
     public: ClassVar[bool] = True
@@ -142,7 +143,7 @@ class MessageReceived(Event):
     text: str
     received_at: AwareDatetime
     contact_id: int | None = None
-    schedule_id: int | None = Field(None, description="the schedule that it answers, where that is known")
+    schedule_id: int | None = Field(None, description="the schedule that the message answers, if known")
     keyword: Literal["stop", "start", "help"] | None = None
     media_urls: tuple[str, ...] = ()
 
@@ -150,47 +151,48 @@ class MessageReceived(Event):
         return str(self.message_id)
 
 
-class StopChanged(Event):
-    """A number stopped, or may be written to again: STOP, START, a provider's own refusal, a confirmed consent.
+class OptOutChanged(Event):
+    """A number opted out or in: by STOP or START, by a provider's refusal, or by a confirmed opt-in.
 
-    The one with the highest version counts. `message_id`: the inbound message that said so.
+    The highest version wins. `message_id` is the inbound message with the keyword, if there was one.
     """
 
-    topic: ClassVar[str] = "delivery.stop-changed.v1"
+    topic: ClassVar[str] = "delivery.opt-out-changed.v1"
 
     phone: str
-    stopped: bool
+    opted_out: bool
     changed_at: AwareDatetime
     source: Literal["reply", "provider", "confirmed"]
     message_id: int | None = None
     version: int
 
     def key(self) -> str:
-        return str(uuid5(_STOPS, f"{self.organisation_id}:{self.phone}"))  # a phone has no place in a key
+        return str(uuid5(_OPT_OUTS, f"{self.organisation_id}:{self.phone}"))  # keys are logged, so they have no phone
 
 
 class ContactState(BaseModel):
-    """A contact as others need it: where messages go, what fills the placeholders, whether it may be written to."""
+    """A contact as other services need it: its phone, its placeholder fields and whether it may be messaged.
+
+    `fields` has the values of the placeholders by name. A name that is missing counts as empty.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     contact_id: int
     version: int
     phone: str
-    first_name: str = ""
-    last_name: str = ""
-    company: str = ""
+    fields: dict[str, str] = Field(default_factory=dict)
     is_active: bool
     opt_out: bool
     opt_out_source: str | None = None
     opted_out_at: AwareDatetime | None = None
     opt_in_confirmed_at: AwareDatetime | None = Field(
-        None, description="when somebody confirmed that a number that had stopped may be written to again"
+        None, description="when a person confirmed that an opted-out number may be messaged again"
     )
 
 
 class ContactChanged(Event):
-    """Contacts that changed, or were born opted out; at most `MAX_CONTACTS` in one event."""
+    """Contacts that changed, or that were created opted out; at most `MAX_CONTACTS` in one event."""
 
     topic: ClassVar[str] = "contacts.contact-changed.v1"
     MAX_CONTACTS: ClassVar[int] = 200
@@ -202,7 +204,7 @@ class ContactChanged(Event):
 
 
 class OrganisationChanged(Event):
-    """An organisation was closed, or is open again."""
+    """An organisation was closed or opened again."""
 
     topic: ClassVar[str] = "contacts.organisation-changed.v1"
 
@@ -214,7 +216,7 @@ class OrganisationChanged(Event):
 
 
 class SettingsChanged(Event):
-    """Settings of an organisation that scheduling follows: its time zone."""
+    """Settings of an organisation that scheduling needs: its time zone."""
 
     topic: ClassVar[str] = "delivery.settings-changed.v1"
 
@@ -232,7 +234,7 @@ EVENTS: tuple[type[Event], ...] = (
     MessageDelayed,
     MessageDelivered,
     MessageReceived,
-    StopChanged,
+    OptOutChanged,
     ContactChanged,
     OrganisationChanged,
     SettingsChanged,

@@ -1,4 +1,4 @@
-"""Types of fields that several services' schemas share: bounded texts, ids, times (api.md, Conventions)."""
+"""Field types that the schemas of several services share: bounded texts, ids and times."""
 
 import unicodedata
 from datetime import UTC, datetime
@@ -7,11 +7,14 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PlainSerializer
 
 MAX_ID = 2**63 - 1
-NO_ID = 0  # never given out: what it stands for does not exist
+NO_ID = 0  # no row has this id
 
 
 def clean_text(text: str) -> str:
-    """Line breaks become LF, tabs a space, other control characters go; then trimmed (api.md, Text)."""
+    """Return the text with LF line breaks, spaces for tabs, no other control characters, and no outer white space.
+
+    Raises ValueError for lone surrogates.
+    """
     if text.isprintable():
         return text.strip()
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\t", " ")
@@ -27,7 +30,7 @@ def _clean_line(text: str) -> str:
 
 
 def _to_id(given: Any) -> Any:
-    """A whole number, or its digits. One that no row can have becomes NO_ID, so that it is not found, not refused."""
+    """Read a whole number or its digits. A number that no row can have becomes NO_ID, which is never found."""
     if isinstance(given, bool | float):
         raise ValueError("Enter a whole number.")
     if isinstance(given, str):
@@ -40,16 +43,16 @@ def _to_id(given: Any) -> Any:
 
 
 def show_time(moment: datetime) -> str:
-    """UTC with `Z`, to the millisecond."""
+    """Return the time in UTC with `Z`, to the millisecond."""
     if moment.tzinfo is not UTC:
         moment = moment.astimezone(UTC)
     return moment.isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
-def line(max_length: int, *, min_length: int = 0) -> Any:
-    """A text field: cleaned, then between the two lengths (in characters)."""
+def bounded_text(max_length: int, *, min_length: int = 0) -> Any:
+    """Return the type of a text field that is cleaned, then checked against the lengths (in characters)."""
 
-    def bounded(text: str) -> str:
+    def check(text: str) -> str:
         text = _clean_line(text)
         if len(text) > max_length:
             raise ValueError(f"Ensure this field has no more than {max_length} characters.")
@@ -57,7 +60,7 @@ def line(max_length: int, *, min_length: int = 0) -> Any:
             raise ValueError("This field may not be blank.")
         return text
 
-    return Annotated[str, AfterValidator(bounded), Field(json_schema_extra={"maxLength": max_length})]
+    return Annotated[str, AfterValidator(check), Field(json_schema_extra={"maxLength": max_length})]
 
 
 Id = Annotated[int, BeforeValidator(_to_id)]
@@ -65,7 +68,7 @@ Time = Annotated[datetime, PlainSerializer(show_time, return_type=str, when_used
 
 
 class Audit(BaseModel):
-    """Who made a row and who changed it last (user ids; null is the system), and when."""
+    """The audit fields: who created and last changed a row (user ids; null is the system), and when."""
 
     created_by: int | None
     updated_by: int | None

@@ -1,4 +1,4 @@
-"""Idempotency keys: what a request left is kept for a day in the transaction of its effect, and answered again."""
+"""Idempotency keys: the answer of a request is saved in the transaction of its effect, and replayed for a day."""
 
 import hashlib
 from collections.abc import Iterable
@@ -9,15 +9,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.errors import AppError, Conflict, Invalid
 
-KEPT = "24 hours"
-_LONGEST = 255
+RETENTION = "24 hours"
+_MAX_LENGTH = 255
 _LOCK = text("SELECT pg_try_advisory_xact_lock(hashtextextended(:name, 0))")
 _FIND = text(
     f"SELECT body_hash, status, content_type, body FROM idempotency_keys"  # noqa: S608  # a constant
     f" WHERE organisation_id = :organisation AND route = :route AND key = :key"
-    f" AND created_at > now() - interval '{KEPT}'"
+    f" AND created_at > now() - interval '{RETENTION}'"
 )
-_KEEP = text(
+_SAVE = text(
     """
     INSERT INTO idempotency_keys (organisation_id, route, key, body_hash, status, content_type, body)
     VALUES (:organisation, :route, :key, :body_hash, :status, :content_type, :body)
@@ -26,9 +26,9 @@ _KEEP = text(
         body = excluded.body, created_at = now()
     """
 )
-_FORGET = text(
+_DELETE_EXPIRED = text(
     f"DELETE FROM idempotency_keys WHERE ctid = ANY(ARRAY(SELECT ctid FROM idempotency_keys"  # noqa: S608
-    f" WHERE created_at < now() - interval '{KEPT}' LIMIT 5000))"
+    f" WHERE created_at < now() - interval '{RETENTION}' LIMIT 5000))"
 )
 
 
@@ -39,7 +39,7 @@ class KeyMismatch(AppError):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The first answer of a keyed request."""
+    """The first answer to a keyed request."""
 
     status: int
     content_type: str
@@ -48,7 +48,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class KeyedRequest:
-    """One request under a key, in one organisation and route."""
+    """A request with an idempotency key. The key belongs to the organisation and the route."""
 
     organisation_id: str
     route: str
@@ -57,14 +57,14 @@ class KeyedRequest:
 
 
 def check_key(key: str) -> str:
-    """The key, which has 1 to 255 printable ASCII characters. Raises Invalid."""
-    if not (0 < len(key) <= _LONGEST and key.isascii() and key.isprintable()):
-        raise Invalid.field("Idempotency-Key", f"Use 1 to {_LONGEST} printable ASCII characters.")
+    """Return the key if it has 1 to 255 printable ASCII characters. Raises Invalid."""
+    if not (0 < len(key) <= _MAX_LENGTH and key.isascii() and key.isprintable()):
+        raise Invalid.field("Idempotency-Key", f"Use 1 to {_MAX_LENGTH} printable ASCII characters.")
     return key
 
 
 def hash_chunks(chunks: Iterable[bytes]) -> bytes:
-    """SHA-256 over chunks, each with its length, so that no two lists of chunks share a hash."""
+    """Return the SHA-256 of the chunks, each with its length, so that different lists have different hashes."""
     digest = hashlib.sha256()
     for chunk in chunks:
         digest.update(len(chunk).to_bytes(8, "big") + chunk)
@@ -72,26 +72,26 @@ def hash_chunks(chunks: Iterable[bytes]) -> bytes:
 
 
 async def begin(session: AsyncSession, request: KeyedRequest, service: str) -> Answer | None:
-    """Takes the key for this transaction. The first answer when there is one, None when the request is to run.
+    """Lock the key for this transaction. Return the first answer, or None when the request must run.
 
-    Raises Conflict while the first request runs, KeyMismatch when it had another body.
+    Raises Conflict while the first request runs, and KeyMismatch when it had another body.
     """
     name = "\x1f".join((service, request.organisation_id, request.route, request.key))
     if not await session.scalar(_LOCK, {"name": name}):
         raise Conflict
     place = {"organisation": request.organisation_id, "route": request.route, "key": request.key}
-    kept = (await session.execute(_FIND, place)).one_or_none()
-    if kept is None:
+    stored = (await session.execute(_FIND, place)).one_or_none()
+    if stored is None:
         return None
-    if kept.body_hash != request.body_hash:
+    if stored.body_hash != request.body_hash:
         raise KeyMismatch
-    return Answer(kept.status, kept.content_type, kept.body)
+    return Answer(stored.status, stored.content_type, stored.body)
 
 
-async def keep(session: AsyncSession, request: KeyedRequest, answer: Answer) -> None:
-    """Keeps the answer beside the effect: both are committed, or none."""
+async def save(session: AsyncSession, request: KeyedRequest, answer: Answer) -> None:
+    """Save the answer in the transaction of the effect: both commit, or neither."""
     await session.execute(
-        _KEEP,
+        _SAVE,
         {
             "organisation": request.organisation_id,
             "route": request.route,
@@ -104,6 +104,6 @@ async def keep(session: AsyncSession, request: KeyedRequest, answer: Answer) -> 
     )
 
 
-async def forget_old(session: AsyncSession) -> bool:
-    """Removes some of the keys that are older than a day. True when there may be more."""
-    return bool((await session.execute(_FORGET)).rowcount)  # type: ignore[attr-defined]
+async def delete_expired(session: AsyncSession) -> bool:
+    """Delete up to 5,000 keys that are older than a day. Return whether any were deleted."""
+    return bool((await session.execute(_DELETE_EXPIRED)).rowcount)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Structured logs on standard output: JSON lines, or readable ones in a terminal. Phones and texts never get in."""
+"""Structured logs on standard output: JSON lines, or readable lines in a terminal. Phones and texts are redacted."""
 
 import contextlib
 import logging
@@ -13,7 +13,7 @@ _PHONE = re.compile(r"(?<![0-9A-Za-z])(?:\+?61|0)[ ()-]?4(?:[ ()-]?[0-9]){8}(?![
 
 
 def redact(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Removes private values by name, and Australian mobile numbers from every string."""
+    """Replace private values by their names, and Australian mobile numbers in every string."""
     for name, value in event.items():
         if name in _PRIVATE:
             event[name] = "[redacted]"
@@ -23,7 +23,7 @@ def redact(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typi
 
 
 class _StandardOutput:
-    """Writes lines; a log that nobody can take any more breaks no request (as the standard library has it)."""
+    """Write lines. A closed standard output must not break a request, so its errors are ignored."""
 
     def __init__(self, *_: object) -> None:
         pass
@@ -37,19 +37,19 @@ class _StandardOutput:
 
 
 def configure_logs(service: str, role: str, log_format: str, level: str) -> None:
-    """Sends this process's logs, and those of its libraries, through one chain."""
+    """Send the logs of this process and of its libraries through one chain of processors."""
     console = log_format == "console" or (log_format == "auto" and sys.stdout.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
     ]
-    last: list[structlog.typing.Processor] = [_naming(service, role)]
+    last: list[structlog.typing.Processor] = [_add_names(service, role)]
     if console:
         last += [redact, structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
     else:
         last += [structlog.processors.format_exc_info, redact, structlog.processors.JSONRenderer()]
-    # Our own lines go straight out: the way through the standard library costs three times as much, per request.
+    # Our own lines bypass the standard library, which costs three times as much for each request.
     structlog.configure(
         processors=[*shared, *last],
         logger_factory=_StandardOutput,
@@ -71,7 +71,7 @@ def configure_logs(service: str, role: str, log_format: str, level: str) -> None
     logging.getLogger("aiokafka.consumer.group_coordinator").setLevel(logging.ERROR)
 
 
-def _naming(service: str, role: str) -> structlog.typing.Processor:
+def _add_names(service: str, role: str) -> structlog.typing.Processor:
     def add(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
         event["service"], event["role"] = service, role
         return event

@@ -1,4 +1,4 @@
-"""Periodic work: a step is run again at once while it finds something to do, else after a pause."""
+"""Periodic work: a step runs again at once while it finds something to do, else after a pause."""
 
 import asyncio
 import random
@@ -9,12 +9,15 @@ import structlog
 
 log = structlog.get_logger()
 
-_LONGEST_BACK_OFF_S = 30.0
+_MAX_BACK_OFF_S = 30.0
 
 
 @dataclass
 class Loop:
-    """`step` returns whether there may be more to do. `every_s` is the pause otherwise; `wake` cuts it short."""
+    """A step that repeats. `step` returns whether there may be more to do.
+
+    Otherwise the loop pauses for `every_s` seconds; setting `wake` ends the pause early.
+    """
 
     name: str
     step: Callable[[], Awaitable[bool]]
@@ -22,7 +25,7 @@ class Loop:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Runs until `stopping`; a failed step is logged and tried again after a growing pause."""
+        """Run until `stopping` is set. A failed step is logged and retried after a growing pause."""
         failures = 0
         while not stopping.is_set():
             self.wake.clear()
@@ -39,7 +42,7 @@ class Loop:
     async def _pause(self, failures: int, stopping: asyncio.Event) -> None:
         pause = self.every_s * random.uniform(0.8, 1.2)
         if failures:
-            pause = min(_LONGEST_BACK_OFF_S, max(pause, 0.2 * 2 ** min(failures, 8))) * random.uniform(0.5, 1.0)
+            pause = min(_MAX_BACK_OFF_S, max(pause, 0.2 * 2 ** min(failures, 8))) * random.uniform(0.5, 1.0)
         waits = [asyncio.ensure_future(stopping.wait())]
         if not failures:
             waits.append(asyncio.ensure_future(self.wake.wait()))

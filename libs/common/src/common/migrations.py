@@ -1,11 +1,12 @@
-"""A service's schema: its roles, its migrations, and the statements that migrations of all services share.
+"""The schema of a service: its roles, its migrations, and statements that the migrations share.
 
-Three roles a service: `<service>_owner` (migrations only), `<service>_tenant` (sees one organisation, by row-level
+A service has three roles: `<service>_owner` (migrations only), `<service>_tenant` (sees one organisation, by row-level
 security) and `<service>_all` (sees all, by a policy of its own). None has a right in another's schema.
 """
 
 import asyncio
 import importlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import sqlalchemy
@@ -20,13 +21,13 @@ _LOCK = "SELECT pg_advisory_lock(hashtext('cooee.provision'))"
 
 
 def migrations_folder(service: str) -> Path:
-    """`services/<service>/migrations`, beside the package's `src`."""
+    """Return `services/<service>/migrations`, which is beside the package's `src`."""
     package = importlib.import_module(service)
     return Path(str(package.__file__)).resolve().parents[2] / "migrations"
 
 
 async def provision(admin_url: str, service_url: str, service: str) -> None:
-    """Makes the service's roles and schema as administrator; what is there is brought up to date."""
+    """Create or update the service's roles and schema, as administrator."""
     url = make_url(service_url)
     prefix, password = str(url.username), str(url.password).replace("'", "''")
     engine = create_async_engine(make_url(admin_url).set(drivername="postgresql+asyncpg"), poolclass=pool.NullPool)
@@ -55,14 +56,15 @@ def _provision_statements(prefix: str, password: str, service: str, database: st
             f"ALTER ROLE {role} SET statement_timeout = '30s'",
             f"ALTER ROLE {role} SET idle_in_transaction_session_timeout = '60s'",
             f"ALTER ROLE {role} SET transaction_timeout = '60s'",
-            # What these roles ask is small and sits in memory; a parallel scan of a table takes the cores from others.
+            # The queries of these roles are small and their tables are in memory. A parallel scan would take cores
+            # from other requests.
             f"ALTER ROLE {role} SET random_page_cost = 1.1",
             f"ALTER ROLE {role} SET max_parallel_workers_per_gather = 0",
         ]
-    # Plans prepared on near-empty tables would stay, and turn into scans of whole tables (bus.md, 22).
+    # Plans that were prepared on near-empty tables would stay in use and scan whole tables later.
     statements.append(f"ALTER ROLE {prefix}_all SET plan_cache_mode = force_custom_plan")
     statements += [
-        # Search by any part of a name needs trigrams; only an administrator may add them.
+        # Search by any part of a name needs trigrams. Only an administrator may create the extension.
         "CREATE EXTENSION IF NOT EXISTS pg_trgm SCHEMA public",
         f"GRANT USAGE ON SCHEMA public TO {prefix}_owner",
         f"GRANT {prefix}_owner TO CURRENT_USER",
@@ -73,7 +75,7 @@ def _provision_statements(prefix: str, password: str, service: str, database: st
 
 
 def migrate(service_url: str, service: str) -> None:
-    """Brings the schema to the newest migration, as the owner."""
+    """Upgrade the schema to the newest migration, as the owner."""
     config = Config()
     config.set_main_option("script_location", str(migrations_folder(service)))
     config.attributes["url"] = role_url(service_url, "owner")
@@ -82,7 +84,10 @@ def migrate(service_url: str, service: str) -> None:
 
 
 def run_migrations() -> None:
-    """What every service's `migrations/env.py` calls: one transaction, version table in the service's own schema."""
+    """Run the migrations in one transaction, with the version table in the service's schema.
+
+    Every service's `migrations/env.py` calls this.
+    """
     url, service = context.config.attributes["url"], context.config.attributes["service"]
 
     def upgrade(connection: Connection) -> None:
@@ -104,19 +109,19 @@ def run_migrations() -> None:
 
 
 def protect(table: str, service: str) -> str:
-    """The statements that put row-level security, forced, on a table with `organisation_id`, and grant its use."""
-    mine = "organisation_id = current_setting('app.organisation_id', true)"
+    """Return the statements that force row-level security on a table with `organisation_id`, and grant its use."""
+    own = "organisation_id = current_setting('app.organisation_id', true)"
     return f"""
         ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;
         ALTER TABLE {table} FORCE ROW LEVEL SECURITY;
-        CREATE POLICY tenant ON {table} TO {service}_tenant USING ({mine}) WITH CHECK ({mine});
+        CREATE POLICY tenant ON {table} TO {service}_tenant USING ({own}) WITH CHECK ({own});
         CREATE POLICY all_tenants ON {table} TO {service}_all USING (true) WITH CHECK (true);
         GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {service}_tenant, {service}_all;
     """
 
 
 def idempotency_table(service: str) -> str:
-    """The first answers of keyed requests, kept for a day."""
+    """Return the table of the first answers to keyed requests."""
     return f"""
         CREATE TABLE idempotency_keys (
             organisation_id text NOT NULL,
@@ -134,15 +139,18 @@ def idempotency_table(service: str) -> str:
     """
 
 
-# A consumer stops after too many dead letters (common.bus); those that an operator let pass count no more.
-LET_DEAD_LETTERS_PASS = (
-    "ALTER TABLE dead_letters ADD COLUMN passed boolean NOT NULL DEFAULT false",
-    "CREATE INDEX dead_letters_counted ON dead_letters (topic, id) WHERE NOT passed",
-)
+def statements(*scripts: str) -> Iterator[str]:
+    """Return the statements of SQL scripts one by one: asyncpg executes one statement at a time."""
+    for script in scripts:
+        yield from filter(str.strip, script.split(";"))
 
 
 def bus_tables(service: str) -> str:
-    """Outbox and dead letters. A tenant session may add to the outbox and see nothing of it."""
+    """Return the tables of the outbox and the dead letters.
+
+    A tenant session may insert into the outbox but not read it. A consumer pauses after too many dead letters
+    (`common.bus`); those that an operator acknowledged no longer count.
+    """
     return f"""
         CREATE TABLE outbox (
             id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -165,9 +173,11 @@ def bus_tables(service: str) -> str:
             key bytea,
             body bytea NOT NULL,
             error text NOT NULL,
+            acknowledged boolean NOT NULL DEFAULT false,
             created_at timestamptz NOT NULL DEFAULT now(),
             UNIQUE (topic, kafka_partition, kafka_offset, sha256)
         );
         CREATE INDEX dead_letters_created_at ON dead_letters (created_at);
+        CREATE INDEX dead_letters_counted ON dead_letters (topic, id) WHERE NOT acknowledged;
         GRANT SELECT, INSERT, UPDATE, DELETE ON dead_letters TO {service}_all;
     """

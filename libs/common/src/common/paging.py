@@ -1,4 +1,4 @@
-"""Pages of a list, as every list answers them (api.md, Pagination)."""
+"""Pages of a list, in the shape that every list of the API has."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Which part of a list is asked for; `number` counts from 1."""
+    """The requested part of a list. `number` counts from 1."""
 
     number: int = 1
     limit: int = DEFAULT_LIMIT
@@ -25,7 +25,7 @@ class Page:
 
 
 class Pagination(BaseModel):
-    """Where a page stands. camelCase by contract."""
+    """The position of a page in its list. The names are camelCase by contract."""
 
     total: int
     page: int

@@ -1,4 +1,4 @@
-"""Australian mobile numbers: E.164 inside, 04… at the edge."""
+"""Australian mobile numbers: E.164 inside the system, `04…` in the API."""
 
 import re
 
@@ -10,7 +10,7 @@ _SCIENTIFIC = re.compile(r"([0-9])(?:[.,]([0-9]+))?[eE]\+?([0-9]{1,2})")
 _DECIMAL = re.compile(r"([0-9]{9,11})[.,]0{1,2}")
 _ALLOWED = re.compile(r"[0-9+()./ \t\u00a0\u2010-\u2015-]+")
 MAX_LENGTH = 40
-# The mobiles that ACMA keeps for fiction: nobody has them (facts on Australian numbers).
+# The mobile numbers that ACMA reserves for fiction. No person has one of them.
 # fmt: off
 FICTIONAL_MOBILES = frozenset(f"+614915{rest}" for rest in (
     "70006", "70110", "70156", "70157", "70158", "70159", "70313", "70737", "71266", "71491",
@@ -21,16 +21,16 @@ FICTIONAL_MOBILES = frozenset(f"+614915{rest}" for rest in (
 
 
 class InvalidPhone(ValueError):
-    """The text is no Australian mobile number; the message says how to mend it."""
+    """The text is not an Australian mobile number. The message says how to correct it."""
 
 
 def normalise_phone(text: str) -> str:
-    """`+614XXXXXXXX` from any usual spelling (domain.md, Phones). Raises InvalidPhone.
+    """Return `+614XXXXXXXX` from any usual spelling. Raises InvalidPhone.
 
-    The rule is the shape, 04 and eight digits, not the library's list of prefixes in use, which lags behind
-    (facts on Australian numbers).
+    The rule is the shape, 04 and eight digits. The library's list of prefixes in use is older than the numbers that
+    ACMA has allocated since.
     """
-    # Most numbers are plain, and phonenumbers takes fifty times as long: an import has 100,000 of them.
+    # Most numbers are plain, and phonenumbers takes fifty times as long. An import has 100,000 of them.
     plain = _PLAIN.fullmatch(text.replace(" ", ""))
     if plain:
         return "+61" + plain[1]
@@ -48,7 +48,7 @@ def normalise_phone(text: str) -> str:
 
 
 def _undo_spreadsheet(given: str) -> str:
-    """The digits of a cell that was turned into a number, when all of them are still there."""
+    """Return the digits of a cell that a spreadsheet turned into a number, if none of them was lost."""
     decimal = _DECIMAL.fullmatch(given)
     if decimal:
         return decimal[1]
@@ -65,5 +65,5 @@ def _undo_spreadsheet(given: str) -> str:
 
 
 def show_phone(stored: str) -> str:
-    """`04XXXXXXXX` from `+614XXXXXXXX`."""
+    """Return `04XXXXXXXX` for `+614XXXXXXXX`."""
     return "0" + stored[3:] if stored.startswith("+61") else stored

@@ -1,4 +1,4 @@
-"""Moves the outbox to Kafka, in order of the rows' ids. One relay of a service is active at a time."""
+"""Publish the outbox to Kafka, in the order of the rows' ids. One relay of a service is active at a time."""
 
 import asyncio
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ log = structlog.get_logger()
 BATCH = 500
 _SEND_TIMEOUT_S = 15.0
 _LOCK = text("SELECT pg_try_advisory_xact_lock(hashtext(:name))")
-_LOWEST = text("SELECT id, topic, key, body, request_id FROM outbox ORDER BY id LIMIT :batch")
+_OLDEST = text("SELECT id, topic, key, body, request_id FROM outbox ORDER BY id LIMIT :batch")
 _DELETE = text("DELETE FROM outbox WHERE id = ANY(CAST(:ids AS bigint[]))")
 _OVERSIZED = text(
     """
@@ -29,7 +29,7 @@ _OVERSIZED = text(
 
 
 class Relay:
-    """The relay of one service. Its producer is made anew after a time-out or an error (aiokafka#1017)."""
+    """The relay of one service. It replaces its producer after a time-out or an error (aiokafka#1017)."""
 
     def __init__(self, database: Database, bootstrap_servers: str, service: str) -> None:
         self._database = database
@@ -38,11 +38,11 @@ class Relay:
         self._producer: AIOKafkaProducer | None = None
 
     async def step(self) -> bool:
-        """One round: the lowest rows are published, then deleted, in one transaction. True when there may be more."""
+        """Publish the oldest rows, then delete them, in one transaction. Return whether there may be more."""
         async with self._database.all_tenants() as session:
             if not await session.scalar(_LOCK, {"name": f"{self._service}.relay"}):
                 return False
-            rows = (await session.execute(_LOWEST, {"batch": BATCH})).all()
+            rows = (await session.execute(_OLDEST, {"batch": BATCH})).all()
             if not rows:
                 return False
             await self._publish(session, rows)
@@ -59,7 +59,7 @@ class Relay:
                         headers = [("request_id", row.request_id.encode())] if row.request_id else []
                         sent.append(await producer.send(row.topic, row.body, row.key.encode(), headers=headers))
                     except MessageSizeTooLargeError as error:
-                        log.error("event is too large for the bus", topic=row.topic, outbox_id=row.id)
+                        log.error("event too large", topic=row.topic, outbox_id=row.id)
                         await session.execute(_OVERSIZED, {"id": row.id, "error": str(error)})
                 await asyncio.gather(*sent)
         except (TimeoutError, KafkaError):
@@ -93,7 +93,8 @@ class Relay:
                 async with asyncio.timeout(3):
                     await producer.stop()
             except (TimeoutError, KafkaError, OSError) as error:
-                log.warning("producer did not stop", error=type(error).__name__)
+                log.warning("producer stop failed", error=type(error).__name__)
 
     async def close(self) -> None:
+        """Stop the producer."""
         await self._drop_producer()

@@ -1,4 +1,4 @@
-"""What every service is told from outside: environment variables, checked once at the start."""
+"""Settings of the services: environment variables, checked once at the start."""
 
 import sys
 from typing import ClassVar, TypeVar
@@ -8,7 +8,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class CommonSettings(BaseSettings):
-    """Settings that all services share. A service adds its own, with the ports and the database under its name."""
+    """Settings that all services share. A service adds its own, with its port and database under its name."""
 
     model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, populate_by_name=True)
 
@@ -18,12 +18,12 @@ class CommonSettings(BaseSettings):
     bind_host: str = "127.0.0.1"
     log_format: str = Field("auto", pattern="^(auto|json|console)$", description="json, console, or auto")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
-    internal_token_secret: SecretStr = Field(min_length=32, description="signs the tokens between services")
-    stop_timeout_s: float = Field(60.0, gt=0, description="longest orderly stop")
+    internal_token_secret: SecretStr = Field(min_length=32, description="signs internal tokens")
+    stop_timeout_s: float = Field(60.0, gt=0, description="longest graceful stop")
 
 
 class StoreSettings(CommonSettings):
-    """Settings of the services that own a schema and talk over Kafka."""
+    """Settings of the services that own a schema and use Kafka."""
 
     database_url: SecretStr
     worker_port: int
@@ -32,21 +32,24 @@ class StoreSettings(CommonSettings):
     relay_interval_ms: int = Field(50, ge=1)
 
 
-class UnusableSetting(ValueError):
-    """A setting that only the part it names can judge; the message names it. Ends the process with code 2."""
+class InvalidSetting(ValueError):
+    """A setting that only the part which uses it can check. The message names it; the process ends with code 2."""
 
 
 SettingsT = TypeVar("SettingsT", bound=CommonSettings)
 
 
 def env_name(settings: type[BaseSettings], field: str) -> str:
-    """The environment variable that sets a field."""
+    """Return the environment variable that sets a field."""
     alias = settings.model_fields[field].validation_alias
     return alias if isinstance(alias, str) else field.upper()
 
 
 def load_settings(settings: type[SettingsT]) -> SettingsT:
-    """Reads the environment; what is missing or unusable ends the process with code 2 and its name, never its value."""
+    """Read the settings from the environment.
+
+    A missing or invalid setting ends the process with code 2. The message has the setting's name, never its value.
+    """
     try:
         return settings()
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""How a text is billed: its encoding, units and parts, as handsets count them (3GPP TS 23.038 and 23.040)."""
+"""Count the encoding, units and parts of a text, as providers bill them (3GPP TS 23.038 and 23.040)."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ _LIMITS = {"GSM-7": (160, 153), "UCS-2": (70, 67)}
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """What a text costs. `units` are septets (GSM-7) or 16-bit units (UCS-2); `parts` is at least 1."""
+    """The size of a text. `units` are septets (GSM-7) or 16-bit units (UCS-2). `parts` is at least 1."""
 
     encoding: str
     units: int
@@ -21,7 +21,7 @@ class Measure:
 
 
 def measure(text: str) -> Measure:
-    """Encoding, units and parts of a text. A two-unit character is never split over two parts."""
+    """Return the encoding, units and parts of a text. A two-unit character is never split over two parts."""
     characters = set(text)
     if characters <= _GSM:
         encoding = "GSM-7"
@@ -38,7 +38,7 @@ def measure(text: str) -> Measure:
 
 
 def _pack(text: str, each: int, extension: frozenset[str] | None) -> int:
-    """Fills parts one after another; a two-unit character that does not fit goes to the next part."""
+    """Return the number of parts. A two-unit character that does not fit goes to the next part."""
     parts, filled = 1, 0
     for character in text:
         width = 2 if (character in extension if extension is not None else character > "\uffff") else 1

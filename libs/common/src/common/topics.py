@@ -1,4 +1,4 @@
-"""Provisions the topics: nobody makes one by accident, with one partition."""
+"""Create the topics. A topic that a client creates by accident would have one partition."""
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
@@ -9,7 +9,7 @@ from common.events import TOPICS
 
 
 class TopicSettings(BaseSettings):
-    """How topics are made. In production three replicas, two of which must have what counts as written."""
+    """Settings of the topics. In production use three replicas, two of them in sync."""
 
     model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True)
 
@@ -21,7 +21,7 @@ class TopicSettings(BaseSettings):
 
 
 async def create_topics(settings: TopicSettings) -> list[str]:
-    """Makes the topics that are missing and returns their names."""
+    """Create the topics that are missing and return their names."""
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
     await admin.start()
     try:
@@ -34,13 +34,13 @@ async def create_topics(settings: TopicSettings) -> list[str]:
             for name in TOPICS
         ]
         answer = await admin.create_topics(topics)
-        made = []
+        created = []
         for name, code, *_ in answer.topic_errors:
             error = for_code(code)
             if code == 0:
-                made.append(name)
+                created.append(name)
             elif error is not TopicAlreadyExistsError:
                 raise error(f"topic {name}")
-        return made
+        return created
     finally:
         await admin.close()

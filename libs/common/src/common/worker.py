@@ -1,4 +1,4 @@
-"""The Kafka roof of a service: consumers, loops and the relay in one process, stopped in order."""
+"""The worker process of a service: consumers, loops and the relay, stopped in order."""
 
 import asyncio
 import signal
@@ -8,12 +8,11 @@ from functools import partial
 
 import structlog
 from aiohttp import web
-from faststream.kafka import KafkaBroker
 
-from common.bus import BackOff
+from common.bus import Bus
 from common.database import Database, check_database
 from common.errors import Unavailable
-from common.idempotency import forget_old
+from common.idempotency import delete_expired
 from common.loops import Loop
 from common.relay import Relay
 from common.settings import StoreSettings
@@ -26,11 +25,14 @@ _WATCH_S = 5.0
 
 @dataclass
 class Worker:
-    """What runs. `drain` finishes work in flight after loops and consumers stopped; `close` frees what is left."""
+    """The parts of a worker.
+
+    `drain` finishes the work in flight after loops and consumers have stopped. `close` closes the rest.
+    """
 
     settings: StoreSettings
     database: Database
-    broker: KafkaBroker
+    bus: Bus
     loops: Sequence[Loop]
     drain: Sequence[Callable[[], Awaitable[None]]] = ()
     close: Sequence[Callable[[], Awaitable[None]]] = ()
@@ -38,7 +40,7 @@ class Worker:
 
 
 async def run(worker: Worker) -> int:
-    """Runs until SIGTERM or SIGINT (0), or until it cannot go on (1): the supervisor starts it anew."""
+    """Run until SIGTERM or SIGINT and return 0, or return 1 when the worker must be restarted."""
     settings = worker.settings
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -47,23 +49,29 @@ async def run(worker: Worker) -> int:
     relay_loop = Loop("relay", relay.step, settings.relay_interval_ms / 1000, worker.database.published)
     health = await _serve_health(worker)
     relay_stop = asyncio.Event()
-    tasks = [asyncio.create_task(relay_loop.run(relay_stop), name="relay")]
-    keys_loop = Loop("idempotency keys", partial(_forget_keys, worker.database), 600)
+    relay_task = asyncio.create_task(relay_loop.run(relay_stop), name="relay")
+    loop_tasks: list[asyncio.Task[None]] = []
+    keys_loop = Loop("idempotency keys", partial(_delete_expired_keys, worker.database), 600)
     try:
         async with asyncio.timeout(_START_TIMEOUT_S):
-            await worker.broker.start()
+            await worker.bus.broker.start()
     except Exception as error:
-        log.error("the broker cannot be reached", error=repr(error)[:300])
+        log.error("broker unavailable", error=repr(error)[:300])
         stopping.set()
         code = 1
     else:
         loops = [*worker.loops, keys_loop]
-        tasks += [asyncio.create_task(loop.run(stopping), name=loop.name) for loop in loops]
+        loop_tasks = [asyncio.create_task(loop.run(stopping), name=loop.name) for loop in loops]
         worker.ready = True
-        log.info("worker is ready", loops=[loop.name for loop in worker.loops])
-        code = await _watch(worker, tasks, stopping)
+        log.info("worker ready", loops=[loop.name for loop in worker.loops])
+        code = await _watch(worker, [relay_task, *loop_tasks], stopping)
     worker.ready = False
-    await _stop(worker, tasks, stopping, relay_stop)
+    stopping.set()
+    await _stop_work(worker, loop_tasks)
+    relay_stop.set()
+    await _in_time("relay loop", asyncio.wait([relay_task]), 15)
+    for task in (relay_task, *loop_tasks):
+        task.cancel()
     await _in_time("relay round", relay.step(), 15)
     await _in_time("relay", relay.close(), 5)
     for close in worker.close:
@@ -73,21 +81,24 @@ async def run(worker: Worker) -> int:
     return code
 
 
-async def _forget_keys(database: Database) -> bool:
+async def _delete_expired_keys(database: Database) -> bool:
     async with database.all_tenants() as session:
-        return await forget_old(session)
+        return await delete_expired(session)
 
 
 async def _watch(worker: Worker, tasks: Sequence[asyncio.Task[None]], stopping: asyncio.Event) -> int:
-    """Waits for the stop; ends the worker when a consumer's coordination has died, which never recovers (bus.md)."""
+    """Wait for the stop and return 0.
+
+    Return 1 when a loop has ended or a consumer's coordination task has died: such a consumer never recovers.
+    """
     while not stopping.is_set():
         try:
             async with asyncio.timeout(_WATCH_S):
                 await stopping.wait()
         except TimeoutError:
-            dead = [str(s.group_id) for s in worker.broker.subscribers if _coordination_died(s)]  # type: ignore[attr-defined]
+            dead = [str(s.group_id) for s in worker.bus.broker.subscribers if _coordination_died(s)]  # type: ignore[attr-defined]
             if dead or any(task.done() for task in tasks):
-                log.error("worker cannot go on", dead_consumers=dead)
+                log.error("worker failed", dead_consumers=dead)
                 return 1
     return 0
 
@@ -99,20 +110,14 @@ def _coordination_died(subscriber: object) -> bool:
     return task is not None and bool(task.done())
 
 
-async def _stop(
-    worker: Worker, tasks: Sequence[asyncio.Task[None]], stopping: asyncio.Event, relay_stop: asyncio.Event
-) -> None:
-    """Loops first, then consumers, then what is in flight; the relay runs until everything has been written."""
-    stopping.set()
-    log.info("worker is stopping")
-    await _in_time("loops", asyncio.wait(tasks[1:]) if len(tasks) > 1 else asyncio.sleep(0), 15)
-    await _in_time("consumers", worker.broker.stop(), 25)
+async def _stop_work(worker: Worker, loop_tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Stop the loops, then the consumers, then finish the work in flight. The relay still runs meanwhile."""
+    log.info("worker stopping")
+    if loop_tasks:
+        await _in_time("loops", asyncio.wait(loop_tasks), 15)
+    await _in_time("consumers", worker.bus.broker.stop(), 25)
     for drain in worker.drain:
         await _in_time("drain", drain(), 15)
-    relay_stop.set()
-    await _in_time("relay loop", asyncio.wait(tasks[:1]), 15)
-    for task in tasks:
-        task.cancel()
 
 
 async def _in_time(what: str, step: Awaitable[object], seconds: float) -> None:
@@ -120,7 +125,7 @@ async def _in_time(what: str, step: Awaitable[object], seconds: float) -> None:
         async with asyncio.timeout(seconds):
             await step
     except Exception as error:
-        log.error("stopping step failed", step=what, error=repr(error)[:300])
+        log.error("stop step failed", step=what, error=repr(error)[:300])
 
 
 async def _serve_health(worker: Worker) -> web.AppRunner:
@@ -132,8 +137,9 @@ async def _serve_health(worker: Worker) -> web.AppRunner:
             await check_database(worker.database)
         except Unavailable as error:
             return web.json_response({"status": "unavailable", "database": error.detail}, status=503)
-        good = worker.ready and not BackOff.stopped
-        body = {"status": "ok" if good else "unavailable", "database": "ok", "stopped": sorted(BackOff.stopped)}
+        paused = sorted(worker.bus.paused_topics)
+        good = worker.ready and not paused
+        body = {"status": "ok" if good else "unavailable", "database": "ok", "paused_topics": paused}
         return web.json_response(body, status=200 if good else 503)
 
     app = web.Application()

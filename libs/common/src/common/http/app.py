@@ -1,4 +1,4 @@
-"""The HTTP roof that services share: request ids, a log line per request, bounded bodies, errors, health."""
+"""The HTTP application that services share: request ids, request logs, bounded bodies, errors, health."""
 
 import hashlib
 import time
@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from common import idempotency
 from common.caller import Caller
-from common.context import take_request_id
+from common.context import accept_request_id
 from common.errors import AppError, ParseError, TooLarge, UnsupportedMediaType
 from common.http import errors
 from common.http.deps import get_caller
@@ -23,7 +23,8 @@ from common.settings import CommonSettings
 
 log = structlog.get_logger("http")
 
-# In a POST's `openapi_extra`: it only computes, so it takes no idempotency key. The gateway's document leaves it out.
+# A POST with this in its `openapi_extra` only computes, so it takes no idempotency key. The gateway removes the mark
+# from its API document.
 WITHOUT_EFFECT = "x-without-effect"
 MAX_JSON_BYTES = 1_000_000
 MAX_FILE_BYTES = 10 * 1024 * 1024
@@ -31,7 +32,7 @@ _MULTIPART_OVERHEAD = 65_536
 
 
 class JsonRequest(Request):
-    """A request whose JSON is bounded, and strict: no NaN, no endless depth, no lone surrogates."""
+    """A request whose JSON body is bounded and strict: no NaN, no unlimited depth, no lone surrogates."""
 
     async def body(self) -> bytes:
         if not hasattr(self, "_body"):
@@ -41,7 +42,7 @@ class JsonRequest(Request):
                 if size > MAX_JSON_BYTES:
                     raise TooLarge(f"A body may have {MAX_JSON_BYTES:,} bytes at most.")
                 chunks.append(chunk)
-            self._body = b"".join(chunks) or b"{}"  # so that what is missing is told field by field
+            self._body = b"".join(chunks) or b"{}"  # an empty body then gets an error for each missing field
         return self._body
 
     async def json(self) -> Any:
@@ -54,9 +55,9 @@ class JsonRequest(Request):
 
 
 class JsonRoute(APIRoute):
-    """A route that takes JSON says 415 to anything else, and reads it strictly. Routes with files are left alone.
+    """A route that reads JSON strictly and answers other media types with 415. Routes with files are not changed.
 
-    A POST with an `Idempotency-Key` runs in one transaction with the keeping of its answer.
+    A POST with an `Idempotency-Key` runs in one transaction with the saving of its answer.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -71,7 +72,7 @@ class JsonRoute(APIRoute):
                 if kind and kind != "application/json":
                     raise UnsupportedMediaType
                 request = JsonRequest(request.scope, request.receive)
-                await request.json()  # here, since FastAPI would turn every failure in there into one of its own
+                await request.json()  # FastAPI would replace an error raised later by its own
             else:
                 request = Request(request.scope, _bounded(request.receive))
             key = request.headers.get("idempotency-key")
@@ -86,7 +87,7 @@ class JsonRoute(APIRoute):
 
 
 def _bounded(receive: Receive) -> Receive:
-    """Receives a body with a file in it. Raises TooLarge as soon as it is larger than the largest file."""
+    """Return a `receive` that raises TooLarge as soon as the body is larger than the largest file."""
     received = 0
 
     async def receive_bounded() -> Message:
@@ -101,14 +102,14 @@ def _bounded(receive: Receive) -> Receive:
 
 
 class _WithoutEffect(Exception):
-    """Carries an answer out of the transaction that it rolls back."""
+    """Rolls back the transaction of a keyed request that had no effect. Carries its answer."""
 
     def __init__(self, response: Response) -> None:
         self.response = response
 
 
 async def _handle_keyed(request: Request, key: str, handle: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Runs the request once under its key (api.md, Idempotency); what had no effect does not use the key up."""
+    """Run the request once under its key. A request without effect does not use up the key."""
     caller: Caller = await get_caller(request)
     route = request.scope["route"].path_format.format(**request.path_params)
     keyed = KeyedRequest(caller.organisation_id, route, idempotency.check_key(key), await _hash_body(request))
@@ -123,7 +124,7 @@ async def _handle_keyed(request: Request, key: str, handle: Callable[[Request], 
             if response.status_code >= 400:
                 raise _WithoutEffect(response)
             kind = response.headers.get("content-type", "")
-            await idempotency.keep(session, keyed, Answer(response.status_code, kind, bytes(response.body)))
+            await idempotency.save(session, keyed, Answer(response.status_code, kind, bytes(response.body)))
             return response
     except _WithoutEffect as end:
         return end.response
@@ -132,7 +133,7 @@ async def _handle_keyed(request: Request, key: str, handle: Callable[[Request], 
 
 
 async def _hash_body(request: Request) -> bytes:
-    """The same bytes, or of multipart the same parts, whatever their boundary."""
+    """Hash the bytes of a body, or the parts of a multipart body whatever its boundary is."""
     chunks: list[bytes] = [request.url.query.encode()]
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         return idempotency.hash_chunks([*chunks, await request.body()])
@@ -149,7 +150,7 @@ async def _hash_body(request: Request) -> bytes:
 
 
 class RequestLog:
-    """ASGI middleware: takes or makes the request id, returns it, and writes one line per request."""
+    """ASGI middleware that accepts or creates the request id, returns it, and logs one line per request."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -159,7 +160,7 @@ class RequestLog:
             await self._app(scope, receive, send)
             return
         given = next((v.decode("latin-1") for k, v in scope["headers"] if k == b"x-request-id"), None)
-        request_id = take_request_id(given)
+        request_id = accept_request_id(given)
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
         started, status = time.perf_counter(), 500
@@ -168,8 +169,8 @@ class RequestLog:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                kept = [header for header in message["headers"] if header[0].lower() != b"x-request-id"]
-                message["headers"] = [*kept, (b"x-request-id", request_id.encode())]
+                other = [header for header in message["headers"] if header[0].lower() != b"x-request-id"]
+                message["headers"] = [*other, (b"x-request-id", request_id.encode())]
             await send(message)
 
         try:
@@ -187,7 +188,7 @@ class RequestLog:
 
 
 class RenderErrors:
-    """Inside the request log: what the handlers did not render (a failing commit, say) still gets an answer."""
+    """ASGI middleware inside the request log: answers errors that no handler rendered, such as a failed commit."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -198,7 +199,7 @@ class RenderErrors:
         except AppError as error:
             await errors.render(error)(scope, receive, send)
         except Exception as error:
-            await errors.unforeseen(error)(scope, receive, send)
+            await errors.render_unexpected(error)(scope, receive, send)
 
 
 def make_app(
@@ -209,11 +210,14 @@ def make_app(
     ready: Callable[[], Awaitable[None]],
     close: Sequence[Callable[[], Awaitable[None]]] = (),
 ) -> FastAPI:
-    """A service's application. `state` is put on `app.state`; `ready` raises Unavailable when a need is not met."""
+    """Return a service's application.
+
+    `state` becomes attributes of `app.state`. `ready` raises Unavailable while a dependency is missing.
+    """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        log.info("api is ready", port=settings.port)
+        log.info("api ready", port=settings.port)
         yield
         for step in close:
             await step()
@@ -249,5 +253,5 @@ def make_app(
 
 
 def feature_router(tag: str) -> APIRouter:
-    """The router of a feature: strict JSON, one tag."""
+    """Return the router of a feature, with strict JSON and one tag."""
     return APIRouter(route_class=JsonRoute, tags=[tag])

@@ -1,6 +1,6 @@
-"""What routes ask for: who is calling, and a session that commits before the first byte of the answer.
+"""Dependencies of routes: the caller, and a session that commits before the first byte of the answer.
 
-All of them are coroutines, also those that wait for nothing: FastAPI would run a plain function in a thread.
+All of them are coroutines, because FastAPI runs plain functions in a thread.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -30,7 +30,7 @@ def _verify(request: Request, issuers: frozenset[str]) -> Caller:
 
 
 async def get_caller(request: Request, _: Annotated[object, Depends(_bearer)] = None) -> Caller:
-    """The person behind a public route, as the gateway vouches for it; always inside an organisation."""
+    """Return the caller of a public route from the gateway's token. Raises Forbidden without an organisation."""
     caller = _verify(request, frozenset({"gateway"}))
     if not caller.organisation_id:
         raise Forbidden("Choose an organisation first.")
@@ -38,40 +38,42 @@ async def get_caller(request: Request, _: Annotated[object, Depends(_bearer)] = 
 
 
 async def get_admin(caller: Annotated[Caller, Depends(get_caller)]) -> Caller:
-    """A caller with the role admin."""
+    """Return a caller with the role admin. Raises Forbidden for others."""
     if not caller.is_admin:
         raise Forbidden
     return caller
 
 
-def neighbour(*issuers: str) -> Callable[[Request], Awaitable[Caller]]:
-    """A dependency for internal routes: a call by one of the named services, on somebody's or the system's behalf."""
+def internal_caller(*issuers: str) -> Callable[[Request], Awaitable[Caller]]:
+    """Return a dependency for internal routes: the caller, when one of the services `issuers` signed the token."""
     allowed = frozenset(issuers)
 
-    async def get_neighbour(request: Request) -> Caller:
+    async def get_internal_caller(request: Request) -> Caller:
         return _verify(request, allowed)
 
-    return get_neighbour
+    return get_internal_caller
 
 
-def neighbour_session(*issuers: str) -> Callable[[Request], AsyncIterator[AsyncSession]]:
-    """A dependency for internal routes: a transaction of the caller's organisation, or across all for the system's
-    calls that name none. Use it with `scope="function"`."""
-    get_neighbour = neighbour(*issuers)
+def internal_session(*issuers: str) -> Callable[[Request], AsyncIterator[AsyncSession]]:
+    """Return a dependency for internal routes: a transaction of the caller's organisation.
 
-    async def get_neighbour_session(request: Request) -> AsyncIterator[AsyncSession]:
-        organisation_id = (await get_neighbour(request)).organisation_id
+    A call of the system without an organisation gets a transaction across all. Use it with `scope="function"`.
+    """
+    get_internal_caller = internal_caller(*issuers)
+
+    async def get_internal_session(request: Request) -> AsyncIterator[AsyncSession]:
+        organisation_id = (await get_internal_caller(request)).organisation_id
         database = request.app.state.database
         async with database.tenant(organisation_id) if organisation_id else database.all_tenants() as session:
             yield session
 
-    return get_neighbour_session
+    return get_internal_session
 
 
 async def get_session(request: Request, caller: Annotated[Caller, Depends(get_caller)]) -> AsyncIterator[AsyncSession]:
-    """A transaction of the caller's organisation. It begins with the first statement.
+    """Begin a transaction of the caller's organisation.
 
-    A request under an idempotency key brings its own, which is committed with its answer.
+    A request with an idempotency key already has one, which commits together with the saved answer.
     """
     if (keyed := request.scope.get("keyed_session")) is not None:
         yield keyed
@@ -81,7 +83,7 @@ async def get_session(request: Request, caller: Annotated[Caller, Depends(get_ca
 
 
 async def get_all_session(request: Request) -> AsyncIterator[AsyncSession]:
-    """A transaction that sees every organisation; the route itself must say who may ask for it."""
+    """Begin a transaction that sees every organisation. The route itself must check who may use it."""
     async with request.app.state.database.all_tenants() as session:
         yield session
 
@@ -92,7 +94,7 @@ async def get_page(
         str | None, Query(description=f"rows a page; more than {MAX_LIMIT} is read as {MAX_LIMIT}")
     ] = None,
 ) -> Page:
-    """`?page` and `?limit`. Raises Invalid under the name of the one that is no number of at least 1."""
+    """Read `?page` and `?limit`. Raises Invalid under the name of the one that is not a number of at least 1."""
     number, size = _positive("page", page, 1), _positive("limit", limit, DEFAULT_LIMIT)
     return Page(number=number, limit=min(size, MAX_LIMIT))
 

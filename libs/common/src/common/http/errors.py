@@ -1,4 +1,4 @@
-"""Failures are rendered once, at the door: api.md, Errors."""
+"""Render errors as HTTP answers, once, at the edge of the service."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -11,19 +11,19 @@ from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Match, Route
 
 from common.context import request_id
-from common.database import is_passing
+from common.database import is_transient
 from common.errors import AppError, Invalid, MethodNotAllowed, NotFound, ParseError, Unavailable
 
 log = structlog.get_logger()
 
 
 def render(error: AppError) -> JSONResponse:
-    """The HTTP answer of a failure."""
+    """Return the HTTP answer of an error."""
     return JSONResponse(error.body(request_id()), error.status, headers=error.headers)
 
 
 def from_validation(problems: Iterable[dict[str, Any]]) -> AppError:
-    """FastAPI's list of problems as one failure: by field, all of them; a path that fits nothing is not found."""
+    """Return FastAPI's list of problems as one error with all fields. A problem in the path is NotFound."""
     fields: dict[str, list[str]] = {}
     for problem in problems:
         place, *path = problem["loc"]
@@ -51,7 +51,7 @@ def _sentence(problem: dict[str, Any]) -> str:
 
 
 def install(app: FastAPI) -> None:
-    """Adds the handlers. What nobody foresaw is logged whole and told as 500 without a word of its inside."""
+    """Add the exception handlers to an application."""
 
     app.add_exception_handler(AppError, _on_app_error)
     app.add_exception_handler(RequestValidationError, _on_validation)
@@ -78,18 +78,18 @@ async def _on_http(request: Request, error: Exception) -> Response:
     return JSONResponse({**AppError(str(error.detail)).body(request_id()), "code": "invalid"}, error.status_code)
 
 
-def unforeseen(error: Exception) -> Response:
-    """503 while the database is away, else 500; the failure is logged whole."""
+def render_unexpected(error: Exception) -> Response:
+    """Return 503 while the database is unavailable, else 500. The log has the whole error, the answer nothing of it."""
     state = getattr(getattr(error, "orig", None), "sqlstate", None)
-    if is_passing(error) or state in ("57014", "25P04"):
-        log.warning("a need is not met", error=type(error).__name__)
+    if is_transient(error) or state in ("57014", "25P04"):
+        log.warning("dependency unavailable", error=type(error).__name__)
         return render(Unavailable())
     log.error("request failed", exc_info=error)
     return render(AppError())
 
 
 def _methods(request: Request) -> set[str]:
-    """Every method that some route takes at this path."""
+    """Return the methods that the routes of this path take."""
     found: set[str] = set()
     for route in all_routes(request.app.routes):
         if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
@@ -98,7 +98,7 @@ def _methods(request: Request) -> set[str]:
 
 
 def all_routes(routes: Iterable[BaseRoute]) -> Iterable[BaseRoute]:
-    """Every route, those of included routers too: FastAPI keeps them nested."""
+    """Return every route, also those of included routers, which FastAPI nests."""
     for route in routes:
         nested = getattr(route, "original_router", None)
         if nested is None:
