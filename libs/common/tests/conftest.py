@@ -1,4 +1,4 @@
-"""A service that is none: a schema with one tenant table and the bus tables, made by the shared statements."""
+"""A sample service: a schema with one tenant table and the bus tables, created by the shared statements."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import make_url
 
 from common.database import Database
-from common.migrations import LET_DEAD_LETTERS_PASS, bus_tables, idempotency_table, protect, provision
+from common.migrations import bus_tables, idempotency_table, protect, provision
 
 SERVICE = "sample"
 
@@ -19,7 +19,7 @@ def sample_url(postgres_url: str) -> str:
 
     async def make() -> None:
         await provision(postgres_url, url, SERVICE)
-        await provision(postgres_url, url, SERVICE)  # again: what is there stays
+        await provision(postgres_url, url, SERVICE)  # a second time changes nothing
         owner = make_url(url).set(username=f"{SERVICE}_owner").render_as_string(hide_password=False)
         connection = await asyncpg.connect(owner)
         try:
@@ -29,8 +29,6 @@ def sample_url(postgres_url: str) -> str:
             )
             await connection.execute(protect("notes", SERVICE))
             await connection.execute(bus_tables(SERVICE))
-            for statement in LET_DEAD_LETTERS_PASS:
-                await connection.execute(statement)
             await connection.execute(idempotency_table(SERVICE))
         finally:
             await connection.close()

@@ -1,4 +1,4 @@
-"""From the outbox over a real broker to a consumer: nothing lost, nothing out of order, bad records set aside."""
+"""From the outbox over a real broker to a consumer: nothing is lost, and bad records become dead letters."""
 
 import asyncio
 from collections import defaultdict
@@ -9,11 +9,10 @@ from uuid import uuid4
 import asyncpg
 import pytest
 from aiokafka import AIOKafkaProducer
-from faststream.kafka import KafkaBroker
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from common.bus import BackOff, Record, consume, make_broker, subscribe
+from common.bus import Bus, Record, consume, make_bus, subscribe
 from common.database import Database, in_transaction
 from common.events import MessageSent, OrganisationChanged, ScheduleDue
 from common.outbox import publish
@@ -45,19 +44,20 @@ async def relay(database: Database, kafka_servers: str) -> AsyncIterator[Relay]:
 
 
 @pytest.fixture
-async def listen(settings: SampleSettings) -> AsyncIterator[Callable[..., Awaitable[None]]]:
-    """Starts a consumer in a group of its own; stopped at the end of the test."""
-    brokers: list[KafkaBroker] = []
+async def start_consumer(settings: SampleSettings) -> AsyncIterator[Callable[..., Awaitable[Bus]]]:
+    """`await start_consumer(event, handler)`: a consumer in its own group, stopped at the end of the test."""
+    started: list[Bus] = []
 
-    async def start(event: Any, handler: Callable[[Sequence[Record]], Awaitable[None]]) -> None:
-        broker = make_broker(settings)
-        subscribe(broker, settings, [event], f"test-{uuid4()}", handler)
-        brokers.append(broker)
-        await broker.start()
+    async def start(event: Any, handler: Callable[[Sequence[Record]], Awaitable[None]]) -> Bus:
+        bus = make_bus(settings)
+        subscribe(bus, settings, [event], f"test-{uuid4()}", handler)
+        started.append(bus)
+        await bus.broker.start()
+        return bus
 
     yield start
-    for broker in brokers:
-        await broker.stop()
+    for bus in started:
+        await bus.broker.stop()
 
 
 def changed(organisation: str, version: int) -> OrganisationChanged:
@@ -70,7 +70,7 @@ async def drain(relay: Relay) -> None:
 
 
 async def test_events_arrive_in_order_of_their_key(
-    database: Database, relay: Relay, listen: Any, eventually: Any
+    database: Database, relay: Relay, start_consumer: Any, eventually: Any
 ) -> None:
     organisations = [f"org_{uuid4()}" for _ in range(10)]
     async with database.all_tenants() as session:
@@ -79,13 +79,13 @@ async def test_events_arrive_in_order_of_their_key(
     seen: dict[str, list[int]] = defaultdict(list)
 
     async def handler(records: Sequence[Record]) -> None:
-        async def take(_: AsyncSession, events: list[OrganisationChanged]) -> None:
+        async def apply(_: AsyncSession, events: list[OrganisationChanged]) -> None:
             for event in events:
                 seen[event.organisation_id].append(event.version)
 
-        await consume(database, OrganisationChanged, records, take)
+        await consume(database, OrganisationChanged, records, apply)
 
-    await listen(OrganisationChanged, handler)
+    await start_consumer(OrganisationChanged, handler)
 
     async def all_there() -> bool:
         return all(len(seen[o]) == 120 for o in organisations)
@@ -107,7 +107,7 @@ async def test_an_event_of_a_transaction_that_failed_is_never_published(database
     assert database.published.is_set()
 
 
-async def test_a_lower_id_that_commits_late_is_not_passed_over(database: Database, relay: Relay) -> None:
+async def test_a_lower_id_that_commits_late_is_published(database: Database, relay: Relay) -> None:
     async with database.all_tenants() as late:
         await publish(late, [changed("org_late", 1)])
         async with database.all_tenants() as early:
@@ -121,7 +121,9 @@ async def test_a_lower_id_that_commits_late_is_not_passed_over(database: Databas
         assert await session.scalar(text("SELECT count(*) FROM outbox")) == 0
 
 
-async def test_one_relay_at_a_time(database: Database, relay: Relay, kafka_servers: str) -> None:
+async def test_a_second_relay_publishes_nothing_while_the_first_runs(
+    database: Database, relay: Relay, kafka_servers: str
+) -> None:
     async with database.all_tenants() as session:
         await publish(session, [changed("org_a", 1)])
     async with database.all_tenants() as session:
@@ -131,7 +133,7 @@ async def test_one_relay_at_a_time(database: Database, relay: Relay, kafka_serve
         assert await session.scalar(text("SELECT count(*) FROM outbox")) == 1
 
 
-async def test_without_a_broker_the_rows_stay_and_the_relay_comes_back(database: Database) -> None:
+async def test_without_a_broker_the_rows_stay_in_the_outbox(database: Database) -> None:
     relay = Relay(database, "127.0.0.1:1", "sample")
     async with database.all_tenants() as session:
         await publish(session, [changed("org_a", 1)])
@@ -143,8 +145,8 @@ async def test_without_a_broker_the_rows_stay_and_the_relay_comes_back(database:
         await relay.close()
 
 
-async def test_a_malformed_record_becomes_a_dead_letter_and_its_neighbours_are_handled(
-    database: Database, kafka_servers: str, listen: Any, eventually: Any
+async def test_a_malformed_record_becomes_a_dead_letter_and_the_others_are_applied(
+    database: Database, kafka_servers: str, start_consumer: Any, eventually: Any
 ) -> None:
     marker = str(uuid4())
     bad = [b"{", b"", b'{"version": "x"}', b"\xff\xfe", b'{"organisation_id": 7, "closed": null}']
@@ -162,31 +164,31 @@ async def test_a_malformed_record_becomes_a_dead_letter_and_its_neighbours_are_h
     async def handler(records: Sequence[Record]) -> None:
         mine = [record for record in records if record.key == marker.encode()]
 
-        async def take(_: AsyncSession, events: list[OrganisationChanged]) -> None:
+        async def apply(_: AsyncSession, events: list[OrganisationChanged]) -> None:
             seen.extend(event.version for event in events)
 
-        await consume(database, OrganisationChanged, mine, take)
+        await consume(database, OrganisationChanged, mine, apply)
 
-    await listen(OrganisationChanged, handler)
+    await start_consumer(OrganisationChanged, handler)
 
-    async def all_set_aside() -> bool:
+    async def all_are_dead_letters() -> bool:
         async with database.all_tenants() as session:
             return bool(await session.scalar(text("SELECT count(*) = 15 FROM dead_letters")))
 
-    await eventually(all_set_aside)
+    await eventually(all_are_dead_letters)
     assert sorted(set(seen)) == [0, 1, 2]
 
 
-async def test_too_many_dead_letters_stop_a_consumer_until_they_are_let_pass(
-    database: Database, listen: Any, eventually: Any, kafka_servers: str
+async def test_too_many_dead_letters_pause_a_consumer_until_they_are_acknowledged(
+    database: Database, start_consumer: Any, eventually: Any, kafka_servers: str
 ) -> None:
     marker, topic = str(uuid4()).encode(), OrganisationChanged.topic
 
-    async def letters(statement: str) -> Any:
+    async def count_dead_letters(statement: str) -> Any:
         async with database.all_tenants() as session:
             return await session.scalar(text(statement))
 
-    async def bury(count: int, age: str) -> None:
+    async def add_dead_letters(count: int, age: str) -> None:
         async with database.all_tenants() as session:
             await session.execute(
                 text(
@@ -200,40 +202,40 @@ async def test_too_many_dead_letters_stop_a_consumer_until_they_are_let_pass(
     seen: list[int] = []
 
     async def handler(records: Sequence[Record]) -> None:
-        async def take(_: AsyncSession, events: list[OrganisationChanged]) -> None:
+        async def apply(_: AsyncSession, events: list[OrganisationChanged]) -> None:
             seen.extend(event.version for event in events)
 
-        await consume(database, OrganisationChanged, [r for r in records if r.key == marker], take)
+        await consume(database, OrganisationChanged, [r for r in records if r.key == marker], apply)
 
-    async def is_stopped() -> bool:
-        return topic in BackOff.stopped
+    async def is_paused() -> bool:
+        return topic in bus.paused_topics
 
-    async def is_buried() -> bool:
-        return bool(await letters("SELECT count(*) = 2 FROM dead_letters WHERE key IS NOT NULL"))
+    async def is_continued() -> bool:
+        return bool(await count_dead_letters("SELECT count(*) = 2 FROM dead_letters WHERE key IS NOT NULL"))
 
     producer = AIOKafkaProducer(bootstrap_servers=kafka_servers)
     await producer.start()
-    await bury(49, "2 hours")
-    await listen(OrganisationChanged, handler)
+    await add_dead_letters(49, "2 hours")
+    bus = await start_consumer(OrganisationChanged, handler)
     await producer.send_and_wait(topic, b"{", marker)
-    await eventually(lambda: letters("SELECT count(*) = 1 FROM dead_letters WHERE key IS NOT NULL"))
-    await bury(50, "1 hour")
+    await eventually(lambda: count_dead_letters("SELECT count(*) = 1 FROM dead_letters WHERE key IS NOT NULL"))
+    await add_dead_letters(50, "1 hour")
     good = OrganisationChanged(organisation_id="org_good", closed=False, version=7).model_dump_json().encode()
     await producer.send_and_wait(topic, good, marker)
     await eventually(lambda: asyncio.sleep(0, seen == [7]))
-    await bury(51, "3 hours")
+    await add_dead_letters(51, "3 hours")
     await producer.send_and_wait(topic, b"[", marker)
-    await eventually(is_stopped)
-    assert await letters("SELECT count(*) FROM dead_letters WHERE key IS NOT NULL") == 1
+    await eventually(is_paused)
+    assert await count_dead_letters("SELECT count(*) FROM dead_letters WHERE key IS NOT NULL") == 1
     async with database.all_tenants() as session:
-        await session.execute(text("UPDATE dead_letters SET passed = true"))
-    await eventually(is_buried)
-    await eventually(lambda: asyncio.sleep(0, topic not in BackOff.stopped))
+        await session.execute(text("UPDATE dead_letters SET acknowledged = true"))
+    await eventually(is_continued)
+    await eventually(lambda: asyncio.sleep(0, topic not in bus.paused_topics))
     await producer.stop()
 
 
-async def test_a_handler_that_fails_gets_the_batch_again(
-    database: Database, relay: Relay, listen: Any, eventually: Any
+async def test_a_handler_that_fails_receives_the_batch_again(
+    database: Database, relay: Relay, start_consumer: Any, eventually: Any
 ) -> None:
     calls: list[int] = []
     organisation = f"org_{uuid4()}"
@@ -246,7 +248,7 @@ async def test_a_handler_that_fails_gets_the_batch_again(
 
     async with database.all_tenants() as session:
         await publish(session, [changed(organisation, 1)])
-    await listen(OrganisationChanged, handler)
+    await start_consumer(OrganisationChanged, handler)
     await drain(relay)
 
     async def three_times() -> bool:
@@ -255,7 +257,7 @@ async def test_a_handler_that_fails_gets_the_batch_again(
     await eventually(three_times)
 
 
-async def test_in_transaction_tries_again_what_passes_and_nothing_else(database: Database) -> None:
+async def test_in_transaction_retries_transient_errors_only(database: Database) -> None:
     tries: list[int] = []
 
     async def killed_once(session: AsyncSession) -> int:
@@ -281,16 +283,16 @@ async def test_in_transaction_tries_again_what_passes_and_nothing_else(database:
     assert len(tries) == 1
 
 
-def test_the_id_of_a_due_schedule_follows_from_schedule_and_run() -> None:
+def test_the_id_of_a_due_schedule_follows_from_schedule_and_dispatch_number() -> None:
     assert ScheduleDue.id_of(7, 1) == ScheduleDue.id_of(7, 1) != ScheduleDue.id_of(7, 2)
     assert MessageSent.model_config.get("frozen")
 
 
-async def test_a_connection_that_died_while_it_rested_is_replaced(
+async def test_a_connection_that_died_while_idle_is_replaced(
     database: Database, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As after a restart of PostgreSQL: the next transaction notices before it begins."""
-    monkeypatch.setattr("common.database._RESTED_S", 0.0)
+    """After a restart of PostgreSQL the next transaction replaces the connection before it begins."""
+    monkeypatch.setattr("common.database._IDLE_CHECK_S", 0.0)
     async with database.tenant("org_a") as session:
         pid = await session.scalar(text("SELECT pg_backend_pid()"))
     admin = await asyncpg.connect(postgres_url)

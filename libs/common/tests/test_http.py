@@ -1,4 +1,4 @@
-"""The HTTP roof: what every service answers alike, and requests under an idempotency key."""
+"""The shared HTTP application: answers that all services share, and requests with an idempotency key."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from common.caller import Caller, sign
 from common.database import Database
 from common.errors import Invalid
-from common.fields import Id, line
+from common.fields import Id, bounded_text
 from common.http.app import feature_router, make_app
 from common.http.deps import AdminDep, CallerDep, PageDep, SessionDep
 from common.settings import StoreSettings
@@ -31,7 +31,7 @@ class Settings(StoreSettings):
 
 
 class NoteIn(BaseModel):
-    body: line(20, min_length=1)  # type: ignore[valid-type]
+    body: bounded_text(20, min_length=1)  # type: ignore[valid-type]
     amount: float = 0
     other: Id | None = None
 
@@ -82,10 +82,10 @@ async def delete_notes(caller: AdminDep, session: SessionDep) -> Response:
 
 @router.post("/api/notes/breaks/", status_code=201)
 async def fail_at_commit(caller: CallerDep, session: SessionDep) -> dict[str, str]:
-    """Its commit fails, after the body of the answer was made."""
+    """Fail at the commit, after the body of the answer was created."""
     await session.execute(text("CREATE TEMPORARY TABLE t (n int UNIQUE DEFERRABLE INITIALLY DEFERRED)"))
     await session.execute(text("INSERT INTO t VALUES (1), (1)"))
-    return {"status": "never told"}
+    return {"status": "never answered"}
 
 
 @pytest.fixture
@@ -139,20 +139,20 @@ BAD_BODIES: list[tuple[bytes, str, int, str]] = [
 
 
 @pytest.mark.parametrize(("body", "field", "status", "code"), BAD_BODIES, ids=[str(b[0][:24]) for b in BAD_BODIES])
-async def test_a_bad_body_is_told_clearly_and_changes_nothing(
+async def test_a_bad_body_gets_a_clear_error_and_changes_nothing(
     client: httpx.AsyncClient, database: Database, body: bytes, field: str, status: int, code: str
 ) -> None:
     answer = await client.post("/api/notes/", content=body, headers=headers(content_type="application/json"))
-    told = answer.json()
-    assert (answer.status_code, told["code"]) == (status, code), told
-    assert ("detail" in told) != bool(field)
+    shown = answer.json()
+    assert (answer.status_code, shown["code"]) == (status, code), shown
+    assert ("detail" in shown) != bool(field)
     if field:
-        assert isinstance(told[field][0], str)
-    assert told["request_id"] == answer.headers["x-request-id"]
+        assert isinstance(shown[field][0], str)
+    assert shown["request_id"] == answer.headers["x-request-id"]
     assert await bodies(database) == []
 
 
-async def test_ids_beyond_64_bits_are_taken_as_ones_that_do_not_exist(client: httpx.AsyncClient) -> None:
+async def test_ids_beyond_64_bits_do_not_exist(client: httpx.AsyncClient) -> None:
     answer = await client.post("/api/notes/", json={"body": "a", "other": 10**30}, headers=headers())
     assert answer.status_code == 201
     assert (await client.get(f"/api/notes/{10**30}/", headers=headers())).json() == {"id": 0}
@@ -181,16 +181,16 @@ async def test_another_media_type_is_415_and_another_method_405_with_allow(clien
     ],
     ids=["nothing", "rubbish", "scheme", "issuer", "audience", "no organisation"],
 )
-async def test_who_is_not_vouched_for_gets_nothing(
+async def test_a_missing_or_wrong_internal_token_is_refused(
     client: httpx.AsyncClient, given: Callable[[], dict[str, str]], status: int
 ) -> None:
-    answer = await client.get("/api/notes/", headers=given())  # made now: they are good for a minute
+    answer = await client.get("/api/notes/", headers=given())  # internal tokens expire after a minute
     assert answer.status_code == status
     if status == 401:
         assert answer.headers["www-authenticate"] == "Bearer"
 
 
-async def test_only_an_admin_passes_where_an_admin_is_asked_for(client: httpx.AsyncClient) -> None:
+async def test_a_member_is_refused_where_an_admin_is_needed(client: httpx.AsyncClient) -> None:
     assert (await client.delete("/api/notes/", headers=headers())).status_code == 403
     assert (await client.delete("/api/notes/", headers=headers(role="admin"))).status_code == 204
 
@@ -198,7 +198,7 @@ async def test_only_an_admin_passes_where_an_admin_is_asked_for(client: httpx.As
 @pytest.mark.parametrize(
     ("query", "field"), [("page=0", "page"), ("page=x", "page"), ("limit=-1", "limit"), ("limit=٣", "limit")]
 )
-async def test_a_page_that_is_no_number_is_told_under_its_name(
+async def test_a_page_that_is_not_a_number_is_an_error_under_its_name(
     client: httpx.AsyncClient, query: str, field: str
 ) -> None:
     answer = await client.get(f"/api/notes/?{query}", headers=headers())
@@ -210,19 +210,19 @@ async def test_a_large_limit_is_read_as_the_largest_and_an_empty_one_as_absent(c
     assert (await client.get("/api/notes/?limit=500&page=", headers=headers())).json()["limit"] == 50
 
 
-@pytest.mark.parametrize(("given", "kept"), [("abc-1.2_3", True), ("a b", False), ("x" * 129, False), ("é", False)])
-async def test_a_sane_request_id_is_taken_over(client: httpx.AsyncClient, given: str, kept: bool) -> None:
+@pytest.mark.parametrize(("given", "accepted"), [("abc-1.2_3", True), ("a b", False), ("x" * 129, False), ("é", False)])
+async def test_a_valid_request_id_is_used(client: httpx.AsyncClient, given: str, accepted: bool) -> None:
     answer = await client.get("/api/notes/", headers=[*headers().items(), ("X-Request-ID", given.encode())])
-    assert (answer.headers["x-request-id"] == given) is kept
+    assert (answer.headers["x-request-id"] == given) is accepted
 
 
-async def test_a_failing_commit_is_no_success(client: httpx.AsyncClient) -> None:
+async def test_a_failing_commit_answers_an_error(client: httpx.AsyncClient) -> None:
     answer = await client.post("/api/notes/breaks/", headers=headers())
     assert answer.status_code == 500
-    assert "never told" not in answer.text
+    assert "never answered" not in answer.text
 
 
-async def test_the_same_key_and_body_answers_the_first_answer_and_acts_once(
+async def test_the_same_key_and_body_replays_the_answer_without_a_second_effect(
     client: httpx.AsyncClient, database: Database
 ) -> None:
     first = await client.post("/api/notes/", json={"body": "once"}, headers=headers(idempotency_key="k1"))
@@ -250,7 +250,7 @@ async def test_another_body_under_the_key_is_422(client: httpx.AsyncClient, data
 
 
 @pytest.mark.parametrize("body", ["refused", ""])
-async def test_a_request_without_effect_does_not_use_its_key_up(
+async def test_a_request_without_effect_does_not_use_up_its_key(
     client: httpx.AsyncClient, database: Database, body: str
 ) -> None:
     failed = await client.post("/api/notes/", json={"body": body}, headers=headers(idempotency_key="k"))
@@ -260,7 +260,7 @@ async def test_a_request_without_effect_does_not_use_its_key_up(
     assert answer.status_code == 201
 
 
-async def test_while_the_first_runs_the_second_is_409_and_nothing_happens_twice(
+async def test_while_the_first_request_runs_the_second_is_409_without_effect(
     client: httpx.AsyncClient, database: Database
 ) -> None:
     send = [client.post("/api/notes/", json={"body": "x"}, headers=headers(idempotency_key="k")) for _ in range(8)]
@@ -283,7 +283,7 @@ async def test_multipart_is_compared_by_its_parts_not_its_boundary(
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "tab\t"])
-async def test_an_unusable_key_is_told(client: httpx.AsyncClient, key: str) -> None:
+async def test_an_invalid_key_is_an_error(client: httpx.AsyncClient, key: str) -> None:
     answer = await client.post("/api/notes/", json={"body": "a"}, headers=headers(idempotency_key=key))
     assert answer.status_code == 400
     assert "Idempotency-Key" in answer.json()
@@ -291,9 +291,9 @@ async def test_an_unusable_key_is_told(client: httpx.AsyncClient, key: str) -> N
 
 @pytest.fixture
 def _logs_as_before() -> Iterator[None]:
-    kept, handlers, level = structlog.get_config(), logging.getLogger().handlers, logging.getLogger().level
+    configuration, handlers, level = structlog.get_config(), logging.getLogger().handlers, logging.getLogger().level
     yield
-    structlog.configure(**kept)
+    structlog.configure(**configuration)
     logging.getLogger().handlers = handlers
     logging.getLogger().setLevel(level)
 

@@ -1,4 +1,4 @@
-"""Row-level security: a session sees its organisation's rows and no others, whatever the statement says."""
+"""Row-level security: a session sees only its organisation's rows, whatever its statement says."""
 
 import pytest
 from sqlalchemy import text
@@ -36,7 +36,7 @@ async def test_a_session_without_an_organisation_sees_nothing(database: Database
 
 
 async def test_the_organisation_does_not_outlive_its_transaction(database: Database) -> None:
-    """A pooled connection that served one organisation tells the next nothing."""
+    """A pooled connection that served one organisation shows nothing to the next."""
     for _ in range(30):
         async with database.tenant("org_a") as session:
             await session.execute(INSERT, {"organisation": "org_a", "body": "x"})
