@@ -1,6 +1,7 @@
-"""The repository as the tests of its shape see it."""
+"""The repository as the architecture tests read it."""
 
 import ast
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,18 +12,25 @@ SERVICES = ("contacts", "scheduling", "delivery", "gateway")
 
 
 def sources() -> Iterator[Path]:
-    """Every Python file that runs in production."""
+    """Yield every Python file that runs in production."""
     yield from sorted((ROOT / "libs").glob("*/src/**/*.py"))
     yield from sorted((ROOT / "services").glob("*/src/**/*.py"))
 
 
+def tracked() -> list[Path]:
+    """Return every file that git tracks and that exists."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [path for name in listed.split("\0") if name and (path := ROOT / name).is_file()]
+
+
 def suite_files() -> Iterator[Path]:
+    """Yield every test file."""
     for top in ("libs", "services", "tools", "tests"):
         yield from sorted((ROOT / top).glob("**/test_*.py"))
 
 
 def code_lines(path: Path) -> set[int]:
-    """The numbers of the lines that hold code: no blanks, comments or docstrings."""
+    """Return the numbers of the lines with code: no blank lines, comments or docstrings."""
     text = path.read_text()
     tree = ast.parse(text)
     documentation: set[int] = set()

@@ -1,4 +1,4 @@
-"""The contract of the bus: within `.v1` only optional fields are added, and old samples stay readable.
+"""The events: within `.v1` only optional fields are added, and old samples stay readable.
 
 `UPDATE_EVENTS=1 pytest tests/architecture/test_events.py` writes the schema of a new event or a new optional field.
 """
@@ -23,10 +23,10 @@ from common.events import (
     MessageFailed,
     MessageReceived,
     MessageSent,
+    OptOutChanged,
     OrganisationChanged,
     ScheduleDue,
     SettingsChanged,
-    StopChanged,
 )
 
 from .conftest import ROOT, SERVICES, sources
@@ -43,8 +43,8 @@ STATE: dict[str, Any] = {
     **BASE,
     "message_id": 9,
     "schedule_id": 5,
-    "group_schedule_id": 4,
-    "run": 1,
+    "batch_id": 4,
+    "dispatch_number": 1,
     "version": 3,
     "attempts": 1,
     "provider": "mobile_message",
@@ -54,7 +54,7 @@ SAMPLES: dict[type[Event], Event] = {
     ScheduleDue: ScheduleDue(
         **BASE,
         schedule_id=5,
-        run=1,
+        dispatch_number=1,
         phone="+61491570006",
         text="Hi Ana",
         format="sms",
@@ -63,20 +63,29 @@ SAMPLES: dict[type[Event], Event] = {
         lane="single",
     ),
     MessageSent: MessageSent(**STATE, sent_time=AT),
-    MessageFailed: MessageFailed(**STATE, category="invalid_number", error="The number does not exist."),
+    MessageFailed: MessageFailed(**STATE, failure_category="invalid_number", error="The number does not exist."),
     MessageDelayed: MessageDelayed(
-        **STATE, next_attempt_at=AT, category="provider_unavailable", error="The provider could not be reached."
+        **STATE, next_attempt_at=AT, failure_category="provider_unavailable", error="The provider could not be reached."
     ),
     MessageDelivered: MessageDelivered(**STATE, sent_time=AT, delivered_time=AT),
     MessageReceived: MessageReceived(
         **BASE, message_id=10, phone="+61491570006", to="+61491570110", text="Stop", received_at=AT, keyword="stop"
     ),
-    StopChanged: StopChanged(
-        **BASE, phone="+61491570006", stopped=True, changed_at=AT, source="reply", message_id=10, version=1
+    OptOutChanged: OptOutChanged(
+        **BASE, phone="+61491570006", opted_out=True, changed_at=AT, source="reply", message_id=10, version=1
     ),
     ContactChanged: ContactChanged(
         **BASE,
-        contacts=(ContactState(contact_id=3, version=2, phone="+61491570006", is_active=True, opt_out=False),),
+        contacts=(
+            ContactState(
+                contact_id=3,
+                version=2,
+                phone="+61491570006",
+                fields={"first_name": "Ana"},
+                is_active=True,
+                opt_out=False,
+            ),
+        ),
     ),
     OrganisationChanged: OrganisationChanged(**BASE, closed=True, version=2),
     SettingsChanged: SettingsChanged(**BASE, timezone="Australia/Adelaide", version=2),
@@ -85,7 +94,7 @@ ids = [event.__name__ for event in EVENTS]
 
 
 def compatible(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """What breaks a reader or writer of the old schema."""
+    """Return what breaks a reader or writer of the old schema."""
     problems = [f"{n}: removed or changed" for n, p in old["properties"].items() if new["properties"].get(n) != p]
     problems += [f"{n}: now required" for n in set(new.get("required", [])) - set(old.get("required", []))]
     for name, definition in old.get("$defs", {}).items():
@@ -103,16 +112,16 @@ def test_the_schema_only_grows_by_optional_fields(event: type[Event]) -> None:
             assert not compatible(json.loads(file.read_text())["schema"], schema)
         sample = json.loads(SAMPLES[event].model_dump_json())
         file.write_text(json.dumps({"schema": schema, "sample": sample}, indent=1, sort_keys=True) + "\n")
-    kept = json.loads(file.read_text())
-    assert not compatible(kept["schema"], schema)
-    assert schema == kept["schema"], "a new optional field: write the schema again with UPDATE_EVENTS=1"
-    event.model_validate_json(json.dumps({**kept["sample"], "a_field_of_tomorrow": 1}))
+    stored = json.loads(file.read_text())
+    assert not compatible(stored["schema"], schema)
+    assert schema == stored["schema"], "a new optional field: write the schema again with UPDATE_EVENTS=1"
+    event.model_validate_json(json.dumps({**stored["sample"], "a_later_field": 1}))
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=ids)
 def test_an_event_is_frozen_and_its_topic_follows_the_rule(event: type[Event]) -> None:
-    words = "".join("-" + c.lower() if c.isupper() else c for c in event.__name__).strip("-")
-    assert event.topic.endswith(f".{words}.v1")
+    name = "".join("-" + c.lower() if c.isupper() else c for c in event.__name__).strip("-")
+    assert event.topic.endswith(f".{name}.v1")
     assert event.topic.split(".")[0] in SERVICES
     assert event.model_config.get("frozen")
     assert isinstance(SAMPLES[event], BaseModel)
@@ -135,12 +144,12 @@ def test_an_event_has_one_producer_and_a_consumer(event: type[Event]) -> None:
     assert reads or event.public
 
 
-def test_the_asyncapi_document_says_what_the_code_does() -> None:
+def test_the_asyncapi_document_matches_the_code() -> None:
     from tools.asyncapi import DOCUMENT, build
 
     assert json.loads(DOCUMENT.read_text()) == build(), "run `make docs`"
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=ids)
-def test_the_page_for_listeners_names_every_topic(event: type[Event]) -> None:
+def test_the_events_page_names_every_topic(event: type[Event]) -> None:
     assert event.topic in (ROOT / "docs/events.md").read_text()

@@ -1,4 +1,4 @@
-"""The longest tenth is what separates a joy from a heap: files and functions have a stop."""
+"""Limits on the size of files and functions, in lines of code."""
 
 import ast
 from pathlib import Path
@@ -7,29 +7,29 @@ import pytest
 
 from .conftest import ROOT, code_lines, sources, suite_files
 
-FILE, TEST_FILE, FUNCTION = 350, 500, 45
-STOPS = {"service.py": 250, "app.py": 60, "worker.py": 60}
-COMMON_MODULES, COMMON_LINES = 25, 2200
+FILE, TEST_FILE, FUNCTION = 350, 450, 45
+LIMITS = {"service.py": 250, "app.py": 60, "worker.py": 60}
+COMMON_MODULES, COMMON_LINES = 32, 2600
 
 
-def stop_of(path: Path) -> int:
+def limit_of(path: Path) -> int:
     if path.parent.name == "providers":
         return 250
-    # common's own app.py and worker.py are the roofs' frame, not a table of contents.
-    return FILE if "common" in path.parts else STOPS.get(path.name, FILE)
+    # The app.py and worker.py of common are the implementation, not a table of contents.
+    return FILE if "common" in path.parts else LIMITS.get(path.name, FILE)
 
 
 @pytest.mark.parametrize("path", list(sources()), ids=lambda p: str(p.relative_to(ROOT)))
-def test_a_source_file_stays_below_its_stop(path: Path) -> None:
-    assert len(code_lines(path)) <= stop_of(path)
+def test_a_source_file_stays_within_its_limit(path: Path) -> None:
+    assert len(code_lines(path)) <= limit_of(path)
 
 
 @pytest.mark.parametrize("path", list(suite_files()), ids=lambda p: str(p.relative_to(ROOT)))
-def test_a_test_file_stays_below_its_stop(path: Path) -> None:
+def test_a_test_file_stays_within_its_limit(path: Path) -> None:
     assert len(code_lines(path)) <= TEST_FILE
 
 
-def test_no_function_is_longer_than_the_stop() -> None:
+def test_no_function_is_longer_than_the_limit() -> None:
     long = []
     for path in sources():
         lines = code_lines(path)
