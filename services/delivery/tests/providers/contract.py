@@ -16,7 +16,7 @@ import aiohttp
 from aiohttp import web
 
 from delivery.providers import PROVIDERS
-from delivery.providers.base import CallError, Notice, Provider, WebhookMalformed, WebhookRefused, WebhookRequest
+from delivery.providers.base import SubmissionError, ProviderEvent, Provider, WebhookMalformed, WebhookRefused, WebhookRequest
 from delivery.settings import Settings
 
 Situation = Literal[
@@ -96,7 +96,7 @@ class Listener:
     provider: Provider | None = None
     url: str = ""
     requests: list[WebhookRequest] = field(default_factory=list)
-    notices: list[Notice] = field(default_factory=list)
+    notices: list[ProviderEvent] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
 
     def app(self) -> web.Application:
@@ -121,7 +121,7 @@ class Listener:
             return web.Response(status=403)
         except WebhookMalformed:
             return web.Response(status=400)
-        except CallError:
+        except SubmissionError:
             return web.Response(status=503)
         self.requests.append(webhook)
         self.notices += notices
@@ -179,7 +179,7 @@ class Handset(Rehearsal):
     def make(self, *, url: str | None = None, is_known: bool = True, **settings: Any) -> Provider:
         given = {
             f"{self.provider.name}_base_url": url or self.url + self.prefix,
-            f"{self.provider.name}_sender": "+61491570006",
+            f"{self.provider.name}_sender_id": "+61491570006",
             "public_url": self.public_url,
             **self.credentials,
             **({} if is_known else self.wrong),

@@ -14,8 +14,8 @@ from botocore.validate import ParamValidator
 from delivery.providers import aws as adapter
 from delivery.providers.aws import Aws
 from delivery.providers.base import (
-    AccountFault,
-    CallError,
+    AccountError,
+    SubmissionError,
     NotConnected,
     Outcome,
     OutcomeUnknown,
@@ -141,7 +141,7 @@ def fault(name: str, **members: Any) -> dict[str, Any]:
 async def test_a_refused_message_has_its_category(vendor: Any, aws: Aws, body: Any, category: Any, raw: str) -> None:
     vendor.answers(400, body)
     outcome = await send(aws)
-    assert (outcome.status, outcome.category, outcome.raw, outcome.retryable) == ("refused", category, raw, False)
+    assert (outcome.status, outcome.failure_category, outcome.raw, outcome.retryable) == ("refused", category, raw, False)
     assert outcome.error
     assert outcome.error.endswith("No.")
 
@@ -151,14 +151,14 @@ async def test_a_refused_message_has_its_category(vendor: Any, aws: Aws, body: A
     [
         (400, fault("ThrottlingException"), Throttled),
         (429, "", Throttled),
-        (400, fault("ServiceQuotaExceededException", Reason="MONTHLY_SPEND_LIMIT_REACHED_FOR_TEXT"), AccountFault),
-        (400, fault("AccessDeniedException", Reason="ACCOUNT_DISABLED"), AccountFault),
-        (400, fault("ConflictException", Reason="NO_ORIGINATION_IDENTITIES_FOUND"), AccountFault),
-        (400, fault("ValidationException", Reason="COUNTRY_NOT_ENABLED"), AccountFault),
-        (400, fault("ResourceNotFoundException", ResourceType="configuration-set"), AccountFault),
-        (400, {"__type": "UnrecognizedClientException", "message": "The security token is invalid."}, AccountFault),
-        (403, {"__type": "InvalidSignatureException"}, AccountFault),
-        (403, "<html>", AccountFault),
+        (400, fault("ServiceQuotaExceededException", Reason="MONTHLY_SPEND_LIMIT_REACHED_FOR_TEXT"), AccountError),
+        (400, fault("AccessDeniedException", Reason="ACCOUNT_DISABLED"), AccountError),
+        (400, fault("ConflictException", Reason="NO_ORIGINATION_IDENTITIES_FOUND"), AccountError),
+        (400, fault("ValidationException", Reason="COUNTRY_NOT_ENABLED"), AccountError),
+        (400, fault("ResourceNotFoundException", ResourceType="configuration-set"), AccountError),
+        (400, {"__type": "UnrecognizedClientException", "message": "The security token is invalid."}, AccountError),
+        (403, {"__type": "InvalidSignatureException"}, AccountError),
+        (403, "<html>", AccountError),
         (500, fault("InternalServerException", RequestId="r"), OutcomeUnknown),
         (500, "<html>", OutcomeUnknown),
         (503, "", OutcomeUnknown),
@@ -168,7 +168,7 @@ async def test_a_refused_message_has_its_category(vendor: Any, aws: Aws, body: A
     ],
 )
 async def test_a_whole_answer_is_one_of_the_closed_list(
-    vendor: Any, aws: Aws, status: int, body: Any, error: type[CallError]
+    vendor: Any, aws: Aws, status: int, body: Any, error: type[SubmissionError]
 ) -> None:
     vendor.answers(status, body)
     with pytest.raises(error):
@@ -204,13 +204,13 @@ async def test_without_credentials_it_is_the_accounts_fault(
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    with pytest.raises(AccountFault):
+    with pytest.raises(AccountError):
         await send(aws)
 
 
 async def test_a_text_that_the_model_refuses_is_not_sent(vendor: Any, aws: Aws) -> None:
     outcome = await send(aws, OutgoingMessage(7, "+61491570006", ""))
-    assert (outcome.status, outcome.category) == ("refused", "content_rejected")
+    assert (outcome.status, outcome.failure_category) == ("refused", "content_rejected")
     assert not vendor.requests
 
 
@@ -219,12 +219,12 @@ async def test_how_the_account_stands(vendor: Any, aws: Aws) -> None:
     vendor.answers(200, {"SenderIds": [{"SenderId": "ExampleCo"}]})
     assert (await aws.check()).senders == ("+61491570110", "ExampleCo")
     vendor.answers(400, fault("AccessDeniedException"))
-    with pytest.raises(AccountFault):
+    with pytest.raises(AccountError):
         await aws.check()
 
 
 @pytest.mark.parametrize(
-    ("url", "is_vendor"),
+    ("url", "reaches_people"),
     [
         ("", True),
         ("https://sms-voice.ap-southeast-2.amazonaws.com", True),
@@ -232,5 +232,5 @@ async def test_how_the_account_stands(vendor: Any, aws: Aws) -> None:
         ("https://amazonaws.com.example.com", False),
     ],
 )
-def test_the_vendor_itself_is_known_by_its_host(make: Any, url: str, is_vendor: bool) -> None:
-    assert make(Aws, aws_base_url=url).is_vendor is is_vendor
+def test_the_vendor_itself_is_known_by_its_host(make: Any, url: str, reaches_people: bool) -> None:
+    assert make(Aws, aws_base_url=url).reaches_people is reaches_people

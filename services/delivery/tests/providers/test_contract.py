@@ -12,16 +12,16 @@ import pytest
 from aiohttp import web
 
 from delivery.providers.base import (
-    AccountFault,
-    BatchRefused,
-    CallError,
-    Inbound,
+    AccountError,
+    SubmissionRefused,
+    SubmissionError,
+    InboundMessage,
     NotConnected,
     Outcome,
     OutcomeUnknown,
     OutgoingMessage,
     Provider,
-    Receipt,
+    DeliveryReceipt,
     Throttled,
     WebhookMalformed,
     WebhookRefused,
@@ -64,9 +64,9 @@ class Stage:
         assert len(outcomes) == len(messages)
         return outcomes
 
-    def receipts(self, message: OutgoingMessage) -> list[Receipt]:
+    def receipts(self, message: OutgoingMessage) -> list[DeliveryReceipt]:
         """Those that name the message by our reference, in the order in which they came."""
-        told = [notice for notice in self.listener.notices if isinstance(notice, Receipt)]
+        told = [notice for notice in self.listener.notices if isinstance(notice, DeliveryReceipt)]
         return [receipt for receipt in told if receipt.reference == message.id]
 
     async def times_taken(self, message: OutgoingMessage) -> int:
@@ -119,7 +119,7 @@ def test_it_says_what_it_is(stage: Stage) -> None:
     assert provider.batch_size >= 1
     assert provider.concurrency >= 1
     assert provider.rate >= 0
-    assert not provider.is_vendor  # a rehearsal reaches nobody
+    assert not provider.reaches_people  # a rehearsal reaches nobody
 
 
 def test_the_same_messages_are_the_same_bytes(stage: Stage, make: Any) -> None:
@@ -155,13 +155,13 @@ async def test_a_message_that_is_refused_for_good(stage: Stage, situation: Situa
     message = stage.message(situation)
     try:
         (outcome,) = await stage.send(message)
-    except BatchRefused as refused:
+    except SubmissionRefused as refused:
         outcome = refused.item
     if situation == "opted_out" and outcome.status == "accepted":
-        await eventually(lambda: [receipt.category for receipt in stage.receipts(message)] == ["opted_out"])
+        await eventually(lambda: [receipt.failure_category for receipt in stage.receipts(message)] == ["opted_out"])
         return
     assert (outcome.status, outcome.retryable) == ("refused", False)
-    assert outcome.category == ("invalid_number" if situation == "refused" else "opted_out")
+    assert outcome.failure_category == ("invalid_number" if situation == "refused" else "opted_out")
     assert outcome.error
     assert await stage.times_taken(message) == 0
 
@@ -173,7 +173,7 @@ async def test_one_refused_message_does_not_hide_what_became_of_the_others(stage
     messages = messages[: stage.provider.batch_size]
     try:
         outcomes = await stage.send(*messages)
-    except BatchRefused:
+    except SubmissionRefused:
         assert not {message.id for message in messages} & set(await stage.rehearsal.taken())
         return
     assert [outcome.status for outcome in outcomes] == ["accepted", "refused", "accepted"][: len(messages)]
@@ -184,13 +184,13 @@ async def test_a_throttling(stage: Stage) -> None:
     with pytest.raises(Throttled) as raised:
         await stage.send(message)
     assert raised.value.retry_after_s > 0
-    assert not raised.value.maybe_taken
+    assert not raised.value.maybe_accepted
     assert await stage.times_taken(message) == 0
 
 
 async def test_a_fault_of_the_account(stage: Stage) -> None:
     message = stage.message("account_fault")
-    with pytest.raises(AccountFault):
+    with pytest.raises(AccountError):
         await stage.send(message)
     assert await stage.times_taken(message) == 0
 
@@ -199,9 +199,9 @@ async def test_wrong_credentials_are_the_accounts_fault(stage: Stage, make: Any)
     if not getattr(stage.rehearsal, "wrong", True):
         pytest.skip("the vendor of the rehearsal believes everybody")
     stranger = make(is_known=False)
-    with pytest.raises(AccountFault):
+    with pytest.raises(AccountError):
         await stage.send(stage.message("accepted"), provider=stranger)
-    with pytest.raises(AccountFault):
+    with pytest.raises(AccountError):
         await stranger.check()
 
 
@@ -224,7 +224,7 @@ async def test_once_a_request_was_written_only_an_answer_tells(
     message = stage.message(situation)
     with pytest.raises(OutcomeUnknown) as raised:
         await stage.send(message, provider=make(request_timeout_s=3.0))
-    assert raised.value.maybe_taken
+    assert raised.value.maybe_accepted
     assert await stage.times_taken(message) == taken  # and nothing repeated it by itself
 
 
@@ -253,10 +253,10 @@ async def test_an_answer_that_makes_no_sense_settles_nothing(stage: Stage, make:
     await runner.cleanup()
 
 
-def refusal_in(error: CallError) -> Outcome:
+def refusal_in(error: SubmissionError) -> Outcome:
     """What a call that failed as a whole is for its one message; it must not have been taken."""
-    assert not error.maybe_taken
-    return error.item if isinstance(error, BatchRefused) else Outcome("refused", error=error.reason)
+    assert not error.maybe_accepted
+    return error.item if isinstance(error, SubmissionRefused) else Outcome("refused", error=error.reason)
 
 
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 413, 418, 422, 429])
@@ -270,7 +270,7 @@ async def test_a_refusal_without_a_word_is_one_of_the_closed_list(stage: Stage, 
     runner, url = await serve(app)
     try:
         (outcome,) = await stage.send(stage.message("accepted"), provider=make(url=url))
-    except CallError as error:
+    except SubmissionError as error:
         outcome = refusal_in(error)
     assert outcome.status == "refused"
     assert "\0" not in (outcome.error or "")
@@ -278,7 +278,7 @@ async def test_a_refusal_without_a_word_is_one_of_the_closed_list(stage: Stage, 
 
 
 async def test_a_repetition_under_its_key_is_answered_as_the_first_time(stage: Stage) -> None:
-    if not stage.provider.idempotent:
+    if not stage.provider.deduplicates:
         pytest.skip("nothing recognises a repetition")
     message, key = stage.message("accepted"), uuid4()
     body = stage.provider.prepare([message])
@@ -288,7 +288,7 @@ async def test_a_repetition_under_its_key_is_answered_as_the_first_time(stage: S
 
 
 async def test_a_look_up(stage: Stage) -> None:
-    if not stage.provider.looks_up:
+    if not stage.provider.can_look_up:
         pytest.skip("it cannot be asked")
     (outcome,) = await stage.send(stage.message("accepted"))
     assert outcome.provider_message_id
@@ -340,13 +340,13 @@ async def test_the_same_receipt_has_the_same_id_and_another_another(
     by_id = {receipt.id: (receipt.part, receipt.status) for receipt in receipts}
     assert len(receipts) == 2 * len(by_id)
     assert len(set(by_id.values())) == len(by_id)
-    ids = [notice.id for notice in stage.listener.notices if isinstance(notice, Receipt)]
+    ids = [notice.id for notice in stage.listener.notices if isinstance(notice, DeliveryReceipt)]
     assert len(set(ids)) >= len(told)
 
 
 async def test_a_failure_says_why(stage: Stage, told: dict[Situation, OutgoingMessage]) -> None:
     failed = [receipt for receipt in stage.receipts(told["undelivered"]) if receipt.status == "failed"]
-    assert all(receipt.category and receipt.error for receipt in failed)
+    assert all(receipt.failure_category and receipt.error for receipt in failed)
 
 
 async def test_an_id_that_is_written_otherwise_is_the_same_message(
@@ -396,18 +396,18 @@ async def test_a_stop_is_heard_and_kept_by_the_provider(stage: Stage) -> None:
     (outcome,) = await stage.send(message)
     await stage.rehearsal.reply(message.phone, "Stop")
 
-    def replies() -> list[Inbound]:
-        return [notice for notice in stage.listener.notices if isinstance(notice, Inbound)]
+    def replies() -> list[InboundMessage]:
+        return [notice for notice in stage.listener.notices if isinstance(notice, InboundMessage)]
 
     await eventually(lambda: bool(replies()))
     assert {inbound.phone.lstrip("+") for inbound in replies()} == {message.phone.lstrip("+")}
     assert replies()[0].text == "Stop"
     assert replies()[0].received_at.tzinfo
-    assert all(i.reference == message.id or i.answers_id == outcome.provider_message_id or i.to for i in replies())
-    if stage.provider.answers_stop:
+    assert all(i.reference == message.id or i.in_reply_to == outcome.provider_message_id or i.to for i in replies())
+    if stage.provider.handles_opt_outs:
         again = stage.message("accepted", phone=message.phone)
         (refused,) = await stage.send(again)
         if refused.status == "accepted":
-            await eventually(lambda: [receipt.category for receipt in stage.receipts(again)] == ["opted_out"])
+            await eventually(lambda: [receipt.failure_category for receipt in stage.receipts(again)] == ["opted_out"])
         else:
-            assert (refused.status, refused.category) == ("refused", "opted_out")
+            assert (refused.status, refused.failure_category) == ("refused", "opted_out")

@@ -12,16 +12,16 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from common.settings import UnusableSetting
+from common.settings import InvalidSetting
 from delivery.providers.base import (
-    AccountFault,
-    BatchRefused,
-    CallError,
-    Inbound,
+    AccountError,
+    SubmissionRefused,
+    SubmissionError,
+    InboundMessage,
     Outcome,
     OutcomeUnknown,
     OutgoingMessage,
-    Receipt,
+    DeliveryReceipt,
     Throttled,
     WebhookMalformed,
     WebhookRefused,
@@ -130,19 +130,19 @@ async def test_one_bad_message_refuses_the_batch(
     vendor: Any, provider: MessageMedia, details: Any, category: Any
 ) -> None:
     vendor.answers(400, {"message": "Request failed to parse.", "details": details})
-    with pytest.raises(BatchRefused) as raised:
+    with pytest.raises(SubmissionRefused) as raised:
         await send(provider)
     named = details[0] if isinstance(details, list) else "Request failed to parse."
-    assert raised.value.item == Outcome("refused", category=category, error=named)
+    assert raised.value.item == Outcome("refused", failure_category=category, error=named)
 
 
 @pytest.mark.parametrize(
     ("status", "body", "error"),
     [
-        (422, "TLS", BatchRefused),
-        (401, {"message": "Invalid authentication credentials"}, AccountFault),
-        (403, "", AccountFault),
-        (404, {"message": "Resource not found."}, AccountFault),
+        (422, "TLS", SubmissionRefused),
+        (401, {"message": "Invalid authentication credentials"}, AccountError),
+        (403, "", AccountError),
+        (404, {"message": "Resource not found."}, AccountError),
         (429, "", Throttled),
         (500, "", OutcomeUnknown),
         (502, "<html>", OutcomeUnknown),
@@ -153,7 +153,7 @@ async def test_one_bad_message_refuses_the_batch(
     ],
 )
 async def test_a_whole_answer_is_one_of_the_closed_list(
-    vendor: Any, provider: MessageMedia, status: int, body: Any, error: type[CallError]
+    vendor: Any, provider: MessageMedia, status: int, body: Any, error: type[SubmissionError]
 ) -> None:
     vendor.answers(status, body)
     with pytest.raises(error):
@@ -174,11 +174,11 @@ def read(provider: MessageMedia, webhook: Any) -> Any:
 @pytest.mark.parametrize(
     ("changes", "receipt"),
     [
-        ({}, Receipt("r-1", "delivered", "delivered 220", 7, ID, occurred_at=AT)),
-        ({"status": "enroute", "error_code": "101"}, Receipt("r-1", "sent", "enroute 101", 7, ID, occurred_at=AT)),
+        ({}, DeliveryReceipt("r-1", "delivered", "delivered 220", 7, ID, occurred_at=AT)),
+        ({"status": "enroute", "error_code": "101"}, DeliveryReceipt("r-1", "sent", "enroute 101", 7, ID, occurred_at=AT)),
         (
             {"status": "rejected", "error_code": "302", "metadata": None, "billing_units": 2},
-            Receipt(
+            DeliveryReceipt(
                 "r-1",
                 "failed",
                 "rejected 302",
@@ -193,23 +193,23 @@ def read(provider: MessageMedia, webhook: Any) -> Any:
         # What became of it is said by the status, not by the code.
         (
             {"status": "delivered", "error_code": "301"},
-            Receipt("r-1", "delivered", "delivered 301", 7, ID, occurred_at=AT),
+            DeliveryReceipt("r-1", "delivered", "delivered 301", 7, ID, occurred_at=AT),
         ),
         (
             {"status": "expired", "error_code": None, "date_received": None},
-            Receipt("r-1", "failed", "expired", 7, ID, "expired", "expired"),
+            DeliveryReceipt("r-1", "failed", "expired", 7, ID, "expired", "expired"),
         ),
         ({"status": "dancing"}, None),
     ],
 )
-async def test_a_report(read: Any, changes: dict[str, Any], receipt: Receipt | None) -> None:
+async def test_a_report(read: Any, changes: dict[str, Any], receipt: DeliveryReceipt | None) -> None:
     assert await read(REPORT | changes) == ([receipt] if receipt else [])
 
 
 @pytest.mark.parametrize("kind", ["receipts", "inbound"])
 async def test_a_reply_comes_to_either_address(read: Any, kind: str) -> None:
     at = datetime(2026, 3, 2, 4, 20, 11, tzinfo=UTC)
-    expected = Inbound("e-1", "+61491570006", "+61491570110", "Thanks", at, reference=7, answers_id=ID)
+    expected = InboundMessage("e-1", "+61491570006", "+61491570110", "Thanks", at, reference=7, in_reply_to=ID)
     assert await read(REPLY, kind) == [expected]
 
 
@@ -223,7 +223,7 @@ async def test_what_is_not_marked_as_ours_names_no_message_of_ours(read: Any, to
 async def test_an_opt_out_of_the_account(read: Any) -> None:
     fields = {name: value for name, value in REPLY.items() if name not in ("reply_id", "message_id", "metadata")}
     (inbound,) = await read(fields | {"notification_id": "n-1", "content": "STOP"}, "inbound")
-    assert (inbound.id, inbound.keyword, inbound.answers_id, inbound.reference) == ("n-1", "stop", None, None)
+    assert (inbound.id, inbound.keyword, inbound.in_reply_to, inbound.reference) == ("n-1", "stop", None, None)
 
 
 @pytest.mark.parametrize(
@@ -292,13 +292,13 @@ async def test_without_a_key_no_signature_is_believed(provider: MessageMedia, we
 
 
 def test_a_key_that_is_none_is_named(make: Any) -> None:
-    with pytest.raises(UnusableSetting, match="MESSAGEMEDIA_WEBHOOK_PUBLIC_KEY"):
+    with pytest.raises(InvalidSetting, match="MESSAGEMEDIA_WEBHOOK_PUBLIC_KEY"):
         make(MessageMedia, **GIVEN, messagemedia_webhook_public_key="key")
 
 
 async def test_a_look_up(vendor: Any, provider: MessageMedia) -> None:
     vendor.answers(200, {"message_id": ID, "status": "submitted", "metadata": {"reference": f"{MARK}-7"}})
-    assert await provider.look_up(ID) == Receipt(f"{ID}/submitted", "sent", "submitted", 7, ID)
+    assert await provider.look_up(ID) == DeliveryReceipt(f"{ID}/submitted", "sent", "submitted", 7, ID)
     vendor.answers(404, {"message": "Resource not found."})
     assert await provider.look_up(ID) is None
     vendor.answers(200, {"message_id": ID, "status": "dancing"})
@@ -314,5 +314,5 @@ async def test_how_the_account_stands(vendor: Any, provider: MessageMedia) -> No
     standing = await provider.check()
     assert (standing.credit, standing.senders) == ("250", ("+61491570110",))
     vendor.answers(401, {"message": "Invalid authentication credentials"})
-    with pytest.raises(AccountFault, match="credentials"):
+    with pytest.raises(AccountError, match="credentials"):
         await provider.check()

@@ -9,9 +9,9 @@ import pytest
 
 from delivery.providers import make_providers
 from delivery.providers.base import (
-    AccountFault,
-    BatchRefused,
-    CallError,
+    AccountError,
+    SubmissionRefused,
+    SubmissionError,
     NotConnected,
     Outcome,
     OutcomeUnknown,
@@ -68,33 +68,33 @@ def test_the_same_messages_are_the_same_bytes(make_provider: MakeProvider) -> No
         ({"status": "success", "cost": "two"}, Outcome("accepted", raw="success")),
         (
             {"status": "error", "error": "Invalid phone number."},
-            Outcome("refused", category="invalid_number", error="Invalid phone number.", raw="error"),
+            Outcome("refused", failure_category="invalid_number", error="Invalid phone number.", raw="error"),
         ),
         (
             {"status": "error", "error": ["Invalid sender.", "You do not have permission to use this sender."]},
             Outcome(
                 "refused",
-                category="account_error",
+                failure_category="account_error",
                 error="Invalid sender. You do not have permission to use this sender.",
                 raw="error",
             ),
         ),
         (
             {"status": "error", "error": "Message content is not permitted."},
-            Outcome("refused", category="content_rejected", error="Message content is not permitted.", raw="error"),
+            Outcome("refused", failure_category="content_rejected", error="Message content is not permitted.", raw="error"),
         ),
-        ({"status": "error"}, Outcome("refused", category="unknown", error="Refused.", raw="error")),
+        ({"status": "error"}, Outcome("refused", failure_category="unknown", error="Refused.", raw="error")),
         # PostgreSQL takes no NUL, and a result that cannot be written holds up all that come after it.
         ({"status": "success", "message_id": "u\0-1"}, Outcome("accepted", "u-1", raw="success")),
         (
             {"status": "error", "error": "No\0 such"},
-            Outcome("refused", category="unknown", error="No such", raw="error"),
+            Outcome("refused", failure_category="unknown", error="No such", raw="error"),
         ),
         (
             {"status": "blocked"},
             Outcome(
                 "refused",
-                category="opted_out",
+                failure_category="opted_out",
                 error="The recipient has unsubscribed from this sender at the provider.",
                 raw="blocked",
             ),
@@ -111,12 +111,12 @@ async def test_each_item_is_read_by_itself(carrier: Any, send: Any, verdict: Any
 @pytest.mark.parametrize(
     ("status", "body", "headers", "error"),
     [
-        (400, '{"error": "Malformed."}', {}, BatchRefused),
-        (413, "too large", {}, BatchRefused),
-        (401, '{"message": "Invalid API credentials."}', {}, AccountFault),
-        (403, '{"error": "Insufficient credits."}', {}, AccountFault),
-        (404, "<html>", {}, AccountFault),
-        (301, "", {"Location": "http://127.0.0.1:9/"}, AccountFault),
+        (400, '{"error": "Malformed."}', {}, SubmissionRefused),
+        (413, "too large", {}, SubmissionRefused),
+        (401, '{"message": "Invalid API credentials."}', {}, AccountError),
+        (403, '{"error": "Insufficient credits."}', {}, AccountError),
+        (404, "<html>", {}, AccountError),
+        (301, "", {"Location": "http://127.0.0.1:9/"}, AccountError),
         (429, "Too many concurrent requests. Please wait.", {}, Throttled),
         (503, "", {"Retry-After": "3"}, Throttled),
         (503, "", {}, OutcomeUnknown),
@@ -131,19 +131,19 @@ async def test_each_item_is_read_by_itself(carrier: Any, send: Any, verdict: Any
     ],
 )
 async def test_a_whole_answer_is_one_of_the_closed_list(
-    carrier: Any, send: Any, status: int, body: str, headers: dict[str, str], error: type[CallError]
+    carrier: Any, send: Any, status: int, body: str, headers: dict[str, str], error: type[SubmissionError]
 ) -> None:
     carrier.script.append(carrier.answer(status, body, **headers))
     with pytest.raises(error) as raised:
         await send()
-    assert raised.value.maybe_taken is (error is OutcomeUnknown)
+    assert raised.value.maybe_accepted is (error is OutcomeUnknown)
     if isinstance(raised.value, Throttled):
         assert raised.value.retry_after_s == float(headers.get("Retry-After", 2))
 
 
 async def test_a_reason_that_no_row_can_hold_is_cleaned(carrier: Any, send: Any) -> None:
     carrier.script.append(carrier.answer(400, "ba\0d"))
-    with pytest.raises(BatchRefused) as raised:
+    with pytest.raises(SubmissionRefused) as raised:
         await send()
     assert (raised.value.reason, raised.value.item.error) == ("400 bad", "bad")
 
@@ -169,8 +169,8 @@ async def test_without_a_connection_nothing_was_sent(carrier: Any, make_provider
 
 
 def test_the_vendor_itself_is_known_by_its_host(make_provider: MakeProvider) -> None:
-    assert make_provider(mobile_message_base_url="https://api.mobilemessage.com.au/").is_vendor
-    assert not make_provider().is_vendor
+    assert make_provider(mobile_message_base_url="https://api.mobilemessage.com.au/").reaches_people
+    assert not make_provider().reaches_people
 
 
 async def test_log_takes_everything(make_settings: Any) -> None:

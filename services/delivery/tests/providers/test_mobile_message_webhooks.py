@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from delivery.providers.base import (
-    AccountFault,
-    Inbound,
+    AccountError,
+    InboundMessage,
     OutcomeUnknown,
     OutgoingMessage,
-    Receipt,
+    DeliveryReceipt,
     WebhookMalformed,
     WebhookRefused,
 )
@@ -69,23 +69,23 @@ def read(provider: MobileMessage, webhook: Any) -> Any:
 @pytest.mark.parametrize(
     ("changes", "receipt"),
     [
-        ({}, Receipt(f"{ID}/1/1/delivered", "delivered", "delivered", 7, ID, occurred_at=AT)),
+        ({}, DeliveryReceipt(f"{ID}/1/1/delivered", "delivered", "delivered", 7, ID, occurred_at=AT)),
         (
             {"status": "sent", "part_number": 2, "total_parts": 3},
-            Receipt(f"{ID}/2/3/sent", "sent", "sent", 7, ID, part=2, of_parts=3, occurred_at=AT),
+            DeliveryReceipt(f"{ID}/2/3/sent", "sent", "sent", 7, ID, part=2, of_parts=3, occurred_at=AT),
         ),
         # Ids in capitals, references with zeros in front: the same message.
         (
             {"message_id": ID.upper(), "custom_ref": f"00{MARK.upper()}-0007", "received_at": ""},
-            Receipt(f"{ID}/1/1/delivered", "delivered", "delivered", 7, ID),
+            DeliveryReceipt(f"{ID}/1/1/delivered", "delivered", "delivered", 7, ID),
         ),
         (
             {"message_id": None},
-            Receipt("7/1/1/delivered", "delivered", "delivered", 7, None, occurred_at=AT),
+            DeliveryReceipt("7/1/1/delivered", "delivered", "delivered", 7, None, occurred_at=AT),
         ),
     ],
 )
-async def test_a_receipt_is_of_one_part(read: Any, changes: dict[str, Any], receipt: Receipt) -> None:
+async def test_a_receipt_is_of_one_part(read: Any, changes: dict[str, Any], receipt: DeliveryReceipt) -> None:
     assert await read("receipts", RECEIPT | changes) == [receipt]
 
 
@@ -97,12 +97,12 @@ async def test_what_is_not_marked_as_ours_names_no_message_of_ours(read: Any, to
     (receipt,) = await read("receipts", RECEIPT | {"custom_ref": told})
     (reply,) = await read("inbound", INBOUND | {"original_custom_ref": told})
     assert (receipt.reference, receipt.provider_message_id) == (None, ID)
-    assert (reply.reference, reply.answers_id) == (None, ID)
+    assert (reply.reference, reply.in_reply_to) == (None, ID)
 
 
 async def test_a_failure_has_no_reason_of_the_vendors(read: Any) -> None:
     (receipt,) = await read("receipts", RECEIPT | {"status": "failed"})
-    assert (receipt.status, receipt.category) == ("failed", "unknown")
+    assert (receipt.status, receipt.failure_category) == ("failed", "unknown")
     assert receipt.error
 
 
@@ -113,8 +113,8 @@ async def test_a_status_that_is_new_is_no_news(read: Any) -> None:
 async def test_an_inbound_message(read: Any) -> None:
     (stop,) = await read("inbound", INBOUND)
     at = datetime(2026, 3, 2, 4, 15, 9, tzinfo=UTC)
-    assert stop == Inbound(
-        stop.id, "61491570006", "61491570110", "STOP", at, reference=7, answers_id=ID, keyword="stop"
+    assert stop == InboundMessage(
+        stop.id, "61491570006", "61491570110", "STOP", at, reference=7, in_reply_to=ID, keyword="stop"
     )
     assert await read("inbound", INBOUND) == [stop]
     (other,) = await read("inbound", INBOUND | {"message": "Hello", "type": "inbound", "original_custom_ref": ""})
@@ -175,7 +175,7 @@ async def test_the_published_vector(provider: MobileMessage, webhook: Any, monke
 async def test_a_look_up(vendor: Any, provider: MobileMessage) -> None:
     found = {"message_id": ID.upper(), "custom_ref": f"{MARK}-7", "status": "delivered", "cost": 2}
     vendor.answers(200, {"results": [{"message_id": "another"}, found]})
-    assert await provider.look_up(ID) == Receipt(
+    assert await provider.look_up(ID) == DeliveryReceipt(
         f"{ID}/look-up/delivered", "delivered", "delivered", 7, ID, billed_parts=2
     )
     vendor.answers(200, {"messages": [found | {"status": "pending"}]})
@@ -195,7 +195,7 @@ async def test_how_the_account_stands(vendor: Any, provider: MobileMessage) -> N
     standing = await provider.check()
     assert (standing.credit, standing.senders) == ("1234", ("61491570110", "Fern"))
     vendor.answers(401, {"error": "Invalid API credentials."})
-    with pytest.raises(AccountFault, match="credentials"):
+    with pytest.raises(AccountError, match="credentials"):
         await provider.check()
 
 

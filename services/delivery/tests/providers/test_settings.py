@@ -25,7 +25,7 @@ def test_what_is_missing_is_named(make_settings: Any, provider: str, setting: st
 
 
 @pytest.mark.parametrize(
-    ("provider", "url", "is_vendor"),
+    ("provider", "url", "reaches_people"),
     [
         ("mobile_message", "https://api.mobilemessage.com.au", True),
         ("mobile_message", "https://api.mobilemessage.com.au.example.com", False),
@@ -38,11 +38,11 @@ def test_what_is_missing_is_named(make_settings: Any, provider: str, setting: st
     ],
 )
 async def test_the_vendor_itself_is_known_by_its_host(
-    make_settings: Any, provider: str, url: str, is_vendor: bool
+    make_settings: Any, provider: str, url: str, reaches_people: bool
 ) -> None:
     settings = make_settings(**GIVEN[provider], **{"sms_providers": provider, f"{provider}_base_url": url})
     made = make_providers(settings)[provider]
-    assert made.is_vendor is is_vendor
+    assert made.reaches_people is reaches_people
     await made.close()
 
 
@@ -59,7 +59,7 @@ async def test_rates_and_concurrency_are_settings(make_settings: Any) -> None:
 def test_who_answers_stop_is_a_setting_of_those_who_can(make_settings: Any) -> None:
     def answering(**changes: str) -> set[str]:
         made = make_providers(make_settings(sms_providers="mobile_message,aws,log", **changes))
-        return {provider.name for provider in made.values() if provider.answers_stop}
+        return {provider.name for provider in made.values() if provider.handles_opt_outs}
 
     assert answering() == {"mobile_message", "aws"}
     assert answering(stop_answered_by="aws,log") == {"aws"}

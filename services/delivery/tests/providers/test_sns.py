@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509.oid import NameOID
 
 from delivery.providers.aws import Aws
-from delivery.providers.base import Inbound, NotConnected, Receipt, WebhookMalformed, WebhookRefused
+from delivery.providers.base import InboundMessage, NotConnected, DeliveryReceipt, WebhookMalformed, WebhookRefused
 from delivery.providers.sns import Sns
 
 from .conftest import MARK
@@ -103,14 +103,14 @@ async def test_both_signatures_are_believed_and_the_certificate_is_fetched_once(
 @pytest.mark.parametrize(
     ("changes", "receipt"),
     [
-        ({}, Receipt(f"{ID}/TEXT_DELIVERED", "delivered", "TEXT_DELIVERED", 7, ID, billed_parts=2, occurred_at=AT)),
+        ({}, DeliveryReceipt(f"{ID}/TEXT_DELIVERED", "delivered", "TEXT_DELIVERED", 7, ID, billed_parts=2, occurred_at=AT)),
         (
             {"eventType": "TEXT_SUCCESSFUL", "messageId": ID.upper(), "context": None, "eventTimestamp": None},
-            Receipt(f"{ID}/TEXT_SUCCESSFUL", "sent", "TEXT_SUCCESSFUL", None, ID, billed_parts=2),
+            DeliveryReceipt(f"{ID}/TEXT_SUCCESSFUL", "sent", "TEXT_SUCCESSFUL", None, ID, billed_parts=2),
         ),
         (
             {"eventType": "TEXT_SPAM", "messageStatusDescription": "Marked as spam", "totalMessageParts": "?"},
-            Receipt(
+            DeliveryReceipt(
                 f"{ID}/TEXT_SPAM",
                 "failed",
                 "TEXT_SPAM",
@@ -126,7 +126,7 @@ async def test_both_signatures_are_believed_and_the_certificate_is_fetched_once(
 )
 @pytest.mark.parametrize("by_event_bridge", [False, True])
 async def test_an_event(
-    vendor: Any, read: Any, changes: dict[str, Any], receipt: Receipt | None, by_event_bridge: bool
+    vendor: Any, read: Any, changes: dict[str, Any], receipt: DeliveryReceipt | None, by_event_bridge: bool
 ) -> None:
     event: dict[str, Any] = EVENT | changes
     if by_event_bridge:
@@ -147,7 +147,7 @@ async def test_what_is_not_marked_as_ours_names_no_message_of_ours(vendor: Any, 
 async def test_a_reply(vendor: Any, read: Any) -> None:
     at = datetime(2026, 3, 2, 4, 15, 9, tzinfo=UTC)
     assert await read(envelope(vendor.url, INBOUND)) == [
-        Inbound("c2b4a1d0", "+61491570006", "+61491570110", "STOP", at, "c2b4a1d0", answers_id=ID)
+        InboundMessage("c2b4a1d0", "+61491570006", "+61491570110", "STOP", at, "c2b4a1d0", in_reply_to=ID)
     ]
 
 

@@ -10,16 +10,16 @@ from uuid import uuid4
 import pytest
 from twilio.request_validator import RequestValidator
 
-from common.settings import UnusableSetting
+from common.settings import InvalidSetting
 from delivery.providers.base import (
-    AccountFault,
-    BatchRefused,
-    CallError,
-    Inbound,
+    AccountError,
+    SubmissionRefused,
+    SubmissionError,
+    InboundMessage,
     Outcome,
     OutcomeUnknown,
     OutgoingMessage,
-    Receipt,
+    DeliveryReceipt,
     Throttled,
     WebhookMalformed,
     WebhookRefused,
@@ -101,16 +101,16 @@ async def test_an_api_key_stands_in_for_the_token(vendor: Any, make: Any) -> Non
 )
 async def test_a_refused_message_has_its_category(vendor: Any, twilio: Twilio, code: int, category: Any) -> None:
     vendor.answers(400, {"code": code, "message": "No.", "more_info": "", "status": 400})
-    assert await send(twilio) == Outcome("refused", category=category, error=f"{code} No.")
+    assert await send(twilio) == Outcome("refused", failure_category=category, error=f"{code} No.")
 
 
 @pytest.mark.parametrize(
     ("status", "body", "error"),
     [
-        (401, {"code": 20003, "message": "Authenticate"}, AccountFault),
-        (403, "", AccountFault),
-        (404, {"code": 20404, "message": "not found"}, AccountFault),
-        (400, {"code": 21408, "message": "Permission"}, AccountFault),
+        (401, {"code": 20003, "message": "Authenticate"}, AccountError),
+        (403, "", AccountError),
+        (404, {"code": 20404, "message": "not found"}, AccountError),
+        (400, {"code": 21408, "message": "Permission"}, AccountError),
         (429, {"code": 20429, "message": "Too many"}, Throttled),
         (429, "", Throttled),
         (400, {"code": 21611, "message": "queue"}, Throttled),
@@ -122,12 +122,12 @@ async def test_a_refused_message_has_its_category(vendor: Any, twilio: Twilio, c
     ],
 )
 async def test_a_whole_answer_is_one_of_the_closed_list(
-    vendor: Any, twilio: Twilio, status: int, body: Any, error: type[CallError]
+    vendor: Any, twilio: Twilio, status: int, body: Any, error: type[SubmissionError]
 ) -> None:
     vendor.answers(status, body)
     with pytest.raises(error) as raised:
         await send(twilio)
-    assert not isinstance(raised.value, BatchRefused)
+    assert not isinstance(raised.value, SubmissionRefused)
 
 
 def signed(body: dict[str, str] | list[tuple[str, str]], url: str) -> tuple[bytes, dict[str, str]]:
@@ -152,21 +152,21 @@ class MultiDict(dict[str, Any]):
     [
         (
             {"MessageSid": SID, "MessageStatus": "delivered"},
-            Receipt(f"{SID}/delivered", "delivered", "delivered", 7, SID),
+            DeliveryReceipt(f"{SID}/delivered", "delivered", "delivered", 7, SID),
         ),
-        ({"MessageSid": SID, "MessageStatus": "sending"}, Receipt(f"{SID}/sending", "sent", "sending", 7, SID)),
+        ({"MessageSid": SID, "MessageStatus": "sending"}, DeliveryReceipt(f"{SID}/sending", "sent", "sending", 7, SID)),
         (
             {"MessageSid": SID, "MessageStatus": "undelivered", "ErrorCode": "30005"},
-            Receipt(f"{SID}/undelivered", "failed", "undelivered", 7, SID, "invalid_number", "undelivered, code 30005"),
+            DeliveryReceipt(f"{SID}/undelivered", "failed", "undelivered", 7, SID, "invalid_number", "undelivered, code 30005"),
         ),
         (
             {"MessageSid": SID, "MessageStatus": "failed"},
-            Receipt(f"{SID}/failed", "failed", "failed", 7, SID, "unknown", "failed"),
+            DeliveryReceipt(f"{SID}/failed", "failed", "failed", 7, SID, "unknown", "failed"),
         ),
         ({"MessageSid": SID, "MessageStatus": "dancing"}, None),
     ],
 )
-async def test_a_receipt(twilio: Twilio, webhook: Any, fields: dict[str, str], receipt: Receipt | None) -> None:
+async def test_a_receipt(twilio: Twilio, webhook: Any, fields: dict[str, str], receipt: DeliveryReceipt | None) -> None:
     body, headers = signed(fields, CALLBACK)
     notices = await twilio.read_webhook(webhook("twilio", "receipts", body, headers, reference=f"{MARK}-7"))
     assert notices == ([receipt] if receipt else [])
@@ -176,7 +176,7 @@ async def test_a_receipt(twilio: Twilio, webhook: Any, fields: dict[str, str], r
 async def test_what_is_not_marked_as_ours_names_no_message_of_ours(twilio: Twilio, webhook: Any, told: str) -> None:
     body, headers = signed({"MessageSid": SID, "MessageStatus": "delivered"}, f"{RECEIPTS_URL}?reference={told}")
     (receipt,) = await twilio.read_webhook(webhook("twilio", "receipts", body, headers, reference=told))
-    assert isinstance(receipt, Receipt)
+    assert isinstance(receipt, DeliveryReceipt)
     assert (receipt.reference, receipt.provider_message_id) == (None, SID)
 
 
@@ -197,7 +197,7 @@ async def test_an_inbound_message(twilio: Twilio, webhook: Any) -> None:
     body, headers = signed(fields, INBOUND_URL)
     before = datetime.now(UTC)
     (inbound,) = await twilio.read_webhook(webhook("twilio", "inbound", body, headers))
-    assert isinstance(inbound, Inbound)
+    assert isinstance(inbound, InboundMessage)
     assert before <= inbound.received_at <= datetime.now(UTC)
     assert (inbound.id, inbound.phone, inbound.to, inbound.text) == (
         SID,
@@ -290,7 +290,7 @@ async def test_what_says_nothing_is_named(
 
 async def test_a_look_up(vendor: Any, twilio: Twilio) -> None:
     vendor.answers(200, {"sid": SID, "status": "undelivered", "error_code": 30003})
-    assert await twilio.look_up(SID) == Receipt(
+    assert await twilio.look_up(SID) == DeliveryReceipt(
         f"{SID}/undelivered", "failed", "undelivered", None, SID, "unroutable", "undelivered, code 30003"
     )
     vendor.answers(404, {"code": 20404})
@@ -305,13 +305,13 @@ async def test_how_the_account_stands(vendor: Any, twilio: Twilio) -> None:
     vendor.answers(200, {"status": "active"})
     assert (await twilio.check()).senders == ("+61491570110",)
     vendor.answers(200, {"status": "suspended"})
-    with pytest.raises(AccountFault, match="suspended"):
+    with pytest.raises(AccountError, match="suspended"):
         await twilio.check()
     vendor.answers(401, {"code": 20003, "message": "Authenticate"})
-    with pytest.raises(AccountFault, match="Authenticate"):
+    with pytest.raises(AccountError, match="Authenticate"):
         await twilio.check()
 
 
 def test_without_a_sender_it_does_not_start(make: Any) -> None:
-    with pytest.raises(UnusableSetting, match="TWILIO_MESSAGING_SERVICE_SID"):
+    with pytest.raises(InvalidSetting, match="TWILIO_MESSAGING_SERVICE_SID"):
         make(Twilio, **(GIVEN | {"twilio_sender": ""}))

@@ -13,17 +13,17 @@ from common.database import Database
 from common.events import ScheduleDue
 from delivery.app import create_app
 from delivery.providers.base import (
-    Inbound,
-    Notice,
+    InboundMessage,
+    ProviderEvent,
     OutgoingMessage,
     Provider,
-    Receipt,
+    DeliveryReceipt,
     WebhookMalformed,
     WebhookRefused,
     WebhookRequest,
 )
 from delivery.receipts import loops
-from delivery.replies.service import ReplyPolicy
+from delivery.inbound.service import ReplyPolicy
 from delivery.settings import Settings
 
 WORD = "sesame"
@@ -47,12 +47,12 @@ class Teller(Provider):
     async def send(self, *_: Any) -> list[Any]:
         return []
 
-    async def read_webhook(self, request: WebhookRequest) -> Sequence[Notice]:
+    async def read_webhook(self, request: WebhookRequest) -> Sequence[ProviderEvent]:
         self.heard.append(request)
         if request.headers.get("x-word") != WORD:
             raise WebhookRefused("not signed")
         told = json.loads(request.body)
-        kind = Receipt if request.kind == "receipts" else Inbound
+        kind = DeliveryReceipt if request.kind == "receipts" else InboundMessage
         for item in told:
             if "id" not in item:
                 raise WebhookMalformed("id: is missing")

@@ -6,7 +6,7 @@ from sqlalchemy import text
 
 from common.database import Database
 from delivery.receipts import service
-from delivery.replies.service import ReplyPolicy
+from delivery.inbound.service import ReplyPolicy
 
 FILL = (
     """
@@ -42,7 +42,7 @@ async def test_no_statement_reads_a_whole_table(tell: Any, database: Database, r
         await tell("receipts", {"status": "delivered", "reference": number})
         await tell("receipts", {"status": "failed", "provider_message_id": f"mm-{number}9", "category": "opted_out"})
         await tell("inbound", {"text": "STOP", "phone": f"+614530{number:05d}"})
-        await tell("inbound", {"text": "help", "answers_id": f"mm-{number}8", "phone": f"+614531{number:05d}"})
+        await tell("inbound", {"text": "help", "in_reply_to": f"mm-{number}8", "phone": f"+614531{number:05d}"})
     async with database.all_tenants() as session:
 
         async def apply_and_forget() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from common.database import Database
-from common.events import MessageDelivered, MessageFailed, MessageSent, ScheduleDue, StopChanged
+from common.events import MessageDelivered, MessageFailed, MessageSent, ScheduleDue, OptOutChanged
 from delivery.limits import service as limits
 from delivery.messages.loops import drain
 from delivery.receipts import service
@@ -66,7 +66,7 @@ async def test_parts_are_delivered_when_all_are_and_failed_when_one_is(
         await tell("receipts", {"status": "delivered", "reference": number, "part": 1, "of_parts": 2})
     await apply()
     found = [await message(n) for n in (whole, broken, mended)]
-    assert [(row.status, row.category) for row in found] == [
+    assert [(row.status, row.failure_category) for row in found] == [
         ("delivered", None),
         ("failed", "unroutable"),
         ("delivered", None),
@@ -80,7 +80,7 @@ async def test_what_fails_after_it_was_sent_keeps_its_place_and_the_ledger_agree
     await tell("receipts", {"status": "failed", "reference": number, "category": "blocked", "error": "Spam."})
     await apply()
     row = await message(number)
-    assert (row.status, row.category, row.error) == ("failed", "blocked", "Spam.")
+    assert (row.status, row.failure_category, row.error) == ("failed", "blocked", "Spam.")
     assert [r.taken for r in await rows("SELECT taken FROM limits")] == [3]
     async with database.all_tenants() as session:
         assert not await limits.find_drift(session, row.period)
@@ -94,7 +94,7 @@ async def test_a_providers_opted_out_is_learned_as_a_stop(
     await tell("receipts", {"status": "failed", "reference": number, "category": "opted_out"})
     await apply()
     assert [(r.stopped, r.source) for r in await rows("SELECT stopped, source FROM stops")] == [(True, "provider")]
-    assert isinstance((await outbox_events(database))[-1], StopChanged)
+    assert isinstance((await outbox_events(database))[-1], OptOutChanged)
 
 
 async def test_a_receipt_that_another_version_of_this_program_wrote_holds_up_no_later_one(
@@ -156,7 +156,7 @@ async def test_an_unknown_outcome_is_settled_and_a_lost_one_put_right(
     await tell("receipts", {"status": "delivered", "reference": row.id})
     await apply()
     (row,) = await rows("SELECT status, category, error, version, sent_time FROM messages")
-    assert (row.status, row.category, row.error, row.version) == ("delivered", None, None, 2)
+    assert (row.status, row.failure_category, row.error, row.version) == ("delivered", None, None, 2)
     assert row.sent_time is not None
 
 

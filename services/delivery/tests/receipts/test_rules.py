@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from delivery.providers.base import Inbound
+from delivery.providers.base import InboundMessage
 from delivery.receipts.rules import LOOK_FOR_S, next_look, spellings
-from delivery.replies.rules import Owner, choose_owner, read_keyword, read_words_off
+from delivery.inbound.rules import Owner, choose_owner, read_keyword, read_words_off
 
 AT = datetime(2026, 4, 4, 16, 30, tzinfo=UTC)
 
 
-def inbound(text: str, keyword: Any = None) -> Inbound:
-    return Inbound(id="1", phone="+61453000001", to="", text=text, received_at=AT, keyword=keyword)
+def inbound(text: str, keyword: Any = None) -> InboundMessage:
+    return InboundMessage(id="1", phone="+61453000001", to="", text=text, received_at=AT, keyword=keyword)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from twilio.request_validator import RequestValidator
 
 from common.http.app import MAX_JSON_BYTES
 from delivery.app import create_app
-from delivery.providers.words import Mark
+from delivery.providers.webhook_parsing import Mark
 
 from .conftest import ADDRESS, PHONE, WORD
 

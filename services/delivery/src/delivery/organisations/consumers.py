@@ -1,4 +1,4 @@
-"""Organisations that were closed, or opened again."""
+"""Consumers of organisations: those that were closed or opened again."""
 
 from collections.abc import Sequence
 
@@ -9,4 +9,5 @@ from delivery.organisations import service
 
 
 async def on_organisation_changed(database: Database, records: Sequence[Record]) -> None:
-    await consume(database, OrganisationChanged, records, service.hear_organisations)
+    """Apply organisations that contacts closed or opened again."""
+    await consume(database, OrganisationChanged, records, service.apply_organisation_changes)

@@ -1,18 +1,22 @@
 """Every statement on organisations."""
+# ruff: noqa: S608 (the parts of the statements are constants)
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from common.bulk import Columns
 from common.events import OrganisationChanged
 
-# A tenant's session sees its own row alone.
+_CHANGES = Columns(organisation_id="text", closed="boolean", version="bigint")
+
+# A tenant session sees only the row of its own organisation.
 _IS_CLOSED = text("SELECT coalesce((SELECT closed FROM organisations), false)")
-_KEEP = text(
-    """
-    INSERT INTO organisations AS o (organisation_id, closed, version)
-    SELECT * FROM unnest(CAST(:organisations AS text[]), CAST(:closed AS boolean[]), CAST(:versions AS bigint[]))
+_SAVE = text(
+    f"""
+    INSERT INTO organisations AS o ({", ".join(_CHANGES.names)})
+    SELECT * FROM {_CHANGES.unnest("n")}
     ON CONFLICT (organisation_id) DO UPDATE SET closed = EXCLUDED.closed, version = EXCLUDED.version
         WHERE o.version < EXCLUDED.version
     """
@@ -20,17 +24,10 @@ _KEEP = text(
 
 
 async def is_closed(session: AsyncSession) -> bool:
-    """Whether the session's organisation is closed; one that was never heard of is open."""
+    """Return whether the organisation of a tenant session is closed. An organisation without a row is open."""
     return bool(await session.scalar(_IS_CLOSED))
 
 
-async def keep_all_tenants(session: AsyncSession, changes: Sequence[OrganisationChanged]) -> None:
-    """Keeps open or closed where it is newer than what is known; each organisation once."""
-    await session.execute(
-        _KEEP,
-        {
-            "organisations": [change.organisation_id for change in changes],
-            "closed": [change.closed for change in changes],
-            "versions": [change.version for change in changes],
-        },
-    )
+async def save_all_tenants(session: AsyncSession, changes: Iterable[OrganisationChanged]) -> None:
+    """Save whether organisations are closed, where a change is newer than the row; each organisation once."""
+    await session.execute(_SAVE, _CHANGES.bind(changes))

@@ -19,18 +19,18 @@ from botocore import exceptions as boto  # type: ignore[import-untyped]
 from botocore.parsers import ResponseParserError  # type: ignore[import-untyped]
 from pydantic_core import from_json, to_json
 
-from common.events import Category
+from common.events import FailureCategory
 from delivery.providers.base import (
-    AccountFault,
-    Inbound,
+    AccountError,
+    InboundMessage,
     NotConnected,
-    Notice,
+    ProviderEvent,
     Outcome,
     OutcomeUnknown,
     OutgoingMessage,
     Provider,
-    Receipt,
-    Standing,
+    DeliveryReceipt,
+    AccountStatus,
     Throttled,
     WebhookMalformed,
     WebhookRefused,
@@ -38,7 +38,7 @@ from delivery.providers.base import (
 )
 from delivery.providers.http import CONNECT_S, is_host_of, seconds
 from delivery.providers.sns import Sns
-from delivery.providers.words import Mark, clean, need, read_id, read_json, read_parts, read_time
+from delivery.providers.webhook_parsing import Mark, clean, need, read_id, read_json, read_parts, read_time
 from delivery.settings import Settings
 
 # Before anything is sent: credentials, region, address.
@@ -64,7 +64,7 @@ _ACCOUNT_REASONS = frozenset(
     }
 )
 # The Reason of a refusal → our category.
-_REASONS: dict[str, Category] = {
+_REASONS: dict[str, FailureCategory] = {
     "INVALID_IDENTITY_FOR_DESTINATION_COUNTRY": "account_error",
     "SENDER_ID_NOT_REGISTERED": "account_error",
     "SENDER_ID_NOT_SUPPORTED": "account_error",
@@ -80,13 +80,13 @@ _REASONS: dict[str, Category] = {
     "NUMBER_CAPABILITIES_MISMATCH": "account_error",
     "KEYWORD_MISMATCH": "account_error",
 }
-_FIELDS: dict[str, Category] = {
+_FIELDS: dict[str, FailureCategory] = {
     "DestinationPhoneNumber": "invalid_number",
     "OriginationIdentity": "account_error",
     "MessageBody": "content_rejected",
 }
 _SENDERS = frozenset({"phone-number", "sender-id", "pool"})
-_EVENTS: dict[str, tuple[Literal["sent", "delivered", "failed"], Category | None]] = {
+_EVENTS: dict[str, tuple[Literal["sent", "delivered", "failed"], FailureCategory | None]] = {
     "SENT": ("sent", None),
     "PENDING": ("sent", None),
     "QUEUED": ("sent", None),
@@ -109,21 +109,21 @@ class Aws(Provider):
     """One account in one region. An unknown outcome waits for its event: AWS cannot be asked for a message."""
 
     name = "aws"
-    receipts = True
-    answers_stop = True
+    sends_receipts = True
+    handles_opt_outs = True
 
     def __init__(self, settings: Settings) -> None:
         self.concurrency = settings.aws_concurrency
         self.rate = settings.aws_rate
-        self.is_vendor = not settings.aws_base_url or is_host_of(settings.aws_base_url, "amazonaws.com", "api.aws")
+        self.reaches_people = not settings.aws_base_url or is_host_of(settings.aws_base_url, "amazonaws.com", "api.aws")
         self._base_url = settings.aws_base_url or None
         self._region = settings.aws_region
         self._mark = Mark(settings)
-        self._sender = settings.aws_sender
+        self._sender_id = settings.aws_sender
         self._configuration_set = settings.aws_configuration_set
         self._timeout_s = settings.request_timeout_s
         # Pointed elsewhere nothing goes out by AWS, and only then may another than AWS sign what comes in.
-        self._sns = Sns(settings.aws_topic_arns, "" if self.is_vendor else settings.aws_base_url, self._timeout_s)
+        self._sns = Sns(settings.aws_topic_arns, "" if self.reaches_people else settings.aws_base_url, self._timeout_s)
         self._opening = asyncio.Lock()
         self._stack = AsyncExitStack()
         self._client: Any = None
@@ -136,7 +136,7 @@ class Aws(Provider):
             "MessageType": "TRANSACTIONAL",
             "Context": {"reference": self._mark.write(message.id)},
         }
-        if sender := message.sender or self._sender:
+        if sender := message.sender_id or self._sender_id:
             fields["OriginationIdentity"] = sender
         if self._configuration_set:
             fields["ConfigurationSetName"] = self._configuration_set
@@ -146,7 +146,7 @@ class Aws(Provider):
         try:
             answer = await self._call("send_text_message", **from_json(body))
         except boto.ParamValidationError as error:
-            return [Outcome("refused", category="content_rejected", error=clean(str(error)))]
+            return [Outcome("refused", failure_category="content_rejected", error=clean(str(error)))]
         except boto.ClientError as error:
             return [_read_fault(error.response)]
         given = read_id(answer.get("MessageId"))
@@ -155,13 +155,13 @@ class Aws(Provider):
         return [Outcome("accepted", given)]
 
     async def _call(self, operation: str, **fields: Any) -> Mapping[str, Any]:
-        """Raises a CallError when there was no answer; ClientError and ParamValidationError are for the caller."""
+        """Raises a SubmissionError when there was no answer; ClientError and ParamValidationError are for the caller."""
         try:
             client = await self._get_client()
             async with asyncio.timeout(self._timeout_s):
                 answer: Mapping[str, Any] = await getattr(client, operation)(**fields)
         except _SET_UP as error:
-            raise AccountFault(type(error).__name__) from None
+            raise AccountError(type(error).__name__) from None
         except (boto.ConnectTimeoutError, boto.SSLError, boto.ProxyConnectionError) as error:
             raise NotConnected(type(error).__name__) from None
         except boto.EndpointConnectionError as error:
@@ -193,7 +193,7 @@ class Aws(Provider):
                 self._client = await self._stack.enter_async_context(opened)
         return self._client
 
-    async def read_webhook(self, request: WebhookRequest) -> Sequence[Notice]:
+    async def read_webhook(self, request: WebhookRequest) -> Sequence[ProviderEvent]:
         if request.kind != "events":
             raise WebhookRefused(f"aws has no webhook {request.kind!r}")
         envelope = await self._sns.open(request.body)
@@ -206,14 +206,14 @@ class Aws(Provider):
             return [_read_inbound(event, read_time(envelope, "Timestamp"))]
         return _read_event(event, self._mark)
 
-    async def check(self) -> Standing:
+    async def check(self) -> AccountStatus:
         try:
             phones = (await self._call("describe_phone_numbers")).get("PhoneNumbers") or []
             names = (await self._call("describe_sender_ids")).get("SenderIds") or []
         except boto.ClientError as error:
             outcome = _read_fault(error.response)
-            raise AccountFault(outcome.error or "refused") from None
-        return Standing(senders=(*_named(phones, "PhoneNumber"), *_named(names, "SenderId")))
+            raise AccountError(outcome.error or "refused") from None
+        return AccountStatus(sender_ids=(*_named(phones, "PhoneNumber"), *_named(names, "SenderId")))
 
     async def close(self) -> None:
         await self._stack.aclose()
@@ -224,7 +224,7 @@ def _named(found: Sequence[Mapping[str, Any]], name: str) -> tuple[str, ...]:
 
 
 def _read_fault(answer: Mapping[str, Any]) -> Outcome:
-    """What a refused request means for its message. Raises a CallError where it means nothing for it."""
+    """What a refused request means for its message. Raises a SubmissionError where it means nothing for it."""
     meta, error = answer.get("ResponseMetadata", {}), answer.get("Error", {})
     status, code = int(meta.get("HTTPStatusCode", 0)), str(error.get("Code", ""))
     reason = str(answer.get("Reason") or "")
@@ -236,11 +236,11 @@ def _read_fault(answer: Mapping[str, Any]) -> Outcome:
         raise OutcomeUnknown(told)
     category = _category(code, reason, answer)
     if category is None:
-        raise AccountFault(told)
-    return Outcome("refused", category=category, error=told, raw=clean(reason or code))
+        raise AccountError(told)
+    return Outcome("refused", failure_category=category, error=told, raw=clean(reason or code))
 
 
-def _category(code: str, reason: str, answer: Mapping[str, Any]) -> Category | None:
+def _category(code: str, reason: str, answer: Mapping[str, Any]) -> FailureCategory | None:
     """Why this message is refused; None when any would be."""
     if code == "ResourceNotFoundException":
         return "account_error" if answer.get("ResourceType") in _SENDERS else None
@@ -251,20 +251,20 @@ def _category(code: str, reason: str, answer: Mapping[str, Any]) -> Category | N
     return _REASONS.get(reason) or named or "unknown"
 
 
-def _read_event(event: Mapping[str, Any], mark: Mark) -> list[Receipt]:
+def _read_event(event: Mapping[str, Any], mark: Mark) -> list[DeliveryReceipt]:
     kind, message_id = need(event, "eventType"), read_id(need(event, "messageId"))
     known = _EVENTS.get(kind.removeprefix("TEXT_"))
     if known is None:
         return []  # a word that is new to us is no news, and no fault of AWS's
     status, category = known
     context, at = event.get("context"), event.get("eventTimestamp")
-    receipt = Receipt(
+    receipt = DeliveryReceipt(
         id=f"{message_id}/{kind}",
         status=status,
         raw=clean(kind),
         reference=mark.read(context.get("reference")) if isinstance(context, dict) else None,
         provider_message_id=message_id,
-        category=category,
+        failure_category=category,
         error=clean(str(event.get("messageStatusDescription") or kind)) if category else None,
         billed_parts=read_parts(event.get("totalMessageParts")),
         occurred_at=None if at is None else _from_milliseconds(at),
@@ -272,16 +272,16 @@ def _read_event(event: Mapping[str, Any], mark: Mark) -> list[Receipt]:
     return [receipt]
 
 
-def _read_inbound(event: Mapping[str, Any], at: datetime) -> Inbound:
+def _read_inbound(event: Mapping[str, Any], at: datetime) -> InboundMessage:
     given = need(event, "inboundMessageId")
-    return Inbound(
+    return InboundMessage(
         id=given,
         phone=need(event, "originationNumber"),
         to=need(event, "destinationNumber"),
         text=str(event.get("messageBody") or ""),
         received_at=at,
         provider_message_id=read_id(given),
-        answers_id=read_id(event.get("previousPublishedMessageId")),
+        in_reply_to=read_id(event.get("previousPublishedMessageId")),
     )
 
 

@@ -1,4 +1,7 @@
-"""The port to the carriers: what a provider is given, may answer and tell, and the closed list of its failures."""
+"""The port to the providers: what a provider is given, what it returns, and the closed list of its errors.
+
+Nothing else passes between delivery and a provider. `docs/providers.md` shows how to write one.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -7,36 +10,47 @@ from datetime import datetime
 from typing import ClassVar, Literal, TypeAlias
 from uuid import UUID
 
-from common.events import Category
+from pydantic_settings import BaseSettings
+
+from common.events import FailureCategory
+
+ReceiptStatus = Literal["sent", "delivered", "failed"]
+Keyword = Literal["stop", "start", "help"]
 
 
 @dataclass(frozen=True, slots=True)
 class OutgoingMessage:
-    """One message as a provider gets it. `id`, marked as ours, is our reference; `phone` is E.164.
+    """One message as a provider gets it.
 
-    `sender` is the organisation's own (E.164, or a name of letters), None: the provider's default.
+    `id` is our reference, which the provider sends with a mark of this installation (`webhook_parsing.Mark`).
+    `phone` is E.164. `sender_id` is the organisation's own (E.164, or a name of letters and digits); None means the
+    provider's default.
     """
 
     id: int
     phone: str
     text: str
     format: Literal["sms", "mms"] = "sms"
-    sender: str | None = None
+    sender_id: str | None = None
     subject: str | None = None
     media_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one message of a call that was answered.
+    """What the provider's answer to a submission says about one of its messages.
 
-    `refused` is for good unless `retryable`; `missing` was not in the answer: only a receipt or look-up settles it.
-    `raw` are the provider's own words, `parts` what it bills, where it says so.
+    `status` is one of:
+    - `accepted`: the provider has the message and will deliver it.
+    - `refused`: the provider does not have the message. It fails, unless `retryable`: then it is tried again later.
+    - `missing`: the answer does not mention the message. Only a delivery receipt or a look-up can say more.
+
+    `parts` is the number of parts that the provider bills, if the answer says it. `raw` is the provider's own status.
     """
 
     status: Literal["accepted", "refused", "missing"]
     provider_message_id: str | None = None
-    category: Category | None = None
+    failure_category: FailureCategory | None = None
     error: str | None = None
     retryable: bool = False
     parts: int | None = None
@@ -46,72 +60,79 @@ class Outcome:
 MISSING = Outcome("missing")
 
 
-class CallError(Exception):
-    """A call failed as a whole. `maybe_taken`: the provider may have the messages, so they are not sent anew."""
+class SubmissionError(Exception):
+    """A submission failed as a whole. `send` raises one of the five subclasses below, and nothing else.
 
-    category: ClassVar[Category] = "unknown"
-    maybe_taken: ClassVar[bool] = False
+    `maybe_accepted`: the provider may have the messages, so they are not sent again as new ones.
+    """
+
+    failure_category: ClassVar[FailureCategory] = "unknown"
+    maybe_accepted: ClassVar[bool] = False
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
 
 
-class NotConnected(CallError):
-    """No connection: nothing was sent. The attempt does not count."""
+class NotConnected(SubmissionError):
+    """There was no connection, so nothing was sent. The attempt does not count."""
 
-    category = "provider_unavailable"
+    failure_category = "provider_unavailable"
 
 
-class Throttled(CallError):
-    """The provider asks for patience (429; 503 with Retry-After). The attempt does not count."""
+class Throttled(SubmissionError):
+    """The provider limits our rate (429, or 503 with Retry-After). The attempt does not count."""
 
-    category = "rate_limited"
+    failure_category = "rate_limited"
 
     def __init__(self, reason: str, retry_after_s: float) -> None:
         super().__init__(reason)
         self.retry_after_s = retry_after_s
 
 
-class AccountFault(CallError):
-    """The fault is with our account or set-up: credentials, credit, permission. The attempt does not count.
+class AccountError(SubmissionError):
+    """Our account or set-up is wrong: credentials, credit or permission. The attempt does not count.
 
-    It keeps the provider from everybody for a while, so it is not for what one message or one organisation's sender
-    is refused for.
+    It opens the provider's circuit for every organisation. What concerns one message or the sender ID of one
+    organisation is a refused `Outcome` instead.
     """
 
-    category = "account_error"
+    failure_category = "account_error"
 
 
-class BatchRefused(CallError):
-    """The request is refused as a whole (400, 413): its messages go one by one; one alone fails for good."""
+class SubmissionRefused(SubmissionError):
+    """The provider refused the request as a whole (400, 413). Its messages are submitted one by one.
+
+    `item` is the outcome of a message that was refused alone.
+    """
 
     def __init__(self, reason: str, item: Outcome) -> None:
         super().__init__(reason)
         self.item = item
 
 
-class OutcomeUnknown(CallError):
-    """The request was written and its outcome is not known: time-out, reset, 5xx, an answer that makes no sense."""
+class OutcomeUnknown(SubmissionError):
+    """The request was written, but its result is not known: time-out, reset, 5xx or an answer that cannot be read."""
 
-    category = "outcome_unknown"
-    maybe_taken = True
+    failure_category = "outcome_unknown"
+    maybe_accepted = True
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
-    """What a provider tells later about a message it took. `id` is the same when it tells the same again.
+class DeliveryReceipt:
+    """A provider's report about a message that it accepted.
 
-    The message is found by `reference` (ours, without its mark) or by the provider's own id. A provider that reports
-    each part says which of how many.
+    `id` is the same when the provider repeats the report. `reference` (our message id, without the mark) or
+    `provider_message_id` names the message. `part` and `of_parts` say which part the report is about, for providers
+    that report each part. `raw` is the provider's own status.
     """
 
     id: str
-    status: Literal["sent", "delivered", "failed"]
+    status: ReceiptStatus
     raw: str
     reference: int | None = None
     provider_message_id: str | None = None
-    category: Category | None = None
+    failure_category: FailureCategory | None = None
     error: str | None = None
     part: int = 1
     of_parts: int = 1
@@ -120,11 +141,12 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
-class Inbound:
-    """A message that somebody sent to one of our numbers. `id` is the same when the provider tells it again.
+class InboundMessage:
+    """A message from a phone to one of our sender IDs.
 
-    `phone` and `to` are as the provider writes them. `reference` or `answers_id` (the provider's) name the message
-    that it answers, where the provider knows. `keyword` is what the provider itself took it for.
+    `id` is the same when the provider repeats it. `phone` and `to` are as the provider writes them. `reference` (our
+    message id) or `in_reply_to` (the provider's id) names the message that it answers, if the provider knows it.
+    `keyword` is what the provider itself took the message for.
     """
 
     id: str
@@ -134,19 +156,19 @@ class Inbound:
     received_at: datetime
     provider_message_id: str | None = None
     reference: int | None = None
-    answers_id: str | None = None
-    keyword: Literal["stop", "start", "help"] | None = None
+    in_reply_to: str | None = None
+    keyword: Keyword | None = None
     media_urls: tuple[str, ...] = ()
 
 
-Notice: TypeAlias = Receipt | Inbound
+ProviderEvent: TypeAlias = DeliveryReceipt | InboundMessage
 
 
 @dataclass(frozen=True, slots=True)
 class WebhookRequest:
-    """A request to `/api/webhooks/providers/<provider>/<kind>/`, as its signature needs it.
+    """A request to `/api/webhooks/providers/<provider>/<kind>/`, with everything that a signature may cover.
 
-    `url` is the public one with its query; names of `headers` are in lower case; `body` is as it came.
+    `url` is the public address with its query. The names of `headers` are in lower case. `body` is the raw body.
     """
 
     kind: str
@@ -157,71 +179,89 @@ class WebhookRequest:
 
 
 class WebhookRefused(Exception):
-    """Not signed as this provider signs, or too old: nothing in it is believed. The text says what is wrong."""
+    """The webhook has no valid signature of this provider, or is too old. The text says what is wrong."""
 
 
 class WebhookMalformed(Exception):
-    """Signed, but it says nothing that can be understood. The text names the field."""
+    """The signature is valid, but the content cannot be understood. The text names the field."""
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """How an account stands. `credit` in the provider's own unit, None where it does not say."""
+class AccountStatus:
+    """The state of our account at a provider. `credit` is in the provider's own unit, None if it does not say."""
 
     credit: str | None = None
-    senders: tuple[str, ...] = ()
+    sender_ids: tuple[str, ...] = ()
 
 
 class Provider(ABC):
-    """A carrier's gateway. `prepare` gives the bytes of a request, which `send` can send again and again as they are.
+    """A company that transmits messages for us.
 
-    What it declares, the sender keeps to:
-    `formats`: what it takes. `idempotent`: a repetition under the same key is answered with the first answer, and
-    nothing is sent twice. `receipts`: it tells later what became of a message. `looks_up`: it can be asked for a
-    message by its own id. `answers_stop`: it answers STOP, START and HELP itself and refuses who stopped
-    (STOP_ANSWERED_BY may take it out).
-    `batch_size`: messages a request. `concurrency`: requests in flight. `rate`: parts a second, 0: no bound.
-    `is_vendor`: what it takes reaches people, so numbers of fiction are kept from it.
+    `prepare` returns the bytes of one request. `send` sends them, and may send the same bytes again later.
+
+    What a class declares:
+    - `name`: its name in settings, rows and URLs.
+    - `settings_class`: the class of its own settings.
+    - `formats`: the formats that it accepts.
+    - `deduplicates`: it answers a repeated key with its first answer and sends nothing twice.
+    - `sends_receipts`: it sends delivery receipts.
+    - `can_look_up`: `look_up` can ask it about a message by the provider's id.
+    - `handles_opt_outs`: it answers STOP, START and HELP itself, and refuses messages to numbers that opted out. The
+      setting STOP_ANSWERED_BY can switch this off.
+    - `webhook_answer`: media type and body of our answer to its webhooks.
+
+    What an instance may set:
+    - `batch_size`: the maximum of messages in one request.
+    - `concurrency`: the maximum of requests at once.
+    - `rate`: the maximum of parts per second; 0 is no maximum.
+    - `reaches_people`: it delivers to real phones, so fictional numbers are never sent to it.
+    - `default_sender_id`: where messages come from whose organisation has no sender ID of its own; "" if the provider
+      chooses.
     """
 
     name: ClassVar[str]
+    settings_class: ClassVar[type[BaseSettings]] = BaseSettings
     formats: ClassVar[frozenset[str]] = frozenset({"sms"})
-    idempotent: ClassVar[bool] = False
-    receipts: ClassVar[bool] = False
-    looks_up: ClassVar[bool] = False
-    answers_stop: bool = False
+    deduplicates: ClassVar[bool] = False
+    sends_receipts: ClassVar[bool] = False
+    can_look_up: ClassVar[bool] = False
+    handles_opt_outs: bool = False
     batch_size: int = 1
     concurrency: int = 1
     rate: float = 0.0
-    is_vendor: bool = False
-    # What a webhook of this provider is answered with: media type and body.
+    reaches_people: bool = False
+    default_sender_id: str = ""
     webhook_answer: ClassVar[tuple[str, str]] = ("application/json", '{"status": "ok"}')
 
     @abstractmethod
     def prepare(self, messages: Sequence[OutgoingMessage]) -> bytes:
-        """The body of one request, the same for the same messages."""
+        """Return the body of one request. The same messages give the same bytes."""
 
     @abstractmethod
     async def send(self, key: UUID, body: bytes, references: Sequence[int]) -> list[Outcome]:
-        """One outcome per reference, in order. Raises a CallError and nothing else."""
+        """Send one request and return one outcome for each reference, in order.
 
-    async def read_webhook(self, request: WebhookRequest) -> Sequence[Notice]:
-        """What a webhook tells, once its signature holds.
+        Raises a SubmissionError, and nothing else.
+        """
 
-        Raises WebhookRefused, WebhookMalformed; a CallError when what proves it cannot be had just now (503: again).
+    async def read_webhook(self, request: WebhookRequest) -> Sequence[ProviderEvent]:
+        """Verify the signature of a webhook and return what it reports.
+
+        Raises WebhookRefused and WebhookMalformed. Raises a SubmissionError when the signature cannot be checked at the
+        moment; the provider is then asked to repeat the webhook (503).
         """
         raise WebhookRefused(f"{self.name} has no webhooks")
 
-    async def look_up(self, provider_message_id: str) -> Receipt | None:
-        """What the provider says of a message today; None when it does not know it, which proves nothing.
+    async def look_up(self, provider_message_id: str) -> DeliveryReceipt | None:
+        """Ask the provider about a message now. Return None if it does not know the message, which proves nothing.
 
-        Raises a CallError.
+        Raises a SubmissionError.
         """
         return None
 
-    async def check(self) -> Standing:
-        """Asks with our credentials for something harmless. Raises a CallError when the provider cannot be used."""
-        return Standing()
+    async def check(self) -> AccountStatus:
+        """Check our credentials by a request that changes nothing. Raises a SubmissionError if they do not work."""
+        return AccountStatus()
 
-    async def close(self) -> None:  # noqa: B027 (most have something to close, not all)
-        """Frees connections."""
+    async def close(self) -> None:  # noqa: B027 (optional)
+        """Close connections."""

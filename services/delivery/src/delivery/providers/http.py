@@ -13,8 +13,8 @@ import aiohttp
 from pydantic_core import from_json
 
 from common.context import request_id
-from delivery.providers.base import AccountFault, CallError, NotConnected, OutcomeUnknown, Throttled
-from delivery.providers.words import LONGEST_REASON, clean
+from delivery.providers.base import AccountError, SubmissionError, NotConnected, OutcomeUnknown, Throttled
+from delivery.providers.webhook_parsing import LONGEST_REASON, clean
 
 CONNECT_S = 3.0
 _KEEP_ALIVE_S = 15.0  # shorter than servers' own, so that a request rarely meets a connection that is being closed
@@ -99,14 +99,14 @@ def is_host_of(url: str, *domains: str) -> bool:
     return any(host == domain or host.endswith("." + domain) for domain in domains)
 
 
-def failure_of(answer: Answer, reason: str) -> CallError:
+def failure_of(answer: Answer, reason: str) -> SubmissionError:
     """What a whole answer means that says nothing of its messages."""
     told = f"{answer.status} {reason}".strip()
     if answer.status == 429 or (answer.status == 503 and answer.retry_after):
         return Throttled(told, seconds(answer.retry_after))
     if answer.status in (408, 409, 425) or answer.status >= 500 or answer.status < 300:
         return OutcomeUnknown(told)
-    return AccountFault(told)  # 401, 403; another address or a redirection is a matter of set-up too
+    return AccountError(told)  # 401, 403; another address or a redirection is a matter of set-up too
 
 
 def read_reason(answer: Answer, *names: str) -> str:

@@ -16,7 +16,7 @@ class LogProvider(Provider):
 
     name = "log"
     formats = frozenset({"sms", "mms"})
-    idempotent = True
+    deduplicates = True
 
     def __init__(self, _: Settings) -> None:
         self.batch_size = 100

@@ -14,24 +14,24 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from pydantic_core import to_json
 
-from common.events import Category
-from common.settings import UnusableSetting
+from common.events import FailureCategory
+from common.settings import InvalidSetting
 from delivery.providers.base import (
     MISSING,
-    BatchRefused,
-    Inbound,
-    Notice,
+    SubmissionRefused,
+    InboundMessage,
+    ProviderEvent,
     Outcome,
     OutcomeUnknown,
     OutgoingMessage,
     Provider,
-    Receipt,
-    Standing,
+    DeliveryReceipt,
+    AccountStatus,
     WebhookRefused,
     WebhookRequest,
 )
 from delivery.providers.http import Answer, HttpApi, basic, failure_of, is_host_of, read_reason
-from delivery.providers.words import (
+from delivery.providers.webhook_parsing import (
     Mark,
     clean,
     is_same,
@@ -63,7 +63,7 @@ _STATUSES: dict[str, Literal["sent", "delivered", "failed"]] = {
     "cancelled": "failed",
 }
 # A report's status says what became of the message, its code only why: code → our category.
-_CATEGORIES: dict[str, Category] = {
+_CATEGORIES: dict[str, FailureCategory] = {
     "301": "account_error",
     "302": "opted_out",  # the account's own list of who wants nothing more
     "303": "account_error",
@@ -83,7 +83,7 @@ _CATEGORIES: dict[str, Category] = {
     "414": "unroutable",
 }
 # Fields that a refused request names → our category.
-_FIELDS: tuple[tuple[str, Category], ...] = (
+_FIELDS: tuple[tuple[str, FailureCategory], ...] = (
     ("destination_number", "invalid_number"),
     ("source_number", "account_error"),
     ("content", "content_rejected"),
@@ -97,17 +97,17 @@ class MessageMedia(Provider):
 
     name = "messagemedia"
     formats = frozenset({"sms", "mms"})
-    receipts = True
-    looks_up = True
-    answers_stop = True
+    sends_receipts = True
+    can_look_up = True
+    handles_opt_outs = True
 
     def __init__(self, settings: Settings) -> None:
         self.batch_size = settings.messagemedia_batch_size
         self.concurrency = settings.messagemedia_concurrency
         self.rate = settings.messagemedia_rate
-        self.is_vendor = is_host_of(settings.messagemedia_base_url, "messagemedia.com", "sinch.com")
+        self.reaches_people = is_host_of(settings.messagemedia_base_url, "messagemedia.com", "sinch.com")
         self._mark = Mark(settings)
-        self._sender = settings.messagemedia_sender
+        self._sender_id = settings.messagemedia_sender
         self._public_key = _load_key(settings.messagemedia_webhook_public_key)
         # What the vendor is asked to send with the callbacks of each message, which it does not sign.
         self._token = hmac.new(
@@ -138,7 +138,7 @@ class MessageMedia(Provider):
             "callback_url": self._callback_url,
             "metadata": {"reference": self._mark.write(message.id)},
         }
-        if sender := message.sender or self._sender:
+        if sender := message.sender_id or self._sender_id:
             item["source_number"] = sender
         if message.format == "mms":
             item["media"] = [message.media_url]
@@ -153,7 +153,7 @@ class MessageMedia(Provider):
             raise _read_refused(answer)
         raise failure_of(answer, read_reason(answer, "message"))
 
-    async def read_webhook(self, request: WebhookRequest) -> Sequence[Notice]:
+    async def read_webhook(self, request: WebhookRequest) -> Sequence[ProviderEvent]:
         """Receipts and replies come to one address: a message has one callback for both."""
         self._verify(request)
         if request.kind not in ("receipts", "inbound"):
@@ -183,7 +183,7 @@ class MessageMedia(Provider):
                 "X-Messagemedia-Signature does not fit MESSAGEMEDIA_WEBHOOK_PUBLIC_KEY, PUBLIC_URL and the request"
             )
 
-    async def look_up(self, provider_message_id: str) -> Receipt | None:
+    async def look_up(self, provider_message_id: str) -> DeliveryReceipt | None:
         answer = await self._api.get(f"/v1/messages/{quote(provider_message_id, safe='')}")
         if answer.status == 404:
             return None
@@ -194,12 +194,12 @@ class MessageMedia(Provider):
             return None
         return _receipt(fields, self._mark, f"{provider_message_id}/{fields['status']}")
 
-    async def check(self) -> Standing:
+    async def check(self) -> AccountStatus:
         answer = await self._api.get("/v1/messaging/credits")
         if answer.status != 200:
             raise failure_of(answer, read_reason(answer, "message"))
         credit = answer.fields().get("credits")
-        return Standing(None if credit is None else clean(str(credit)), (self._sender,) if self._sender else ())
+        return AccountStatus(None if credit is None else clean(str(credit)), (self._sender_id,) if self._sender_id else ())
 
     async def close(self) -> None:
         await self._api.close()
@@ -209,7 +209,7 @@ def _load_key(told: str) -> rsa.RSAPublicKey | None:
     try:
         return load_public_key(told) if told else None
     except ValueError:
-        raise UnusableSetting("MESSAGEMEDIA_WEBHOOK_PUBLIC_KEY: not a public RSA key as PEM") from None
+        raise InvalidSetting("MESSAGEMEDIA_WEBHOOK_PUBLIC_KEY: not a public RSA key as PEM") from None
 
 
 def _read_results(answer: Answer, references: Sequence[int], mark: Mark) -> list[Outcome]:
@@ -231,7 +231,7 @@ def _read_item(item: Mapping[str, Any] | None) -> Outcome:
     return Outcome("accepted", given, raw=status)
 
 
-def _read_refused(answer: Answer) -> BatchRefused:
+def _read_refused(answer: Answer) -> SubmissionRefused:
     """All or nothing: one bad message refuses its hundred. `details` name the field by its JSON pointer."""
     reason = read_reason(answer, "message")
     try:
@@ -239,9 +239,9 @@ def _read_refused(answer: Answer) -> BatchRefused:
     except OutcomeUnknown:
         details = None
     named = clean(" ".join(map(str, details))) if isinstance(details, list) else ""
-    category: Category = next((category for field, category in _FIELDS if f"/{field}" in named), "unknown")
-    item = Outcome("refused", category=category, error=named or reason or "Refused.")
-    return BatchRefused(f"{answer.status} {reason}".strip(), item)
+    category: FailureCategory = next((category for field, category in _FIELDS if f"/{field}" in named), "unknown")
+    item = Outcome("refused", failure_category=category, error=named or reason or "Refused.")
+    return SubmissionRefused(f"{answer.status} {reason}".strip(), item)
 
 
 def _reference(fields: Mapping[str, Any], mark: Mark) -> int | None:
@@ -249,42 +249,42 @@ def _reference(fields: Mapping[str, Any], mark: Mark) -> int | None:
     return mark.read(metadata.get("reference")) if isinstance(metadata, dict) else None
 
 
-def _read_report(fields: Mapping[str, Any], mark: Mark) -> list[Receipt]:
+def _read_report(fields: Mapping[str, Any], mark: Mark) -> list[DeliveryReceipt]:
     need(fields, "message_id")
     if need(fields, "status") not in _STATUSES:
         return []  # a status that is new to us is no news, and no fault of the vendor's
     return [_receipt(fields, mark, need(fields, "delivery_report_id"))]
 
 
-def _receipt(fields: Mapping[str, Any], mark: Mark, told_as: str) -> Receipt:
+def _receipt(fields: Mapping[str, Any], mark: Mark, told_as: str) -> DeliveryReceipt:
     word, code = str(fields["status"]), str(fields.get("error_code") or "")
     status = _STATUSES[word]
-    category: Category | None = None
+    category: FailureCategory | None = None
     if status == "failed":
         category = _CATEGORIES.get(code, "expired" if word == "expired" else "unknown")
-    return Receipt(
+    return DeliveryReceipt(
         id=told_as,
         status=status,
         raw=clean(f"{word} {code}"),
         reference=_reference(fields, mark),
         provider_message_id=read_id(fields.get("message_id")),
-        category=category,
+        failure_category=category,
         error=clean(f"{word}, code {code}" if code else word) if category else None,
         billed_parts=read_parts(fields.get("billing_units")),
         occurred_at=read_time(fields, "date_received") if fields.get("date_received") else None,
     )
 
 
-def _read_inbound(fields: Mapping[str, Any], mark: Mark) -> Inbound:
+def _read_inbound(fields: Mapping[str, Any], mark: Mark) -> InboundMessage:
     """A reply, or the account's word of an opt-out (which has a `notification_id`)."""
     opted_out = "notification_id" in fields
-    return Inbound(
+    return InboundMessage(
         id=need(fields, "notification_id" if opted_out else "reply_id"),
         phone=need(fields, "source_number"),
         to=str(fields.get("destination_number") or ""),  # absent when the message had no sender of its own
         text=str(fields.get("content") or ""),
         received_at=read_time(fields, "date_received"),
         reference=_reference(fields, mark),
-        answers_id=read_id(fields.get("message_id")),
+        in_reply_to=read_id(fields.get("message_id")),
         keyword="stop" if opted_out else None,
     )

@@ -9,31 +9,31 @@ from uuid import UUID
 
 from pydantic_core import from_json, to_json
 
-from common.events import Category
+from common.events import FailureCategory
 from common.sms import measure
 from delivery.providers.base import (
     MISSING,
-    BatchRefused,
-    Inbound,
-    Notice,
+    SubmissionRefused,
+    InboundMessage,
+    ProviderEvent,
     Outcome,
     OutcomeUnknown,
     OutgoingMessage,
     Provider,
-    Receipt,
-    Standing,
+    DeliveryReceipt,
+    AccountStatus,
     WebhookMalformed,
     WebhookRefused,
     WebhookRequest,
 )
 from delivery.providers.http import Answer, HttpApi, basic, failure_of, is_host_of, read_reason
-from delivery.providers.words import Mark, clean, digest, is_same, need, read_id, read_json, read_parts, read_time
+from delivery.providers.webhook_parsing import Mark, clean, digest, is_same, need, read_id, read_json, read_parts, read_time
 from delivery.settings import Settings, require
 
 VENDOR_HOST = "api.mobilemessage.com.au"
 _FRESH_S = 300.0
 # Words of the vendor's texts → our category. Its errors have no codes.
-_CATEGORIES: tuple[tuple[str, Category], ...] = (
+_CATEGORIES: tuple[tuple[str, FailureCategory], ...] = (
     ("unsubscribed", "opted_out"),
     ("sender", "account_error"),
     ("credit", "account_error"),
@@ -46,7 +46,7 @@ _CATEGORIES: tuple[tuple[str, Category], ...] = (
 )
 _BLOCKED = Outcome(
     "refused",
-    category="opted_out",
+    failure_category="opted_out",
     error="The recipient has unsubscribed from this sender at the provider.",
     raw="blocked",
 )
@@ -64,21 +64,21 @@ class MobileMessage(Provider):
     """One account. The answer is read item by item: HTTP 200 says nothing about a message."""
 
     name = "mobile_message"
-    idempotent = True
-    receipts = True
-    looks_up = True
-    answers_stop = True
+    deduplicates = True
+    sends_receipts = True
+    can_look_up = True
+    handles_opt_outs = True
 
     def __init__(self, settings: Settings) -> None:
         self.batch_size = settings.mobile_message_batch_size
         self.concurrency = settings.mobile_message_concurrency
         self.rate = settings.mobile_message_rate
-        self.is_vendor = is_host_of(settings.mobile_message_base_url, VENDOR_HOST)
+        self.reaches_people = is_host_of(settings.mobile_message_base_url, VENDOR_HOST)
         self._mark = Mark(settings)
-        self._sender = settings.mobile_message_sender
+        self._sender_id = settings.mobile_message_sender
         self._secret = settings.mobile_message_webhook_secret.get_secret_value()
         username, password = settings.mobile_message_username, settings.mobile_message_password.get_secret_value()
-        needed = {"USERNAME": username, "PASSWORD": password, "SENDER": self._sender}
+        needed = {"USERNAME": username, "PASSWORD": password, "SENDER": self._sender_id}
         require(self.name, {f"MOBILE_MESSAGE_{name}": value for name, value in needed.items()})
         self._api = HttpApi(
             settings.mobile_message_base_url,
@@ -95,7 +95,7 @@ class MobileMessage(Provider):
                     {
                         "to": message.phone.removeprefix("+"),
                         "message": message.text,
-                        "sender": (message.sender or self._sender).removeprefix("+"),
+                        "sender": (message.sender_id or self._sender_id).removeprefix("+"),
                         "custom_ref": self._mark.write(message.id),
                     }
                     for message in messages
@@ -110,11 +110,11 @@ class MobileMessage(Provider):
             return _read_results(answer, references, self._mark)
         reason = read_reason(answer, "error", "message")
         if answer.status in (400, 413, 422):
-            item = Outcome("refused", category=_category(reason), error=reason or "Refused.")
-            raise BatchRefused(f"{answer.status} {reason}".strip(), item)
+            item = Outcome("refused", failure_category=_category(reason), error=reason or "Refused.")
+            raise SubmissionRefused(f"{answer.status} {reason}".strip(), item)
         raise failure_of(answer, reason)
 
-    async def read_webhook(self, request: WebhookRequest) -> Sequence[Notice]:
+    async def read_webhook(self, request: WebhookRequest) -> Sequence[ProviderEvent]:
         self._verify(request)
         fields = read_json(request.body)
         if request.kind == "receipts":
@@ -136,7 +136,7 @@ class MobileMessage(Provider):
         if not (at.isascii() and at.isdigit()) or abs(time.time() - int(at[:15])) > _FRESH_S:
             raise WebhookRefused("X-MM-Timestamp is not of the last five minutes")
 
-    async def look_up(self, provider_message_id: str) -> Receipt | None:
+    async def look_up(self, provider_message_id: str) -> DeliveryReceipt | None:
         fields = await self._ask("/v1/messages", {"message_id": provider_message_id})
         items = fields.get("results") or fields.get("messages") or []
         if not (isinstance(items, list) and all(isinstance(item, dict) for item in items)):
@@ -147,13 +147,13 @@ class MobileMessage(Provider):
         # All parts in one word, so that it is another notice than that of a part.
         return _receipt(found, self._mark, "look-up", read_parts(found.get("cost")))
 
-    async def check(self) -> Standing:
+    async def check(self) -> AccountStatus:
         account = await self._ask("/v1/account")
         senders = (await self._ask("/v1/senders")).get("results")
         listed = [entry for entry in senders if isinstance(entry, dict)] if isinstance(senders, list) else []
         names = [str(entry.get("sender") or entry.get("name") or "") for entry in listed]
         balance = account.get("credit_balance")
-        return Standing(None if balance is None else clean(str(balance)), tuple(clean(name) for name in names if name))
+        return AccountStatus(None if balance is None else clean(str(balance)), tuple(clean(name) for name in names if name))
 
     async def _ask(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
         answer = await self._api.get(path, query)
@@ -184,15 +184,15 @@ def _read_item(item: dict[str, Any] | None) -> Outcome:
         return _BLOCKED
     error = item.get("error")
     reason = " ".join(map(str, error)) if isinstance(error, list) else str(error or "Refused.")
-    return Outcome("refused", category=_category(reason), error=clean(reason), raw="error")
+    return Outcome("refused", failure_category=_category(reason), error=clean(reason), raw="error")
 
 
-def _category(reason: str) -> Category:
+def _category(reason: str) -> FailureCategory:
     lowered = reason.lower()
     return next((category for word, category in _CATEGORIES if word in lowered), "unknown")
 
 
-def _read_receipt(fields: Mapping[str, Any], mark: Mark) -> list[Receipt]:
+def _read_receipt(fields: Mapping[str, Any], mark: Mark) -> list[DeliveryReceipt]:
     """One webhook a part. A status that is new to us is no news, and no fault of the vendor's."""
     if need(fields, "status") not in _STATUSES:
         return []
@@ -204,19 +204,19 @@ def _read_receipt(fields: Mapping[str, Any], mark: Mark) -> list[Receipt]:
 
 def _receipt(
     fields: Mapping[str, Any], mark: Mark, told_by: str, billed: int | None, part: int = 1, of_parts: int = 1
-) -> Receipt:
+) -> DeliveryReceipt:
     message_id, reference = read_id(fields.get("message_id")), mark.read(fields.get("custom_ref"))
     if message_id is None and reference is None:
         raise WebhookMalformed("message_id: missing")
     word = str(fields["status"])
     failed = _STATUSES[word] == "failed"
-    return Receipt(
+    return DeliveryReceipt(
         id=f"{message_id or reference}/{told_by}/{word}",
         status=_STATUSES[word],
         raw=word,
         reference=reference,
         provider_message_id=message_id,
-        category="unknown" if failed else None,
+        failure_category="unknown" if failed else None,
         error="The provider could not deliver the message, and does not say why." if failed else None,
         part=part,
         of_parts=of_parts,
@@ -225,17 +225,17 @@ def _receipt(
     )
 
 
-def _read_inbound(fields: Mapping[str, Any], mark: Mark) -> Inbound:
+def _read_inbound(fields: Mapping[str, Any], mark: Mark) -> InboundMessage:
     """No id comes with it, so what it says is its id."""
     phone, to, at = need(fields, "sender"), need(fields, "to"), read_time(fields, "received_at")
     text, kind, answers = (str(fields.get(name) or "") for name in ("message", "type", "original_message_id"))
-    return Inbound(
+    return InboundMessage(
         id=digest(phone, to, text, at.isoformat(), kind, answers),
         phone=phone,
         to=to,
         text=text,
         received_at=at,
         reference=mark.read(fields.get("original_custom_ref")),
-        answers_id=read_id(answers),
+        in_reply_to=read_id(answers),
         keyword="stop" if kind == "unsubscribe" else None,
     )

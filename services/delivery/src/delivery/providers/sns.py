@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from delivery.providers.base import NotConnected, WebhookMalformed, WebhookRefused
-from delivery.providers.words import is_signed, need, read_json
+from delivery.providers.webhook_parsing import is_signed, need, read_json
 from delivery.settings import split_names
 
 _HOST = re.compile(r"sns\.[a-z0-9-]{3,40}\.amazonaws\.com")

@@ -13,28 +13,28 @@ from typing import Any, Literal
 from urllib.parse import parse_qs, parse_qsl, quote, urlencode, urlsplit
 from uuid import UUID
 
-from common.events import Category
+from common.events import FailureCategory
 from delivery.providers.base import (
-    AccountFault,
-    Inbound,
-    Notice,
+    AccountError,
+    InboundMessage,
+    ProviderEvent,
     Outcome,
     OutcomeUnknown,
     OutgoingMessage,
     Provider,
-    Receipt,
-    Standing,
+    DeliveryReceipt,
+    AccountStatus,
     Throttled,
     WebhookMalformed,
     WebhookRefused,
     WebhookRequest,
 )
 from delivery.providers.http import Answer, HttpApi, basic, failure_of, is_host_of, read_reason, seconds
-from delivery.providers.words import Mark, clean, is_same, need
+from delivery.providers.webhook_parsing import Mark, clean, is_same, need
 from delivery.settings import Settings, require
 
 # Codes of refused requests and of receipts → our category (https://www.twilio.com/docs/api/errors).
-_CATEGORIES: dict[int, Category] = {
+_CATEGORIES: dict[int, FailureCategory] = {
     21211: "invalid_number",
     21266: "invalid_number",
     21614: "invalid_number",
@@ -80,22 +80,22 @@ class Twilio(Provider):
 
     name = "twilio"
     formats = frozenset({"sms", "mms"})
-    receipts = True
-    looks_up = True
-    answers_stop = True
+    sends_receipts = True
+    can_look_up = True
+    handles_opt_outs = True
     webhook_answer = ("text/xml", '<?xml version="1.0" encoding="UTF-8"?><Response></Response>')
 
     def __init__(self, settings: Settings) -> None:
         self.concurrency = settings.twilio_concurrency
         self.rate = settings.twilio_rate
-        self.is_vendor = is_host_of(settings.twilio_base_url, "twilio.com")
+        self.reaches_people = is_host_of(settings.twilio_base_url, "twilio.com")
         self._mark = Mark(settings)
-        self._sender = settings.twilio_sender
+        self._sender_id = settings.twilio_sender
         self._service = settings.twilio_messaging_service_sid
         self._receipts_url = f"{settings.public_url.rstrip('/')}/api/webhooks/providers/twilio/receipts/"
         self._token = settings.twilio_auth_token.get_secret_value()
         sid = settings.twilio_account_sid
-        origin = {"TWILIO_SENDER or TWILIO_MESSAGING_SERVICE_SID": self._sender or self._service}
+        origin = {"TWILIO_SENDER or TWILIO_MESSAGING_SERVICE_SID": self._sender_id or self._service}
         require(self.name, {"TWILIO_ACCOUNT_SID": sid, "TWILIO_AUTH_TOKEN": self._token, **origin})
         user, secret = sid, self._token
         if settings.twilio_api_key_sid:
@@ -111,8 +111,8 @@ class Twilio(Provider):
     def prepare(self, messages: Sequence[OutgoingMessage]) -> bytes:
         (message,) = messages
         fields = {"To": message.phone, "Body": message.text}
-        if message.sender or not self._service:
-            fields["From"] = message.sender or self._sender
+        if message.sender_id or not self._service:
+            fields["From"] = message.sender_id or self._sender_id
         else:
             fields["MessagingServiceSid"] = self._service
         if message.media_url:
@@ -129,7 +129,7 @@ class Twilio(Provider):
             return [_read_accepted(answer.fields())]
         return [_read_refused(answer)]
 
-    async def read_webhook(self, request: WebhookRequest) -> Sequence[Notice]:
+    async def read_webhook(self, request: WebhookRequest) -> Sequence[ProviderEvent]:
         fields = self._verify(request)
         if request.kind == "receipts":
             return _read_receipt(fields, self._mark.read(request.query.get("reference")))
@@ -156,7 +156,7 @@ class Twilio(Provider):
         mac = hmac.new(self._token.encode(), signed.encode(errors="replace"), hashlib.sha1)
         return base64.b64encode(mac.digest()).decode()
 
-    async def look_up(self, provider_message_id: str) -> Receipt | None:
+    async def look_up(self, provider_message_id: str) -> DeliveryReceipt | None:
         answer = await self._api.get(f"{self._account}/Messages/{quote(provider_message_id, safe='')}.json")
         if answer.status == 404:
             return None
@@ -168,13 +168,13 @@ class Twilio(Provider):
             raise OutcomeUnknown("an answer that cannot be read")
         return found
 
-    async def check(self) -> Standing:
+    async def check(self) -> AccountStatus:
         answer = await self._api.get(f"{self._account}.json")
         if answer.status != 200:
             raise failure_of(answer, read_reason(answer, "message"))
         if (status := str(answer.fields().get("status"))) != "active":
-            raise AccountFault(f"the account is {clean(status)}")
-        return Standing(senders=tuple(filter(None, (self._sender, self._service))))
+            raise AccountError(f"the account is {clean(status)}")
+        return AccountStatus(senders=tuple(filter(None, (self._sender_id, self._service))))
 
     async def close(self) -> None:
         await self._api.close()
@@ -201,9 +201,9 @@ def _read_refused(answer: Answer) -> Outcome:
     if code in _THROTTLED:
         raise Throttled(told, seconds(answer.retry_after))
     if code in _ACCOUNT_FAULTS:
-        raise AccountFault(told)
+        raise AccountError(told)
     if answer.status in (400, 413, 422):
-        return Outcome("refused", category=_CATEGORIES.get(code, "unknown"), error=told or "Refused.")
+        return Outcome("refused", failure_category=_CATEGORIES.get(code, "unknown"), error=told or "Refused.")
     raise failure_of(answer, told)
 
 
@@ -214,33 +214,33 @@ def _code(answer: Answer) -> int:
         return 0
 
 
-def _read_receipt(fields: Mapping[str, str], reference: int | None) -> list[Receipt]:
+def _read_receipt(fields: Mapping[str, str], reference: int | None) -> list[DeliveryReceipt]:
     sid, status = need(fields, "MessageSid"), need(fields, "MessageStatus")
     receipt = _receipt(sid, status, fields.get("ErrorCode"), reference)
     return [] if receipt is None else [receipt]  # a status that is new to us is no news, and no fault of Twilio's
 
 
-def _receipt(sid: str, status: str, code: object, reference: int | None = None) -> Receipt | None:
+def _receipt(sid: str, status: str, code: object, reference: int | None = None) -> DeliveryReceipt | None:
     known = _STATUSES.get(status)
     if known is None or not sid:
         return None
     category, error = _read_code(code, status) if known == "failed" else (None, None)
-    return Receipt(f"{sid}/{status}", known, clean(status), reference, clean(sid), category, error)
+    return DeliveryReceipt(f"{sid}/{status}", known, clean(status), reference, clean(sid), category, error)
 
 
-def _read_code(code: object, status: str) -> tuple[Category, str]:
+def _read_code(code: object, status: str) -> tuple[FailureCategory, str]:
     digits = str(code or "")
     if not (digits.isascii() and digits.isdigit()):
         return "unknown", clean(status)
     return _CATEGORIES.get(int(digits[:9]), "unknown"), clean(f"{status}, code {digits}")
 
 
-def _read_inbound(fields: Mapping[str, str]) -> Inbound:
+def _read_inbound(fields: Mapping[str, str]) -> InboundMessage:
     sid = need(fields, "MessageSid")
     media = fields.get("NumMedia") or "0"
     if not (media.isascii() and media.isdigit() and int(media) <= 10):
         raise WebhookMalformed("NumMedia: not a number of media")
-    return Inbound(
+    return InboundMessage(
         id=sid,
         phone=need(fields, "From"),
         to=need(fields, "To"),

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from common.errors import Forbidden, Invalid, NotFound, TooLarge, Unavailable
 from common.http.app import MAX_JSON_BYTES, feature_router
 from common.http.deps import AllSessionDep
-from delivery.providers.base import CallError, Provider, WebhookMalformed, WebhookRefused, WebhookRequest
+from delivery.providers.base import SubmissionError, Provider, WebhookMalformed, WebhookRefused, WebhookRequest
 from delivery.receipts import service
 
 log = structlog.get_logger()
@@ -54,7 +54,7 @@ async def _read_notices(provider: Provider, webhook: WebhookRequest) -> list[dic
         raise Forbidden(str(refused)) from None
     except WebhookMalformed as malformed:
         raise Invalid.field("non_field_errors", str(malformed)) from None
-    except CallError as error:
+    except SubmissionError as error:
         log.warning("a webhook cannot be proven now", provider=provider.name, error=error.reason)
         raise Unavailable from None  # the provider tells it again
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:

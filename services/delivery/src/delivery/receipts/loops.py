@@ -5,11 +5,11 @@ from functools import partial
 
 import structlog
 
-from common.database import Database, in_transaction, is_passing
+from common.database import Database, in_transaction, is_transient
 from common.loops import Loop
 from delivery.providers.base import Provider
 from delivery.receipts import service
-from delivery.replies.service import ReplyPolicy
+from delivery.inbound.service import ReplyPolicy
 from delivery.settings import Settings
 
 log = structlog.get_logger()
@@ -25,7 +25,7 @@ async def apply_notices(database: Database, policy: ReplyPolicy) -> bool:
     try:
         return await in_transaction(database.all_tenants, apply) == service.BATCH
     except Exception as error:
-        if is_passing(error):
+        if is_transient(error):
             raise
         log.error("notices are taken one by one", error=type(error).__name__)
     for _ in range(service.BATCH):
@@ -33,7 +33,7 @@ async def apply_notices(database: Database, policy: ReplyPolicy) -> bool:
             if not await in_transaction(database.all_tenants, partial(apply, most=1)):
                 return False
         except Exception as error:
-            if is_passing(error):
+            if is_transient(error):
                 raise
             await in_transaction(database.all_tenants, service.set_aside)
     return True

@@ -142,7 +142,7 @@ async def claim_all_tenants(session: AsyncSession, batch: int) -> Sequence[Row[A
 
 
 async def find_messages_all_tenants(session: AsyncSession, notices: Sequence[Row[Any]]) -> dict[int, int]:
-    """Notice id → id of the message that it names, where there is one."""
+    """ProviderEvent id → id of the message that it names, where there is one."""
     parameters = {
         "ids": [notice.id for notice in notices],
         "providers": [notice.provider for notice in notices],
@@ -172,12 +172,12 @@ async def settle(session: AsyncSession, settlements: Sequence[Settlement]) -> Se
 
 
 async def done(session: AsyncSession, notices: Mapping[int, int | None]) -> None:
-    """Notice id → message id: these are dealt with (None: given up)."""
+    """ProviderEvent id → message id: these are dealt with (None: given up)."""
     await session.execute(_DONE, {"ids": list(notices), "messages": list(notices.values())})
 
 
 async def postpone(session: AsyncSession, pauses: Mapping[int, float]) -> None:
-    """Notice id → seconds: these are looked at again then."""
+    """ProviderEvent id → seconds: these are looked at again then."""
     await session.execute(_POSTPONE, {"ids": list(pauses), "pauses": list(pauses.values())})
 
 

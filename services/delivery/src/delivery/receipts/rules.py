@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 
 from common.fields import MAX_ID, clean_text
-from delivery.providers.base import Inbound, Notice, Receipt
+from delivery.providers.base import InboundMessage, ProviderEvent, DeliveryReceipt
 
 Settled = Literal["sent", "delivered", "failed"]
 
@@ -20,8 +20,8 @@ _LONGEST_TEXT = 10_000
 _MOST_PARTS = 255
 _FIRST_YEAR = 2000
 _NOT_TOLD = datetime(9999, 1, 1, tzinfo=UTC)
-_RECEIPT = TypeAdapter(Receipt)
-_INBOUND = TypeAdapter(Inbound)
+_RECEIPT = TypeAdapter(DeliveryReceipt)
+_INBOUND = TypeAdapter(InboundMessage)
 _REFUSED = "The provider could not deliver the message."
 
 
@@ -39,7 +39,7 @@ def _moment(told: datetime) -> datetime:
     return told.astimezone(UTC) if told.tzinfo else told.replace(tzinfo=UTC)
 
 
-def clean(notice: Notice) -> Notice:
+def clean(notice: ProviderEvent) -> ProviderEvent:
     """The notice with every text, number and time in bounds."""
     changes: dict[str, Any] = {}
     for field in fields(notice):
@@ -52,7 +52,7 @@ def clean(notice: Notice) -> Notice:
             changes[field.name] = _moment(value)
     if notice.reference is not None and not 0 < notice.reference <= MAX_ID:
         changes["reference"] = None
-    if isinstance(notice, Receipt):
+    if isinstance(notice, DeliveryReceipt):
         changes["of_parts"] = min(max(notice.of_parts, 1), _MOST_PARTS)
         changes["part"] = min(max(notice.part, 1), changes["of_parts"])
         if notice.billed_parts is not None and not 0 <= notice.billed_parts <= _MOST_PARTS:
@@ -60,25 +60,25 @@ def clean(notice: Notice) -> Notice:
     return replace(notice, **changes)
 
 
-def fingerprint(notice: Notice) -> bytes:
+def fingerprint(notice: ProviderEvent) -> bytes:
     """The same for the same notice told again; `id` in whatever length and characters."""
-    kind = "receipt" if isinstance(notice, Receipt) else "inbound"
+    kind = "receipt" if isinstance(notice, DeliveryReceipt) else "inbound"
     return hashlib.sha256(f"{kind}:{notice.id}".encode("utf-8", "surrogatepass")).digest()
 
 
-def write(notice: Notice) -> tuple[Literal["receipt", "inbound"], str]:
+def write(notice: ProviderEvent) -> tuple[Literal["receipt", "inbound"], str]:
     """Kind and JSON of a notice that is clean. Raises ValueError when its fields are not of their types."""
-    if isinstance(notice, Receipt):
+    if isinstance(notice, DeliveryReceipt):
         return "receipt", _RECEIPT.dump_json(notice, warnings="error").decode()
     return "inbound", _INBOUND.dump_json(notice, warnings="error").decode()
 
 
-def read_receipt(body: str) -> Receipt:
+def read_receipt(body: str) -> DeliveryReceipt:
     """Raises ValueError when it is none."""
     return _RECEIPT.validate_json(body)
 
 
-def read_inbound(body: str) -> Inbound:
+def read_inbound(body: str) -> InboundMessage:
     """Raises ValueError when it is none."""
     return _INBOUND.validate_json(body)
 
@@ -103,7 +103,7 @@ def next_look(looks: int, received_at: datetime, now: datetime) -> float | None:
 class Told:
     """A receipt, and when it came. A provider's clock may be wrong: nothing happened after it was told."""
 
-    receipt: Receipt
+    receipt: DeliveryReceipt
     received_at: datetime
 
     @property
@@ -118,7 +118,7 @@ class Verdict:
     status: Settled
     first_at: datetime
     delivered_time: datetime | None
-    deciding: Receipt
+    deciding: DeliveryReceipt
     provider_message_id: str | None
     billed_parts: int | None
 
@@ -164,7 +164,7 @@ def climbs(message: Any, status: Settled) -> bool:
         return status != "failed"
     if message.status == "sent":
         return status != "sent"
-    was_taken = message.sent_time is not None or message.category == "outcome_unknown"
+    was_taken = message.sent_time is not None or message.failure_category == "outcome_unknown"
     return bool(message.status == "failed" and status == "delivered" and was_taken)
 
 
@@ -195,7 +195,7 @@ def settle(message: Any, told: Iterable[Told]) -> Settlement:
         status=verdict.status if is_new else message.status,
         sent_time=(message.sent_time or verdict.first_at) if is_new else message.sent_time,
         delivered_time=verdict.delivered_time if is_new else message.delivered_time,
-        category=(verdict.deciding.category or "unknown" if has_failed else None) if is_new else message.category,
+        failure_category=(verdict.deciding.failure_category or "unknown" if has_failed else None) if is_new else message.failure_category,
         error=(verdict.deciding.error or _REFUSED if has_failed else None) if is_new else message.error,
         provider_status=verdict.deciding.raw,
         provider_message_id=verdict.provider_message_id,

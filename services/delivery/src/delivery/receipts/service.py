@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.context import request_id
 from delivery.messages import service as messages
-from delivery.providers.base import Inbound, Notice, Receipt
+from delivery.providers.base import InboundMessage, ProviderEvent, DeliveryReceipt
 from delivery.receipts import repository
 from delivery.receipts.rules import (
     Told,
@@ -22,7 +22,7 @@ from delivery.receipts.rules import (
     settle,
     write,
 )
-from delivery.replies import service as replies
+from delivery.inbound import service as replies
 
 log = structlog.get_logger()
 
@@ -30,11 +30,11 @@ BATCH = 500
 _FORGOTTEN = 5000
 
 
-def describe(notice: Notice) -> dict[str, Any]:
+def describe(notice: ProviderEvent) -> dict[str, Any]:
     """A notice as it is kept. Raises ValueError, TypeError or AttributeError for what no provider may make."""
     cleaned = clean(notice)
     kind, body = write(cleaned)
-    names = cleaned.provider_message_id if isinstance(cleaned, Receipt) else cleaned.answers_id
+    names = cleaned.provider_message_id if isinstance(cleaned, DeliveryReceipt) else cleaned.in_reply_to
     return {
         "fingerprint": fingerprint(notice),
         "kind": kind,
@@ -55,7 +55,7 @@ class _Due:
     """A notice that is looked at, and the message that it names, where that is known."""
 
     row: Row[Any]
-    notice: Notice
+    notice: ProviderEvent
     message_id: int | None
 
 
@@ -67,9 +67,9 @@ async def apply_notices(session: AsyncSession, policy: replies.ReplyPolicy, most
     found = await repository.find_messages_all_tenants(session, rows)
     due = [_Due(row, notice, found.get(row.id)) for row in rows if (notice := _read(row)) is not None]
     done: dict[int, int | None] = dict.fromkeys((row.id for row in rows), None)
-    told = {one.row.id: one.message_id for one in due if isinstance(one.notice, Receipt) and one.message_id}
+    told = {one.row.id: one.message_id for one in due if isinstance(one.notice, DeliveryReceipt) and one.message_id}
     await _apply_receipts(session, [one for one in due if one.row.id in told])
-    taken = await replies.take_in(session, [_reply(one) for one in due if isinstance(one.notice, Inbound)], policy)
+    taken = await replies.take_in(session, [_reply(one) for one in due if isinstance(one.notice, InboundMessage)], policy)
     done |= told | taken
     unmatched = [one.row for one in due if done[one.row.id] is None]
     pauses = {row.id: next_look(row.looks, row.received_at, row.looked_at) for row in unmatched}
@@ -94,7 +94,7 @@ async def set_aside(session: AsyncSession) -> None:
             await repository.done(session, {row.id: None})
 
 
-def _read(row: Row[Any]) -> Notice | None:
+def _read(row: Row[Any]) -> ProviderEvent | None:
     try:
         return read_receipt(row.body) if row.kind == "receipt" else read_inbound(row.body)
     except ValueError:  # of another version of this program
@@ -103,7 +103,7 @@ def _read(row: Row[Any]) -> Notice | None:
 
 
 def _reply(one: _Due) -> replies.Reply:
-    assert isinstance(one.notice, Inbound)
+    assert isinstance(one.notice, InboundMessage)
     row = one.row
     return replies.Reply(row.id, row.provider, one.notice, one.message_id, row.received_at, row.request_id)
 
@@ -114,14 +114,14 @@ async def _apply_receipts(session: AsyncSession, due: Sequence[_Due]) -> None:
         return
     told: dict[int, list[Told]] = {}
     for one in due:
-        assert isinstance(one.notice, Receipt)
+        assert isinstance(one.notice, DeliveryReceipt)
         assert one.message_id is not None
         told.setdefault(one.message_id, []).append(Told(one.notice, one.row.received_at))
     locked = await repository.lock_messages_all_tenants(session, told)
     providers = {message.id: message.provider for message in locked}
     for row in await repository.history_all_tenants(session, told):
         before = _read(row) if row.provider == providers.get(row.message_id) else None
-        if isinstance(before, Receipt):
+        if isinstance(before, DeliveryReceipt):
             told[row.message_id].append(Told(before, row.received_at))
     rows = await repository.settle(session, [settle(message, told[message.id]) for message in locked])
     changed = [row for row in rows if row.is_new]

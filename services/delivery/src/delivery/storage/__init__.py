@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-from common.settings import UnusableSetting
+from common.settings import InvalidSetting
 from delivery.settings import Settings
 from delivery.storage.base import Storage
 
@@ -18,16 +18,16 @@ STORAGES = {
 def make_storage(settings: Settings) -> Storage:
     """The storage that the settings name, by a name of the table or as `package.module:Class`.
 
-    Raises UnusableSetting.
+    Raises InvalidSetting.
     """
     name = settings.storage_provider
     module, _, attribute = STORAGES.get(name, name).partition(":")
     if not attribute:
-        raise UnusableSetting(f"STORAGE_PROVIDER: there is no {name!r}; there are {', '.join(STORAGES)}")
+        raise InvalidSetting(f"STORAGE_PROVIDER: there is no {name!r}; there are {', '.join(STORAGES)}")
     try:
         made = getattr(import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
-        raise UnusableSetting(f"STORAGE_PROVIDER: {name!r} cannot be imported: {error}") from None
+        raise InvalidSetting(f"STORAGE_PROVIDER: {name!r} cannot be imported: {error}") from None
     if not (isinstance(made, type) and issubclass(made, Storage)):
-        raise UnusableSetting(f"STORAGE_PROVIDER: {name!r} is no delivery.storage.base.Storage")
+        raise InvalidSetting(f"STORAGE_PROVIDER: {name!r} is no delivery.storage.base.Storage")
     return made(settings)  # type: ignore[call-arg]

@@ -8,7 +8,7 @@ from azure.core.exceptions import AzureError
 from azure.storage.blob import ContentSettings
 from azure.storage.blob.aio import ContainerClient, LinearRetry
 
-from common.settings import UnusableSetting
+from common.settings import InvalidSetting
 from delivery.settings import Settings, require
 from delivery.storage.base import Storage, StorageFault
 
@@ -44,7 +44,7 @@ class AzureStorage(Storage):
                 credential = key or AzureSasCredential(sas)
                 self._container = ContainerClient(url, container, credential=credential, **patience)
         except ValueError as error:
-            raise UnusableSetting(f"AZURE_STORAGE_CONNECTION_STRING, AZURE_BLOB_URL: {error}") from None
+            raise InvalidSetting(f"AZURE_STORAGE_CONNECTION_STRING, AZURE_BLOB_URL: {error}") from None
 
     async def put(self, name: str, content: bytes, content_type: str) -> None:
         told = ContentSettings(content_type=content_type, cache_control=_CACHE)

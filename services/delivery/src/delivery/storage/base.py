@@ -13,7 +13,7 @@ class StorageFault(Unavailable):
 
 
 class Storage(ABC):
-    """Keeps files under names that are never used twice. Made from delivery's settings; raises UnusableSetting.
+    """Keeps files under names that are never used twice. Made from delivery's settings; raises InvalidSetting.
 
     Every method raises StorageFault and nothing else. What caused it names no address: those may hold a signature.
     """

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from common.database import Database
-from common.events import ContactChanged, ContactState, MessageReceived, ScheduleDue, StopChanged
+from common.events import ContactChanged, ContactState, MessageReceived, ScheduleDue, OptOutChanged
 from delivery.messages import service as messages
-from delivery.replies.service import ReplyPolicy
+from delivery.inbound.service import ReplyPolicy
 
 from .conftest import PHONE
 
@@ -36,7 +36,7 @@ async def test_a_reply_is_kept_and_told_with_what_it_answers(
 ) -> None:
     event = due(contact_id=7)
     (number,) = await sent(event)
-    await tell("inbound", {"text": " See you\r\nthen! ", "answers_id": f"MM-{number}", "phone": "0453 000 001"})
+    await tell("inbound", {"text": " See you\r\nthen! ", "in_reply_to": f"MM-{number}", "phone": "0453 000 001"})
     await apply()
     (row,) = await rows("SELECT * FROM inbound_messages")
     assert (row.organisation_id, row.contact_id, row.schedule_id) == (organisation, 7, event.schedule_id)
@@ -133,7 +133,7 @@ async def test_stop_beats_a_message_that_is_queued_already(
     await apply()
     await send(make_sender())
     found = await rows("SELECT phone, status, category FROM messages WHERE answers IS NULL ORDER BY id")
-    assert [(row.phone, row.status, row.category) for row in found] == [
+    assert [(row.phone, row.status, row.failure_category) for row in found] == [
         (PHONE, "sent", None),
         (PHONE, "failed", "opted_out"),
         ("+61453000002", "sent", None),
@@ -153,7 +153,7 @@ async def test_stop_and_start_act_once_in_whatever_order_they_come(
     for text, minutes in (("STOP", -3), ("unsubscribe", -0.8), ("STOP", -0.7), ("yes", -0.5), ("STOP", -0.6)):
         await tell("inbound", {"text": text, "received_at": at(minutes)})
         await apply()
-    told = [event for event in await outbox_events(database) if isinstance(event, StopChanged)]
+    told = [event for event in await outbox_events(database) if isinstance(event, OptOutChanged)]
     assert [(event.stopped, event.source) for event in told] == [(True, "reply"), (False, "reply")]
     kept = await rows("SELECT text, keyword, id FROM inbound_messages ORDER BY id")
     assert [row.keyword for row in kept] == ["start", "stop", "stop", "stop", "start", "stop"]

@@ -8,7 +8,7 @@ from pydantic_core import to_json
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from delivery.replies.rules import KeptReply, Owner, Reply
+from delivery.inbound.rules import KeptReply, Owner, Reply
 
 _MEMORY_DAYS = 90
 _ANSWER_DEADLINE_S = 3600.0  # a confirmation that comes later puzzles
@@ -77,7 +77,7 @@ _ADD_ANSWERS = text(
 
 
 async def answered(session: AsyncSession, replies: Collection[Reply]) -> dict[int, Owner]:
-    """Notice id → whose the message is that the reply says it answers."""
+    """ProviderEvent id → whose the message is that the reply says it answers."""
     parameters = {
         "notices": [reply.notice_id for reply in replies],
         "ids": [reply.answered for reply in replies],

@@ -10,8 +10,8 @@ from common.outbox import publish
 from common.phones import InvalidPhone, normalise_phone
 from common.sms import measure
 from delivery.limits import service as limits
-from delivery.replies import repository
-from delivery.replies.rules import (
+from delivery.inbound import repository
+from delivery.inbound.rules import (
     ANSWERS,
     OFF,
     WORDS_OFF,
@@ -24,7 +24,7 @@ from delivery.replies.rules import (
     read_word,
     read_words_off,
 )
-from delivery.stops import service as stops
+from delivery.opt_outs import service as stops
 
 __all__ = ["Reply", "ReplyPolicy", "take_in"]
 
@@ -62,7 +62,7 @@ async def take_in(session: AsyncSession, replies: Sequence[Reply], policy: Reply
 
 
 async def _find_owners(session: AsyncSession, replies: Sequence[Reply], policy: ReplyPolicy) -> dict[int, Owner]:
-    """Notice id → whose the reply is, where that is known."""
+    """ProviderEvent id → whose the reply is, where that is known."""
     naming = [reply for reply in replies if reply.answered is not None]
     owners = await repository.answered(session, naming) if naming else {}
     open_ones = [reply for reply in replies if reply.notice_id not in owners]

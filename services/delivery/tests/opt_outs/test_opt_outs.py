@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from common.database import Database
-from common.events import StopChanged
-from delivery.stops import service
-from delivery.stops.rules import Standing, Word, follow
+from common.events import OptOutChanged
+from delivery.opt_outs import service
+from delivery.opt_outs.rules import AccountStatus, Word, follow
 
 AT = datetime(2026, 4, 4, 16, 30, tzinfo=UTC)
 PHONE = "+61453000001"
-NEVER = Standing(False, datetime.fromtimestamp(0, UTC))
+NEVER = AccountStatus(False, datetime.fromtimestamp(0, UTC))
 
 
 def word(organisation: str, minute: int, *, stopped: bool, message_id: int | None = None) -> Word:
@@ -50,9 +50,9 @@ def test_the_newest_word_counts_in_every_order() -> None:
 
 def test_of_two_words_in_one_second_the_one_that_was_told_later_counts() -> None:
     stop, start = word("org", 9, stopped=True), word("org", 9, stopped=False)
-    assert follow(NEVER, [stop, start]) == (Standing(False, start.at, start), [stop, start])
+    assert follow(NEVER, [stop, start]) == (AccountStatus(False, start.at, start), [stop, start])
     stopped, _ = follow(NEVER, [stop])
-    assert follow(stopped, [start])[0] == Standing(False, start.at, start)
+    assert follow(stopped, [start])[0] == AccountStatus(False, start.at, start)
     assert follow(stopped, [stop])[1] == []
 
 
@@ -64,7 +64,7 @@ async def test_a_stop_and_its_end_are_told_once_each_with_growing_versions(
     assert await hear(stop, word(organisation, 1, stopped=True)) == []
     assert await hear(start) == [start]
     assert await hear(stop) == [], "late"
-    told = [event for event in await outbox_events(database) if isinstance(event, StopChanged)]
+    told = [event for event in await outbox_events(database) if isinstance(event, OptOutChanged)]
     assert [(e.stopped, e.message_id, e.phone, e.source) for e in told] == [
         (True, 7, PHONE, "reply"),
         (False, 8, PHONE, "reply"),

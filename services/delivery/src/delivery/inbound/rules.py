@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from common.phones import InvalidPhone, normalise_phone
-from delivery.providers.base import Inbound, Provider
+from delivery.providers.base import InboundMessage, Provider
 from delivery.settings import Settings, split_names
 
 Keyword = Literal["stop", "start", "help"]
@@ -37,7 +37,7 @@ class Reply:
 
     notice_id: int
     provider: str
-    inbound: Inbound
+    inbound: InboundMessage
     answered: int | None
     told_at: datetime
     request_id: str
@@ -89,7 +89,7 @@ class ReplyPolicy:
 
     @classmethod
     def of(cls, settings: Settings, providers: Iterable[Provider]) -> "ReplyPolicy":
-        answering = (provider.name for provider in providers if provider.answers_stop)
+        answering = (provider.name for provider in providers if provider.handles_opt_outs)
         return cls(frozenset(answering), frozenset(map(read_number, settings.own_numbers)))
 
 
@@ -107,7 +107,7 @@ def read_word(text: str) -> str:
     return " ".join("".join(c for c in plain if c.isalnum() or c.isspace()).split())
 
 
-def read_keyword(inbound: Inbound, words_off: Collection[str], has_stopped: bool) -> Keyword | None:
+def read_keyword(inbound: InboundMessage, words_off: Collection[str], has_stopped: bool) -> Keyword | None:
     """What the message means as a whole. What its provider took it for counts too: it acts on it.
 
     `words_off` are those (in small letters) that the organisation does not take for a stop.

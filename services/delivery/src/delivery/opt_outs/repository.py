@@ -1,0 +1,109 @@
+"""Every statement that writes `opt_outs` and `contact_opt_outs`."""
+# ruff: noqa: S608 (the parts of the statements are constants)
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from common.bulk import Columns
+from common.events import ContactState
+from delivery.opt_outs.rules import Number, OptOutChange, OptOutRow, OptOutState
+
+_ROW = "organisation_id, phone, opted_out, changed_at, source, message_id, version"
+_NUMBERS = Columns(organisation_id="text", phone="text")
+_TIMES = Columns(organisation_id="text", phone="text", at="timestamptz")
+_CHANGES = Columns(organisation_id="text", phone="text", opted_out="boolean", source="text", message_id="bigint")
+_CONTACTS = Columns(organisation_id="text", contact_id="bigint", phone="text", opt_out="boolean", version="bigint")
+
+# The row is inserted before the first change is applied, so that two first changes of a number wait for each other.
+# Sorted, so that two transactions lock the same rows in the same order.
+_LOCK = text(
+    f"""
+    INSERT INTO opt_outs AS o (organisation_id, phone, opted_out, changed_at, source, version)
+    SELECT n.organisation_id, n.phone, false, to_timestamp(0), 'confirmed', nextval('opt_out_versions')
+    FROM {_NUMBERS.unnest("n")}
+    ORDER BY n.phone, n.organisation_id
+    ON CONFLICT (phone, organisation_id) DO UPDATE SET version = o.version
+    RETURNING o.organisation_id, o.phone, o.opted_out, o.changed_at
+    """
+)
+_SAVE_TIMES = text(
+    f"""
+    UPDATE opt_outs o SET changed_at = n.at
+    FROM {_TIMES.unnest("n")}
+    WHERE o.phone = n.phone AND o.organisation_id = n.organisation_id
+    """
+)
+# The version is drawn under the lock of the row, so the later of two changes has the higher version.
+_CHANGE = text(
+    f"""
+    UPDATE opt_outs o SET opted_out = n.opted_out, source = n.source, message_id = n.message_id,
+                          version = nextval('opt_out_versions')
+    FROM {_CHANGES.unnest("n")}
+    WHERE o.phone = n.phone AND o.organisation_id = n.organisation_id
+    RETURNING o.organisation_id, o.phone, o.opted_out, o.changed_at, o.source, o.message_id, o.version
+    """
+)
+_OPTED_OUT = text(
+    f"""
+    SELECT o.organisation_id, o.phone
+    FROM {_NUMBERS.unnest("n")} JOIN opt_outs o USING (phone, organisation_id) WHERE o.opted_out
+    """
+)
+_CHANGED_SINCE = text(
+    f"""
+    SELECT {_ROW} FROM opt_outs
+    WHERE changed_at >= :since AND (phone, organisation_id) > (:phone, :organisation_id)
+    ORDER BY phone, organisation_id LIMIT :batch
+    """
+)
+_SAVE_CONTACTS = text(
+    f"""
+    INSERT INTO contact_opt_outs AS c ({", ".join(_CONTACTS.names)})
+    SELECT * FROM {_CONTACTS.unnest("n")}
+    ON CONFLICT (organisation_id, contact_id) DO UPDATE
+        SET phone = EXCLUDED.phone, opt_out = EXCLUDED.opt_out, version = EXCLUDED.version
+        WHERE c.version < EXCLUDED.version
+    """
+)
+
+
+async def lock(session: AsyncSession, numbers: Collection[Number]) -> dict[Number, OptOutState]:
+    """Lock the rows of these numbers and return their states. A new number is not opted out."""
+    rows = await session.execute(_LOCK, _NUMBERS.bind_tuples(numbers))
+    return {(row.organisation_id, row.phone): OptOutState(row.opted_out, row.changed_at) for row in rows}
+
+
+async def save_times(session: AsyncSession, states: Mapping[Number, OptOutState]) -> None:
+    """Save the times of the newest changes."""
+    values = [(organisation, phone, state.at) for (organisation, phone), state in states.items()]
+    await session.execute(_SAVE_TIMES, _TIMES.bind_tuples(values))
+
+
+async def change(session: AsyncSession, changes: Collection[OptOutChange]) -> list[OptOutRow]:
+    """Save these changes, one for each number, under new versions, and return the rows."""
+    return [OptOutRow(*row) for row in await session.execute(_CHANGE, _CHANGES.bind(changes))]
+
+
+async def find_opted_out(session: AsyncSession, numbers: Collection[Number]) -> set[Number]:
+    """Return those of the numbers that are opted out."""
+    rows = await session.execute(_OPTED_OUT, _NUMBERS.bind_tuples(numbers))
+    return {(row.organisation_id, row.phone) for row in rows}
+
+
+async def changed_since_all_tenants(
+    session: AsyncSession, since: datetime, after: tuple[str, str], batch: int
+) -> list[OptOutRow]:
+    """Return at most `batch` numbers that changed since then, in order, after (phone, organisation)."""
+    phone, organisation = after
+    values = {"since": since, "phone": phone, "organisation_id": organisation, "batch": batch}
+    return [OptOutRow(*row) for row in await session.execute(_CHANGED_SINCE, values)]
+
+
+async def save_contacts(session: AsyncSession, contacts: Sequence[tuple[str, ContactState]]) -> None:
+    """Save the opt-out of these (organisation, contact) where it is newer than the saved one."""
+    columns = [organisation for organisation, _ in contacts]
+    states = (contact for _, contact in contacts)
+    await session.execute(_SAVE_CONTACTS, _CONTACTS.bind(states, organisation_id=columns))

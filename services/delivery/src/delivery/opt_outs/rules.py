@@ -1,0 +1,85 @@
+"""Opt-outs by number: of all changes to a number the newest counts, in whatever order they arrive."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Literal, NamedTuple
+
+Source = Literal["reply", "provider", "confirmed"]
+Number = tuple[str, str]  # organisation and phone (E.164)
+
+# The one condition "this recipient must not be messaged", for a message with the alias {m}: its contact opted out,
+# another contact with its phone did, or the phone itself did. Our auto-reply to STOP or HELP goes to opted-out numbers
+# too. These are scalar subqueries because PostgreSQL may plan EXISTS as a hash of the whole table.
+REFUSES_RECIPIENT = """
+    {m}.auto_reply_to IS NULL AND coalesce(
+        (SELECT true FROM contact_opt_outs c
+         WHERE c.organisation_id = {m}.organisation_id AND c.contact_id = {m}.contact_id AND c.opt_out),
+        (SELECT true FROM contact_opt_outs c
+         WHERE c.organisation_id = {m}.organisation_id AND c.phone = {m}.phone AND c.opt_out LIMIT 1),
+        (SELECT true FROM opt_outs o
+         WHERE o.organisation_id = {m}.organisation_id AND o.phone = {m}.phone AND o.opted_out),
+        false)
+"""
+# The recipient of the message {m} opted out by a keyword that reached us through the message's own provider. A provider
+# that handles opt-outs itself then refuses the message, too.
+OPTED_OUT_AT_PROVIDER = """
+    coalesce(
+        (SELECT true FROM opt_outs o JOIN inbound_messages i ON i.id = o.message_id
+         WHERE o.organisation_id = {m}.organisation_id AND o.phone = {m}.phone AND o.opted_out
+           AND i.provider = {m}.provider), false)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class OptOutChange:
+    """A person or a provider opts a number out (`opted_out`) or back in, at the time `at`.
+
+    `phone` is E.164. `message_id` is the inbound message with the keyword, if there was one.
+    """
+
+    organisation_id: str
+    phone: str
+    opted_out: bool
+    at: datetime
+    source: Source
+    message_id: int | None = None
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OptOutState:
+    """Whether a number is opted out, and the time of the newest change. `changed_by` is the change that took effect."""
+
+    opted_out: bool
+    at: datetime
+    changed_by: OptOutChange | None = None
+
+
+class OptOutRow(NamedTuple):
+    """A row of the table `opt_outs`."""
+
+    organisation_id: str
+    phone: str
+    opted_out: bool
+    changed_at: datetime
+    source: Source
+    message_id: int | None
+    version: int
+
+
+def apply_changes(state: OptOutState, changes: Iterable[OptOutChange]) -> tuple[OptOutState, list[OptOutChange]]:
+    """Return the state after these changes of one number, and the changes that took effect.
+
+    Providers' clocks count seconds. Of two changes at the same second, the one that arrived later counts.
+    """
+    effective = []
+    for change in sorted(changes, key=lambda change: change.at):
+        if change.at < state.at:
+            continue
+        if change.opted_out == state.opted_out:
+            state = replace(state, at=change.at)
+        else:
+            effective.append(change)
+            state = OptOutState(change.opted_out, change.at, change)
+    return state, effective
