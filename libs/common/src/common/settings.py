@@ -3,7 +3,7 @@
 import sys
 from typing import ClassVar, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -40,9 +40,11 @@ SettingsT = TypeVar("SettingsT", bound=CommonSettings)
 
 
 def env_name(settings: type[BaseSettings], field: str) -> str:
-    """Return the environment variable that sets a field."""
+    """Return the environment variable that sets a field; of several names the first, which is the documented one."""
     alias = settings.model_fields[field].validation_alias
-    return alias if isinstance(alias, str) else field.upper()
+    if isinstance(alias, AliasChoices):
+        alias = str(alias.choices[0])
+    return alias if isinstance(alias, str) else f"{settings.model_config.get('env_prefix', '')}{field}".upper()
 
 
 def load_settings(settings: type[SettingsT]) -> SettingsT:
