@@ -15,6 +15,8 @@ from sqlalchemy.orm import Session, SessionTransaction
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from common.errors import Unavailable
+from common.pool import ConnectionPool
+from common.statements import Tenant
 
 log = structlog.get_logger()
 
@@ -33,14 +35,21 @@ def role_url(url: str, role: str) -> URL:
 class Database:
     """The connection pools of one process. `published` is set when a transaction with new events commits."""
 
-    def __init__(self, url: str, application: str, *, tenant_pool: int = 10, all_pool: int = 5) -> None:
+    def __init__(
+        self, url: str, application: str, *, tenant_pool: int = 10, all_pool: int = 5, statement_pool: int = 10
+    ) -> None:
         self.published = asyncio.Event()
         self._tenant = _engine(role_url(url, "tenant"), application, tenant_pool)
         self._all = _engine(role_url(url, "all"), application, all_pool)
+        self._statements = ConnectionPool(role_url(url, "tenant"), application, statement_pool)
 
     def tenant(self, organisation_id: str) -> AbstractAsyncContextManager[AsyncSession]:
         """Begin a transaction that sees one organisation. It commits at the end and rolls back on an error."""
         return self._session(self._tenant, organisation_id)
+
+    def statements(self, organisation_id: str, session: AsyncSession | None = None) -> Tenant:
+        """Return where single statements of one organisation run, in the transaction of `session` if there is one."""
+        return Tenant(self._statements, organisation_id, session)
 
     def all_tenants(self) -> AbstractAsyncContextManager[AsyncSession]:
         """Begin a transaction that sees every organisation, for loops, consumers and operators."""
@@ -56,6 +65,7 @@ class Database:
         """Close all connections."""
         await self._tenant.dispose()
         await self._all.dispose()
+        await self._statements.close()
 
 
 def _engine(url: URL, application: str, size: int) -> AsyncEngine:

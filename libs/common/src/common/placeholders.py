@@ -1,3 +1,6 @@
-"""The contact fields that a message can contain as placeholders, such as `{{first_name}}`."""
+"""The placeholder fields: the values of a contact that a text may name, such as `{{first_name}}`.
+
+Contacts fills `ContactState.fields` by this list, and scheduling accepts the placeholders that it names.
+"""
 
 PLACEHOLDERS = ("first_name", "last_name", "company")

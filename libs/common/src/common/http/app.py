@@ -9,15 +9,22 @@ from typing import Any
 import structlog
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.routing import APIRoute
-from pydantic_core import from_json
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from common import idempotency
-from common.caller import Caller
+from common.caller import Caller, CallerVerifier
 from common.context import accept_request_id
-from common.errors import AppError, ParseError, TooLarge, UnsupportedMediaType
+from common.errors import AppError
 from common.http import errors
 from common.http.deps import get_caller
+from common.http.lean import LeanRoutes
+from common.http.requests import (  # noqa: F401
+    MAX_FILE_BYTES,
+    MAX_JSON_BYTES,
+    JsonRequest,
+    bounded_receive,
+    check_json,
+)
 from common.idempotency import Answer, KeyedRequest
 from common.settings import CommonSettings
 
@@ -26,32 +33,6 @@ log = structlog.get_logger("http")
 # A POST with this in its `openapi_extra` only computes, so it takes no idempotency key. The gateway removes the mark
 # from its API document.
 WITHOUT_EFFECT = "x-without-effect"
-MAX_JSON_BYTES = 1_000_000
-MAX_FILE_BYTES = 10 * 1024 * 1024
-_MULTIPART_OVERHEAD = 65_536
-
-
-class JsonRequest(Request):
-    """A request whose JSON body is bounded and strict: no NaN, no unlimited depth, no lone surrogates."""
-
-    async def body(self) -> bytes:
-        if not hasattr(self, "_body"):
-            chunks, size = [], 0
-            async for chunk in self.stream():
-                size += len(chunk)
-                if size > MAX_JSON_BYTES:
-                    raise TooLarge(f"A body may have {MAX_JSON_BYTES:,} bytes at most.")
-                chunks.append(chunk)
-            self._body = b"".join(chunks) or b"{}"  # an empty body then gets an error for each missing field
-        return self._body
-
-    async def json(self) -> Any:
-        try:
-            if not hasattr(self, "_json"):
-                self._json = from_json(await self.body(), allow_inf_nan=False)
-            return self._json
-        except ValueError as error:
-            raise ParseError(f"The body is not valid JSON: {error}.") from None
 
 
 class JsonRoute(APIRoute):
@@ -68,13 +49,11 @@ class JsonRoute(APIRoute):
 
         async def handle_json(request: Request) -> Response:
             if takes_json:
-                kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-                if kind and kind != "application/json":
-                    raise UnsupportedMediaType
+                check_json(request)
                 request = JsonRequest(request.scope, request.receive)
                 await request.json()  # FastAPI would replace an error raised later by its own
             else:
-                request = Request(request.scope, _bounded(request.receive))
+                request = Request(request.scope, bounded_receive(request.receive))
             key = request.headers.get("idempotency-key")
             if may_be_keyed and key is not None:
                 return await _handle_keyed(request, key, handle)
@@ -84,21 +63,6 @@ class JsonRoute(APIRoute):
 
     def dependant_takes_form(self) -> bool:
         return self.body_field is not None and type(self.body_field.field_info).__name__ in ("Form", "File")
-
-
-def _bounded(receive: Receive) -> Receive:
-    """Return a `receive` that raises TooLarge as soon as the body is larger than the largest file."""
-    received = 0
-
-    async def receive_bounded() -> Message:
-        nonlocal received
-        message = await receive()
-        received += len(message.get("body", b""))
-        if received > MAX_FILE_BYTES + _MULTIPART_OVERHEAD:
-            raise TooLarge("A file may have 10 MB at most.")
-        return message
-
-    return receive_bounded
 
 
 class _WithoutEffect(Exception):
@@ -232,6 +196,9 @@ def make_app(
         strict_content_type=False,
     )
     app.state.settings = settings
+    app.state.caller_verifier = CallerVerifier(
+        audience=settings.service, secret=settings.internal_token_secret.get_secret_value()
+    )
     for name, value in state.items():
         setattr(app.state, name, value)
     errors.install(app)
@@ -247,6 +214,7 @@ def make_app(
         await ready()
         return {"status": "ok", "database": "ok"}
 
+    app.add_middleware(LeanRoutes, of=app)
     app.add_middleware(RenderErrors)
     app.add_middleware(RequestLog)
     return app

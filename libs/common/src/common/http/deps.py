@@ -10,21 +10,17 @@ from fastapi import Depends, Query, Request
 from fastapi.security import HTTPBearer
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from common.caller import Caller, verify
+from common.caller import Caller, CallerVerifier
 from common.errors import Forbidden, Invalid
 from common.paging import DEFAULT_LIMIT, MAX_LIMIT, Page
+from common.statements import Tenant
 
 _bearer = HTTPBearer(auto_error=False, description="Clerk session token")
 
 
 def _verify(request: Request, issuers: frozenset[str]) -> Caller:
-    settings = request.app.state.settings
-    caller = verify(
-        request.headers.get("authorization"),
-        audience=settings.service,
-        issuers=issuers,
-        secret=settings.internal_token_secret.get_secret_value(),
-    )
+    verifier: CallerVerifier = request.app.state.caller_verifier
+    caller = verifier.verify(request.headers.get("authorization"), issuers)
     request.scope["caller_log"] = {"organisation": caller.organisation_id, "user": caller.user_id}
     return caller
 
@@ -82,6 +78,25 @@ async def get_session(request: Request, caller: Annotated[Caller, Depends(get_ca
         yield session
 
 
+async def get_tenant(request: Request, caller: Annotated[Caller, Depends(get_caller)]) -> Tenant:
+    """Return where single statements of the caller's organisation run."""
+    session: AsyncSession | None = request.scope.get("keyed_session")
+    tenant: Tenant = request.app.state.database.statements(caller.organisation_id, session)
+    return tenant
+
+
+def internal_tenant(*issuers: str) -> Callable[[Request], Awaitable[Tenant]]:
+    """Return a dependency for internal routes: where single statements of the caller's organisation run."""
+    get_internal_caller = internal_caller(*issuers)
+
+    async def get_internal_tenant(request: Request) -> Tenant:
+        caller = await get_internal_caller(request)
+        tenant: Tenant = request.app.state.database.statements(caller.organisation_id)
+        return tenant
+
+    return get_internal_tenant
+
+
 async def get_all_session(request: Request) -> AsyncIterator[AsyncSession]:
     """Begin a transaction that sees every organisation. The route itself must check who may use it."""
     async with request.app.state.database.all_tenants() as session:
@@ -109,6 +124,7 @@ def _positive(name: str, given: str | None, default: int) -> int:
 
 CallerDep = Annotated[Caller, Depends(get_caller)]
 AdminDep = Annotated[Caller, Depends(get_admin)]
+TenantDep = Annotated[Tenant, Depends(get_tenant)]
 SessionDep = Annotated[AsyncSession, Depends(get_session, scope="function")]
 AllSessionDep = Annotated[AsyncSession, Depends(get_all_session, scope="function")]
 PageDep = Annotated[Page, Depends(get_page)]

@@ -1,0 +1,168 @@
+"""Single statements that carry their organisation: no path lets one organisation see another's rows."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+from sqlalchemy import make_url, text
+
+from common.database import Database, role_url
+from common.errors import Unavailable
+from common.pool import ConnectionPool
+from common.statements import ORGANISATION, ORGANISATION_CTE, Statement
+
+BODIES = Statement(
+    f"""
+    SELECT n.body FROM {ORGANISATION}
+    CROSS JOIN LATERAL (SELECT body FROM notes WHERE organisation_id = o.id ORDER BY id) n
+    """
+)
+# As BODIES, but it forgets to name the organisation: row-level security alone must decide.
+ALL_BODIES = Statement(f"SELECT n.body FROM {ORGANISATION} CROSS JOIN LATERAL (SELECT body FROM notes OFFSET 0) n")
+SLEEP = Statement(f"SELECT pg_sleep($2) FROM {ORGANISATION}")
+FAIL = Statement(f"SELECT 1 / (length(o.id) - length(o.id)) FROM {ORGANISATION}")
+ADD = Statement(
+    f"""
+    WITH {ORGANISATION_CTE}
+    INSERT INTO notes (organisation_id, body) SELECT coalesce($3, o.id), $2 FROM o RETURNING id
+    """
+)
+PLAIN = "SELECT body FROM notes"
+
+
+@pytest.fixture
+async def pool(sample_url: str, database: Database) -> AsyncIterator[ConnectionPool]:
+    pool = ConnectionPool(role_url(sample_url, "tenant"), "statements test", 2)
+    yield pool
+    await pool.close()
+
+
+@pytest.fixture
+async def notes(database: Database) -> None:
+    for organisation in ("org_a", "org_b"):
+        async with database.tenant(organisation) as session:
+            await session.execute(
+                text("INSERT INTO notes (organisation_id, body) VALUES (:organisation, :body)"),
+                {"organisation": organisation, "body": f"note of {organisation}"},
+            )
+
+
+async def bodies(pool: ConnectionPool, organisation: str, statement: Statement = BODIES) -> list[str]:
+    return [row["body"] for row in await pool.fetch(statement.sql, organisation)]
+
+
+async def test_a_statement_without_an_organisation_cannot_be_made() -> None:
+    with pytest.raises(ValueError, match="organisation"):
+        Statement("SELECT body FROM notes")
+
+
+@pytest.mark.usefixtures("notes")
+@pytest.mark.parametrize("statement", [BODIES, ALL_BODIES])
+async def test_a_statement_reads_the_rows_of_its_organisation_only(pool: ConnectionPool, statement: Statement) -> None:
+    for organisation in ("org_a", "org_b") * 5:
+        assert await bodies(pool, organisation, statement) == [f"note of {organisation}"]
+    assert await bodies(pool, "org_of_nobody", statement) == []
+    assert await bodies(pool, "", statement) == []
+
+
+@pytest.mark.usefixtures("notes")
+async def test_nothing_stays_on_the_connection_after_a_statement(pool: ConnectionPool) -> None:
+    await bodies(pool, "org_a")
+    assert await pool.fetch(PLAIN) == []
+
+
+@pytest.mark.usefixtures("notes")
+async def test_nothing_stays_on_the_connection_after_an_error(pool: ConnectionPool) -> None:
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        await pool.fetch(FAIL.sql, "org_a")
+    assert await pool.fetch(PLAIN) == []
+    assert await bodies(pool, "org_b") == ["note of org_b"]
+
+
+@pytest.mark.usefixtures("notes")
+async def test_a_cancelled_statement_leaves_no_organisation_and_no_answer_behind(pool: ConnectionPool) -> None:
+    for _ in range(5):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.02):
+                await pool.fetch(SLEEP.sql, "org_a", 5)
+        assert await pool.fetch(PLAIN) == []
+        assert await bodies(pool, "org_b") == ["note of org_b"]
+
+
+@pytest.mark.usefixtures("notes")
+async def test_a_connection_that_the_server_ended_is_replaced(pool: ConnectionPool, postgres_url: str) -> None:
+    (row,) = await pool.fetch("SELECT pg_backend_pid() AS pid")
+    admin = await asyncpg.connect(postgres_url)
+    assert await admin.fetchval("SELECT pg_terminate_backend($1, 5000)", row["pid"])
+    await admin.close()
+    try:
+        found = await bodies(pool, "org_a")
+    except Unavailable:  # the connection's end had not been seen yet
+        found = await bodies(pool, "org_a")
+    assert found == ["note of org_a"]
+
+
+@pytest.mark.usefixtures("notes")
+async def test_a_transaction_pooler_between_statements_changes_nothing(sample_url: str) -> None:
+    """Each statement may meet another server connection, as behind PgBouncer in transaction mode."""
+    url = make_url(sample_url).set(username="sample_tenant").render_as_string(hide_password=False)
+    connections = [await asyncpg.connect(url, statement_cache_size=0) for _ in range(3)]
+    for turn in range(12):
+        organisation = ("org_a", "org_b")[turn % 2]
+        rows = await connections[turn % 3].fetch(BODIES.sql, organisation)
+        assert [row["body"] for row in rows] == [f"note of {organisation}"]
+        assert await connections[turn % 3].fetch(PLAIN) == []
+    for connection in connections:
+        await connection.close()
+
+
+async def test_a_writing_statement_cannot_write_for_another_organisation(pool: ConnectionPool) -> None:
+    assert len(await pool.fetch(ADD.sql, "org_a", "own", None)) == 1
+    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
+        await pool.fetch(ADD.sql, "org_a", "foreign", "org_b")
+    assert await bodies(pool, "org_a") == ["own"]
+    assert await bodies(pool, "org_b") == []
+
+
+async def test_concurrent_statements_of_many_organisations_never_mix(pool: ConnectionPool) -> None:
+    organisations = [f"org_{number}" for number in range(20)]
+    await asyncio.gather(*(pool.fetch(ADD.sql, name, name, None) for name in organisations))
+
+    async def read(name: str) -> None:
+        for _ in range(20):
+            assert await bodies(pool, name) == [name]
+
+    await asyncio.gather(*(read(name) for name in organisations))
+
+
+async def test_a_full_pool_answers_unavailable_with_retry_after(
+    pool: ConnectionPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("common.pool._WAIT_S", 0.05)
+    busy = [asyncio.create_task(pool.fetch(SLEEP.sql, "org_a", 1)) for _ in range(2)]
+    await asyncio.sleep(0)
+    with pytest.raises(Unavailable) as error:
+        await pool.fetch(PLAIN)
+    assert error.value.headers["Retry-After"] == "1"
+    await asyncio.gather(*busy)
+    assert await pool.fetch(PLAIN) == []
+
+
+async def test_an_unreachable_database_answers_unavailable() -> None:
+    pool = ConnectionPool(role_url("postgresql://sample:x@127.0.0.1:1/x", "tenant"), "test", 1)
+    with pytest.raises(Unavailable):
+        await pool.fetch(PLAIN)
+
+
+@pytest.mark.usefixtures("notes")
+async def test_a_tenant_with_a_session_runs_in_its_transaction(database: Database) -> None:
+    with pytest.raises(RuntimeError):
+        async with database.tenant("org_a") as session:
+            tenant = database.statements("org_a", session)
+            assert await tenant.fetch_row(ADD, "not committed", None) is not None
+            assert len(await tenant.fetch(BODIES)) == 2
+            raise RuntimeError
+    tenant = database.statements("org_a")
+    assert [row["body"] for row in await tenant.fetch(BODIES)] == ["note of org_a"]
+    assert await database.statements("org_c").fetch_row(BODIES) is None
