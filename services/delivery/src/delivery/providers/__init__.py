@@ -1,13 +1,15 @@
-"""The carriers that delivery can talk to, and in which order."""
+"""The providers that delivery can use, and the order in which it uses them."""
 
 import inspect
 from importlib import import_module
+
+from pydantic_settings import BaseSettings
 
 from common.settings import InvalidSetting
 from delivery.providers.base import Provider
 from delivery.settings import Settings, split_names
 
-# Name → its class, which is made with the settings alone. Only what is named is loaded: AWS's library is 13 MB.
+# Name → module:class. Only the providers that the settings name are imported: AWS's library has 13 MB.
 PROVIDERS: dict[str, str] = {
     "log": "delivery.providers.log:LogProvider",
     "mobile_message": "delivery.providers.mobile_message:MobileMessage",
@@ -17,55 +19,72 @@ PROVIDERS: dict[str, str] = {
 }
 
 
+def settings_classes() -> list[type[BaseSettings]]:
+    """Return the settings classes of all providers above. It imports every provider, so no service calls it."""
+    return [_load(entry).settings_class for entry in PROVIDERS.values()]
+
+
 def make_chains(settings: Settings) -> dict[str, tuple[str, ...]]:
-    """Format → the names of its providers, the preferred one first. Raises InvalidSetting for what does not fit."""
+    """Return format → the names of its providers, the preferred one first. Raises InvalidSetting."""
     return {
-        message_format: tuple(dict.fromkeys(found.name for found in classes))
-        for message_format, classes in _find_classes(settings).items()
+        message_format: tuple(dict.fromkeys(provider.name for provider in chain))
+        for message_format, chain in _find_classes(settings).items()
     }
 
 
 def make_providers(settings: Settings) -> dict[str, Provider]:
-    """Name → provider, one for each that stands in a chain. Raises InvalidSetting for what does not fit."""
-    found = {found.name: found for classes in _find_classes(settings).values() for found in classes}
-    made = {name: provider(settings) for name, provider in found.items()}  # type: ignore[call-arg]
-    answering = split_names(settings.stop_answered_by)
-    for provider in made.values():
-        provider.handles_opt_outs = provider.handles_opt_outs and provider.name in answering
-    return made
+    """Return name → provider for every provider of a chain. Raises InvalidSetting.
+
+    Each provider reads its own settings from the environment.
+    """
+    classes = {provider.name: provider for chain in _find_classes(settings).values() for provider in chain}
+    providers = {name: provider(settings) for name, provider in classes.items()}
+    if settings.stop_answered_by is not None:
+        allowed = split_names(settings.stop_answered_by)
+        for name, provider in providers.items():
+            provider.handles_opt_outs = provider.handles_opt_outs and name in allowed
+    return providers
 
 
 def _find_classes(settings: Settings) -> dict[str, list[type[Provider]]]:
-    """Format → the classes of its chain, each fit for it."""
+    """Return format → the classes of its chain. Raises InvalidSetting for a class that cannot be used there."""
     chains: dict[str, list[type[Provider]]] = {}
     by_name: dict[str, type[Provider]] = {}
     for message_format, entries in settings.chains.items():
         variable = f"{message_format.upper()}_PROVIDERS"
         if not entries:
-            raise InvalidSetting(f"{variable}: name one at least")
+            raise InvalidSetting(f"{variable}: name at least one provider")
         chains[message_format] = [_find_class(variable, entry) for entry in entries]
-        for found in chains[message_format]:
-            if message_format not in found.formats:
-                raise InvalidSetting(f"{variable}: {found.name} takes no {message_format.upper()}")
-            if by_name.setdefault(found.name, found) is not found:
-                raise InvalidSetting(f"{variable}: two classes have the name {found.name!r}")
+        for provider in chains[message_format]:
+            if message_format not in provider.formats:
+                raise InvalidSetting(f"{variable}: {provider.name} does not send {message_format.upper()}")
+            if by_name.setdefault(provider.name, provider) is not provider:
+                raise InvalidSetting(f"{variable}: two classes have the name {provider.name!r}")
     return chains
 
 
 def _find_class(variable: str, entry: str) -> type[Provider]:
-    """The class of an entry: one of ours by its name, any other as `package.module:Class`."""
-    module, colon, attribute = PROVIDERS.get(entry, entry).partition(":")
-    if not colon:
-        known = ", ".join(PROVIDERS)
-        raise InvalidSetting(f"{variable}: there is no {entry!r}; there are {known}, and package.module:Class")
+    """Return the class that an entry of a chain names. Raises InvalidSetting."""
     try:
-        found = getattr(import_module(module), attribute)
+        provider = _load(PROVIDERS.get(entry, entry))
     except (ImportError, AttributeError, ValueError) as error:
-        raise InvalidSetting(f"{variable}: {entry!r} cannot be had: {error}") from None
-    if not (isinstance(found, type) and issubclass(found, Provider)):
-        raise InvalidSetting(f"{variable}: {entry!r} is no subclass of delivery.providers.base.Provider")
-    if inspect.isabstract(found):
-        raise InvalidSetting(f"{variable}: {entry!r} lacks {', '.join(sorted(found.__abstractmethods__))}")
-    if not isinstance(getattr(found, "name", None), str):
+        known = ", ".join(PROVIDERS)
+        raise InvalidSetting(
+            f"{variable}: {entry!r} cannot be loaded ({error}); use {known}, or package.module:Class"
+        ) from None
+    if not (isinstance(provider, type) and issubclass(provider, Provider)):
+        raise InvalidSetting(f"{variable}: {entry!r} is not a subclass of delivery.providers.base.Provider")
+    if inspect.isabstract(provider):
+        raise InvalidSetting(f"{variable}: {entry!r} lacks {', '.join(sorted(provider.__abstractmethods__))}")
+    if not isinstance(getattr(provider, "name", None), str):
         raise InvalidSetting(f"{variable}: {entry!r} has no name")
+    return provider
+
+
+def _load(address: str) -> type[Provider]:
+    """Import `package.module:Class`. Raises ImportError, AttributeError, or ValueError when it is no such address."""
+    module, colon, attribute = address.partition(":")
+    if not colon:
+        raise ValueError("unknown name")
+    found: type[Provider] = getattr(import_module(module), attribute)
     return found

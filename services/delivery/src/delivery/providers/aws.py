@@ -1,15 +1,15 @@
-"""AWS End User Messaging SMS (the API pinpoint-sms-voice-v2): SMS only, one message a request.
+"""AWS End User Messaging SMS (the API pinpoint-sms-voice-v2): SMS only, one message in a request.
 
-By aiobotocore, which is asynchronous and well kept: it signs, finds credentials in every way that AWS knows, and
-checks what is sent against AWS's own model. Its retries are off: a repeated call is another message.
-AWS carries MMS to the United States and Canada only, so there is none here.
+It uses aiobotocore, which signs requests, finds credentials in every place that AWS knows, and checks requests against
+AWS's own model. Its retries are off, because a repeated request sends another message. AWS carries MMS only in the
+United States and Canada, so this provider has none.
 """
 
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 import aiohttp
@@ -17,32 +17,43 @@ from aiobotocore.config import AioConfig  # type: ignore[import-untyped]
 from aiobotocore.session import get_session  # type: ignore[import-untyped]
 from botocore import exceptions as boto  # type: ignore[import-untyped]
 from botocore.parsers import ResponseParserError  # type: ignore[import-untyped]
+from pydantic import AliasChoices, Field
 from pydantic_core import from_json, to_json
+from pydantic_settings import SettingsConfigDict
 
 from common.events import FailureCategory
 from delivery.providers.base import (
     AccountError,
+    AccountStatus,
+    DeliveryReceipt,
     InboundMessage,
     NotConnected,
-    ProviderEvent,
     Outcome,
     OutcomeUnknown,
     OutgoingMessage,
     Provider,
-    DeliveryReceipt,
-    AccountStatus,
+    ProviderEvent,
+    ReceiptStatus,
     Throttled,
     WebhookMalformed,
     WebhookRefused,
     WebhookRequest,
 )
-from delivery.providers.http import CONNECT_S, is_host_of, seconds
+from delivery.providers.http import CONNECT_S, UNREADABLE, is_host_of, seconds
 from delivery.providers.sns import Sns
-from delivery.providers.webhook_parsing import Mark, clean, need, read_id, read_json, read_parts, read_time
-from delivery.settings import Settings
+from delivery.providers.webhook_parsing import (
+    Mark,
+    read_id,
+    read_json,
+    read_parts,
+    read_time,
+    require,
+    storable_text,
+)
+from delivery.settings import OwnSettings, Settings
 
-# Before anything is sent: credentials, region, address.
-_SET_UP = (
+# Errors before anything is sent: credentials, region, address.
+_SET_UP_ERRORS = (
     boto.NoCredentialsError,
     boto.PartialCredentialsError,
     boto.CredentialRetrievalError,
@@ -53,7 +64,7 @@ _SET_UP = (
     boto.ProfileNotFound,
 )
 _THROTTLED = frozenset({"ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded"})
-# All our numbers are Australian, so that a country that is not open is open for none of them.
+# All our numbers are Australian, so a closed country is closed for every message.
 _ACCOUNT_REASONS = frozenset(
     {
         "COUNTRY_NOT_ENABLED",
@@ -63,7 +74,7 @@ _ACCOUNT_REASONS = frozenset(
         "NO_ORIGINATION_IDENTITIES_FOUND",
     }
 )
-# The Reason of a refusal → our category.
+# Reason of a refusal → our category.
 _REASONS: dict[str, FailureCategory] = {
     "INVALID_IDENTITY_FOR_DESTINATION_COUNTRY": "account_error",
     "SENDER_ID_NOT_REGISTERED": "account_error",
@@ -85,12 +96,13 @@ _FIELDS: dict[str, FailureCategory] = {
     "OriginationIdentity": "account_error",
     "MessageBody": "content_rejected",
 }
-_SENDERS = frozenset({"phone-number", "sender-id", "pool"})
-_EVENTS: dict[str, tuple[Literal["sent", "delivered", "failed"], FailureCategory | None]] = {
+_SENDER_ID_TYPES = frozenset({"phone-number", "sender-id", "pool"})
+# Event type → status of the message and our category.
+_EVENTS: dict[str, tuple[ReceiptStatus, FailureCategory | None]] = {
     "SENT": ("sent", None),
     "PENDING": ("sent", None),
     "QUEUED": ("sent", None),
-    "SUCCESSFUL": ("sent", None),  # the carrier has it; whether the handset's word follows depends on the country
+    "SUCCESSFUL": ("sent", None),  # the carrier has it; not every country reports the handset's receipt
     "DELIVERED": ("delivered", None),
     "INVALID": ("failed", "invalid_number"),
     "INVALID_MESSAGE": ("failed", "content_rejected"),
@@ -105,25 +117,46 @@ _EVENTS: dict[str, tuple[Literal["sent", "delivered", "failed"], FailureCategory
 }
 
 
+class AwsSettings(OwnSettings):
+    """The settings AWS_… Credentials are read by AWS's library, in its own ways."""
+
+    model_config = SettingsConfigDict(env_prefix="AWS_")
+
+    base_url: str = Field("", description="empty: AWS; another address may also sign the webhooks")
+    region: str = "ap-southeast-2"
+    sender_id: str = Field(
+        "",
+        validation_alias=AliasChoices("AWS_SENDER_ID", "AWS_SENDER"),
+        description="number, sender ID or pool; empty: AWS chooses",
+    )
+    configuration_set: str = Field("", description="decides where delivery events go")
+    topic_arns: str = Field("", description="SNS topics that may send webhooks, by commas; empty: all are refused")
+    concurrency: int = Field(16, ge=1, description="maximum of requests at once")
+    rate: float = Field(0.0, ge=0, description="maximum of parts per second; 0: no maximum")
+
+
 class Aws(Provider):
-    """One account in one region. An unknown outcome waits for its event: AWS cannot be asked for a message."""
+    """One account in one region. An unknown outcome waits for its event: AWS has no look-up of a message."""
 
     name = "aws"
+    settings_class = AwsSettings
     sends_receipts = True
     handles_opt_outs = True
 
-    def __init__(self, settings: Settings) -> None:
-        self.concurrency = settings.aws_concurrency
-        self.rate = settings.aws_rate
-        self.reaches_people = not settings.aws_base_url or is_host_of(settings.aws_base_url, "amazonaws.com", "api.aws")
-        self._base_url = settings.aws_base_url or None
-        self._region = settings.aws_region
+    def __init__(self, settings: Settings, own: AwsSettings | None = None) -> None:
+        own = own or AwsSettings.from_environment()
+        self.concurrency = own.concurrency
+        self.rate = own.rate
+        self.reaches_people = not own.base_url or is_host_of(own.base_url, "amazonaws.com", "api.aws")
+        self.default_sender_id = own.sender_id
+        self._base_url = own.base_url or None
+        self._region = own.region
         self._mark = Mark(settings)
-        self._sender_id = settings.aws_sender
-        self._configuration_set = settings.aws_configuration_set
+        self._configuration_set = own.configuration_set
         self._timeout_s = settings.request_timeout_s
-        # Pointed elsewhere nothing goes out by AWS, and only then may another than AWS sign what comes in.
-        self._sns = Sns(settings.aws_topic_arns, "" if self.reaches_people else settings.aws_base_url, self._timeout_s)
+        # Another server may sign webhooks only if nothing is sent through AWS.
+        rehearsal = "" if self.reaches_people else own.base_url
+        self._sns = Sns(own.topic_arns, rehearsal, settings.request_timeout_s)
         self._opening = asyncio.Lock()
         self._stack = AsyncExitStack()
         self._client: Any = None
@@ -136,7 +169,7 @@ class Aws(Provider):
             "MessageType": "TRANSACTIONAL",
             "Context": {"reference": self._mark.write(message.id)},
         }
-        if sender := message.sender_id or self._sender_id:
+        if sender := message.sender_id or self.default_sender_id:
             fields["OriginationIdentity"] = sender
         if self._configuration_set:
             fields["ConfigurationSetName"] = self._configuration_set
@@ -144,38 +177,41 @@ class Aws(Provider):
 
     async def send(self, key: UUID, body: bytes, references: Sequence[int]) -> list[Outcome]:
         try:
-            answer = await self._call("send_text_message", **from_json(body))
+            answer = await self._request("send_text_message", **from_json(body))
         except boto.ParamValidationError as error:
-            return [Outcome("refused", failure_category="content_rejected", error=clean(str(error)))]
+            return [Outcome("refused", failure_category="content_rejected", error=storable_text(str(error)))]
         except boto.ClientError as error:
-            return [_read_fault(error.response)]
+            return [_read_error(error.response)]
         given = read_id(answer.get("MessageId"))
         if given is None:
-            raise OutcomeUnknown("an answer without an id")
+            raise OutcomeUnknown("The answer has no id.")
         return [Outcome("accepted", given)]
 
-    async def _call(self, operation: str, **fields: Any) -> Mapping[str, Any]:
-        """Raises a SubmissionError when there was no answer; ClientError and ParamValidationError are for the caller."""
+    async def _request(self, operation: str, **fields: Any) -> Mapping[str, Any]:
+        """Send one request. Raises a SubmissionError if there was no answer.
+
+        Also raises botocore's ClientError and ParamValidationError, which say something about the message.
+        """
         try:
             client = await self._get_client()
             async with asyncio.timeout(self._timeout_s):
                 answer: Mapping[str, Any] = await getattr(client, operation)(**fields)
-        except _SET_UP as error:
+        except _SET_UP_ERRORS as error:
             raise AccountError(type(error).__name__) from None
         except (boto.ConnectTimeoutError, boto.SSLError, boto.ProxyConnectionError) as error:
             raise NotConnected(type(error).__name__) from None
         except boto.EndpointConnectionError as error:
-            # A connection that breaks after writing has this name too; only the cause tells them apart.
+            # A connection that breaks after the request was written has the same class. Only the cause differs.
             cause = error.kwargs.get("error")
-            never = isinstance(cause, aiohttp.ClientConnectorError | aiohttp.InvalidURL)
-            raise (NotConnected if never else OutcomeUnknown)(type(cause).__name__) from None
+            is_unsent = isinstance(cause, aiohttp.ClientConnectorError | aiohttp.InvalidURL)
+            raise (NotConnected if is_unsent else OutcomeUnknown)(type(cause).__name__) from None
         except (boto.ParamValidationError, boto.ClientError):
             raise
         except (boto.BotoCoreError, boto.HTTPClientError, ResponseParserError, TimeoutError, OSError) as error:
             raise OutcomeUnknown(type(error).__name__) from None
         except (AttributeError, TypeError, ValueError, RecursionError):
-            # botocore's reader trusts that an answer has the shape of its model.
-            raise OutcomeUnknown("an answer that cannot be read") from None
+            # botocore's parser fails on answers that do not have the shape of its model.
+            raise OutcomeUnknown(UNREADABLE) from None
         return answer or {}
 
     async def _get_client(self) -> Any:
@@ -199,8 +235,8 @@ class Aws(Provider):
         envelope = await self._sns.open(request.body)
         if envelope is None:
             return []
-        event = read_json(need(envelope, "Message").encode(errors="replace"))
-        if event.get("source") == "aws.sms-voice":  # by way of EventBridge
+        event = read_json(require(envelope, "Message").encode(errors="replace"))
+        if event.get("source") == "aws.sms-voice":  # sent through EventBridge
             event = event["detail"] if isinstance(event.get("detail"), dict) else {}
         if "inboundMessageId" in event:
             return [_read_inbound(event, read_time(envelope, "Timestamp"))]
@@ -208,64 +244,64 @@ class Aws(Provider):
 
     async def check(self) -> AccountStatus:
         try:
-            phones = (await self._call("describe_phone_numbers")).get("PhoneNumbers") or []
-            names = (await self._call("describe_sender_ids")).get("SenderIds") or []
+            phones = (await self._request("describe_phone_numbers")).get("PhoneNumbers") or []
+            names = (await self._request("describe_sender_ids")).get("SenderIds") or []
         except boto.ClientError as error:
-            outcome = _read_fault(error.response)
-            raise AccountError(outcome.error or "refused") from None
-        return AccountStatus(sender_ids=(*_named(phones, "PhoneNumber"), *_named(names, "SenderId")))
+            outcome = _read_error(error.response)
+            raise AccountError(outcome.error or "Refused.") from None
+        return AccountStatus(sender_ids=(*_values(phones, "PhoneNumber"), *_values(names, "SenderId")))
 
     async def close(self) -> None:
         await self._stack.aclose()
 
 
-def _named(found: Sequence[Mapping[str, Any]], name: str) -> tuple[str, ...]:
-    return tuple(clean(str(entry[name])) for entry in found if entry.get(name))
+def _values(found: Sequence[Mapping[str, Any]], name: str) -> tuple[str, ...]:
+    return tuple(storable_text(str(entry[name])) for entry in found if entry.get(name))
 
 
-def _read_fault(answer: Mapping[str, Any]) -> Outcome:
-    """What a refused request means for its message. Raises a SubmissionError where it means nothing for it."""
+def _read_error(answer: Mapping[str, Any]) -> Outcome:
+    """Read a refused request. Raises a SubmissionError if the refusal is not about the message."""
     meta, error = answer.get("ResponseMetadata", {}), answer.get("Error", {})
     status, code = int(meta.get("HTTPStatusCode", 0)), str(error.get("Code", ""))
     reason = str(answer.get("Reason") or "")
-    told = clean(" ".join(filter(None, (code, reason, str(error.get("Message") or "")))))
+    text = storable_text(" ".join(filter(None, (code, reason, str(error.get("Message") or "")))))
     retry_after = (meta.get("HTTPHeaders") or {}).get("retry-after")
     if code in _THROTTLED or status == 429 or (status == 503 and retry_after):
-        raise Throttled(told, seconds(retry_after))
+        raise Throttled(text, seconds(retry_after))
     if status >= 500 or status < 300 or code == "InternalServerException":
-        raise OutcomeUnknown(told)
+        raise OutcomeUnknown(text)
     category = _category(code, reason, answer)
     if category is None:
-        raise AccountError(told)
-    return Outcome("refused", failure_category=category, error=told, raw=clean(reason or code))
+        raise AccountError(text)
+    return Outcome("refused", failure_category=category, error=text, raw=storable_text(reason or code))
 
 
 def _category(code: str, reason: str, answer: Mapping[str, Any]) -> FailureCategory | None:
-    """Why this message is refused; None when any would be."""
+    """Return the category of a refused message; None if AWS would refuse any message."""
     if code == "ResourceNotFoundException":
-        return "account_error" if answer.get("ResourceType") in _SENDERS else None
+        return "account_error" if answer.get("ResourceType") in _SENDER_ID_TYPES else None
     if code not in ("ValidationException", "ConflictException") or reason in _ACCOUNT_REASONS:
         return None
     fields = [str(field.get("Name")) for field in answer.get("Fields") or []]
-    named = next((_FIELDS[name] for name in fields if name in _FIELDS), None)
-    return _REASONS.get(reason) or named or "unknown"
+    by_field = next((_FIELDS[name] for name in fields if name in _FIELDS), None)
+    return _REASONS.get(reason) or by_field or "unknown"
 
 
 def _read_event(event: Mapping[str, Any], mark: Mark) -> list[DeliveryReceipt]:
-    kind, message_id = need(event, "eventType"), read_id(need(event, "messageId"))
+    kind, message_id = require(event, "eventType"), read_id(require(event, "messageId"))
     known = _EVENTS.get(kind.removeprefix("TEXT_"))
     if known is None:
-        return []  # a word that is new to us is no news, and no fault of AWS's
+        return []  # an event that we do not know is ignored
     status, category = known
     context, at = event.get("context"), event.get("eventTimestamp")
     receipt = DeliveryReceipt(
         id=f"{message_id}/{kind}",
         status=status,
-        raw=clean(kind),
+        raw=storable_text(kind),
         reference=mark.read(context.get("reference")) if isinstance(context, dict) else None,
         provider_message_id=message_id,
         failure_category=category,
-        error=clean(str(event.get("messageStatusDescription") or kind)) if category else None,
+        error=storable_text(str(event.get("messageStatusDescription") or kind)) if category else None,
         billed_parts=read_parts(event.get("totalMessageParts")),
         occurred_at=None if at is None else _from_milliseconds(at),
     )
@@ -273,11 +309,11 @@ def _read_event(event: Mapping[str, Any], mark: Mark) -> list[DeliveryReceipt]:
 
 
 def _read_inbound(event: Mapping[str, Any], at: datetime) -> InboundMessage:
-    given = need(event, "inboundMessageId")
+    given = require(event, "inboundMessageId")
     return InboundMessage(
         id=given,
-        phone=need(event, "originationNumber"),
-        to=need(event, "destinationNumber"),
+        phone=require(event, "originationNumber"),
+        to=require(event, "destinationNumber"),
         text=str(event.get("messageBody") or ""),
         received_at=at,
         provider_message_id=read_id(given),
@@ -285,8 +321,8 @@ def _read_inbound(event: Mapping[str, Any], at: datetime) -> InboundMessage:
     )
 
 
-def _from_milliseconds(told: Any) -> datetime:
+def _from_milliseconds(value: Any) -> datetime:
     try:
-        return datetime.fromtimestamp(int(told) / 1000, UTC)
+        return datetime.fromtimestamp(int(value) / 1000, UTC)
     except (ValueError, TypeError, OverflowError, OSError):
         raise WebhookMalformed("eventTimestamp: not a time") from None

@@ -13,6 +13,7 @@ from uuid import UUID
 from pydantic_settings import BaseSettings
 
 from common.events import FailureCategory
+from delivery.settings import OwnSettings, Settings
 
 ReceiptStatus = Literal["sent", "delivered", "failed"]
 Keyword = Literal["stop", "start", "help"]
@@ -220,7 +221,7 @@ class Provider(ABC):
     """
 
     name: ClassVar[str]
-    settings_class: ClassVar[type[BaseSettings]] = BaseSettings
+    settings_class: ClassVar[type[BaseSettings]] = OwnSettings
     formats: ClassVar[frozenset[str]] = frozenset({"sms"})
     deduplicates: ClassVar[bool] = False
     sends_receipts: ClassVar[bool] = False
@@ -232,6 +233,12 @@ class Provider(ABC):
     reaches_people: bool = False
     default_sender_id: str = ""
     webhook_answer: ClassVar[tuple[str, str]] = ("application/json", '{"status": "ok"}')
+
+    def __init__(self, settings: Settings, own: BaseSettings | None = None) -> None:  # noqa: B027 (optional)
+        """Read the settings. `own`, of `settings_class`, is read from the environment when it is None.
+
+        Raises InvalidSetting, which names what is missing or cannot be used.
+        """
 
     @abstractmethod
     def prepare(self, messages: Sequence[OutgoingMessage]) -> bytes:

@@ -1,9 +1,10 @@
-"""The provider for development: it says in the log that it was asked, and always succeeds."""
+"""The provider for development: it writes to the log, sends nothing, and always succeeds."""
 
 from collections.abc import Sequence
 from uuid import UUID
 
 import structlog
+from pydantic_settings import BaseSettings
 
 from delivery.providers.base import Outcome, OutgoingMessage, Provider
 from delivery.settings import Settings
@@ -12,13 +13,13 @@ log = structlog.get_logger()
 
 
 class LogProvider(Provider):
-    """No network, no failure. Numbers and texts stay out of the log."""
+    """A provider without a network. The log has the ids of messages, never their phones or texts."""
 
     name = "log"
     formats = frozenset({"sms", "mms"})
     deduplicates = True
 
-    def __init__(self, _: Settings) -> None:
+    def __init__(self, settings: Settings, own: BaseSettings | None = None) -> None:
         self.batch_size = 100
         self.concurrency = 4
 

@@ -1,53 +1,56 @@
-"""MessageMedia's Messages API, sold as Sinch Engage too: SMS and MMS, up to 100 a request.
+"""MessageMedia's Messages API, also sold as Sinch Engage: SMS and MMS, up to 100 messages in a request.
 
-Over its HTTP interface: the vendor's own package blocks the thread it is called in.
+It uses the HTTP interface: the provider's own package blocks the thread that calls it.
 """
 
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import quote, urlsplit
 from uuid import UUID
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
+from pydantic import AliasChoices, Field, SecretStr
 from pydantic_core import to_json
+from pydantic_settings import SettingsConfigDict
 
 from common.events import FailureCategory
 from common.settings import InvalidSetting
 from delivery.providers.base import (
     MISSING,
-    SubmissionRefused,
+    AccountStatus,
+    DeliveryReceipt,
     InboundMessage,
-    ProviderEvent,
     Outcome,
     OutcomeUnknown,
     OutgoingMessage,
     Provider,
-    DeliveryReceipt,
-    AccountStatus,
+    ProviderEvent,
+    ReceiptStatus,
+    SubmissionRefused,
     WebhookRefused,
     WebhookRequest,
 )
-from delivery.providers.http import Answer, HttpApi, basic, failure_of, is_host_of, read_reason
+from delivery.providers.http import UNREADABLE, Answer, HttpApi, basic, error_of, is_host_of, read_reason
 from delivery.providers.webhook_parsing import (
     Mark,
-    clean,
     is_same,
     is_signed,
     load_public_key,
-    need,
     read_id,
     read_json,
     read_parts,
     read_time,
+    require,
+    storable_text,
 )
-from delivery.settings import Settings, require
+from delivery.settings import OwnSettings, Settings
 
 _DIGESTS = {"SHA224": hashes.SHA224(), "SHA256": hashes.SHA256(), "SHA512": hashes.SHA512()}
-_LONGEST_SUBJECT = 64
-_STATUSES: dict[str, Literal["sent", "delivered", "failed"]] = {
+_MAX_SUBJECT = 64
+_STATUSES: dict[str, ReceiptStatus] = {
     "queued": "sent",
     "processing": "sent",
     "processed": "sent",
@@ -62,10 +65,10 @@ _STATUSES: dict[str, Literal["sent", "delivered", "failed"]] = {
     "failed": "failed",
     "cancelled": "failed",
 }
-# A report's status says what became of the message, its code only why: code → our category.
+# Error code of a failed delivery receipt → our category.
 _CATEGORIES: dict[str, FailureCategory] = {
     "301": "account_error",
-    "302": "opted_out",  # the account's own list of who wants nothing more
+    "302": "opted_out",  # the number is on the account's own list of opt-outs
     "303": "account_error",
     "305": "blocked",
     "320": "expired",
@@ -82,7 +85,7 @@ _CATEGORIES: dict[str, FailureCategory] = {
     "413": "unroutable",
     "414": "unroutable",
 }
-# Fields that a refused request names → our category.
+# Field that a refused request names → our category.
 _FIELDS: tuple[tuple[str, FailureCategory], ...] = (
     ("destination_number", "invalid_number"),
     ("source_number", "account_error"),
@@ -92,36 +95,60 @@ _FIELDS: tuple[tuple[str, FailureCategory], ...] = (
 )
 
 
+class MessageMediaSettings(OwnSettings):
+    """The settings MESSAGEMEDIA_…"""
+
+    model_config = SettingsConfigDict(env_prefix="MESSAGEMEDIA_")
+
+    base_url: str = "https://api.messagemedia.com"
+    api_key: str = ""
+    api_secret: SecretStr = SecretStr("")
+    account: str = Field("", description="a sub-account, sent as the header Account")
+    sender_id: str = Field(
+        "",
+        validation_alias=AliasChoices("MESSAGEMEDIA_SENDER_ID", "MESSAGEMEDIA_SENDER"),
+        description="empty: the provider chooses one of the account's numbers",
+    )
+    webhook_public_key: str = Field("", description="PEM of the account's signature key, verifies webhooks")
+    concurrency: int = Field(4, ge=1, description="maximum of requests at once")
+    batch_size: int = Field(100, ge=1, le=100, description="maximum of messages in one request")
+    rate: float = Field(0.0, ge=0, description="maximum of parts per second; 0: no maximum")
+
+
 class MessageMedia(Provider):
-    """One account. Nothing recognises a repetition, so an unknown outcome waits for its receipt or a look-up."""
+    """One account. It does not recognise a repeated request, so an unknown outcome waits for a receipt or a look-up."""
 
     name = "messagemedia"
+    settings_class = MessageMediaSettings
     formats = frozenset({"sms", "mms"})
     sends_receipts = True
     can_look_up = True
     handles_opt_outs = True
 
-    def __init__(self, settings: Settings) -> None:
-        self.batch_size = settings.messagemedia_batch_size
-        self.concurrency = settings.messagemedia_concurrency
-        self.rate = settings.messagemedia_rate
-        self.reaches_people = is_host_of(settings.messagemedia_base_url, "messagemedia.com", "sinch.com")
+    def __init__(self, settings: Settings, own: MessageMediaSettings | None = None) -> None:
+        own = own or MessageMediaSettings.from_environment()
+        own.require("api_key", "api_secret")
+        self.batch_size = own.batch_size
+        self.concurrency = own.concurrency
+        self.rate = own.rate
+        self.reaches_people = is_host_of(own.base_url, "messagemedia.com", "sinch.com")
+        self.default_sender_id = own.sender_id
         self._mark = Mark(settings)
-        self._sender_id = settings.messagemedia_sender
-        self._public_key = _load_key(settings.messagemedia_webhook_public_key)
-        # What the vendor is asked to send with the callbacks of each message, which it does not sign.
+        self._public_key = _load_key(own.webhook_public_key)
+        # The provider does not sign the callbacks that a message asks for, so their address has a token.
         self._token = hmac.new(
             settings.internal_token_secret.get_secret_value().encode(), b"messagemedia webhooks", hashlib.sha256
         ).hexdigest()
         self._callback_url = (
             f"{settings.public_url.rstrip('/')}/api/webhooks/providers/messagemedia/receipts/?token={self._token}"
         )
-        api_key, api_secret = settings.messagemedia_api_key, settings.messagemedia_api_secret.get_secret_value()
-        require(self.name, {"MESSAGEMEDIA_API_KEY": api_key, "MESSAGEMEDIA_API_SECRET": api_secret})
-        account = {"Account": settings.messagemedia_account} if settings.messagemedia_account else {}
         self._api = HttpApi(
-            settings.messagemedia_base_url,
-            {"Authorization": basic(api_key, api_secret), "Accept": "application/json", **account},
+            own.base_url,
+            {
+                "Authorization": basic(own.api_key, own.api_secret.get_secret_value()),
+                "Accept": "application/json",
+                **({"Account": own.account} if own.account else {}),
+            },
             timeout_s=settings.request_timeout_s,
             concurrency=self.concurrency,
         )
@@ -138,11 +165,11 @@ class MessageMedia(Provider):
             "callback_url": self._callback_url,
             "metadata": {"reference": self._mark.write(message.id)},
         }
-        if sender := message.sender_id or self._sender_id:
+        if sender := message.sender_id or self.default_sender_id:
             item["source_number"] = sender
         if message.format == "mms":
             item["media"] = [message.media_url]
-            item["subject"] = (message.subject or "")[:_LONGEST_SUBJECT]
+            item["subject"] = (message.subject or "")[:_MAX_SUBJECT]
         return item
 
     async def send(self, key: UUID, body: bytes, references: Sequence[int]) -> list[Outcome]:
@@ -151,10 +178,10 @@ class MessageMedia(Provider):
             return _read_results(answer, references, self._mark)
         if answer.status in (400, 413, 422):
             raise _read_refused(answer)
-        raise failure_of(answer, read_reason(answer, "message"))
+        raise error_of(answer, read_reason(answer, "message"))
 
     async def read_webhook(self, request: WebhookRequest) -> Sequence[ProviderEvent]:
-        """Receipts and replies come to one address: a message has one callback for both."""
+        """Verify and read a webhook. Receipts and inbound messages have one address: a message has one callback."""
         self._verify(request)
         if request.kind not in ("receipts", "inbound"):
             raise WebhookRefused(f"messagemedia has no webhook {request.kind!r}")
@@ -164,23 +191,23 @@ class MessageMedia(Provider):
         return [_read_inbound(fields, self._mark)]
 
     def _verify(self, request: WebhookRequest) -> None:
-        """Either the token of our own callbacks, or the signature of the account's webhooks."""
+        """Check the token of our own callbacks, or else the signature of the account's webhooks."""
         if is_same(request.query.get("token", ""), self._token):
             return
         headers = request.headers
         if "x-messagemedia-signature" not in headers:
-            raise WebhookRefused("neither the token of our callback_url nor X-Messagemedia-Signature")
+            raise WebhookRefused("The request has neither the token of our callback_url nor X-Messagemedia-Signature.")
         if self._public_key is None:
-            raise WebhookRefused("no signed webhook is believed before MESSAGEMEDIA_WEBHOOK_PUBLIC_KEY is set")
+            raise WebhookRefused("Set MESSAGEMEDIA_WEBHOOK_PUBLIC_KEY: until then every signed webhook is refused.")
         algorithm = _DIGESTS.get(headers.get("x-messagemedia-digest-type", "").upper().replace("-", ""))
         if algorithm is None or headers.get("x-messagemedia-cipher-type", "RSA").upper() != "RSA":
-            raise WebhookRefused("X-Messagemedia-Digest-Type, X-Messagemedia-Cipher-Type: not known")
+            raise WebhookRefused("X-Messagemedia-Digest-Type or X-Messagemedia-Cipher-Type is unknown.")
         url = urlsplit(request.url)
         request_line = f"POST {url.path}{'?' + url.query if url.query else ''} HTTP/1.1"
         signed = request_line.encode(errors="replace") + headers.get("date", "").encode(errors="replace") + request.body
         if not is_signed(self._public_key, headers["x-messagemedia-signature"], signed, algorithm):
             raise WebhookRefused(
-                "X-Messagemedia-Signature does not fit MESSAGEMEDIA_WEBHOOK_PUBLIC_KEY, PUBLIC_URL and the request"
+                "X-Messagemedia-Signature does not fit MESSAGEMEDIA_WEBHOOK_PUBLIC_KEY, PUBLIC_URL and the request."
             )
 
     async def look_up(self, provider_message_id: str) -> DeliveryReceipt | None:
@@ -188,7 +215,7 @@ class MessageMedia(Provider):
         if answer.status == 404:
             return None
         if answer.status != 200:
-            raise failure_of(answer, read_reason(answer, "message"))
+            raise error_of(answer, read_reason(answer, "message"))
         fields = answer.fields()
         if fields.get("status") not in _STATUSES:
             return None
@@ -197,26 +224,29 @@ class MessageMedia(Provider):
     async def check(self) -> AccountStatus:
         answer = await self._api.get("/v1/messaging/credits")
         if answer.status != 200:
-            raise failure_of(answer, read_reason(answer, "message"))
+            raise error_of(answer, read_reason(answer, "message"))
         credit = answer.fields().get("credits")
-        return AccountStatus(None if credit is None else clean(str(credit)), (self._sender_id,) if self._sender_id else ())
+        return AccountStatus(
+            credit=None if credit is None else storable_text(str(credit)),
+            sender_ids=(self.default_sender_id,) if self.default_sender_id else (),
+        )
 
     async def close(self) -> None:
         await self._api.close()
 
 
-def _load_key(told: str) -> rsa.RSAPublicKey | None:
+def _load_key(text: str) -> rsa.RSAPublicKey | None:
     try:
-        return load_public_key(told) if told else None
+        return load_public_key(text) if text else None
     except ValueError:
-        raise InvalidSetting("MESSAGEMEDIA_WEBHOOK_PUBLIC_KEY: not a public RSA key as PEM") from None
+        raise InvalidSetting("MESSAGEMEDIA_WEBHOOK_PUBLIC_KEY: not a public RSA key in PEM format") from None
 
 
 def _read_results(answer: Answer, references: Sequence[int], mark: Mark) -> list[Outcome]:
-    """Pairs the items by our reference, which is echoed: their order is not promised."""
+    """Match the items to our references, which are echoed: the provider does not promise their order."""
     items = answer.fields().get("messages")
     if not (isinstance(items, list) and all(isinstance(item, dict) for item in items)):
-        raise OutcomeUnknown("an answer that cannot be read")
+        raise OutcomeUnknown(UNREADABLE)
     by_reference = {_reference(item, mark): item for item in items}
     return [_read_item(by_reference.get(reference)) for reference in references]
 
@@ -225,20 +255,26 @@ def _read_item(item: Mapping[str, Any] | None) -> Outcome:
     given = read_id(item.get("message_id")) if item else None
     if item is None or given is None:
         return MISSING
-    status = clean(str(item.get("status")))
+    status = storable_text(str(item.get("status")))
     if _STATUSES.get(status) == "failed":
-        return Outcome("refused", given, "unknown", f"The provider answered: {status}.", raw=status)
+        return Outcome(
+            status="refused",
+            provider_message_id=given,
+            failure_category="unknown",
+            error=f"The provider answered: {status}.",
+            raw=status,
+        )
     return Outcome("accepted", given, raw=status)
 
 
 def _read_refused(answer: Answer) -> SubmissionRefused:
-    """All or nothing: one bad message refuses its hundred. `details` name the field by its JSON pointer."""
+    """Read a request that was refused as a whole because of one bad message. `details` name its field."""
     reason = read_reason(answer, "message")
     try:
         details = answer.fields().get("details")
     except OutcomeUnknown:
         details = None
-    named = clean(" ".join(map(str, details))) if isinstance(details, list) else ""
+    named = storable_text(" ".join(map(str, details))) if isinstance(details, list) else ""
     category: FailureCategory = next((category for field, category in _FIELDS if f"/{field}" in named), "unknown")
     item = Outcome("refused", failure_category=category, error=named or reason or "Refused.")
     return SubmissionRefused(f"{answer.status} {reason}".strip(), item)
@@ -250,38 +286,39 @@ def _reference(fields: Mapping[str, Any], mark: Mark) -> int | None:
 
 
 def _read_report(fields: Mapping[str, Any], mark: Mark) -> list[DeliveryReceipt]:
-    need(fields, "message_id")
-    if need(fields, "status") not in _STATUSES:
-        return []  # a status that is new to us is no news, and no fault of the vendor's
-    return [_receipt(fields, mark, need(fields, "delivery_report_id"))]
+    require(fields, "message_id")
+    if require(fields, "status") not in _STATUSES:
+        return []  # a status that we do not know is ignored
+    return [_receipt(fields, mark, require(fields, "delivery_report_id"))]
 
 
-def _receipt(fields: Mapping[str, Any], mark: Mark, told_as: str) -> DeliveryReceipt:
-    word, code = str(fields["status"]), str(fields.get("error_code") or "")
-    status = _STATUSES[word]
+def _receipt(fields: Mapping[str, Any], mark: Mark, receipt_id: str) -> DeliveryReceipt:
+    provider_status, code = str(fields["status"]), str(fields.get("error_code") or "")
+    status = _STATUSES[provider_status]
     category: FailureCategory | None = None
     if status == "failed":
-        category = _CATEGORIES.get(code, "expired" if word == "expired" else "unknown")
+        category = _CATEGORIES.get(code, "expired" if provider_status == "expired" else "unknown")
+    error = f"{provider_status}, code {code}" if code else provider_status
     return DeliveryReceipt(
-        id=told_as,
+        id=receipt_id,
         status=status,
-        raw=clean(f"{word} {code}"),
+        raw=storable_text(f"{provider_status} {code}"),
         reference=_reference(fields, mark),
         provider_message_id=read_id(fields.get("message_id")),
         failure_category=category,
-        error=clean(f"{word}, code {code}" if code else word) if category else None,
+        error=storable_text(error) if category else None,
         billed_parts=read_parts(fields.get("billing_units")),
         occurred_at=read_time(fields, "date_received") if fields.get("date_received") else None,
     )
 
 
 def _read_inbound(fields: Mapping[str, Any], mark: Mark) -> InboundMessage:
-    """A reply, or the account's word of an opt-out (which has a `notification_id`)."""
+    """Read an inbound message, or the account's notification of an opt-out, which has a `notification_id`."""
     opted_out = "notification_id" in fields
     return InboundMessage(
-        id=need(fields, "notification_id" if opted_out else "reply_id"),
-        phone=need(fields, "source_number"),
-        to=str(fields.get("destination_number") or ""),  # absent when the message had no sender of its own
+        id=require(fields, "notification_id" if opted_out else "reply_id"),
+        phone=require(fields, "source_number"),
+        to=str(fields.get("destination_number") or ""),  # absent if the message had no sender ID of its own
         text=str(fields.get("content") or ""),
         received_at=read_time(fields, "date_received"),
         reference=_reference(fields, mark),

@@ -4,35 +4,48 @@ import hashlib
 import hmac
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
+from pydantic import AliasChoices, Field, SecretStr
 from pydantic_core import from_json, to_json
+from pydantic_settings import SettingsConfigDict
 
 from common.events import FailureCategory
 from common.sms import measure
 from delivery.providers.base import (
     MISSING,
-    SubmissionRefused,
+    AccountStatus,
+    DeliveryReceipt,
     InboundMessage,
-    ProviderEvent,
     Outcome,
     OutcomeUnknown,
     OutgoingMessage,
     Provider,
-    DeliveryReceipt,
-    AccountStatus,
+    ProviderEvent,
+    ReceiptStatus,
+    SubmissionRefused,
     WebhookMalformed,
     WebhookRefused,
     WebhookRequest,
 )
-from delivery.providers.http import Answer, HttpApi, basic, failure_of, is_host_of, read_reason
-from delivery.providers.webhook_parsing import Mark, clean, digest, is_same, need, read_id, read_json, read_parts, read_time
-from delivery.settings import Settings, require
+from delivery.providers.http import UNREADABLE, Answer, HttpApi, basic, error_of, is_host_of, read_reason
+from delivery.providers.webhook_parsing import (
+    Mark,
+    digest,
+    is_same,
+    read_id,
+    read_json,
+    read_parts,
+    read_time,
+    require,
+    storable_text,
+)
+from delivery.settings import OwnSettings, Settings
 
-VENDOR_HOST = "api.mobilemessage.com.au"
-_FRESH_S = 300.0
-# Words of the vendor's texts → our category. Its errors have no codes.
+_HOST = "api.mobilemessage.com.au"
+_MAX_AGE_S = 300.0
+# Part of an error text → our category: the errors have no codes. The first match counts.
 _CATEGORIES: tuple[tuple[str, FailureCategory], ...] = (
     ("unsubscribed", "opted_out"),
     ("sender", "account_error"),
@@ -45,12 +58,12 @@ _CATEGORIES: tuple[tuple[str, FailureCategory], ...] = (
     ("message", "content_rejected"),
 )
 _BLOCKED = Outcome(
-    "refused",
+    status="refused",
     failure_category="opted_out",
     error="The recipient has unsubscribed from this sender at the provider.",
     raw="blocked",
 )
-_STATUSES: dict[str, Literal["sent", "delivered", "failed"]] = {
+_STATUSES: dict[str, ReceiptStatus] = {
     "pending": "sent",
     "scheduled": "sent",
     "sent": "sent",
@@ -60,29 +73,44 @@ _STATUSES: dict[str, Literal["sent", "delivered", "failed"]] = {
 }
 
 
+class MobileMessageSettings(OwnSettings):
+    """The settings MOBILE_MESSAGE_…"""
+
+    model_config = SettingsConfigDict(env_prefix="MOBILE_MESSAGE_")
+
+    base_url: str = f"https://{_HOST}"
+    username: str = ""
+    password: SecretStr = SecretStr("")
+    sender_id: str = Field("", validation_alias=AliasChoices("MOBILE_MESSAGE_SENDER_ID", "MOBILE_MESSAGE_SENDER"))
+    concurrency: int = Field(5, ge=1, description="maximum of requests at once; the provider allows an account 5")
+    batch_size: int = Field(100, ge=1, le=10_000, description="maximum of messages in one request")
+    rate: float = Field(0.0, ge=0, description="maximum of parts per second; 0: no maximum")
+    webhook_secret: SecretStr = Field(SecretStr(""), description="verifies webhooks; empty: all are refused")
+
+
 class MobileMessage(Provider):
-    """One account. The answer is read item by item: HTTP 200 says nothing about a message."""
+    """One account. The answer is read message by message: HTTP 200 says nothing about a message."""
 
     name = "mobile_message"
+    settings_class = MobileMessageSettings
     deduplicates = True
     sends_receipts = True
     can_look_up = True
     handles_opt_outs = True
 
-    def __init__(self, settings: Settings) -> None:
-        self.batch_size = settings.mobile_message_batch_size
-        self.concurrency = settings.mobile_message_concurrency
-        self.rate = settings.mobile_message_rate
-        self.reaches_people = is_host_of(settings.mobile_message_base_url, VENDOR_HOST)
+    def __init__(self, settings: Settings, own: MobileMessageSettings | None = None) -> None:
+        own = own or MobileMessageSettings.from_environment()
+        own.require("username", "password", "sender_id")
+        self.batch_size = own.batch_size
+        self.concurrency = own.concurrency
+        self.rate = own.rate
+        self.reaches_people = is_host_of(own.base_url, _HOST)
+        self.default_sender_id = own.sender_id
         self._mark = Mark(settings)
-        self._sender_id = settings.mobile_message_sender
-        self._secret = settings.mobile_message_webhook_secret.get_secret_value()
-        username, password = settings.mobile_message_username, settings.mobile_message_password.get_secret_value()
-        needed = {"USERNAME": username, "PASSWORD": password, "SENDER": self._sender_id}
-        require(self.name, {f"MOBILE_MESSAGE_{name}": value for name, value in needed.items()})
+        self._secret = own.webhook_secret.get_secret_value()
         self._api = HttpApi(
-            settings.mobile_message_base_url,
-            {"Authorization": basic(username, password)},
+            own.base_url,
+            {"Authorization": basic(own.username, own.password.get_secret_value())},
             timeout_s=settings.request_timeout_s,
             concurrency=self.concurrency,
         )
@@ -95,7 +123,7 @@ class MobileMessage(Provider):
                     {
                         "to": message.phone.removeprefix("+"),
                         "message": message.text,
-                        "sender": (message.sender_id or self._sender_id).removeprefix("+"),
+                        "sender": (message.sender_id or self.default_sender_id).removeprefix("+"),
                         "custom_ref": self._mark.write(message.id),
                     }
                     for message in messages
@@ -112,7 +140,7 @@ class MobileMessage(Provider):
         if answer.status in (400, 413, 422):
             item = Outcome("refused", failure_category=_category(reason), error=reason or "Refused.")
             raise SubmissionRefused(f"{answer.status} {reason}".strip(), item)
-        raise failure_of(answer, reason)
+        raise error_of(answer, reason)
 
     async def read_webhook(self, request: WebhookRequest) -> Sequence[ProviderEvent]:
         self._verify(request)
@@ -124,41 +152,42 @@ class MobileMessage(Provider):
         raise WebhookRefused(f"mobile_message has no webhook {request.kind!r}")
 
     def _verify(self, request: WebhookRequest) -> None:
-        """X-MM-Signature over the time and the body, at most five minutes old."""
+        """Check X-MM-Signature, which covers the time and the body. A webhook may be five minutes old."""
         if not self._secret:
-            raise WebhookRefused("no webhook is believed before MOBILE_MESSAGE_WEBHOOK_SECRET is set")
+            raise WebhookRefused("Set MOBILE_MESSAGE_WEBHOOK_SECRET: until then every webhook is refused.")
         at = request.headers.get("x-mm-timestamp", "")
         expected = hmac.new(
             self._secret.encode(), at.encode(errors="replace") + b"." + request.body, hashlib.sha256
         ).hexdigest()
         if not is_same(request.headers.get("x-mm-signature", "").lower(), expected):
-            raise WebhookRefused("X-MM-Signature does not fit MOBILE_MESSAGE_WEBHOOK_SECRET and the request")
-        if not (at.isascii() and at.isdigit()) or abs(time.time() - int(at[:15])) > _FRESH_S:
-            raise WebhookRefused("X-MM-Timestamp is not of the last five minutes")
+            raise WebhookRefused("X-MM-Signature does not fit MOBILE_MESSAGE_WEBHOOK_SECRET and the request.")
+        if not (at.isascii() and at.isdigit()) or abs(time.time() - int(at[:15])) > _MAX_AGE_S:
+            raise WebhookRefused("X-MM-Timestamp is not within the last five minutes.")
 
     async def look_up(self, provider_message_id: str) -> DeliveryReceipt | None:
-        fields = await self._ask("/v1/messages", {"message_id": provider_message_id})
+        fields = await self._get("/v1/messages", {"message_id": provider_message_id})
         items = fields.get("results") or fields.get("messages") or []
         if not (isinstance(items, list) and all(isinstance(item, dict) for item in items)):
-            raise OutcomeUnknown("an answer that cannot be read")
+            raise OutcomeUnknown(UNREADABLE)
         found = next((item for item in items if read_id(item.get("message_id")) == provider_message_id), None)
         if found is None or found.get("status") not in _STATUSES:
             return None
-        # All parts in one word, so that it is another notice than that of a part.
-        return _receipt(found, self._mark, "look-up", read_parts(found.get("cost")))
+        # A look-up covers all parts, so its id differs from those of the parts' receipts.
+        return _receipt(found, self._mark, "look-up", billed_parts=read_parts(found.get("cost")))
 
     async def check(self) -> AccountStatus:
-        account = await self._ask("/v1/account")
-        senders = (await self._ask("/v1/senders")).get("results")
-        listed = [entry for entry in senders if isinstance(entry, dict)] if isinstance(senders, list) else []
-        names = [str(entry.get("sender") or entry.get("name") or "") for entry in listed]
+        account = await self._get("/v1/account")
+        senders = (await self._get("/v1/senders")).get("results")
+        entries = [entry for entry in senders if isinstance(entry, dict)] if isinstance(senders, list) else []
+        names = [storable_text(str(entry.get("sender") or entry.get("name") or "")) for entry in entries]
         balance = account.get("credit_balance")
-        return AccountStatus(None if balance is None else clean(str(balance)), tuple(clean(name) for name in names if name))
+        credit = None if balance is None else storable_text(str(balance))
+        return AccountStatus(credit=credit, sender_ids=tuple(filter(None, names)))
 
-    async def _ask(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
+    async def _get(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
         answer = await self._api.get(path, query)
         if answer.status != 200:
-            raise failure_of(answer, read_reason(answer, "error", "message"))
+            raise error_of(answer, read_reason(answer, "error", "message"))
         return answer.fields()
 
     async def close(self) -> None:
@@ -166,11 +195,11 @@ class MobileMessage(Provider):
 
 
 def _read_results(answer: Answer, references: Sequence[int], mark: Mark) -> list[Outcome]:
-    """Pairs the items by our reference: their order is not promised."""
+    """Match the results to our references: the provider does not promise their order."""
     try:
         items = {mark.read(item["custom_ref"]): item for item in from_json(answer.body)["results"]}
     except (ValueError, KeyError, TypeError):
-        raise OutcomeUnknown("an answer that cannot be read") from None
+        raise OutcomeUnknown(UNREADABLE) from None
     return [_read_item(items.get(reference)) for reference in references]
 
 
@@ -184,58 +213,65 @@ def _read_item(item: dict[str, Any] | None) -> Outcome:
         return _BLOCKED
     error = item.get("error")
     reason = " ".join(map(str, error)) if isinstance(error, list) else str(error or "Refused.")
-    return Outcome("refused", failure_category=_category(reason), error=clean(reason), raw="error")
+    return Outcome("refused", failure_category=_category(reason), error=storable_text(reason), raw="error")
 
 
 def _category(reason: str) -> FailureCategory:
     lowered = reason.lower()
-    return next((category for word, category in _CATEGORIES if word in lowered), "unknown")
+    return next((category for text, category in _CATEGORIES if text in lowered), "unknown")
 
 
 def _read_receipt(fields: Mapping[str, Any], mark: Mark) -> list[DeliveryReceipt]:
-    """One webhook a part. A status that is new to us is no news, and no fault of the vendor's."""
-    if need(fields, "status") not in _STATUSES:
+    """Read the receipt of one part. A status that we do not know is ignored."""
+    if require(fields, "status") not in _STATUSES:
         return []
     part, of_parts = (fields.get(name, 1) for name in ("part_number", "total_parts"))
     if not (type(part) is int and type(of_parts) is int and 1 <= part <= of_parts <= 255):
         raise WebhookMalformed("part_number, total_parts: not a part of a message")
-    return [_receipt(fields, mark, f"{part}/{of_parts}", None, part, of_parts)]
+    return [_receipt(fields, mark, f"{part}/{of_parts}", part=part, of_parts=of_parts)]
 
 
 def _receipt(
-    fields: Mapping[str, Any], mark: Mark, told_by: str, billed: int | None, part: int = 1, of_parts: int = 1
+    fields: Mapping[str, Any],
+    mark: Mark,
+    source: str,
+    *,
+    billed_parts: int | None = None,
+    part: int = 1,
+    of_parts: int = 1,
 ) -> DeliveryReceipt:
+    """Build a receipt. `source`, the part or the look-up, makes its id differ from those of other sources."""
     message_id, reference = read_id(fields.get("message_id")), mark.read(fields.get("custom_ref"))
     if message_id is None and reference is None:
         raise WebhookMalformed("message_id: missing")
-    word = str(fields["status"])
-    failed = _STATUSES[word] == "failed"
+    status = str(fields["status"])
+    has_failed = _STATUSES[status] == "failed"
     return DeliveryReceipt(
-        id=f"{message_id or reference}/{told_by}/{word}",
-        status=_STATUSES[word],
-        raw=word,
+        id=f"{message_id or reference}/{source}/{status}",
+        status=_STATUSES[status],
+        raw=status,
         reference=reference,
         provider_message_id=message_id,
-        failure_category="unknown" if failed else None,
-        error="The provider could not deliver the message, and does not say why." if failed else None,
+        failure_category="unknown" if has_failed else None,
+        error="The provider could not deliver the message, and does not say why." if has_failed else None,
         part=part,
         of_parts=of_parts,
-        billed_parts=billed,
+        billed_parts=billed_parts,
         occurred_at=read_time(fields, "received_at") if fields.get("received_at") else None,
     )
 
 
 def _read_inbound(fields: Mapping[str, Any], mark: Mark) -> InboundMessage:
-    """No id comes with it, so what it says is its id."""
-    phone, to, at = need(fields, "sender"), need(fields, "to"), read_time(fields, "received_at")
-    text, kind, answers = (str(fields.get(name) or "") for name in ("message", "type", "original_message_id"))
+    """Read an inbound message. It has no id, so the id is derived from its content."""
+    phone, to, at = require(fields, "sender"), require(fields, "to"), read_time(fields, "received_at")
+    text, kind, original = (str(fields.get(name) or "") for name in ("message", "type", "original_message_id"))
     return InboundMessage(
-        id=digest(phone, to, text, at.isoformat(), kind, answers),
+        id=digest(phone, to, text, at.isoformat(), kind, original),
         phone=phone,
         to=to,
         text=text,
         received_at=at,
         reference=mark.read(fields.get("original_custom_ref")),
-        in_reply_to=read_id(answers),
+        in_reply_to=read_id(original),
         keyword="stop" if kind == "unsubscribe" else None,
     )

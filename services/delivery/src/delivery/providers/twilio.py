@@ -1,7 +1,7 @@
-"""Twilio Programmable Messaging: SMS and MMS, one message a request.
+"""Twilio Programmable Messaging: SMS and MMS, one message in a request.
 
-Over its HTTP interface, by aiohttp: the vendor's package goes to no other address for a rehearsal, and its requests
-are made of arguments, not of the bytes that a call is.
+It uses the HTTP interface: the provider's own package cannot be pointed at another address for a rehearsal, and builds
+each request from arguments, where a submission is stored as bytes.
 """
 
 import base64
@@ -9,31 +9,37 @@ import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import parse_qs, parse_qsl, quote, urlencode, urlsplit
 from uuid import UUID
 
+from pydantic import AliasChoices, Field, SecretStr
+from pydantic_settings import SettingsConfigDict
+
 from common.events import FailureCategory
+from common.settings import InvalidSetting
 from delivery.providers.base import (
     AccountError,
+    AccountStatus,
+    DeliveryReceipt,
     InboundMessage,
-    ProviderEvent,
+    Keyword,
     Outcome,
     OutcomeUnknown,
     OutgoingMessage,
     Provider,
-    DeliveryReceipt,
-    AccountStatus,
+    ProviderEvent,
+    ReceiptStatus,
     Throttled,
     WebhookMalformed,
     WebhookRefused,
     WebhookRequest,
 )
-from delivery.providers.http import Answer, HttpApi, basic, failure_of, is_host_of, read_reason, seconds
-from delivery.providers.webhook_parsing import Mark, clean, is_same, need
-from delivery.settings import Settings, require
+from delivery.providers.http import UNREADABLE, Answer, HttpApi, basic, error_of, is_host_of, read_reason, seconds
+from delivery.providers.webhook_parsing import Mark, is_same, require, storable_text
+from delivery.settings import OwnSettings, Settings
 
-# Codes of refused requests and of receipts → our category (https://www.twilio.com/docs/api/errors).
+# Error code of a refused request or a failed receipt → our category (https://www.twilio.com/docs/api/errors).
 _CATEGORIES: dict[int, FailureCategory] = {
     21211: "invalid_number",
     21266: "invalid_number",
@@ -46,9 +52,9 @@ _CATEGORIES: dict[int, FailureCategory] = {
     21620: "content_rejected",
     21623: "content_rejected",
     21658: "content_rejected",
-    21212: "account_error",  # the sender, which may be one organisation's own: no fault of the whole account
+    21212: "account_error",  # the sender ID, which may be one organisation's own, so it is no error of the account
     21606: "account_error",
-    21608: "account_error",  # a trial account and a recipient who is not verified
+    21608: "account_error",  # a trial account, and a recipient that is not verified
     30001: "rate_limited",
     30002: "account_error",
     30003: "unroutable",
@@ -57,9 +63,9 @@ _CATEGORIES: dict[int, FailureCategory] = {
     30006: "unroutable",
     30007: "content_rejected",
 }
-_ACCOUNT_FAULTS = frozenset({20003, 21408, 30002})
+_ACCOUNT_ERRORS = frozenset({20003, 21408, 30002})
 _THROTTLED = frozenset({20429, 21611, 63017})
-_STATUSES: dict[str, Literal["sent", "delivered", "failed"]] = {
+_STATUSES: dict[str, ReceiptStatus] = {
     "accepted": "sent",
     "scheduled": "sent",
     "queued": "sent",
@@ -72,37 +78,59 @@ _STATUSES: dict[str, Literal["sent", "delivered", "failed"]] = {
     "failed": "failed",
     "canceled": "failed",
 }
-_KEYWORDS: dict[str, Literal["stop", "start", "help"]] = {"STOP": "stop", "START": "start", "HELP": "help"}
+_KEYWORDS: dict[str, Keyword] = {"STOP": "stop", "START": "start", "HELP": "help"}
+
+
+class TwilioSettings(OwnSettings):
+    """The settings TWILIO_…"""
+
+    model_config = SettingsConfigDict(env_prefix="TWILIO_")
+
+    base_url: str = "https://api.twilio.com"
+    account_sid: str = ""
+    auth_token: SecretStr = Field(SecretStr(""), description="verifies webhooks; signs requests if there is no API key")
+    api_key_sid: str = ""
+    api_key_secret: SecretStr = SecretStr("")
+    sender_id: str = Field(
+        "",
+        validation_alias=AliasChoices("TWILIO_SENDER_ID", "TWILIO_SENDER"),
+        description="this, or a messaging service",
+    )
+    messaging_service_sid: str = ""
+    concurrency: int = Field(16, ge=1, description="maximum of requests at once")
+    rate: float = Field(0.0, ge=0, description="maximum of parts per second; 0: no maximum")
 
 
 class Twilio(Provider):
-    """One account. Nothing recognises a repetition, so an unknown outcome waits for its receipt or a look-up."""
+    """One account. It does not recognise a repeated request, so an unknown outcome waits for a receipt or a look-up."""
 
     name = "twilio"
+    settings_class = TwilioSettings
     formats = frozenset({"sms", "mms"})
     sends_receipts = True
     can_look_up = True
     handles_opt_outs = True
     webhook_answer = ("text/xml", '<?xml version="1.0" encoding="UTF-8"?><Response></Response>')
 
-    def __init__(self, settings: Settings) -> None:
-        self.concurrency = settings.twilio_concurrency
-        self.rate = settings.twilio_rate
-        self.reaches_people = is_host_of(settings.twilio_base_url, "twilio.com")
+    def __init__(self, settings: Settings, own: TwilioSettings | None = None) -> None:
+        own = own or TwilioSettings.from_environment()
+        own.require("account_sid", "auth_token")
+        if not (own.sender_id or own.messaging_service_sid):
+            raise InvalidSetting("TWILIO_SENDER_ID or TWILIO_MESSAGING_SERVICE_SID: required")
+        self.concurrency = own.concurrency
+        self.rate = own.rate
+        self.reaches_people = is_host_of(own.base_url, "twilio.com")
+        self.default_sender_id = own.sender_id
         self._mark = Mark(settings)
-        self._sender_id = settings.twilio_sender
-        self._service = settings.twilio_messaging_service_sid
+        self._service = own.messaging_service_sid
         self._receipts_url = f"{settings.public_url.rstrip('/')}/api/webhooks/providers/twilio/receipts/"
-        self._token = settings.twilio_auth_token.get_secret_value()
-        sid = settings.twilio_account_sid
-        origin = {"TWILIO_SENDER or TWILIO_MESSAGING_SERVICE_SID": self._sender_id or self._service}
-        require(self.name, {"TWILIO_ACCOUNT_SID": sid, "TWILIO_AUTH_TOKEN": self._token, **origin})
-        user, secret = sid, self._token
-        if settings.twilio_api_key_sid:
-            user, secret = settings.twilio_api_key_sid, settings.twilio_api_key_secret.get_secret_value()
-        self._account = f"/2010-04-01/Accounts/{sid}"
+        self._token = own.auth_token.get_secret_value()
+        user, secret = own.account_sid, self._token
+        if own.api_key_sid:
+            user, secret = own.api_key_sid, own.api_key_secret.get_secret_value()
+        self._account = f"/2010-04-01/Accounts/{own.account_sid}"
         self._api = HttpApi(
-            settings.twilio_base_url,
+            own.base_url,
             {"Authorization": basic(user, secret)},
             timeout_s=settings.request_timeout_s,
             concurrency=self.concurrency,
@@ -112,12 +140,12 @@ class Twilio(Provider):
         (message,) = messages
         fields = {"To": message.phone, "Body": message.text}
         if message.sender_id or not self._service:
-            fields["From"] = message.sender_id or self._sender_id
+            fields["From"] = message.sender_id or self.default_sender_id
         else:
             fields["MessagingServiceSid"] = self._service
         if message.media_url:
             fields["MediaUrl"] = message.media_url
-        # The receipt may come before the answer with its id, or the answer never: our reference comes back anyway.
+        # A receipt may arrive before the answer with Twilio's id, or the answer never. Our reference is in the address.
         fields["StatusCallback"] = f"{self._receipts_url}?reference={self._mark.write(message.id)}"
         return urlencode(fields).encode()
 
@@ -138,18 +166,18 @@ class Twilio(Provider):
         raise WebhookRefused(f"twilio has no webhook {request.kind!r}")
 
     def _verify(self, request: WebhookRequest) -> Mapping[str, str]:
-        """The parameters of a request that Twilio signed (https://www.twilio.com/docs/usage/security)."""
+        """Check Twilio's signature and return the parameters (https://www.twilio.com/docs/usage/security)."""
         given = request.headers.get("x-twilio-signature", "")
         pairs: list[tuple[str, str]] = []
         body_hash = parse_qs(urlsplit(request.url).query).get("bodySHA256")
         if body_hash is None:
             pairs = parse_qsl(request.body.decode(errors="replace"), keep_blank_values=True)
         elif not is_same(body_hash[0], hashlib.sha256(request.body).hexdigest()):
-            raise WebhookRefused("bodySHA256 is not of this body")
+            raise WebhookRefused("bodySHA256 does not fit the body.")
         signed = "".join(name + value for name, value in sorted(set(pairs)))
-        # Twilio signs the address with or without its port, as it likes.
+        # Twilio signs the address sometimes with its port and sometimes without.
         if not any(is_same(given, self._sign(url + signed)) for url in _with_and_without_port(request.url)):
-            raise WebhookRefused("X-Twilio-Signature does not fit TWILIO_AUTH_TOKEN, PUBLIC_URL and the request")
+            raise WebhookRefused("X-Twilio-Signature does not fit TWILIO_AUTH_TOKEN, PUBLIC_URL and the request.")
         return dict(pairs)
 
     def _sign(self, signed: str) -> str:
@@ -161,20 +189,20 @@ class Twilio(Provider):
         if answer.status == 404:
             return None
         if answer.status != 200:
-            raise failure_of(answer, read_reason(answer, "message"))
+            raise error_of(answer, read_reason(answer, "message"))
         fields = answer.fields()
         found = _receipt(str(fields.get("sid") or ""), str(fields.get("status") or ""), fields.get("error_code"))
         if found is None:
-            raise OutcomeUnknown("an answer that cannot be read")
+            raise OutcomeUnknown(UNREADABLE)
         return found
 
     async def check(self) -> AccountStatus:
         answer = await self._api.get(f"{self._account}.json")
         if answer.status != 200:
-            raise failure_of(answer, read_reason(answer, "message"))
+            raise error_of(answer, read_reason(answer, "message"))
         if (status := str(answer.fields().get("status"))) != "active":
-            raise AccountError(f"the account is {clean(status)}")
-        return AccountStatus(senders=tuple(filter(None, (self._sender_id, self._service))))
+            raise AccountError(f"The account is {storable_text(status)}.")
+        return AccountStatus(sender_ids=tuple(filter(None, (self.default_sender_id, self._service))))
 
     async def close(self) -> None:
         await self._api.close()
@@ -183,28 +211,34 @@ class Twilio(Provider):
 def _read_accepted(fields: Mapping[str, Any]) -> Outcome:
     sid, status = str(fields.get("sid") or ""), str(fields.get("status") or "")
     if not sid:
-        raise OutcomeUnknown("an answer without an id")
+        raise OutcomeUnknown("The answer has no id.")
     if _STATUSES.get(status) == "failed":
         category, error = _read_code(fields.get("error_code"), status)
-        return Outcome("refused", clean(sid), category, error, raw=clean(status))
+        return Outcome(
+            status="refused",
+            provider_message_id=storable_text(sid),
+            failure_category=category,
+            error=error,
+            raw=storable_text(status),
+        )
     segments = str(fields.get("num_segments") or "")
-    # With a messaging service the segments are 0 until a sender is chosen.
+    # With a messaging service the number of segments is 0 until Twilio has chosen a sender.
     parts = int(segments) or None if segments.isascii() and segments.isdigit() else None
-    return Outcome("accepted", clean(sid), parts=parts, raw=clean(status) or None)
+    return Outcome("accepted", storable_text(sid), parts=parts, raw=storable_text(status) or None)
 
 
 def _read_refused(answer: Answer) -> Outcome:
-    """One message a request, so that what is refused as a whole is this message."""
+    """Read a refused request. It has one message, so the refusal is about this message."""
     reason = read_reason(answer, "message", "title")
     code = _code(answer)
-    told = f"{code} {reason}".strip() if code else reason
+    text = f"{code} {reason}".strip() if code else reason
     if code in _THROTTLED:
-        raise Throttled(told, seconds(answer.retry_after))
-    if code in _ACCOUNT_FAULTS:
-        raise AccountError(told)
+        raise Throttled(text, seconds(answer.retry_after))
+    if code in _ACCOUNT_ERRORS:
+        raise AccountError(text)
     if answer.status in (400, 413, 422):
-        return Outcome("refused", failure_category=_CATEGORIES.get(code, "unknown"), error=told or "Refused.")
-    raise failure_of(answer, told)
+        return Outcome("refused", failure_category=_CATEGORIES.get(code, "unknown"), error=text or "Refused.")
+    raise error_of(answer, text)
 
 
 def _code(answer: Answer) -> int:
@@ -215,9 +249,9 @@ def _code(answer: Answer) -> int:
 
 
 def _read_receipt(fields: Mapping[str, str], reference: int | None) -> list[DeliveryReceipt]:
-    sid, status = need(fields, "MessageSid"), need(fields, "MessageStatus")
+    sid, status = require(fields, "MessageSid"), require(fields, "MessageStatus")
     receipt = _receipt(sid, status, fields.get("ErrorCode"), reference)
-    return [] if receipt is None else [receipt]  # a status that is new to us is no news, and no fault of Twilio's
+    return [] if receipt is None else [receipt]  # a status that we do not know is ignored
 
 
 def _receipt(sid: str, status: str, code: object, reference: int | None = None) -> DeliveryReceipt | None:
@@ -225,30 +259,38 @@ def _receipt(sid: str, status: str, code: object, reference: int | None = None) 
     if known is None or not sid:
         return None
     category, error = _read_code(code, status) if known == "failed" else (None, None)
-    return DeliveryReceipt(f"{sid}/{status}", known, clean(status), reference, clean(sid), category, error)
+    return DeliveryReceipt(
+        id=f"{sid}/{status}",
+        status=known,
+        raw=storable_text(status),
+        reference=reference,
+        provider_message_id=storable_text(sid),
+        failure_category=category,
+        error=error,
+    )
 
 
 def _read_code(code: object, status: str) -> tuple[FailureCategory, str]:
     digits = str(code or "")
     if not (digits.isascii() and digits.isdigit()):
-        return "unknown", clean(status)
-    return _CATEGORIES.get(int(digits[:9]), "unknown"), clean(f"{status}, code {digits}")
+        return "unknown", storable_text(status)
+    return _CATEGORIES.get(int(digits[:9]), "unknown"), storable_text(f"{status}, code {digits}")
 
 
 def _read_inbound(fields: Mapping[str, str]) -> InboundMessage:
-    sid = need(fields, "MessageSid")
+    sid = require(fields, "MessageSid")
     media = fields.get("NumMedia") or "0"
     if not (media.isascii() and media.isdigit() and int(media) <= 10):
-        raise WebhookMalformed("NumMedia: not a number of media")
+        raise WebhookMalformed("NumMedia: not a number from 0 to 10")
     return InboundMessage(
         id=sid,
-        phone=need(fields, "From"),
-        to=need(fields, "To"),
+        phone=require(fields, "From"),
+        to=require(fields, "To"),
         text=fields.get("Body", ""),
         received_at=datetime.now(UTC),  # Twilio does not say when
-        provider_message_id=clean(sid),
+        provider_message_id=storable_text(sid),
         keyword=_KEYWORDS.get(fields.get("OptOutType", "").upper()),
-        media_urls=tuple(need(fields, f"MediaUrl{place}") for place in range(int(media))),
+        media_urls=tuple(require(fields, f"MediaUrl{index}") for index in range(int(media))),
     )
 
 

@@ -1,4 +1,4 @@
-"""How a vendor's words are read: what a row can hold, our references, its ids, webhooks' fields and signatures."""
+"""Parsing of what providers send: texts, references, ids, and the fields and signatures of webhooks."""
 
 import base64
 import binascii
@@ -15,46 +15,52 @@ from cryptography.hazmat.primitives.hashes import HashAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from pydantic_core import from_json
 
+from common.fields import MAX_ID
 from delivery.providers.base import WebhookMalformed
 from delivery.settings import Settings
 
-LONGEST_REASON = 300
-_LARGEST_REFERENCE = 2**63 - 1
-_MOST_PARTS = 255  # of one message, by the header that numbers them
+MAX_TEXT = 300
+_MAX_PARTS = 255  # of one message: the header that numbers the parts has one byte for it
 
 
-def clean(told: str) -> str:
-    """A vendor's words as a row can hold them: what cannot be written would hold up all results behind it."""
-    kept = told.replace("\0", "").encode(errors="replace").decode(errors="replace")
-    return kept.strip()[:LONGEST_REASON]
+def storable_text(text: str) -> str:
+    """Return a provider's text as a row can store it, at most `MAX_TEXT` characters.
+
+    A text that PostgreSQL refuses would block all results of the same batch.
+    """
+    storable = text.replace("\0", "").encode(errors="replace").decode(errors="replace")
+    return storable.strip()[:MAX_TEXT]
 
 
 class Mark:
-    """What our references begin with, six hexadecimal digits of INTERNAL_TOKEN_SECRET's: message ids count from 1 in
-    every installation, and two that share a vendor's account hear each other's receipts."""
+    """The mark that begins our references: six hexadecimal digits derived from INTERNAL_TOKEN_SECRET.
+
+    Message ids count from 1 in every installation, and two installations that share an account at a provider get each
+    other's delivery receipts. The mark tells them apart.
+    """
 
     def __init__(self, settings: Settings) -> None:
         secret = settings.internal_token_secret.get_secret_value().encode()
         self.text = hmac.digest(secret, b"references", "sha256").hex()[:6]
 
     def write(self, message_id: int) -> str:
-        """Our reference of a message, as it goes to a vendor: at most 26 letters, digits and a hyphen."""
+        """Return the reference of a message as providers get it: at most 26 letters, digits and a hyphen."""
         return f"{self.text}-{message_id}"
 
-    def read(self, told: object) -> int | None:
-        """The message id in what a vendor gives back, leading zeros or not; None when it is none of ours."""
-        found = re.fullmatch(f"0*{self.text}-0*([1-9][0-9]{{0,18}})", str(told or "").strip().lower())
+    def read(self, reference: object) -> int | None:
+        """Return the message id of a reference, with or without leading zeros; None if it is not one of ours."""
+        found = re.fullmatch(f"0*{self.text}-0*([1-9][0-9]{{0,18}})", str(reference or "").strip().lower())
         number = int(found[1]) if found else 0
-        return number if 0 < number <= _LARGEST_REFERENCE else None
+        return number if 0 < number <= MAX_ID else None
 
 
-def read_id(told: object) -> str | None:
-    """A vendor's id that is a UUID, the same whether it is written in capitals or not; None when there is none."""
-    return clean(str(told)).lower() or None if told else None
+def read_id(value: object) -> str | None:
+    """Return a provider's UUID in lower case, so that both spellings are the same id; None if there is none."""
+    return storable_text(str(value)).lower() or None if value else None
 
 
 def read_json(body: bytes) -> dict[str, Any]:
-    """A webhook's body. Raises WebhookMalformed when it is no JSON object."""
+    """Return the body of a webhook. Raises WebhookMalformed if it is not a JSON object."""
     try:
         fields = from_json(body)
     except ValueError:
@@ -64,8 +70,8 @@ def read_json(body: bytes) -> dict[str, Any]:
     return fields
 
 
-def need(fields: Mapping[str, Any], name: str) -> str:
-    """A field that must be there. Raises WebhookMalformed with its name."""
+def require(fields: Mapping[str, Any], name: str) -> str:
+    """Return a field that must be there. Raises WebhookMalformed, which names it."""
     value = fields.get(name)
     if not isinstance(value, str | int) or value == "":
         raise WebhookMalformed(f"{name}: missing")
@@ -73,18 +79,18 @@ def need(fields: Mapping[str, Any], name: str) -> str:
 
 
 def is_same(given: str, expected: str) -> bool:
-    """Compares signatures in constant time, whatever characters were given."""
+    """Compare signatures in constant time. The given one may have any characters."""
     return hmac.compare_digest(given.encode(errors="replace"), expected.encode())
 
 
-def digest(*told: str) -> str:
-    """An id for what a vendor tells without one: the same for the same words."""
-    return hashlib.sha256("\0".join(told).encode(errors="replace")).hexdigest()
+def digest(*texts: str) -> str:
+    """Return an id for an event that has none: the same texts give the same id."""
+    return hashlib.sha256("\0".join(texts).encode(errors="replace")).hexdigest()
 
 
-def load_public_key(told: str) -> rsa.RSAPublicKey:
-    """An RSA key as PEM, its lines perhaps written with `\\n`, or as the bare base64. Raises ValueError."""
-    pem = told.replace("\\n", "\n").strip()
+def load_public_key(text: str) -> rsa.RSAPublicKey:
+    """Load an RSA key from PEM, which may have `\\n` for line breaks, or from its base64 alone. Raises ValueError."""
+    pem = text.replace("\\n", "\n").strip()
     if not pem.startswith("-----BEGIN"):
         pem = f"-----BEGIN PUBLIC KEY-----\n{pem}\n-----END PUBLIC KEY-----"
     key = load_pem_public_key(pem.encode())
@@ -94,7 +100,7 @@ def load_public_key(told: str) -> rsa.RSAPublicKey:
 
 
 def is_signed(key: rsa.RSAPublicKey, signature: str, signed: bytes, algorithm: HashAlgorithm) -> bool:
-    """Whether a signature in base64 (RSA, PKCS#1 v1.5) is of these bytes."""
+    """Return whether a base64 signature (RSA, PKCS#1 v1.5) fits these bytes."""
     try:
         key.verify(base64.b64decode(signature, validate=True), signed, padding.PKCS1v15(), algorithm)
     except (InvalidSignature, binascii.Error, ValueError):
@@ -102,13 +108,13 @@ def is_signed(key: rsa.RSAPublicKey, signature: str, signed: bytes, algorithm: H
     return True
 
 
-def read_parts(told: object) -> int | None:
-    """How many parts are billed; None when that is not told."""
-    return told if type(told) is int and 0 < told <= _MOST_PARTS else None
+def read_parts(value: object) -> int | None:
+    """Return the number of billed parts; None if the value is not one."""
+    return value if type(value) is int and 0 < value <= _MAX_PARTS else None
 
 
 def read_time(fields: Mapping[str, Any], name: str) -> datetime:
-    """A field that is a time in ISO 8601, UTC where no zone is told. Raises WebhookMalformed with its name."""
+    """Return a field as a time (ISO 8601, UTC if it has no zone). Raises WebhookMalformed, which names the field."""
     try:
         at = datetime.fromisoformat(str(fields.get(name)))
     except ValueError:

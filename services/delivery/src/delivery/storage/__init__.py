@@ -1,13 +1,15 @@
-"""The places where media can lie."""
+"""The storages that can hold media."""
 
 from importlib import import_module
+
+from pydantic_settings import BaseSettings
 
 from common.settings import InvalidSetting
 from delivery.settings import Settings
 from delivery.storage.base import Storage
 
-# By address, so that a process imports the vendor's client that it uses and no other.
-STORAGES = {
+# Name → module:class. A process imports only the client library of the storage that it uses.
+STORAGES: dict[str, str] = {
     "local": "delivery.storage.local:LocalStorage",
     "azure": "delivery.storage.azure:AzureStorage",
     "s3": "delivery.storage.s3:S3Storage",
@@ -15,19 +17,33 @@ STORAGES = {
 }
 
 
-def make_storage(settings: Settings) -> Storage:
-    """The storage that the settings name, by a name of the table or as `package.module:Class`.
+def settings_classes() -> list[type[BaseSettings]]:
+    """Return the settings classes of all storages above. It imports every storage, so no service calls it."""
+    return [_load(entry).settings_class for entry in STORAGES.values()]
 
-    Raises InvalidSetting.
+
+def make_storage(settings: Settings) -> Storage:
+    """Return the storage that STORAGE_PROVIDER names, by a name above or as `package.module:Class`.
+
+    It reads its own settings from the environment. Raises InvalidSetting.
     """
     name = settings.storage_provider
-    module, _, attribute = STORAGES.get(name, name).partition(":")
-    if not attribute:
-        raise InvalidSetting(f"STORAGE_PROVIDER: there is no {name!r}; there are {', '.join(STORAGES)}")
     try:
-        made = getattr(import_module(module), attribute)
+        storage = _load(STORAGES.get(name, name))
     except (ImportError, AttributeError, ValueError) as error:
-        raise InvalidSetting(f"STORAGE_PROVIDER: {name!r} cannot be imported: {error}") from None
-    if not (isinstance(made, type) and issubclass(made, Storage)):
-        raise InvalidSetting(f"STORAGE_PROVIDER: {name!r} is no delivery.storage.base.Storage")
-    return made(settings)  # type: ignore[call-arg]
+        known = ", ".join(STORAGES)
+        raise InvalidSetting(
+            f"STORAGE_PROVIDER: {name!r} cannot be loaded ({error}); use {known}, or package.module:Class"
+        ) from None
+    if not (isinstance(storage, type) and issubclass(storage, Storage)):
+        raise InvalidSetting(f"STORAGE_PROVIDER: {name!r} is not a subclass of delivery.storage.base.Storage")
+    return storage(settings)
+
+
+def _load(address: str) -> type[Storage]:
+    """Import `package.module:Class`. Raises ImportError, AttributeError, or ValueError when it is no such address."""
+    module, colon, attribute = address.partition(":")
+    if not colon:
+        raise ValueError("unknown name")
+    found: type[Storage] = getattr(import_module(module), attribute)
+    return found

@@ -1,24 +1,41 @@
-"""Google Cloud Storage by its interface for S3's clients (XML API with HMAC keys). Unchecked: no emulator speaks it."""
+"""Google Cloud Storage, by its XML API with HMAC keys, which is compatible with S3.
+
+There is no emulator of this API, so only the set-up is tested.
+"""
 
 from typing import ClassVar
 
-from delivery.settings import Settings, require
+from pydantic import SecretStr
+from pydantic_settings import SettingsConfigDict
+
+from delivery.settings import OwnSettings, Settings
 from delivery.storage.s3 import S3Storage
 
 
+class GcsSettings(OwnSettings):
+    """The settings GCS_… The HMAC key is of a service account that may create, read and delete objects."""
+
+    model_config = SettingsConfigDict(env_prefix="GCS_")
+
+    bucket: str = ""
+    hmac_key: str = ""
+    hmac_secret: SecretStr = SecretStr("")
+
+
 class GcsStorage(S3Storage):
-    """`GCS_BUCKET`, with the HMAC key of a service account that may make, read and delete its objects."""
+    """One bucket."""
 
     name = "gcs"
+    settings_class = GcsSettings
     endpoint_url: ClassVar[str] = "https://storage.googleapis.com"
 
-    def __init__(self, settings: Settings) -> None:
-        key, secret = settings.gcs_hmac_key, settings.gcs_hmac_secret.get_secret_value()
-        require(self.name, {"GCS_BUCKET": settings.gcs_bucket, "GCS_HMAC_KEY": key, "GCS_HMAC_SECRET": secret})
-        self._bucket = settings.gcs_bucket
-        self._connect(
+    def __init__(self, settings: Settings, own: GcsSettings | None = None) -> None:
+        own = own or GcsSettings.from_environment()
+        own.require("bucket", "hmac_key", "hmac_secret")
+        self._prepare(
+            own.bucket,
             region_name="auto",
             endpoint_url=self.endpoint_url,
-            aws_access_key_id=key,
-            aws_secret_access_key=secret,
+            aws_access_key_id=own.hmac_key,
+            aws_secret_access_key=own.hmac_secret.get_secret_value(),
         )

@@ -3,23 +3,35 @@
 import asyncio
 from pathlib import Path
 
-from delivery.settings import Settings
-from delivery.storage.base import Storage, StorageFault
+from pydantic_settings import SettingsConfigDict
+
+from delivery.settings import OwnSettings, Settings
+from delivery.storage.base import Storage, StorageError
+
+
+class LocalSettings(OwnSettings):
+    """The settings of the local storage."""
+
+    model_config = SettingsConfigDict(env_prefix="MEDIA_")
+
+    folder: str = ".cooee/media"
 
 
 class LocalStorage(Storage):
-    """For one machine, or a folder that all replicas share."""
+    """A folder, for one machine or shared by all replicas."""
 
     name = "local"
+    settings_class = LocalSettings
 
-    def __init__(self, settings: Settings) -> None:
-        self._folder = Path(settings.media_folder)
+    def __init__(self, settings: Settings, own: LocalSettings | None = None) -> None:
+        own = own or LocalSettings.from_environment()
+        self._folder = Path(own.folder)
 
     async def put(self, name: str, content: bytes, content_type: str) -> None:
         try:
             await asyncio.to_thread(self._write, name, content)
         except OSError as error:
-            raise StorageFault from error
+            raise StorageError from error
 
     async def get(self, name: str) -> bytes | None:
         try:
@@ -27,13 +39,13 @@ class LocalStorage(Storage):
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise StorageFault from error
+            raise StorageError from error
 
     async def delete(self, name: str) -> None:
         try:
             await asyncio.to_thread((self._folder / name).unlink, missing_ok=True)
         except OSError as error:
-            raise StorageFault from error
+            raise StorageError from error
 
     def _write(self, name: str, content: bytes) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)

@@ -1,37 +1,48 @@
-"""Amazon S3, and what speaks like it: one bucket, by aiobotocore."""
+"""Amazon S3 and compatible stores: one bucket, by aiobotocore."""
 
 import asyncio
 from contextlib import AsyncExitStack
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import aiohttp
 from aiobotocore.config import AioConfig  # type: ignore[import-untyped]
 from aiobotocore.session import get_session  # type: ignore[import-untyped]
 from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from delivery.settings import Settings, require
-from delivery.storage.base import Storage, StorageFault
+from delivery.settings import OwnSettings, Settings
+from delivery.storage.base import Storage, StorageError
 
 _CACHE = "public, max-age=31536000, immutable"
-_MISSING = "NoSuchKey"  # a bucket that is missing is a fault, not a file that is not there
-_FAULTS = (BotoCoreError, ClientError, aiohttp.ClientError, TimeoutError, OSError)
+_MISSING = "NoSuchKey"  # a missing bucket is an error, a missing file is not
+_ERRORS = (BotoCoreError, ClientError, aiohttp.ClientError, TimeoutError, OSError)
+
+
+class S3Settings(OwnSettings):
+    """The settings S3_… Credentials are read by AWS's library: from the environment, a file or a role."""
+
+    model_config = SettingsConfigDict(env_prefix="S3_")
+
+    bucket: str = Field("", description="credentials as for AWS's own tools")
+    region: str = ""
+    endpoint_url: str = Field("", description="address of a store that is compatible with S3; empty: AWS")
 
 
 class S3Storage(Storage):
-    """`S3_BUCKET` in `S3_REGION`; credentials where AWS's own tools find them: environment, file, role.
-
-    `S3_ENDPOINT_URL` is for stores that speak S3's interface elsewhere.
-    """
+    """One bucket."""
 
     name = "s3"
+    settings_class: ClassVar[type[BaseSettings]] = S3Settings
 
-    def __init__(self, settings: Settings) -> None:
-        require(self.name, {"S3_BUCKET": settings.s3_bucket, "S3_REGION": settings.s3_region})
-        self._bucket = settings.s3_bucket
-        self._connect(region_name=settings.s3_region, endpoint_url=settings.s3_endpoint_url or None)
+    def __init__(self, settings: Settings, own: S3Settings | None = None) -> None:
+        own = own or S3Settings.from_environment()
+        own.require("bucket", "region")
+        self._prepare(own.bucket, region_name=own.region, endpoint_url=own.endpoint_url or None)
 
-    def _connect(self, **options: Any) -> None:
-        """Keeps how the client is made, at the first use: that needs a running event loop."""
+    def _prepare(self, bucket: str, **options: Any) -> None:
+        """Set the bucket and the options of the client, which is created at its first use: it needs an event loop."""
+        self._bucket = bucket
         self._options = options
         self._opening = asyncio.Lock()
         self._opened = AsyncExitStack()
@@ -43,7 +54,7 @@ class S3Storage(Storage):
             await client.put_object(
                 Bucket=self._bucket, Key=name, Body=content, ContentType=content_type, CacheControl=_CACHE
             )
-        except _FAULTS as error:
+        except _ERRORS as error:
             _fail(error)
 
     async def get(self, name: str) -> bytes | None:
@@ -53,7 +64,7 @@ class S3Storage(Storage):
             async with answer["Body"] as body:
                 content: bytes = await body.read()
             return content
-        except _FAULTS as error:
+        except _ERRORS as error:
             if _code(error) != _MISSING:
                 _fail(error)
             return None
@@ -62,7 +73,7 @@ class S3Storage(Storage):
         try:
             client = await self._get_client()
             await client.delete_object(Bucket=self._bucket, Key=name)
-        except _FAULTS as error:
+        except _ERRORS as error:
             if _code(error) != _MISSING:
                 _fail(error)
 
@@ -76,12 +87,12 @@ class S3Storage(Storage):
                     connect_timeout=5,
                     read_timeout=20,
                     retries={"mode": "standard", "total_max_attempts": 3},
-                    # Stores that only speak like S3 refuse the checksums that newer clients add.
+                    # Compatible stores refuse the checksums that newer clients add.
                     request_checksum_calculation="when_required",
                     response_checksum_validation="when_required",
                 )
-                made = get_session().create_client("s3", config=config, **self._options)
-                self._client = await self._opened.enter_async_context(made)
+                client = get_session().create_client("s3", config=config, **self._options)
+                self._client = await self._opened.enter_async_context(client)
         return self._client
 
 
@@ -90,4 +101,4 @@ def _code(error: BaseException) -> str:
 
 
 def _fail(error: BaseException) -> NoReturn:
-    raise StorageFault from RuntimeError(f"{type(error).__name__} {_code(error)}".strip())
+    raise StorageError from RuntimeError(f"{type(error).__name__} {_code(error)}".strip())
