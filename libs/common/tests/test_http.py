@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Annotated, Any
 
 import httpx
@@ -300,14 +300,19 @@ def _logs_as_before() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_logs_as_before")
 async def test_a_log_line_has_route_organisation_and_user_and_no_private_value(
-    client: httpx.AsyncClient, capsys: pytest.CaptureFixture[str]
+    client: httpx.AsyncClient, capsys: pytest.CaptureFixture[str], eventually: Callable[..., Awaitable[Any]]
 ) -> None:
     from common.logs import configure_logs, redact
 
     configure_logs("sample", "api", "json", "INFO")
     await client.post("/api/notes/", json={"body": "secret words"}, headers=headers(x_request_id="req-7"))
-    lines = [json.loads(row) for row in capsys.readouterr().out.splitlines() if row.startswith("{")]
-    line = next(row for row in lines if row["event"] == "request")
+    lines: list[Any] = []
+
+    async def find_line() -> Any:
+        lines.extend(json.loads(row) for row in capsys.readouterr().out.splitlines() if row.startswith("{"))
+        return next((row for row in lines if row["event"] == "request"), None)
+
+    line = await eventually(find_line)
     wanted = {"method": "POST", "route": "/api/notes/", "status": 201, "organisation": "org_a", "user": 1}
     assert wanted.items() <= line.items()
     assert line["request_id"] == "req-7"

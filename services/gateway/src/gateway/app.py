@@ -61,4 +61,4 @@ def create_app(settings: Settings) -> ASGIApp:
     app: ASGIApp = RateLimitHeaders(RenderErrors(Edge(own, door=door, proxy=proxy)))
     if settings.cors_allowed_origins:
         app = Cors(app, origins=settings.cors_allowed_origins)
-    return RequestLog(app)
+    return RequestLog(app, service="gateway")

@@ -1,7 +1,6 @@
 """The HTTP application that services share: request ids, request logs, bounded bodies, errors, health."""
 
 import hashlib
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,15 +8,15 @@ from typing import Any
 import structlog
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.routing import APIRoute
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from common import idempotency
 from common.caller import Caller, CallerVerifier
-from common.context import accept_request_id
 from common.errors import AppError
 from common.http import errors
 from common.http.deps import get_caller
 from common.http.lean import LeanRoutes
+from common.http.request_log import RequestLog
 from common.http.requests import (  # noqa: F401
     MAX_FILE_BYTES,
     MAX_JSON_BYTES,
@@ -113,44 +112,6 @@ async def _hash_body(request: Request) -> bytes:
     return idempotency.hash_chunks(chunks)
 
 
-class RequestLog:
-    """ASGI middleware that accepts or creates the request id, returns it, and logs one line per request."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].startswith("/health/"):
-            await self._app(scope, receive, send)
-            return
-        given = next((v.decode("latin-1") for k, v in scope["headers"] if k == b"x-request-id"), None)
-        request_id = accept_request_id(given)
-        structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=request_id)
-        started, status = time.perf_counter(), 500
-
-        async def send_with_id(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                other = [header for header in message["headers"] if header[0].lower() != b"x-request-id"]
-                message["headers"] = [*other, (b"x-request-id", request_id.encode())]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, send_with_id)
-        finally:
-            route = scope.get("route")
-            log.info(
-                "request",
-                method=scope["method"],
-                route=getattr(route, "path", scope.get("route_template", "-")),
-                status=status,
-                ms=round((time.perf_counter() - started) * 1000, 1),
-                **scope.get("caller_log", {}),
-            )
-
-
 class RenderErrors:
     """ASGI middleware inside the request log: answers errors that no handler rendered, such as a failed commit."""
 
@@ -216,7 +177,7 @@ def make_app(
 
     app.add_middleware(LeanRoutes, of=app)
     app.add_middleware(RenderErrors)
-    app.add_middleware(RequestLog)
+    app.add_middleware(RequestLog, service=settings.service)
     return app
 
 
