@@ -1,6 +1,6 @@
-"""What all tests stand on: a real PostgreSQL with each service's roles and migrations, and a real broker.
+"""Fixtures of all tests: a real PostgreSQL with each service's roles and migrations, and a real Kafka broker.
 
-Embedded by default; TEST_DATABASE_URL and TEST_KAFKA_BOOTSTRAP_SERVERS point the same tests at others.
+Both are embedded by default. TEST_DATABASE_URL and TEST_KAFKA_BOOTSTRAP_SERVERS run the same tests against others.
 """
 
 import asyncio
@@ -28,14 +28,14 @@ PASSWORD = "test-password"
 
 
 def pytest_configure() -> None:
-    """Logs of the tests: plain, since a rendering with all local variables takes seconds."""
-    plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
-    structlog.configure(processors=[structlog.contextvars.merge_contextvars, structlog.stdlib.add_log_level, plain])
+    """Log without colours and without local variables: rendering all of them takes seconds per traceback."""
+    renderer = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[structlog.contextvars.merge_contextvars, structlog.stdlib.add_log_level, renderer])
 
 
 @pytest.fixture(scope="session")
 def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The administrator's URL of a database of this test process."""
+    """Create a database for this test process and return the administrator's URL of it."""
     name = f"cooee_test_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
     given = os.environ.get("TEST_DATABASE_URL")
     if given:
@@ -60,23 +60,23 @@ async def _create_database(url: str, name: str) -> None:
 
 @pytest.fixture(scope="session")
 def service_url(postgres_url: str) -> Callable[[str], str]:
-    """`service_url("contacts")`: the URL for that service's settings, its schema migrated."""
-    made: dict[str, str] = {}
+    """`service_url("contacts")` migrates that service's schema, once, and returns the URL for its settings."""
+    urls: dict[str, str] = {}
 
     def get(service: str) -> str:
-        if service not in made:
+        if service not in urls:
             url = make_url(postgres_url).set(username=service, password=PASSWORD)
-            made[service] = url.render_as_string(hide_password=False)
-            asyncio.run(provision(postgres_url, made[service], service))
-            migrate(made[service], service)
-        return made[service]
+            urls[service] = url.render_as_string(hide_password=False)
+            asyncio.run(provision(postgres_url, urls[service], service))
+            migrate(urls[service], service)
+        return urls[service]
 
     return get
 
 
 @pytest.fixture(scope="module")
 def kafka_servers() -> Iterator[str]:
-    """A broker with all topics, and nothing in them: what other modules published is no business of this one."""
+    """Start a broker with all topics. The topics are empty, so no module reads the events of another."""
     given = os.environ.get("TEST_KAFKA_BOOTSTRAP_SERVERS")
     if given:
         asyncio.run(_empty_topics(given))
@@ -95,7 +95,7 @@ async def _empty_topics(servers: str) -> None:
     await admin.start()
     try:
         ends = await consumer.end_offsets(consumer.assignment())
-        records = {place: RecordsToDelete(before_offset=end) for place, end in ends.items() if end}
+        records = {partition: RecordsToDelete(before_offset=end) for partition, end in ends.items() if end}
         if records:
             await admin.delete_records(records)
     finally:
@@ -105,18 +105,18 @@ async def _empty_topics(servers: str) -> None:
 
 @pytest.fixture(scope="session")
 def open_database() -> Callable[[str, str], Awaitable[Database]]:
-    """`await open_database(url, service)`: the service's Database with every table emptied (for a fixture per test)."""
+    """`await open_database(url, service)` empties every table and returns the service's Database."""
 
-    async def open_it(url: str, service: str) -> Database:
+    async def open_empty(url: str, service: str) -> Database:
         database = Database(url, f"{service} test", tenant_pool=20, all_pool=20)
         await empty(url, service)
         return database
 
-    return open_it
+    return open_empty
 
 
 async def empty(url: str, service: str) -> None:
-    """Truncates the service's tables, as their owner."""
+    """Truncate the service's tables, as the owner of the schema."""
     owner = make_url(url).set(username=f"{service}_owner").render_as_string(hide_password=False)
     connection = await asyncpg.connect(owner)
     try:
@@ -132,13 +132,13 @@ async def empty(url: str, service: str) -> None:
 
 @pytest.fixture
 def organisation() -> str:
-    """A fresh organisation id."""
+    """Return the id of a new organisation."""
     return f"org_{secrets.token_hex(6)}"
 
 
 @pytest.fixture(scope="session")
 def bearer() -> Callable[..., dict[str, str]]:
-    """`bearer("contacts", organisation, user_id=1, role="admin")`: headers with an internal token."""
+    """`bearer("contacts", organisation, user_id=1, role="admin")` returns headers with an internal token."""
 
     def make(
         audience: str,
@@ -157,7 +157,7 @@ def bearer() -> Callable[..., dict[str, str]]:
 
 @pytest.fixture(scope="session")
 def serve() -> Callable[[Any], httpx.AsyncClient]:
-    """`serve(app)`: a client that speaks to an ASGI application in this process, without a socket."""
+    """`serve(app)` returns a client of an ASGI application in this process. No socket is opened."""
 
     def make(app: Any) -> httpx.AsyncClient:
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
@@ -168,12 +168,13 @@ def serve() -> Callable[[Any], httpx.AsyncClient]:
 
 @pytest.fixture(scope="session")
 def repository_root() -> Path:
+    """Return the folder of the checkout."""
     return Path(__file__).resolve().parent
 
 
 @pytest.fixture(scope="session")
 def eventually() -> Callable[..., Awaitable[Any]]:
-    """`await eventually(check)`: polls until `check()` is truthy and returns it; fails after `within` seconds."""
+    """`await eventually(check)` polls until `check()` is truthy and returns it. It fails after `within` seconds."""
 
     async def poll(check: Callable[[], Awaitable[Any]], within: float = 20.0) -> Any:
         deadline = asyncio.get_running_loop().time() + within
@@ -190,7 +191,7 @@ def eventually() -> Callable[..., Awaitable[Any]]:
 
 @pytest.fixture
 async def outbox_events() -> Callable[[Database], Awaitable[list[Any]]]:
-    """`await outbox_events(database)`: the events waiting in the outbox, decoded, in order."""
+    """`await outbox_events(database)` returns the decoded events of the outbox, in order."""
 
     async def read(database: Database) -> list[Any]:
         async with database.all_tenants() as session:

@@ -1,4 +1,4 @@
-"""One embedded stack for all tests that look at the whole system from outside and leave it as it is."""
+"""Fixtures of the tests of the whole system: one embedded stack that they share, and clients of its gateway."""
 
 import secrets
 from collections.abc import AsyncIterator, Callable
@@ -21,13 +21,14 @@ SETTINGS = {
 
 @pytest.fixture(scope="session")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    async with Stack(tmp_path_factory.mktemp("stack"), SETTINGS, free_ports=True) as stack:
-        yield stack
+    """Start the stack for tests that use it from outside and leave its processes alone."""
+    async with Stack(tmp_path_factory.mktemp("stack"), SETTINGS, free_ports=True) as running:
+        yield running
 
 
 @dataclass
 class Answer:
-    """What a request was answered."""
+    """The answer to a request."""
 
     status: int
     headers: dict[str, str]
@@ -36,7 +37,7 @@ class Answer:
 
 @dataclass
 class Client:
-    """Requests through the gateway, as somebody (or nobody: `session` None)."""
+    """Sends requests through the gateway as the user of a session. Without a session they are anonymous."""
 
     http: aiohttp.ClientSession
     gateway: str
@@ -45,6 +46,7 @@ class Client:
     headers: dict[str, str] = field(default_factory=dict)
 
     async def __call__(self, method: str, path: str, json: Any = None, **more: Any) -> Answer:
+        """Send a request and return its answer, with a JSON body parsed."""
         headers = {**self.headers, **more.pop("headers", {})}
         if self.session is not None:
             headers["Authorization"] = f"Bearer {mint(self.session, self.issuer)}"
@@ -57,7 +59,7 @@ class Client:
 
 @pytest.fixture(scope="session")
 async def client_of(stack: Stack) -> AsyncIterator[Callable[..., Client]]:
-    """`client_of(organisation, role="member", user="user_1")`; an organisation of None is nobody."""
+    """`client_of(organisation, role="member", user="user_1")` returns a client. None as organisation: anonymous."""
     issuer = Issuer(stack.home, stack.environment["CLERK_ISSUER"])
     async with aiohttp.ClientSession() as http:
 
@@ -70,4 +72,5 @@ async def client_of(stack: Stack) -> AsyncIterator[Callable[..., Client]]:
 
 @pytest.fixture
 def new_organisation() -> Callable[[], str]:
+    """`new_organisation()` returns the id of a new organisation."""
     return lambda: f"org_{secrets.token_hex(6)}"

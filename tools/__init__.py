@@ -1,1 +1,1 @@
-"""What a person starts by hand: the embedded stack, the handset, the token command."""
+"""Programs that a person starts by hand: the embedded stack, the demo, the handset, operator commands, benchmarks."""

@@ -1,8 +1,7 @@
-"""The bus as an AsyncAPI 3 document, made from `common/events.py`.
+"""Generate docs/asyncapi.json, the AsyncAPI 3 document of the events, with `python -m tools.asyncapi`.
 
-`python -m tools.asyncapi` writes docs/asyncapi.json.
-
-Examples are the samples that tests keep of every event. Who consumes what is read off the services' workers.
+The payloads come from `common/events.py`, the examples from the samples in tests/architecture/events, and the
+consumer groups from the services' workers.
 """
 
 import asyncio
@@ -21,15 +20,16 @@ DOCUMENT = ROOT / "docs/asyncapi.json"
 _SAMPLES = ROOT / "tests/architecture/events"
 _STORES = ("contacts", "scheduling", "delivery")
 _SCHEMA = "#/components/schemas/{model}"
-# Only the shape of the workers is read: none of these is reached.
+# The workers are built and never started, so nothing connects to these addresses.
 _ENVIRONMENT = {
     "INTERNAL_TOKEN_SECRET": "-" * 32,
     "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
     "CLERK_WEBHOOK_SIGNING_SECRET": "whsec_" + "A" * 32,
     **{f"{service.upper()}_DATABASE_URL": f"postgresql://{service}:-@127.0.0.1:1/-" for service in _STORES},
 }
+# A name in the source of the event's `key` → the description of its key.
 _KEYS = {
-    "_STOPS": "a UUID made of organisation and number",
+    "_OPT_OUTS": "a UUID made of organisation and number",
     "message_id": "the message's id",
     "schedule_id": "the schedule's id",
     "contact_id": "the id of the first contact",
@@ -38,13 +38,13 @@ _KEYS = {
 
 
 async def consumers() -> dict[str, list[str]]:
-    """Topic → the consumer groups of our own services that read it."""
+    """Return topic → the consumer groups of the services that read it."""
     found: dict[str, list[str]] = {event.topic: [] for event in EVENTS}
     with patch.dict(os.environ, _ENVIRONMENT):
         for service in _STORES:
             settings = importlib.import_module(f"{service}.settings").Settings()
             worker = await importlib.import_module(f"{service}.worker").create_worker(settings)
-            for subscriber in worker.broker.subscribers:
+            for subscriber in worker.bus.broker.subscribers:
                 for topic in subscriber.topics:
                     found[topic.name].append(subscriber.group_id)
             await worker.database.close()
@@ -52,13 +52,13 @@ async def consumers() -> dict[str, list[str]]:
 
 
 def key_of(event: type[Event]) -> str:
-    """What the record's key is, in words: read off the event's `key`."""
+    """Describe the key of the event's records, by the source of the event's `key`."""
     source = inspect.getsource(event.key)
-    return next(words for name, words in _KEYS.items() if name in source)
+    return next(description for name, description in _KEYS.items() if name in source)
 
 
 def message(event: type[Event], schemas: dict[str, Any]) -> dict[str, Any]:
-    """The message object; its payload's definitions are put into `schemas`."""
+    """Return the message object of an event. The schemas that its payload needs are added to `schemas`."""
     schema = event.model_json_schema(ref_template=_SCHEMA)
     schemas |= schema.pop("$defs", {})
     schemas[event.__name__] = schema
@@ -70,7 +70,7 @@ def message(event: type[Event], schemas: dict[str, Any]) -> dict[str, Any]:
         "contentType": "application/json",
         "headers": {
             "type": "object",
-            "properties": {"request_id": {"type": "string", "description": "the request that set this off"}},
+            "properties": {"request_id": {"type": "string", "description": "id of the request that caused the event"}},
         },
         "payload": {"$ref": _SCHEMA.format(model=event.__name__)},
         "bindings": {"kafka": {"key": {"type": "string", "description": key_of(event)}}},
@@ -79,12 +79,12 @@ def message(event: type[Event], schemas: dict[str, Any]) -> dict[str, Any]:
 
 
 def build() -> dict[str, Any]:
-    """The whole document."""
+    """Return the whole document."""
     schemas: dict[str, Any] = {}
     readers = asyncio.run(consumers())
     channels, operations, messages = {}, {}, {}
     for event in EVENTS:
-        name, owner = event.__name__, event.topic.split(".")[0]
+        name, producer = event.__name__, event.topic.split(".")[0]
         messages[name] = message(event, schemas)
         channels[name] = {
             "address": event.topic,
@@ -92,16 +92,16 @@ def build() -> dict[str, Any]:
             "bindings": {"kafka": {"topic": event.topic}},
         }
         channel = {"$ref": f"#/channels/{name}"}
-        operations[f"{owner}.publish{name}"] = {
+        operations[f"{producer}.publish{name}"] = {
             "action": "send",
             "channel": channel,
-            "summary": f"{owner} publishes it through its outbox.",
+            "summary": f"{producer} publishes the event through its outbox.",
         }
         for group in readers[event.topic]:
             operations[f"{group}.{name}"] = {
                 "action": "receive",
                 "channel": channel,
-                "summary": f"Read by {group.split('.')[0]}.",
+                "summary": f"{group.split('.')[0]} reads the event.",
                 "bindings": {"kafka": {"groupId": {"type": "string", "const": group}}},
             }
     return {
@@ -109,7 +109,8 @@ def build() -> dict[str, Any]:
         "info": {
             "title": "Cooee events",
             "version": "1.0.0",
-            "description": "At least once, in order per key; `.v1` only gains optional fields. See events.md.",
+            "description": "Events are delivered at least once, and in order per key."
+            " A `.v1` topic only gains optional fields. See docs/events.md.",
         },
         "defaultContentType": "application/json",
         "servers": {"kafka": {"host": "kafka:9092", "protocol": "kafka"}},

@@ -1,7 +1,7 @@
-"""Runs a command with PostgreSQL, Apache Kafka and Valkey in containers: `python -m tools.containers COMMAND …`.
+"""Run a command with PostgreSQL, Apache Kafka and Valkey in containers: `python -m tools.containers COMMAND …`.
 
-The command finds them in TEST_DATABASE_URL, TEST_KAFKA_BOOTSTRAP_SERVERS and VALKEY_URL. Kafka is a plain container
-whose advertised listener names the published port, which is chosen before it starts.
+The command gets their addresses in TEST_DATABASE_URL, TEST_KAFKA_BOOTSTRAP_SERVERS and VALKEY_URL. Kafka advertises
+the published port to its clients, so the port is chosen before the container starts.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 from testcontainers.core.container import DockerContainer
 
@@ -23,13 +24,14 @@ _START_S = 90.0
 
 
 def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 that is free now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
 
 
 def postgres(port: int) -> DockerContainer:
-    """PostgreSQL as the compose file runs it, with room for the connections of many tests."""
+    """Return PostgreSQL with enough connections for parallel tests. It does not sync to disk."""
     return (
         DockerContainer(POSTGRES)
         .with_env("POSTGRES_PASSWORD", _PASSWORD)
@@ -39,7 +41,7 @@ def postgres(port: int) -> DockerContainer:
 
 
 def kafka(port: int) -> DockerContainer:
-    """A single broker in KRaft mode, reached under `127.0.0.1:port`."""
+    """Return a single broker in KRaft mode that clients reach at `127.0.0.1:port`."""
     environment = {
         "KAFKA_NODE_ID": "1",
         "KAFKA_PROCESS_ROLES": "broker,controller",
@@ -58,22 +60,21 @@ def kafka(port: int) -> DockerContainer:
     return container
 
 
-def wait_for(what: str, check: object) -> None:
-    """Polls `check()` until it stops failing; SystemExit after a while."""
+def wait_for(name: str, check: Callable[[], object]) -> None:
+    """Call `check()` until it raises nothing. Exit when the server did not start in time."""
     deadline = time.monotonic() + _START_S
     while True:
         try:
-            assert callable(check)
             check()
             return
-        except Exception as error:  # noqa: BLE001  # whatever a server that is starting may say
+        except Exception as error:  # noqa: BLE001  # a server that is starting may fail in any way
             if time.monotonic() > deadline:
-                raise SystemExit(f"{what} did not start: {error!r}") from None
+                raise SystemExit(f"{name} did not start within {_START_S:.0f} s: {error!r}") from None
             time.sleep(0.5)
 
 
 def main(command: list[str]) -> int:
-    """Starts both, waits for them, runs the command, removes both. Returns the command's exit code."""
+    """Start the containers, run the command, remove the containers. Return the command's exit code."""
     import asyncpg  # noqa: PLC0415
 
     os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")

@@ -1,4 +1,4 @@
-"""`python -m tools.issuer`: publish the local issuer's key as Clerk does, under /.well-known/jwks.json."""
+"""Publish the local issuer's public key at /.well-known/jwks.json, as Clerk does: `python -m tools.issuer`."""
 
 import asyncio
 import os
@@ -11,10 +11,10 @@ from tools.token import DEFAULT_ISSUER_PORT, key_set
 
 
 async def serve(host: str, port: int, home: Path) -> None:
-    """Serve until SIGTERM or SIGINT."""
-    stop = asyncio.Event()
-    for ending in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(ending, stop.set)
+    """Serve the key set until SIGTERM or SIGINT."""
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     document = key_set(home)
 
     async def keys(_: web.Request) -> web.Response:
@@ -26,7 +26,7 @@ async def serve(host: str, port: int, home: Path) -> None:
     await runner.setup()
     await web.TCPSite(runner, host, port).start()
     print(f"issuer ready http://{host}:{port}", flush=True)
-    await stop.wait()
+    await stopping.wait()
     await runner.cleanup()
 
 

@@ -1,7 +1,7 @@
-"""Session tokens in Clerk's shape, from a local issuer: for development, tests and benchmarks.
+"""Sign session tokens like Clerk's with a local key, for development, tests and benchmarks.
 
-Run as `python -m tools.token --org org_demo --user user_demo --role admin`. The claims follow
-https://clerk.com/docs/guides/sessions/session-tokens, versions 1 and 2.
+Run it as `python -m tools.token --org org_demo --user user_demo --role admin`. The claims follow versions 1 and 2 of
+https://clerk.com/docs/guides/sessions/session-tokens.
 """
 
 import argparse
@@ -29,7 +29,7 @@ _LEEWAY_S = 10
 
 @dataclass(frozen=True)
 class Session:
-    """Who is signed in. `organisation` may be empty (none is active); permissions are `org:<feature>:<name>`."""
+    """A signed-in user. `organisation` is empty when none is active. Permissions are `org:<feature>:<name>`."""
 
     user: str
     organisation: str = ""
@@ -41,7 +41,7 @@ class Session:
 
 @dataclass(frozen=True)
 class Issuer:
-    """Who signs: the folder of its key, what it calls itself (`iss`), the front end it issues for (`azp`)."""
+    """The issuer of tokens: the folder of its key, its name (`iss`) and the front end it issues for (`azp`)."""
 
     home: Path
     name: str
@@ -49,7 +49,7 @@ class Issuer:
 
     @classmethod
     def from_environment(cls) -> "Issuer":
-        """Take COOEE_HOME, CLERK_ISSUER and CLERK_AUTHORIZED_PARTIES, else what the running stack says of itself."""
+        """Read COOEE_HOME, CLERK_ISSUER and CLERK_AUTHORIZED_PARTIES. The running stack fills in what is not set."""
         home = Path(os.environ.get("COOEE_HOME") or ".cooee")
         try:
             running = json.loads((home / "stack.json").read_text())["issuer"]
@@ -61,7 +61,7 @@ class Issuer:
 
 
 def mint(session: Session, issuer: Issuer | None = None) -> str:
-    """Return a signed token of the session; `issuer=None` takes the environment's."""
+    """Return a signed token of the session. Without an issuer, the one of the environment signs."""
     issuer = issuer or Issuer.from_environment()
     now = int(time.time())
     claims: dict[str, Any] = {
@@ -80,12 +80,12 @@ def mint(session: Session, issuer: Issuer | None = None) -> str:
 
 
 def signing_key(home: Path) -> rsa.RSAPrivateKey:
-    """Return the key in `home/issuer.pem`, made on first use."""
+    """Return the key in `home/issuer.pem`. The first use creates it."""
     return _load_key(home.absolute() / "issuer.pem")
 
 
 def key_id(key: rsa.RSAPrivateKey) -> str:
-    """Return the `kid` of a key: it changes with the key, so that its users fetch the new one."""
+    """Return the `kid` of a key. It changes with the key, so that verifiers fetch the new key."""
     public = key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return f"ins_{hashlib.sha256(public).hexdigest()[:24]}"
 
@@ -104,12 +104,12 @@ def _load_key(path: Path) -> rsa.RSAPrivateKey:
         _make_key(path)
     key = serialization.load_pem_private_key(path.read_bytes(), password=None)
     if not isinstance(key, rsa.RSAPrivateKey):
-        raise ValueError(f"{path} holds no RSA key")
+        raise ValueError(f"{path} has no RSA key: delete the file, and a new key is created")
     return key
 
 
 def _make_key(path: Path) -> None:
-    """Write a new key in one step, so that two who start at once end with the same one."""
+    """Write a new key in one atomic step. Two processes that start at the same time use the same key."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=_KEY_BITS)
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -134,7 +134,7 @@ def _claims_v1(session: Session) -> dict[str, Any]:
 
 
 def _claims_v2(session: Session) -> dict[str, Any]:
-    """Permissions are packed: one number per feature in `fpm`, its bits point into `per`."""
+    """Return claims with packed permissions: `fpm` has a number per feature whose bits are positions in `per`."""
     claims: dict[str, Any] = {"v": 2, "sts": "active", "jti": secrets.token_hex(10), "pla": "u:free"}
     if not session.organisation:
         return claims
@@ -158,18 +158,18 @@ def _base64url(number: int) -> str:
 
 
 def main() -> None:
-    """Print a token."""
+    """Print a token for the arguments of the command line."""
     parser = argparse.ArgumentParser(prog="python -m tools.token", description="Print a session token for the stack.")
-    parser.add_argument("--org", default="org_demo", help="organisation; empty: none is active")
-    parser.add_argument("--user", default="user_demo")
-    parser.add_argument("--role", default="admin")
-    parser.add_argument("--permissions", default="", help="org:messages:send,… separated by commas")
-    parser.add_argument("--version", type=int, choices=(1, 2), default=2, help="of Clerk's claims")
-    parser.add_argument("--ttl", type=int, default=3600, help="seconds")
+    parser.add_argument("--org", default="org_demo", help="id of the active organisation; empty for none")
+    parser.add_argument("--user", default="user_demo", help="id of the user")
+    parser.add_argument("--role", default="admin", help="role of the user in the organisation")
+    parser.add_argument("--permissions", default="", help="permissions separated by commas, such as org:messages:send")
+    parser.add_argument("--version", type=int, choices=(1, 2), default=2, help="version of Clerk's claims")
+    parser.add_argument("--ttl", type=int, default=3600, help="lifetime in seconds")
     arguments = parser.parse_args()
     permissions = tuple(name.strip() for name in arguments.permissions.split(",") if name.strip())
     if any(len(name.split(":")) != 3 for name in permissions):
-        parser.error("a permission is org:<feature>:<name>")
+        parser.error("--permissions: write each permission as org:<feature>:<name>")
     role = arguments.role.removeprefix("org:")
     session = Session(arguments.user, arguments.org, role, permissions, arguments.version, arguments.ttl)
     print(mint(session))

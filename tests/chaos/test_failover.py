@@ -17,8 +17,9 @@ from aiohttp import web
 from common.sms import measure
 from tests.chaos.test_kills import SETTINGS, taken
 from tools.demo.journey import CSV, Api, check_exactly_once, expected_messages, read_handset, run_journey
-from tools.embedded.processes import die_with_parent, free_port
-from tools.embedded.supervisor import REPOSITORY, Stack
+from tools.embedded.processes import free_port, request_death_signal
+from tools.embedded.supervised import REPOSITORY
+from tools.embedded.supervisor import Stack
 from tools.token import Issuer, Session, mint
 
 pytestmark = pytest.mark.stack
@@ -45,7 +46,7 @@ class Handset:
             [sys.executable, "-m", "tools.handset"],
             cwd=REPOSITORY,
             env={**self.environment, **more},
-            preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509 (forked by the main thread)
+            preexec_fn=request_death_signal(signal.SIGKILL),  # noqa: PLW1509 (forked by the main thread)
         )
 
     def signal(self, number: signal.Signals) -> None:

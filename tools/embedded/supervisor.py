@@ -1,4 +1,4 @@
-"""Starts, watches and stops the processes of a plan, as one thing: `async with Stack(home) as stack`."""
+"""The supervisor starts, watches and stops the processes of a plan: `async with Stack(home) as stack`."""
 
 import asyncio
 import fcntl
@@ -17,131 +17,22 @@ import aiohttp
 import asyncpg
 
 from tools.embedded.environment import DATABASE, HOST, PORTS, add_databases, stack_environment
-from tools.embedded.plan import Plan, Process, Stage, cooee_plan
-from tools.embedded.processes import die_with_parent, port_is_busy, takes_connections
+from tools.embedded.plan import Plan, Stage, cooee_plan
+from tools.embedded.processes import accepts_connections, port_is_busy, request_death_signal
+from tools.embedded.supervised import REPOSITORY, StackError, SupervisedProcess, tail
 
-REPOSITORY = Path(__file__).parents[2]
 _WATCH_S = 0.1
 _READY_S = 90.0
 _SETUP_S = 120.0
 _STOP_S = 60.0
-# Workers whose broker is gone have nobody to say goodbye to, and killing them loses nothing.
+# A worker without a broker cannot leave its consumer groups. Killing it loses nothing.
 _STOP_WITHOUT_BROKER_S = 5.0
-_BACK_OFF_S = (0.2, 10.0)
-_STEADY_S = 30.0
 _MISCONFIGURED = 2
-_TAIL_BYTES, _TAIL_LINES = 50_000, 10
 _MAX_PORT = 65_535
-_WAY_THERE = (" ", "Traceback (most", "During handling of", "The above exception")
-
-
-class StackError(RuntimeError):
-    """The stack cannot start, or a part of it does not become ready; the message says why and what to do."""
-
-
-class Child:
-    """One process of the plan while it runs, ends and is started again."""
-
-    def __init__(self, process: Process, log: Path) -> None:
-        """Take what to run, and the file for what it prints."""
-        self.process = process
-        self.log = log
-        self.wanted = False
-        self.restarts = 0
-        self.restart_at: float | None = None
-        self._started_at = 0.0
-        self._back_off_s = _BACK_OFF_S[0]
-        self._handle: subprocess.Popen[bytes] | None = None
-
-    @property
-    def pid(self) -> int:
-        """The process id of the running or last process."""
-        if self._handle is None:
-            raise StackError(f"{self.process.name} was not started")
-        return self._handle.pid
-
-    @property
-    def was_started(self) -> bool:
-        """Whether there is, or was, a process."""
-        return self._handle is not None
-
-    @property
-    def exit_code(self) -> int | None:
-        """The exit code (minus the signal), None while it runs."""
-        return self._handle.poll() if self._handle else None
-
-    def start(self, environment: Mapping[str, str]) -> None:
-        """Start the process. Its death signal cannot be refused, except by PostgreSQL, which wants to be asked."""
-        if self.process.prepare:
-            self.process.prepare()
-        death_signal = signal.SIGINT if self.process.stage is Stage.POSTGRES else signal.SIGKILL
-        with self.log.open("ab") as log:
-            self._handle = subprocess.Popen(
-                self.process.command,
-                cwd=REPOSITORY,
-                env=dict(environment),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                preexec_fn=die_with_parent(death_signal),  # noqa: PLW1509 (forked by the main thread)
-            )
-        self.wanted, self.restart_at, self._started_at = True, None, time.monotonic()
-
-    def plan_restart(self) -> float:
-        """Set when it will be started again, return in how many seconds: longer each time, unless it ran well."""
-        if time.monotonic() - self._started_at > _STEADY_S:
-            self._back_off_s = _BACK_OFF_S[0]
-        delay, self._back_off_s = self._back_off_s, min(self._back_off_s * 2, _BACK_OFF_S[1])
-        self.restarts += 1
-        self.restart_at = time.monotonic() + delay
-        return delay
-
-    async def stop(self, seconds: float) -> bool:
-        """Ask the process to end and wait; kill it after `seconds`. Returns whether it ended by itself."""
-        self.wanted = False
-        if self._handle is None or self.exit_code is not None:
-            return True
-        self._handle.send_signal(self.process.stop_signal)
-        deadline = time.monotonic() + seconds
-        while self.exit_code is None:
-            if time.monotonic() > deadline:
-                self.kill()
-                return False
-            await asyncio.sleep(0.02)
-        return True
-
-    def kill(self) -> None:
-        """Kill the process (-9) and wait until it is gone."""
-        if self._handle is not None and self.exit_code is None:
-            self._handle.kill()
-            self._handle.wait()
-
-    async def is_ready(self, session: aiohttp.ClientSession) -> bool:
-        """Return whether it lives and does its work."""
-        if self.exit_code is not None or not self.wanted:
-            return False
-        if self.process.is_ready:
-            return self.process.is_ready()
-        if not self.process.ready_path:
-            return takes_connections(self.process.port)
-        try:
-            async with session.get(self.process.url + self.process.ready_path) as response:
-                return response.status == 200
-        except (aiohttp.ClientError, TimeoutError):
-            return False
-
-    def tail(self) -> str:
-        """Return the end of what it printed."""
-        return _tail(self.log)
 
 
 class Stack:
-    """The processes of a plan. A second stack runs beside it with another `home` and other ports.
-
-    `environment` goes over the one of this process; `free_ports` takes a free port where none is given; `say` gets
-    a line for each thing that a person should know; `make_plan` is another plan than the whole system's.
-    """
+    """The running processes of a plan. A second stack can run beside it with another `home` and other ports."""
 
     def __init__(
         self,
@@ -152,8 +43,10 @@ class Stack:
         say: Callable[[str], None] | None = None,
         make_plan: Callable[[Path, Mapping[str, str]], Plan] = cooee_plan,
     ) -> None:
-        """Work out the environment and the plan; nothing is started, but secrets are made and kept.
+        """Compute the environment and the plan, and create missing secrets. Nothing is started.
 
+        `environment` overrides variables of this process. `free_ports` uses a free port where none is given. `say` gets
+        a line for each thing that a person should know. `make_plan` replaces the plan of the whole system.
         Raises StackError when a port or the folder cannot be used.
         """
         given = os.environ | dict(environment or {})
@@ -162,50 +55,50 @@ class Stack:
         try:
             self.environment = stack_environment(self.home, given, free_ports=free_ports)
         except OSError as error:
-            raise StackError(f"COOEE_HOME: {self.home} cannot be used: {error.strerror}") from None
+            raise StackError(f"COOEE_HOME: the folder {self.home} cannot be used: {error.strerror}") from None
         _check_ports(self.environment)
         self._plan = make_plan(self.home, self.environment)
         self._say = say or (lambda line: print(line, file=sys.stderr, flush=True))
-        self._children = {
-            process.name: Child(process, self.home / "logs" / f"{process.name.replace(' ', '-')}.log")
+        self._processes = {
+            process.name: SupervisedProcess(process, self.home / "logs" / f"{process.name.replace(' ', '-')}.log")
             for process in self._plan.processes
         }
         self._watcher: asyncio.Task[None] | None = None
 
     @property
     def names(self) -> list[str]:
-        """The processes' names."""
-        return list(self._children)
+        """The names of the processes."""
+        return list(self._processes)
 
     def url(self, name: str) -> str:
-        """Return where a process listens."""
-        return self._children[name].process.url
+        """Return the address of a process."""
+        return self._processes[name].process.url
 
     def pid(self, name: str) -> int:
-        """Return a process's id; it changes when the process is started again."""
-        return self._children[name].pid
+        """Return the id of a process. A restart changes it."""
+        return self._processes[name].pid
 
     def restarts(self, name: str) -> int:
-        """Return how often a process was started again."""
-        return self._children[name].restarts
+        """Return how often a process was restarted."""
+        return self._processes[name].restarts
 
     def log(self, name: str) -> Path:
-        """Return the file of what a process prints."""
-        return self._children[name].log
+        """Return the file with the output of a process."""
+        return self._processes[name].log
 
     def kill(self, name: str) -> None:
-        """Kill a process (-9); it will be started again."""
-        self._children[name].kill()
+        """Kill a process (-9). The supervisor restarts it."""
+        self._processes[name].kill()
 
     async def start(self) -> None:
-        """Start everything and wait until it is ready. Raises StackError; then nothing is left running."""
+        """Start all processes and wait until they are ready. Raises StackError, after stopping what was started."""
         self._lock = _lock(self.home)
         try:
             self._prepare()
             self._launch(lambda stage: stage >= Stage.TOOL)
             await self._wait_ready(lambda stage: stage >= Stage.BROKER, _READY_S)
             await self._create_database()
-            await self._set_up()
+            await self._run_all(self._plan.setup)
             self._launch(lambda stage: stage < Stage.TOOL)
             self._watcher = asyncio.create_task(self._watch())
             await self.wait_ready()
@@ -213,60 +106,65 @@ class Stack:
             await self.stop()
             raise
 
-    async def wait_ready(self, seconds: float = _READY_S) -> None:
-        """Wait until every started process is ready. Raises StackError, with the end of its log, when one is not."""
-        await self._wait_ready(lambda _: True, seconds)
+    async def wait_ready(self, timeout_s: float = _READY_S) -> None:
+        """Wait until every started process is ready. Raises StackError with the end of a log when one is not."""
+        await self._wait_ready(lambda _: True, timeout_s)
 
     async def stop(self) -> None:
-        """Stop everything in order, within 60 s; what is left then is killed."""
+        """Stop all processes in order. Those that do not stop within 60 s are killed."""
         if self._watcher:
             self._watcher.cancel()
             self._watcher = None
         deadline = time.monotonic() + _STOP_S
         for stage in Stage:
-            children = [child for child in self._children.values() if child.process.stage is stage]
-            left = max(0.0, deadline - time.monotonic())
-            ended = await asyncio.gather(*(child.stop(left) for child in children))
-            for child, by_itself in zip(children, ended, strict=True):
-                if not by_itself:
-                    self._say(f"{child.process.name} did not stop in time and was killed")
+            chosen = [supervised for supervised in self._processes.values() if supervised.process.stage is stage]
+            left_s = max(0.0, deadline - time.monotonic())
+            stopped = await asyncio.gather(*(supervised.stop(left_s) for supervised in chosen))
+            for supervised, in_time in zip(chosen, stopped, strict=True):
+                if not in_time:
+                    self._say(f"{supervised.name} did not stop in time and was killed")
         if self._lock:
             (self.home / "stack.json").unlink(missing_ok=True)
             self._lock.close()
             self._lock = None
 
     async def __aenter__(self) -> Self:
-        """Start."""
+        """Start the stack."""
         await self.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop."""
+        """Stop the stack."""
         await self.stop()
 
-    async def _wait_ready(self, belongs: Callable[[Stage], bool], seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        children = [child for child in self._children.values() if child.was_started and belongs(child.process.stage)]
+    async def _wait_ready(self, is_chosen: Callable[[Stage], bool], timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        chosen = [each for each in self._processes.values() if each.was_started and is_chosen(each.process.stage)]
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
-            while waiting := [child for child in children if not await child.is_ready(session)]:
-                for child in waiting:
-                    hopeless = child.exit_code == _MISCONFIGURED or (child.exit_code is not None and not self._watcher)
-                    if hopeless or time.monotonic() > deadline:
-                        raise StackError(f"{child.process.name} does not become ready:\n{child.tail()}")
+            while waiting := [supervised for supervised in chosen if not await supervised.is_ready(session)]:
+                for supervised in waiting:
+                    if self._will_not_start(supervised) or time.monotonic() > deadline:
+                        where = f"The end of {supervised.log}:\n{supervised.tail()}"
+                        raise StackError(f"{supervised.name} does not become ready. {where}")
                 await asyncio.sleep(_WATCH_S)
 
+    def _will_not_start(self, supervised: SupervisedProcess) -> bool:
+        """Return whether a process ended because of its settings, or ended before the watcher can restart it."""
+        ended = supervised.exit_code is not None
+        return supervised.exit_code == _MISCONFIGURED or (ended and not self._watcher)
+
     def _prepare(self) -> None:
-        """Complete the environment and make the folders. Raises StackError when a port is taken."""
+        """Complete the environment and create the folders. Raises StackError when a port is in use."""
         if self._plan.postgres:
-            self._plan.postgres.prepare()  # stops an old server on our data, which would hold the port
+            self._plan.postgres.prepare()  # stops an old server on this data, which would still use the port
             add_databases(self.environment, self._plan.postgres.url(DATABASE))
         elif "DATABASE_URL" in self.environment:
             add_databases(self.environment, self.environment["DATABASE_URL"])
         self.environment.setdefault("KAFKA_BOOTSTRAP_SERVERS", f"{HOST}:{self.environment['KAFKA_PORT']}")
         busy = [
-            f"port {process.port} of {process.name} is taken: set {process.port_variable} to another one"
+            f"port {process.port} of {process.name} is in use: set {process.port_variable} to another port"
             for process in self._plan.processes
             if port_is_busy(process.port)
         ]
@@ -274,17 +172,17 @@ class Stack:
             raise StackError("\n".join(busy))
 
         (self.home / "logs").mkdir(exist_ok=True)
-        for child in self._children.values():
-            child.log.write_bytes(b"")
+        for supervised in self._processes.values():
+            supervised.log.write_bytes(b"")
 
-    def _launch(self, belongs: Callable[[Stage], bool]) -> None:
-        for child in self._children.values():
-            if belongs(child.process.stage):
-                self._start_child(child)
+    def _launch(self, is_chosen: Callable[[Stage], bool]) -> None:
+        for supervised in self._processes.values():
+            if is_chosen(supervised.process.stage):
+                self._start_process(supervised)
 
-    def _start_child(self, child: Child) -> None:
-        # Only migrations may be the database's administrator.
-        child.start({name: value for name, value in self.environment.items() if name != "DATABASE_URL"})
+    def _start_process(self, supervised: SupervisedProcess) -> None:
+        # Only the migrations may use the administrator's database URL.
+        supervised.start({name: value for name, value in self.environment.items() if name != "DATABASE_URL"})
         self._write_state()
 
     async def _create_database(self) -> None:
@@ -297,11 +195,8 @@ class Stack:
         finally:
             await connection.close()
 
-    async def _set_up(self) -> None:
-        await self._run_all(self._plan.setup)
-
     async def _run_all(self, commands: Mapping[str, list[str]]) -> None:
-        """Run commands side by side. Raises StackError with the output of one that fails."""
+        """Run commands in parallel. Raises StackError with the output of the one that fails."""
         await asyncio.gather(*(self._run(name, command) for name, command in commands.items()))
 
     async def _run(self, name: str, command: list[str]) -> None:
@@ -314,7 +209,7 @@ class Stack:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509 (forked by the main thread)
+                preexec_fn=request_death_signal(signal.SIGKILL),  # noqa: PLW1509 (forked by the main thread)
             )
         deadline = time.monotonic() + _SETUP_S
         try:
@@ -324,50 +219,51 @@ class Stack:
             handle.kill()
             handle.wait()
         if handle.returncode != 0:
-            raise StackError(f"{name} failed:\n{_tail(path)}")
+            raise StackError(f"{name} failed. The end of {path}:\n{tail(path)}")
 
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(_WATCH_S)
-            for child in self._children.values():
-                if not child.wanted or child.exit_code is None:
+            for supervised in self._processes.values():
+                if not supervised.wanted or supervised.exit_code is None:
                     continue
-                if child.restart_at is None:
-                    delay = child.plan_restart()
-                    how = _describe(child.exit_code, child.tail())
-                    log = os.path.relpath(child.log)
-                    self._say(f"{child.process.name} {how}; it is started again in {delay:.1f} s (log: {log})")
-                elif time.monotonic() >= child.restart_at:
+                if supervised.restart_at is None:
+                    delay = supervised.plan_restart()
+                    ending = _describe(supervised.exit_code, supervised.tail())
+                    log = os.path.relpath(supervised.log)
+                    self._say(f"{supervised.name} {ending}. It is restarted in {delay:.1f} s. Its log is {log}.")
+                elif time.monotonic() >= supervised.restart_at:
                     try:
-                        await self._restart(child)
+                        await self._restart(supervised)
                     except (OSError, RuntimeError) as error:
-                        delay = child.plan_restart()
-                        self._say(f"{child.process.name} cannot be started, again in {delay:.1f} s: {error}")
+                        delay = supervised.plan_restart()
+                        self._say(f"{supervised.name} cannot be started: {error}. Next try in {delay:.1f} s.")
 
-    async def _restart(self, child: Child) -> None:
-        if child.process.stage is not Stage.BROKER:
-            self._start_child(child)
+    async def _restart(self, supervised: SupervisedProcess) -> None:
+        if supervised.process.stage is not Stage.BROKER:
+            self._start_process(supervised)
             return
-        # Its memory died with it. Consumers that live on would skip what the new, empty topics get first.
-        workers = [other for other in self._children.values() if other.process.stage is Stage.WORKER]
+        # The events were in the broker's memory. A consumer that keeps running has an offset of the old topics, and
+        # would skip the first events of the new ones.
+        workers = [other for other in self._processes.values() if other.process.stage is Stage.WORKER]
         await asyncio.gather(*(worker.stop(_STOP_WITHOUT_BROKER_S) for worker in workers))
-        self._start_child(child)
-        while child.exit_code is None and not takes_connections(child.process.port):
+        self._start_process(supervised)
+        while supervised.exit_code is None and not accepts_connections(supervised.process.port):
             await asyncio.sleep(_WATCH_S)
         for worker in workers:
-            self._start_child(worker)
-        self._say("the broker lost what it held; the workers were started again, sweepers repair the rest")
+            self._start_process(worker)
+        self._say("The broker lost its events. The workers were restarted, and recent states are published again.")
         try:
             await self._run_all(self._plan.repair)
         except StackError as error:
             self._say(str(error))
 
     def _write_state(self) -> None:
-        """Tell other commands (token, demo, benchmarks) where everything is."""
+        """Write the addresses of the processes to stack.json, for the token command, the demo and the benchmarks."""
         state: dict[str, dict[str, Any]] = {
-            name: {"pid": child.pid, "port": child.process.port, "url": child.process.url, "log": str(child.log)}
-            for name, child in self._children.items()
-            if child.wanted
+            name: {"pid": each.pid, "port": each.process.port, "url": each.process.url, "log": str(each.log)}
+            for name, each in self._processes.items()
+            if each.wanted
         }
         if "issuer" in state:
             party = self.environment["CLERK_AUTHORIZED_PARTIES"]
@@ -380,14 +276,14 @@ class Stack:
 
 
 def _lock(home: Path) -> IO[str]:
-    """Return the open lock file of the folder. Raises StackError when another stack runs there."""
+    """Return the open lock file of the folder. Raises StackError when another stack uses the folder."""
     home.mkdir(parents=True, exist_ok=True)
     file = (home / "lock").open("w")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         file.close()
-        raise StackError(f"a stack runs in {home} already: stop it, or set COOEE_HOME and other ports") from None
+        raise StackError(f"a stack already runs in {home}: stop it, or set COOEE_HOME and other ports") from None
     return file
 
 
@@ -395,20 +291,11 @@ def _check_ports(environment: Mapping[str, str]) -> None:
     for name in PORTS:
         value = environment[name]
         if not (value.isascii() and value.isdigit() and 0 < int(value) <= _MAX_PORT):
-            raise StackError(f"{name}: {value!r} is no port: a number from 1 to {_MAX_PORT} is needed")
+            raise StackError(f"{name}: {value!r} is not a port: set a number from 1 to {_MAX_PORT}")
 
 
-def _describe(exit_code: int, tail: str) -> str:
+def _describe(exit_code: int, output: str) -> str:
     if exit_code < 0:
         return f"was ended by {signal.Signals(-exit_code).name}"
-    last_words = tail.rpartition("\n")[2]
-    return f"ended with code {exit_code}" + (f" ({last_words})" if last_words else "")
-
-
-def _tail(path: Path) -> str:
-    """Return the end of a log; of a traceback its last line, which says what is wrong, without the way there."""
-    with path.open("rb") as log:
-        log.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-        lines = log.read().decode(errors="replace").splitlines()
-    told = [line for line in lines if line and not line.startswith(_WAY_THERE)]
-    return "\n".join(told[-_TAIL_LINES:])
+    last_line = output.rpartition("\n")[2]
+    return f"ended with code {exit_code}" + (f" ({last_line})" if last_line else "")

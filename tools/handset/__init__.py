@@ -1,1 +1,1 @@
-"""The carrier for development, tests and benchmarks: takes messages in a vendor's wire format and keeps them."""
+"""The handset: emulates the providers' APIs for development, tests and benchmarks, and stores the messages."""

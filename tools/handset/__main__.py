@@ -1,4 +1,4 @@
-"""`python -m tools.handset`: serve the handset."""
+"""Run the handset: `python -m tools.handset`."""
 
 import gc
 
@@ -7,5 +7,5 @@ import uvloop
 from tools.handset.server import serve
 from tools.handset.settings import Settings
 
-gc.set_threshold(100_000)  # all that is taken stays: looking through it again and again finds nothing
+gc.set_threshold(100_000)  # stored messages stay reachable: frequent collections would free nothing
 uvloop.run(serve(Settings.from_environment()))

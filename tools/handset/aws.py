@@ -1,8 +1,8 @@
-"""AWS End User Messaging SMS (pinpoint-sms-voice-v2, AWS JSON 1.0) under /aws, and SNS as the way of its events.
+"""Emulate AWS End User Messaging SMS (pinpoint-sms-voice-v2, AWS JSON 1.0) under /aws, and SNS for its events.
 
-The signature of requests is parsed, not checked. What AWS does not document, the texts of its messages, is ours.
-Events are told once the topic's subscription is confirmed, as SNS does it. Media go to the United States and Canada
-only, so that a media message to anywhere else is refused.
+The signature of requests is parsed and not verified. AWS does not document the texts of its errors, so those here are
+invented. Events are sent after the subscription to the topic is confirmed, as SNS does. AWS sends media to the United
+States and Canada only, so media messages to other countries are refused.
 """
 
 import hashlib
@@ -19,11 +19,11 @@ from uuid_utils import uuid4
 
 from common.sms import measure
 from tools.handset.keys import certificate, sign
-from tools.handset.receipts import Notice, Receipts, Webhook
+from tools.handset.provider import EmulatedProvider
 from tools.handset.scenarios import Behaviour, behaviour_for
 from tools.handset.settings import Settings
 from tools.handset.store import Message, Reply, Request, Store
-from tools.handset.vendor import Vendor
+from tools.handset.webhooks import DeliveryReceipt, Webhook, Webhooks
 
 _TARGET = "PinpointSMSVoiceV2."
 _PHONE = re.compile(r"\+?[1-9][0-9]{1,18}")
@@ -40,7 +40,7 @@ _DESCRIPTIONS = {
     "SUCCESSFUL": "Message has been accepted by phone carrier",
     "DELIVERED": "Message has been accepted by phone",
 }
-_Fault = tuple[int, str, dict[str, Any]]  # HTTP status, exception, its members
+_Fault = tuple[int, str, dict[str, Any]]  # HTTP status, name of the exception, its members
 _THROTTLED: _Fault = (400, "ThrottlingException", {"Message": "Rate exceeded"})
 _OPTED_OUT: _Fault = (
     400,
@@ -73,11 +73,11 @@ _ITEM_FAULTS: dict[Behaviour, _Fault] = {
 }
 
 
-class Aws(Vendor):
-    """One account in one region, its configuration set's events and its two-way numbers on one SNS topic."""
+class Aws(EmulatedProvider):
+    """One account in one region. One SNS topic gets the events of its configuration set and its inbound messages."""
 
     name = "aws"
-    words: ClassVar[Mapping[str, tuple[str, str]]] = {
+    statuses: ClassVar[Mapping[str, tuple[str, str]]] = {
         "sent": ("SUCCESSFUL", ""),
         "delivered": ("DELIVERED", ""),
         "undelivered": ("UNREACHABLE", ""),
@@ -88,9 +88,9 @@ class Aws(Vendor):
         "opted_out": ("BLOCKED", ""),
     }
 
-    def __init__(self, store: Store, settings: Settings, receipts: Receipts) -> None:
-        """Begin with a subscription that is not confirmed."""
-        super().__init__(store, settings, receipts)
+    def __init__(self, store: Store, settings: Settings, webhooks: Webhooks) -> None:
+        """Begin without a confirmed subscription."""
+        super().__init__(store, settings, webhooks)
         self._is_confirmed = False
         self._origin = f"http://{settings.host}:{settings.port}"
         self._operations: dict[str, Callable[[web.Request, bytes], Awaitable[web.Response]]] = {
@@ -114,8 +114,8 @@ class Aws(Vendor):
         ]
 
     async def call(self, request: web.Request) -> web.Response:
-        """Do the operation that X-Amz-Target names."""
-        self._origin = str(request.url.origin())  # as the sender reaches us, so will it the certificate
+        """Run the operation that X-Amz-Target names."""
+        self._origin = str(request.url.origin())  # the client reaches the certificate at the same address
         operation = self._operations.get(request.headers.get("X-Amz-Target", "").removeprefix(_TARGET))
         if operation is None:
             return _fault((400, "UnknownOperationException", {}))
@@ -127,7 +127,7 @@ class Aws(Vendor):
             return await operation(request, await request.read())
 
     async def confirm(self, request: web.Request) -> web.Response:
-        """Confirm the subscription, as SubscribeURL says."""
+        """Confirm the subscription. SubscribeURL has the token."""
         if request.query.get("Action") != "ConfirmSubscription" or request.query.get("Token") != self._token:
             raise web.HTTPForbidden
         self._is_confirmed = True
@@ -136,13 +136,13 @@ class Aws(Vendor):
         return web.Response(text=f"{answer}</ConfirmSubscriptionResponse>", content_type="text/xml")
 
     async def certificate(self, _: web.Request) -> web.Response:
-        """Answer the certificate whose key signs the envelopes."""
+        """Answer with the certificate whose key signs the envelopes."""
         return web.Response(
             body=certificate(self.settings.key_file, "sns.amazonaws.com"), content_type="application/x-pem-file"
         )
 
-    def prelude(self) -> Webhook | None:
-        """Ask for the confirmation of the subscription."""
+    def confirmation_request(self) -> Webhook | None:
+        """Return the webhook that asks to confirm the subscription, or None when it is confirmed."""
         if self._is_confirmed:
             return None
         token = self._token
@@ -150,48 +150,49 @@ class Aws(Vendor):
         more = {"Token": token, "SubscribeURL": f"{self._origin}/aws/sns/?{query}"}
         return self._envelope("SubscriptionConfirmation", "You have chosen to subscribe to the topic.", token, more)
 
-    def receipt(self, notice: Notice) -> Webhook | None:
-        """Write a text message event."""
-        message = notice.message
-        word, _ = self.words[notice.status]
+    def write_receipt(self, receipt: DeliveryReceipt) -> Webhook | None:
+        """Return a text message event."""
+        message = receipt.message
+        status, _ = self.statuses[receipt.status]
         event = {
-            "eventType": f"TEXT_{word}",
+            "eventType": f"TEXT_{status}",
             "eventVersion": "1.0",
-            "eventTimestamp": int(notice.at * 1000),
-            "isFinal": word != "SUCCESSFUL",
-            "originationPhoneNumber": message.sender,
+            "eventTimestamp": int(receipt.at * 1000),
+            "isFinal": status != "SUCCESSFUL",
+            "originationPhoneNumber": message.sender_id,
             "destinationPhoneNumber": message.to,
             "isoCountryCode": "AU",
-            "messageId": message.id.upper() if notice.mangled else message.id,
+            "messageId": message.id.upper() if receipt.mangled else message.id,
             "messageRequestTimestamp": int(message.received_at * 1000),
             "messageEncoding": "GSM" if measure(message.text).encoding == "GSM-7" else "Unicode",
             "messageType": "TRANSACTIONAL",
-            "messageStatus": word,
-            "messageStatusDescription": _DESCRIPTIONS.get(word, word),
+            "messageStatus": status,
+            "messageStatusDescription": _DESCRIPTIONS.get(status, status),
             "context": message.metadata,
             "totalMessageParts": message.parts,
             "totalMessagePrice": 0.03 * message.parts,
             "totalCarrierFee": 0.0,
         }
-        return self._envelope("Notification", to_json(event).decode(), f"{message.id}/{word}", forged=notice.forged)
+        about = f"{message.id}/{status}"
+        return self._envelope("Notification", to_json(event).decode(), about, forged=receipt.forged)
 
-    def replies(self, reply: Reply) -> list[Webhook]:
-        """Write an incoming message."""
+    def write_reply(self, reply: Reply) -> list[Webhook]:
+        """Return an inbound message."""
         body = {
             "originationNumber": reply.phone,
             "destinationNumber": reply.to,
             "messageKeyword": f"KEYWORD_{reply.to.removeprefix('+')}",
             "messageBody": reply.text,
             "inboundMessageId": reply.id,
-            "previousPublishedMessageId": reply.answers,
+            "previousPublishedMessageId": reply.message_id,
         }
         webhook = self._envelope("Notification", to_json(body).decode(), reply.id)
         return [webhook] if webhook else []
 
     def _envelope(
-        self, kind: str, message: str, about: str, more: dict[str, str] | None = None, forged: bool = False
+        self, kind: str, message: str, about: str, more: dict[str, str] | None = None, *, forged: bool = False
     ) -> Webhook | None:
-        """An SNS request: the same MessageId for the same thing, signed with SHA-256 (version 2)."""
+        """Return an SNS request, signed with SHA-256 (version 2). `about` determines its MessageId."""
         url = self.settings.webhook(self.name, "events")
         if not url:
             return None
@@ -235,20 +236,28 @@ class Aws(Vendor):
         refused = f"{to} {body_hash[:16]}"
         if self.refuses(behaviour, refused):
             status, name, members = _REFUSALS[behaviour]
-            self.keep_refusal(refused, body_hash, status)
+            self.save_refusal(refused, body_hash, status)
             return _fault((status, name, members)) if name else web.Response(status=status)
-        fault = _judge(fields, is_media) or _ITEM_FAULTS.get(behaviour)
-        if fault is None and self.store.is_stopped(self.name, to):
+        fault = _validate(fields, is_media) or _ITEM_FAULTS.get(behaviour)
+        if fault is None and self.store.is_opted_out(self.name, to):
             fault = _OPTED_OUT
-        taken = [] if fault or fields.get("DryRun") else [_read(fields, to)]
-        message_id = taken[0].id if taken else str(uuid4())
+        accepted = [] if fault or fields.get("DryRun") else [_read(fields, to)]
+        message_id = accepted[0].id if accepted else str(uuid4())
         response = _fault(fault) if fault else _json(200, {"MessageId": message_id})
-        references = [message.reference for message in taken]
-        self.store.append(Request(time.time(), "", body_hash, response.status, b"", references, taken))
-        return await self.answer(request, behaviour, taken, response)
+        entry = Request(
+            at=time.time(),
+            key="",
+            body_hash=body_hash,
+            status=response.status,
+            answer=b"",
+            references=[message.reference for message in accepted],
+            messages=accepted,
+        )
+        self.store.append(entry)
+        return await self.answer(request, behaviour, accepted, response)
 
 
-def _judge(fields: dict[str, Any], is_media: bool) -> _Fault | None:
+def _validate(fields: dict[str, Any], is_media: bool) -> _Fault | None:
     to, text = str(fields.get("DestinationPhoneNumber") or ""), fields.get("MessageBody")
     if not _PHONE.fullmatch(to):
         return _invalid("FIELD_VALIDATION_FAILED", "DestinationPhoneNumber")
@@ -268,7 +277,7 @@ def _read(fields: dict[str, Any], to: str) -> Message:
         id=str(uuid4()),
         received_at=time.time(),
         provider=Aws.name,
-        sender=str(fields.get("OriginationIdentity") or ""),
+        sender_id=str(fields.get("OriginationIdentity") or ""),
         to=to,
         text=text,
         reference=context.get("reference") or next(iter(context.values()), ""),

@@ -1,4 +1,4 @@
-"""The handset's own RSA key: it signs MessageMedia's webhooks and, with a certificate made for it, those of SNS."""
+"""The RSA key of the handset. It signs the webhooks of MessageMedia and, with a self-signed certificate, of SNS."""
 
 import base64
 import functools
@@ -18,11 +18,11 @@ _DIGESTS = {"SHA1": hashes.SHA1, "SHA256": hashes.SHA256}
 
 @functools.cache
 def load_key(path: Path) -> rsa.RSAPrivateKey:
-    """Return the key of this file, which is made on first use."""
+    """Return the key in this file. The first use creates it."""
     try:
         loaded = serialization.load_pem_private_key(path.read_bytes(), None)
     except FileNotFoundError:
-        return _make(path)
+        return _create(path)
     assert isinstance(loaded, rsa.RSAPrivateKey)
     return loaded
 
@@ -34,22 +34,22 @@ def public_key(path: Path) -> str:
 
 
 def key_id(path: Path) -> str:
-    """Return a name for the key."""
+    """Return an id for the key."""
     return hashlib.sha256(public_key(path).encode()).hexdigest()[:32]
 
 
-def sign(path: Path, data: bytes, digest: Literal["SHA1", "SHA256"]) -> str:
-    """Sign as PKCS#1 v1.5 says, in base64."""
-    return base64.b64encode(load_key(path).sign(data, padding.PKCS1v15(), _DIGESTS[digest]())).decode()
+def sign(path: Path, content: bytes, digest: Literal["SHA1", "SHA256"]) -> str:
+    """Return the PKCS#1 v1.5 signature of the content in base64."""
+    return base64.b64encode(load_key(path).sign(content, padding.PKCS1v15(), _DIGESTS[digest]())).decode()
 
 
 @functools.cache
 def certificate(path: Path, name: str) -> bytes:
-    """Return a certificate of the key for a name, signed by itself, as PEM."""
+    """Return a self-signed certificate of the key for a name, as PEM."""
     key = load_key(path)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)
-    made = (
+    signed = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(subject)
@@ -60,10 +60,10 @@ def certificate(path: Path, name: str) -> bytes:
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
         .sign(key, hashes.SHA256())
     )
-    return made.public_bytes(serialization.Encoding.PEM)
+    return signed.public_bytes(serialization.Encoding.PEM)
 
 
-def _make(path: Path) -> rsa.RSAPrivateKey:
+def _create(path: Path) -> rsa.RSAPrivateKey:
     key = rsa.generate_private_key(65537, 2048)
     form = serialization.PrivateFormat.PKCS8
     pem = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())

@@ -1,7 +1,7 @@
-"""MessageMedia's wire format, Messages API v1 (Sinch Engage), under /messagemedia.
+"""Emulate MessageMedia's Messages API v1 (Sinch Engage) under /messagemedia.
 
-A request with one bad message is refused as a whole. The vendor documents no 429; it is answered like the others.
-Callbacks to the address in a message are not signed, an account's webhooks are (RSA, SHA-256).
+One invalid message refuses the whole request. MessageMedia documents no 429. It is answered in the format of the other
+errors. Callbacks to the address in a message are not signed. The account's webhooks are signed (RSA, SHA-256).
 """
 
 import hashlib
@@ -20,10 +20,10 @@ from uuid_utils import uuid4
 
 from common.sms import measure
 from tools.handset.keys import key_id, public_key, sign
-from tools.handset.receipts import Notice, Webhook
-from tools.handset.scenarios import RETRY_AFTER_S, SETTLED_AFTER_S, Behaviour, Step, behaviour_for
+from tools.handset.provider import EmulatedProvider, request_behaviour
+from tools.handset.scenarios import FINAL_AFTER_S, RETRY_AFTER_S, Behaviour, Step, behaviour_for
 from tools.handset.store import Message, Reply, Request
-from tools.handset.vendor import Vendor, special
+from tools.handset.webhooks import DeliveryReceipt, Webhook
 
 BATCH_LIMIT = 100
 _CREDITS = 1_000_000
@@ -46,11 +46,11 @@ _ITEM_ERRORS = {
 }
 
 
-class MessageMedia(Vendor):
-    """Batches of 100, callbacks per message, webhooks of an account for what has no callback and for opt-outs."""
+class MessageMedia(EmulatedProvider):
+    """One account. Its webhooks get opt-outs, and receipts and replies of messages without a callback address."""
 
     name = "messagemedia"
-    words: ClassVar[Mapping[str, tuple[str, str]]] = {
+    statuses: ClassVar[Mapping[str, tuple[str, str]]] = {
         "sent": ("submitted", "210"),
         "delivered": ("delivered", "220"),
         "undelivered": ("failed", "400"),
@@ -71,7 +71,7 @@ class MessageMedia(Vendor):
         ]
 
     async def send(self, request: web.Request) -> web.Response:
-        """Take up to 100 messages, all or none."""
+        """Accept up to 100 messages, or refuse all of them."""
         if not self._is_authorised(request):
             return _error(401, "Invalid authentication credentials")
         if self.is_full:
@@ -80,73 +80,73 @@ class MessageMedia(Vendor):
             return await self._send(request)
 
     async def look_up(self, request: web.Request) -> web.Response:
-        """Answer one message as it stands."""
+        """Answer with one message and its status."""
         if not self._is_authorised(request):
             return _error(401, "Invalid authentication credentials")
         found = self.store.by_id.get(request.match_info["id"])
         if found is None or found.provider != self.name:
             return _error(404, "Resource not found.")
         known = self.store.status(found.id)
-        return web.json_response(_render(found, self.words[known.status][0] if known else "queued"))
+        return web.json_response(_render(found, self.statuses[known.status][0] if known else "queued"))
 
     async def credits(self, request: web.Request) -> web.Response:
-        """Answer the credit that is left: it never ends."""
+        """Answer with the credit, which never changes."""
         if not self._is_authorised(request):
             return _error(401, "Invalid authentication credentials")
         return web.json_response({"credits": _CREDITS, "expiry_date": "2099-12-31T23:59:59.000Z"})
 
     async def signature_key(self, request: web.Request) -> web.Response:
-        """Answer the key that signs an account's webhooks."""
+        """Answer with the key that signs the account's webhooks."""
         if not self._is_authorised(request):
             return _error(401, "Invalid authentication credentials")
         fields = {"key_id": key_id(self.settings.key_file), "cipher": "RSA", "digest": "SHA256", "enabled": True}
         return web.json_response({**fields, "public_key": public_key(self.settings.key_file)})
 
     def steps(self, message: Message) -> tuple[Step, ...]:
-        """Who stopped, or is blocked, is not refused but reported."""
-        if behaviour_for(message.to) is Behaviour.BLOCK or self.store.is_stopped(self.name, message.to):
-            return (Step(SETTLED_AFTER_S, "opted_out"),)
+        """Return the receipts of a message. One to an opted-out number is accepted and then reported as rejected."""
+        if behaviour_for(message.to) is Behaviour.BLOCK or self.store.is_opted_out(self.name, message.to):
+            return (Step(FINAL_AFTER_S, "opted_out"),)
         return super().steps(message)
 
-    def receipt(self, notice: Notice) -> Webhook | None:
-        """Write a delivery report."""
-        message = notice.message
-        word, code = self.words[notice.status]
+    def write_receipt(self, receipt: DeliveryReceipt) -> Webhook | None:
+        """Return a delivery report."""
+        message = receipt.message
+        status, code = self.statuses[receipt.status]
         fields = {
-            "delivery_report_id": str(uuid5(NAMESPACE_URL, f"{message.id}/{notice.status}")),
-            "message_id": message.id.upper() if notice.mangled else message.id,
+            "delivery_report_id": str(uuid5(NAMESPACE_URL, f"{message.id}/{receipt.status}")),
+            "message_id": message.id.upper() if receipt.mangled else message.id,
             "source_number": message.to,
-            "status": word,
+            "status": status,
             "error_code": code,
             "submitted_date": _time(message.received_at),
-            "date_received": _time(notice.at),
+            "date_received": _time(receipt.at),
             "delay": 0,
             "original_text": message.text,
         }
-        return self._write(message, "receipts", fields, notice.forged)
+        return self._write(message, "receipts", fields, forged=receipt.forged)
 
-    def replies(self, reply: Reply) -> list[Webhook]:
-        """Write a reply; a word that opts out sets off a webhook of the account as well."""
-        answered = self.store.by_id.get(reply.answers)
+    def write_reply(self, reply: Reply) -> list[Webhook]:
+        """Return the webhook of a reply. An opt-out keyword adds a webhook of the account."""
+        replied_to = self.store.by_id.get(reply.message_id)
         fields = {
             "reply_id": str(uuid5(NAMESPACE_URL, reply.id)),
-            "message_id": reply.answers or None,
+            "message_id": reply.message_id or None,
             "source_number": reply.phone,
             "destination_number": reply.to,
             "content": reply.text,
             "date_received": _time(reply.at),
         }
-        written = [self._write(answered, "inbound", fields)]
+        written = [self._write(replied_to, "inbound", fields)]
         if reply.keyword == "stop" and (url := self.settings.webhook(self.name, "inbound")):
             fields.pop("reply_id")
             fields |= {"notification_id": str(uuid5(NAMESPACE_URL, f"{reply.id}/opt-out")), "account_id": "Handset"}
-            written.append(self._sign(url, fields | {"metadata": answered.metadata if answered else None}))
+            written.append(self._sign(url, fields | {"metadata": replied_to.metadata if replied_to else None}))
         return [webhook for webhook in written if webhook]
 
     def _write(
-        self, message: Message | None, kind: str, fields: dict[str, Any], forged: bool = False
+        self, message: Message | None, kind: str, fields: dict[str, Any], *, forged: bool = False
     ) -> Webhook | None:
-        """To the callback of the message, else to the account's webhook; a forged callback has lost its query."""
+        """Return a callback of the message, or else a webhook of the account. A forged callback lacks the query."""
         callback = message.callback_url if message else ""
         metadata = message.metadata if message else None
         fields = fields | {
@@ -158,10 +158,10 @@ class MessageMedia(Vendor):
             url = urlsplit(callback)._replace(query="").geturl() if forged else callback
             return Webhook(url, {"Content-Type": "application/json"}, to_json(fields))
         url = self.settings.webhook(self.name, kind)
-        return self._sign(url, fields, forged) if url else None
+        return self._sign(url, fields, forged=forged) if url else None
 
-    def _sign(self, url: str, fields: dict[str, Any], forged: bool = False) -> Webhook:
-        """The signature covers the request line, the value of Date and the body, with nothing between them."""
+    def _sign(self, url: str, fields: dict[str, Any], *, forged: bool = False) -> Webhook:
+        """Return a signed webhook. The signature covers the request line, the value of Date and the body."""
         parts, date, body = urlsplit(url), formatdate(usegmt=True), to_json(fields)
         path = parts.path + (f"?{parts.query}" if parts.query else "")
         signed = f"POST {path} HTTP/1.1{date}".encode() + body + (b"?" if forged else b"")
@@ -182,36 +182,46 @@ class MessageMedia(Vendor):
         body = await request.read()
         try:
             items = from_json(body)["messages"]
-            mistakes = _judge(items)
+            mistakes = _validate(items)
         except (ValueError, KeyError, TypeError, AttributeError):
             return _error(400, _UNREADABLE, ["/: is not an object with a list of messages"])
         body_hash = hashlib.sha256(body).hexdigest()
         if mistakes:
-            self.store.append(Request(time.time(), "", body_hash, 400, b"", []))
+            self.store.append(
+                Request(at=time.time(), key="", body_hash=body_hash, status=400, answer=b"", references=[])
+            )
             return _error(400, _UNREADABLE, mistakes)
         messages = [_read(item) for item in items]
         behaviours = [behaviour_for(message.to) for message in messages]
-        behaviour = special(behaviours)
+        behaviour = request_behaviour(behaviours)
         refused = f"{messages[0].to} {body_hash[:16]}"
         if self.refuses(behaviour, refused):
             status, text = _REFUSALS[behaviour]
-            self.keep_refusal(refused, body_hash, status)
+            self.save_refusal(refused, body_hash, status)
             response = _error(status, text) if text else web.Response(status=status)
             if behaviour in _WITH_RETRY_AFTER:
                 response.headers["Retry-After"] = str(RETRY_AFTER_S)
             return response
         answer = to_json({"messages": [_render(message, "queued") for message in messages]})
-        references = [message.reference for message in messages]
-        self.store.append(Request(time.time(), "", body_hash, 202, answer, references, messages))
+        entry = Request(
+            at=time.time(),
+            key="",
+            body_hash=body_hash,
+            status=202,
+            answer=answer,
+            references=[message.reference for message in messages],
+            messages=messages,
+        )
+        self.store.append(entry)
         response = web.Response(status=202, body=answer, content_type="application/json")
         return await self.answer(request, behaviour, messages, response)
 
 
-def _judge(items: list[dict[str, Any]]) -> list[str]:
-    """Return what is wrong, as JSON pointers. Raises TypeError or AttributeError for what is no list of objects."""
+def _validate(items: list[dict[str, Any]]) -> list[str]:
+    """Return the mistakes as JSON pointers. Raises TypeError or AttributeError without a list of objects."""
     if not 1 <= len(items) <= BATCH_LIMIT:
         return [f"/messages: between 1 and {BATCH_LIMIT} messages are needed"]
-    return [f"/messages/{place}/{mistake}" for place, item in enumerate(items) for mistake in _mistakes(item)]
+    return [f"/messages/{index}/{mistake}" for index, item in enumerate(items) for mistake in _mistakes(item)]
 
 
 def _mistakes(item: dict[str, Any]) -> list[str]:
@@ -229,7 +239,7 @@ def _mistakes(item: dict[str, Any]) -> list[str]:
         "media": lambda: not item.get("media") or item.get("format") == "MMS",
         "metadata": lambda: len(item.get("metadata") or {}) <= 10,
     }
-    found += [f"{name}: is not valid" for name, holds in checks.items() if not holds()]
+    found += [f"{name}: is not valid" for name, is_valid in checks.items() if not is_valid()]
     if mistake := _ITEM_ERRORS.get(behaviour_for(_e164(number))):
         found.append(mistake)
     return found
@@ -242,7 +252,7 @@ def _read(item: dict[str, Any]) -> Message:
         id=str(uuid4()),
         received_at=time.time(),
         provider=MessageMedia.name,
-        sender=str(item.get("source_number") or ""),
+        sender_id=str(item.get("source_number") or ""),
         to=_e164(str(item["destination_number"])),
         text=text,
         reference=metadata.get("reference") or next(iter(metadata.values()), ""),
@@ -260,7 +270,7 @@ def _render(message: Message, status: str) -> dict[str, Any]:
         "status": status,
         "content": message.text,
         "destination_number": message.to,
-        "source_number": message.sender or None,
+        "source_number": message.sender_id or None,
         "format": "MMS" if message.media_urls or message.subject else "SMS",
         "media": list(message.media_urls) or None,
         "subject": message.subject,

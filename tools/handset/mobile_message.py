@@ -1,8 +1,7 @@
-"""Mobile Message's wire format, API v1 (https://mobilemessage.com.au/api-documentation).
+"""Emulate Mobile Message's API v1 (https://mobilemessage.com.au/api-documentation).
 
-Where the vendor's text is silent: an idempotency key that comes again with another body is a 400, and one that
-comes again while its first request is still running waits as long as that does. A request that was refused as a
-whole leaves nothing under its key.
+Its documentation leaves some cases open. Here an idempotency key with another body gets a 400. A request with the key
+of a request in flight waits for that one. A request that was refused as a whole does not use up its key.
 """
 
 import hashlib
@@ -18,10 +17,10 @@ from pydantic_core import from_json, to_json
 from uuid_utils import uuid4
 
 from common.sms import measure
-from tools.handset.receipts import STATUSES, Notice, Webhook
+from tools.handset.provider import EmulatedProvider, request_behaviour
 from tools.handset.scenarios import RETRY_AFTER_S, Behaviour, behaviour_for
 from tools.handset.store import Message, Reply, Request
-from tools.handset.vendor import Vendor, special
+from tools.handset.webhooks import STATUSES, DeliveryReceipt, Webhook
 
 BATCH_LIMIT = 10_000
 KEY_LIMIT = 255
@@ -46,19 +45,19 @@ _REFUSALS = {
 
 
 class _Item(NamedTuple):
-    """One message of a request: its fields as they came, its recipient (E.164, empty: none), what happens to it."""
+    """One message of a request: its fields, its recipient (E.164, or empty when invalid) and its behaviour."""
 
     fields: dict[str, str]
     to: str
     behaviour: Behaviour
 
 
-class MobileMessage(Vendor):
-    """The vendor's endpoints, at its own paths and under its name, and its two webhooks of an account."""
+class MobileMessage(EmulatedProvider):
+    """One account and its two webhooks. The paths are the provider's own, with and without its name before them."""
 
     name = "mobile_message"
     per_part = True
-    words: ClassVar[Mapping[str, tuple[str, str]]] = {
+    statuses: ClassVar[Mapping[str, tuple[str, str]]] = {
         status: (status if status in ("sent", "delivered") else "failed", "") for status in STATUSES
     }
 
@@ -71,12 +70,12 @@ class MobileMessage(Vendor):
                 web.post(f"{prefix}/v1/messages", self.send),
                 web.get(f"{prefix}/v1/messages", self.look_up),
                 web.get(f"{prefix}/v1/account", self.account),
-                web.get(f"{prefix}/v1/senders", self.senders),
+                web.get(f"{prefix}/v1/senders", self.sender_ids),
             )
         ]
 
     async def send(self, request: web.Request) -> web.Response:
-        """Take a batch of messages. Answers item by item; a request that is refused as a whole takes nothing."""
+        """Accept or refuse each message of a request, or refuse the whole request."""
         if not self._is_authorised(request):
             return _error(401, _UNAUTHORISED)
         if self.is_full:
@@ -85,58 +84,58 @@ class MobileMessage(Vendor):
             return await self._send(request)
 
     async def look_up(self, request: web.Request) -> web.Response:
-        """Answer the status of one message by its id."""
+        """Answer with one message by its id, and its status."""
         if not self._is_authorised(request):
             return _error(401, _UNAUTHORISED)
         found = self.store.by_id.get(request.query.get("message_id", ""))
         return web.json_response({"results": [self._status(found)] if found else []})
 
     async def account(self, request: web.Request) -> web.Response:
-        """Answer the credit that is left: it never ends."""
+        """Answer with the credit, which never changes."""
         if not self._is_authorised(request):
             return _error(401, _UNAUTHORISED)
         return web.json_response({"credit_balance": _CREDIT_BALANCE})
 
-    async def senders(self, request: web.Request) -> web.Response:
-        """Answer the senders of the account: any may be used, and these have been."""
+    async def sender_ids(self, request: web.Request) -> web.Response:
+        """Answer with the sender IDs that were used. The account may use any."""
         if not self._is_authorised(request):
             return _error(401, _UNAUTHORISED)
-        used = {message.sender for message in self.store.messages if message.provider == self.name}
-        return web.json_response({"results": [{"sender": sender} for sender in sorted(used)]})
+        used = {message.sender_id for message in self.store.messages if message.provider == self.name}
+        return web.json_response({"results": [{"sender": sender_id} for sender_id in sorted(used)]})
 
-    def receipt(self, notice: Notice) -> Webhook | None:
-        """Write a delivery status: one for each part, without a code."""
-        message = notice.message
+    def write_receipt(self, receipt: DeliveryReceipt) -> Webhook | None:
+        """Return the delivery status of one part."""
+        message = receipt.message
         reference = message.reference
         body = {
             "to": message.to.removeprefix("+"),
             "message": message.text,
-            "sender": message.sender,
-            "custom_ref": reference.zfill(len(reference) + 4) if notice.mangled else reference,
-            "status": self.words[notice.status][0],
-            "message_id": message.id.upper() if notice.mangled else message.id,
-            "received_at": _time(notice.at),
-            "part_number": notice.part,
-            "total_parts": notice.of_parts,
+            "sender": message.sender_id,
+            "custom_ref": reference.zfill(len(reference) + 4) if receipt.mangled else reference,
+            "status": self.statuses[receipt.status][0],
+            "message_id": message.id.upper() if receipt.mangled else message.id,
+            "received_at": _time(receipt.at),
+            "part_number": receipt.part,
+            "total_parts": receipt.of_parts,
         }
-        return self._sign("receipts", body, notice.forged)
+        return self._sign("receipts", body, forged=receipt.forged)
 
-    def replies(self, reply: Reply) -> list[Webhook]:
-        """Write an inbound message; an opt-out is one of another type."""
-        answered = self.store.by_id.get(reply.answers)
+    def write_reply(self, reply: Reply) -> list[Webhook]:
+        """Return an inbound message. An opt-out has another type."""
+        replied_to = self.store.by_id.get(reply.message_id)
         body = {
             "to": reply.to.removeprefix("+"),
             "sender": reply.phone.removeprefix("+"),
             "message": reply.text,
             "received_at": _time(reply.at),
             "type": "unsubscribe" if reply.keyword == "stop" else "inbound",
-            "original_message_id": answered.id if answered else "",
-            "original_custom_ref": answered.reference if answered else "",
+            "original_message_id": replied_to.id if replied_to else "",
+            "original_custom_ref": replied_to.reference if replied_to else "",
         }
         webhook = self._sign("inbound", body)
         return [webhook] if webhook else []
 
-    def _sign(self, kind: str, fields: dict[str, Any], forged: bool = False) -> Webhook | None:
+    def _sign(self, kind: str, fields: dict[str, Any], *, forged: bool = False) -> Webhook | None:
         url = self.settings.webhook(self.name, kind)
         if not url:
             return None
@@ -161,28 +160,43 @@ class MobileMessage(Vendor):
             items, unicode_enabled = _parse(body, key)
         except ValueError as error:
             return _error(400, str(error))
-        behaviour = special([item.behaviour for item in items])
+        behaviour = request_behaviour([item.behaviour for item in items])
         item = next((item for item in items if item.behaviour is behaviour), items[0])
         refused = f"{item.to} {item.fields['custom_ref']}"
         if self.refuses(behaviour, refused):
             return self._refuse(item, refused, key, body_hash)
-        taken, answer = self._take(items, unicode_enabled, key, body_hash)
-        return await self.answer(request, behaviour, taken, _json(200, answer), key)
+        accepted, answer = self._accept(items, unicode_enabled, key, body_hash)
+        return await self.answer(request, behaviour, accepted, _json(200, answer), key=key)
 
     async def _repeat(self, first: Request, body_hash: str) -> web.Response:
         if first.body_hash != body_hash:
             return _error(400, "This idempotency key was used with another request.")
-        self.store.append(
-            Request(time.time(), first.key, body_hash, first.status, b"", first.references, repeated=True)
+        entry = Request(
+            at=time.time(),
+            key=first.key,
+            body_hash=body_hash,
+            status=first.status,
+            answer=b"",
+            references=first.references,
+            repeated=True,
         )
+        self.store.append(entry)
         await self.wait_for(first.key)
         return _json(first.status, first.answer)
 
     def _refuse(self, item: _Item, refused: str, key: str, body_hash: str) -> web.Response:
         """Refuse the whole request."""
         status, text = _REFUSALS[item.behaviour]
-        reference = item.fields["custom_ref"]
-        self.store.append(Request(time.time(), key, body_hash, status, text.encode(), [reference], refused=refused))
+        entry = Request(
+            at=time.time(),
+            key=key,
+            body_hash=body_hash,
+            status=status,
+            answer=text.encode(),
+            references=[item.fields["custom_ref"]],
+            refused=refused,
+        )
+        self.store.append(entry)
         if not text:
             return web.Response(status=status)
         response = _error(status, text)
@@ -190,28 +204,46 @@ class MobileMessage(Vendor):
             response.headers["Retry-After"] = str(RETRY_AFTER_S)
         return response
 
-    def _take(self, items: list[_Item], unicode_enabled: bool, key: str, body_hash: str) -> tuple[list[Message], bytes]:
-        """Judge each item, keep what is accepted, and return it with the body of the answer."""
+    def _accept(
+        self, items: list[_Item], unicode_enabled: bool, key: str, body_hash: str
+    ) -> tuple[list[Message], bytes]:
+        """Store the items that are accepted, and return them with the body of the answer."""
         now = time.time()
-        taken: list[Message] = []
+        accepted: list[Message] = []
         results: list[dict[str, Any]] = []
         for item in items:
             fields = item.fields
             if not unicode_enabled:
                 fields["message"] = _without_unicode(fields["message"])
-            refusal = _judge(item, self.store.is_stopped(self.name, item.to))
+            refusal = _refusal(item, self.store.is_opted_out(self.name, item.to))
             if refusal:
                 results.append({**fields, **refusal, "cost": 0})
                 continue
-            message_id, text, reference = str(uuid4()), fields["message"], fields["custom_ref"]
-            parts = measure(text).parts
-            taken.append(Message(message_id, now, self.name, fields["sender"], item.to, text, reference, parts))
-            results.append({**fields, "status": "success", "cost": parts, "message_id": message_id})
-        cost = sum(message.parts for message in taken)
+            message = Message(
+                id=str(uuid4()),
+                received_at=now,
+                provider=self.name,
+                sender_id=fields["sender"],
+                to=item.to,
+                text=fields["message"],
+                reference=fields["custom_ref"],
+                parts=measure(fields["message"]).parts,
+            )
+            accepted.append(message)
+            results.append({**fields, "status": "success", "cost": message.parts, "message_id": message.id})
+        cost = sum(message.parts for message in accepted)
         answer = to_json({"status": "complete", "total_cost": cost, "results": results})
-        references = [item.fields["custom_ref"] for item in items]
-        self.store.append(Request(now, key, body_hash, 200, answer, references, taken))
-        return taken, answer
+        entry = Request(
+            at=now,
+            key=key,
+            body_hash=body_hash,
+            status=200,
+            answer=answer,
+            references=[item.fields["custom_ref"] for item in items],
+            messages=accepted,
+        )
+        self.store.append(entry)
+        return accepted, answer
 
     def _status(self, message: Message) -> dict[str, Any]:
         known = self.store.status(message.id)
@@ -220,9 +252,9 @@ class MobileMessage(Vendor):
             "message_id": message.id,
             "to": message.to.removeprefix("+"),
             "message": message.text,
-            "sender": message.sender,
+            "sender": message.sender_id,
             "custom_ref": message.reference,
-            "status": self.words[known.status][0] if known else "sent",
+            "status": self.statuses[known.status][0] if known else "sent",
             "cost": message.parts,
             "sent_at": _time(message.received_at),
             "delivered_at": _time(known.at) if known and delivered else None,
@@ -230,7 +262,7 @@ class MobileMessage(Vendor):
 
 
 def _parse(body: bytes, key: str) -> tuple[list[_Item], bool]:
-    """Return the items and `enable_unicode`. Raises ValueError with the text for the sender."""
+    """Return the items and `enable_unicode`. Raises ValueError with the text for the client."""
     if len(key) > KEY_LIMIT:
         raise ValueError("Idempotency-Key is too long.")
     try:
@@ -250,13 +282,13 @@ def _item(message: dict[str, Any]) -> _Item:
     return _Item(fields, to, behaviour_for(to))
 
 
-def _judge(item: _Item, is_stopped: bool) -> dict[str, str] | None:
-    """Return why one item is refused, None when it is accepted."""
+def _refusal(item: _Item, is_opted_out: bool) -> dict[str, str] | None:
+    """Return the refusal of one item, or None when it is accepted."""
     if not item.to:
         return {"status": "error", "error": _INVALID_NUMBER}
     if not item.fields["message"] or not item.fields["sender"]:
         return {"status": "error", "error": "A message needs a text and a sender."}
-    if item.behaviour is Behaviour.BLOCK or is_stopped:
+    if item.behaviour is Behaviour.BLOCK or is_opted_out:
         return {"status": "blocked"}
     if item.behaviour in _ITEM_ERRORS:
         return {"status": "error", "error": _ITEM_ERRORS[item.behaviour]}
@@ -264,7 +296,7 @@ def _judge(item: _Item, is_stopped: bool) -> dict[str, str] | None:
 
 
 def _without_unicode(text: str) -> str:
-    """Return the text as it goes out without `enable_unicode`: what GSM 03.38 lacks is removed, silently."""
+    """Return the text without the characters that GSM 03.38 lacks, as is sent without `enable_unicode`."""
     if measure(text).encoding == "GSM-7":
         return text
     return "".join(character for character in text if measure(character).encoding == "GSM-7")

@@ -1,8 +1,8 @@
-"""Numbers that misbehave: the 30 mobiles that ACMA keeps for fiction, and no others.
+"""The scenario numbers: the 30 mobile numbers that ACMA reserves for fiction each have a behaviour.
 
-Every other number is accepted and delivered. How a behaviour looks on the wire is in each vendor's file. What acts on
-the whole request (all but accept, refuse, block and what concerns receipts) acts on all messages of a batch that
-holds such a number.
+Messages to other numbers are accepted and delivered. Each provider's file has the wire format of a behaviour. A
+behaviour of the whole request (throttled, busy, failed, no credit, not answered, dropped, slow) applies to all messages
+of a request with such a number.
 """
 
 from enum import Enum
@@ -12,48 +12,48 @@ SLOW_S = 4.0
 RETRY_AFTER_S = 1
 REFUSALS_BEFORE_ACCEPT = 2
 SENT_AFTER_S = 0.3
-SETTLED_AFTER_S = 1.0
+FINAL_AFTER_S = 1.0
 LATE_AFTER_S = 30.0
 
 
 class Behaviour(Enum):
-    """What happens to a message for the number, in words for people."""
+    """The behaviour for a number. The value describes it to people."""
 
     ACCEPT = "accepted and delivered"
-    # One message is refused for good, the rest of its batch is not touched (MessageMedia: the whole request).
+    # One message is refused permanently. The rest of its request is accepted, but MessageMedia refuses all of it.
     BLOCK = "refused: the recipient has unsubscribed (MessageMedia: accepted, then rejected with 302)"
     REFUSE_NUMBER = "refused: the number is not valid"
-    REFUSE_SENDER = "refused: the sender may not be used"
+    REFUSE_SENDER = "refused: the account may not use the sender ID"
     REFUSE_CONTENT = "refused: the text is not permitted"
-    # The request is refused and nothing taken.
+    # The whole request is refused.
     THROTTLE = "429, always"
     THROTTLE_TWICE = "429 twice, then accepted"
     BUSY_TWICE = "503 twice, then accepted"
     FAIL_ONCE = "500 once, then accepted"
     NO_CREDIT = "refused: the account has no credit"
-    # The request is taken, and its sender does not hear of it in time. A repetition under its key is answered.
+    # The request is accepted, but the answer does not arrive in time. A repeated request with its key is answered.
     NEVER_ANSWER = "accepted, and the request is never answered"
     DROP = "accepted, and the connection is reset"
     SLOW = "accepted, answered after 4 s"
-    # The request is accepted, and these are the receipts.
+    # The request is accepted, and the receipts vary.
     UNDELIVERED = "sent, then not delivered"
     UNKNOWN_NUMBER = "sent, then no such subscriber"
     EXPIRE = "sent, then expired"
     CARRIER_BLOCK = "sent, then blocked by the carrier"
     FILTER = "sent, then filtered as spam"
-    PART_FAILS = "the last part fails, the others arrive (Mobile Message; elsewhere not delivered)"
-    NO_RECEIPT = "accepted, and no receipt ever comes"
+    PART_FAILS = "the last part fails, the others are delivered (other providers than Mobile Message: not delivered)"
+    NO_RECEIPT = "accepted, and no receipt is sent"
     LATE = "sent, delivered after 30 s"
-    EARLY = "the receipts come before the answer to the request"
-    TWICE = "each receipt comes twice"
-    OUT_OF_ORDER = "delivered comes before sent"
-    CORRECTED = "not delivered, then delivered after all"
-    MANGLED = "delivered, the ids in the receipts mangled"
-    FORGED = "a receipt of a failure that is wrongly signed, then no other"
+    EARLY = "the receipts are sent before the answer to the request"
+    TWICE = "each receipt is sent twice"
+    OUT_OF_ORDER = "the receipt delivered is sent before sent"
+    CORRECTED = "not delivered, then corrected to delivered"
+    MANGLED = "delivered, with changed ids in the receipt"
+    FORGED = "only a receipt of a failure with a wrong signature"
 
 
 class Step(NamedTuple):
-    """One receipt of a message: when, and what it says. `mangled`: its ids are; `forged`: its signature is wrong."""
+    """One receipt of a message. `mangled` changes the spelling of its ids, `forged` gives it a wrong signature."""
 
     after_s: float
     status: str
@@ -62,21 +62,21 @@ class Step(NamedTuple):
 
 
 _SENT = Step(SENT_AFTER_S, "sent")
-_DELIVERED = Step(SETTLED_AFTER_S, "delivered")
+_DELIVERED = Step(FINAL_AFTER_S, "delivered")
 RECEIPTS: dict[Behaviour, tuple[Step, ...]] = {
-    Behaviour.UNDELIVERED: (_SENT, Step(SETTLED_AFTER_S, "undelivered")),
-    Behaviour.UNKNOWN_NUMBER: (_SENT, Step(SETTLED_AFTER_S, "unknown_number")),
-    Behaviour.EXPIRE: (_SENT, Step(SETTLED_AFTER_S, "expired")),
-    Behaviour.CARRIER_BLOCK: (_SENT, Step(SETTLED_AFTER_S, "blocked")),
-    Behaviour.FILTER: (_SENT, Step(SETTLED_AFTER_S, "filtered")),
-    Behaviour.PART_FAILS: (_SENT, Step(SETTLED_AFTER_S, "part_failed")),
+    Behaviour.UNDELIVERED: (_SENT, Step(FINAL_AFTER_S, "undelivered")),
+    Behaviour.UNKNOWN_NUMBER: (_SENT, Step(FINAL_AFTER_S, "unknown_number")),
+    Behaviour.EXPIRE: (_SENT, Step(FINAL_AFTER_S, "expired")),
+    Behaviour.CARRIER_BLOCK: (_SENT, Step(FINAL_AFTER_S, "blocked")),
+    Behaviour.FILTER: (_SENT, Step(FINAL_AFTER_S, "filtered")),
+    Behaviour.PART_FAILS: (_SENT, Step(FINAL_AFTER_S, "part_failed")),
     Behaviour.NO_RECEIPT: (),
     Behaviour.LATE: (_SENT, Step(LATE_AFTER_S, "delivered")),
     Behaviour.EARLY: (Step(0.0, "sent"), Step(0.0, "delivered")),
     Behaviour.TWICE: (_SENT, _SENT, _DELIVERED, _DELIVERED),
-    Behaviour.OUT_OF_ORDER: (Step(SENT_AFTER_S, "delivered"), Step(SETTLED_AFTER_S, "sent")),
-    Behaviour.CORRECTED: (_SENT, Step(SETTLED_AFTER_S, "undelivered"), Step(2 * SETTLED_AFTER_S, "delivered")),
-    Behaviour.MANGLED: (_SENT, Step(SETTLED_AFTER_S, "delivered", mangled=True)),
+    Behaviour.OUT_OF_ORDER: (Step(SENT_AFTER_S, "delivered"), Step(FINAL_AFTER_S, "sent")),
+    Behaviour.CORRECTED: (_SENT, Step(FINAL_AFTER_S, "undelivered"), Step(2 * FINAL_AFTER_S, "delivered")),
+    Behaviour.MANGLED: (_SENT, Step(FINAL_AFTER_S, "delivered", mangled=True)),
     Behaviour.FORGED: (Step(SENT_AFTER_S, "undelivered", forged=True),),
 }
 USUAL_RECEIPTS = (_SENT, _DELIVERED)
@@ -116,5 +116,5 @@ SCENARIOS: dict[str, Behaviour] = {
 
 
 def behaviour_for(phone: str) -> Behaviour:
-    """Return what happens to a message for this number (E.164)."""
+    """Return the behaviour for a number in E.164 format."""
     return SCENARIOS.get(phone, Behaviour.ACCEPT)

@@ -1,4 +1,4 @@
-"""The handset's HTTP server: the vendors' endpoints, its own under /api/, and the page."""
+"""The HTTP server of the handset: the providers' endpoints, its own API under /api/, and the page."""
 
 import asyncio
 import signal
@@ -11,16 +11,16 @@ from tools.handset.aws import Aws
 from tools.handset.messagemedia import MessageMedia
 from tools.handset.mobile_message import MobileMessage
 from tools.handset.own_api import OwnApi
-from tools.handset.receipts import Receipts
 from tools.handset.settings import Settings
 from tools.handset.store import Store
 from tools.handset.twilio import Twilio
+from tools.handset.webhooks import Webhooks
 
-VENDORS = (MobileMessage, MessageMedia, Twilio, Aws)
+PROVIDERS = (MobileMessage, MessageMedia, Twilio, Aws)
 _BODY_LIMIT = 32 * 1024 * 1024
 _STOP_S = 1.0
 _ASSETS = Path(__file__).with_name("assets")
-# Texts come from anybody: nothing that is not a file of the page runs. Media of messages may lie anywhere.
+# Anyone may write the texts of messages, so only the files of the page may run. Media may be on any host.
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
     " img-src 'self' http: https:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
@@ -31,39 +31,39 @@ _HEADERS = {
 
 
 def create_app(settings: Settings) -> web.Application:
-    """Build the application over the log that the settings name."""
+    """Build the application. Its store uses the log of the settings."""
     app = web.Application(client_max_size=_BODY_LIMIT)
     store = Store(settings.log)
-    receipts = Receipts(store)
-    for vendor in VENDORS:
-        app.add_routes(vendor(store, settings, receipts).routes())
-    app.add_routes(OwnApi(store, settings, receipts).routes())
+    webhooks = Webhooks(store)
+    for provider in PROVIDERS:
+        app.add_routes(provider(store, settings, webhooks).routes())
+    app.add_routes(OwnApi(store, settings, webhooks).routes())
     app.add_routes([web.get("/", _page), web.static("/assets", _ASSETS)])
 
-    async def run_receipts(_: web.Application) -> AsyncIterator[None]:
-        await receipts.start()
+    async def run_webhooks(_: web.Application) -> AsyncIterator[None]:
+        await webhooks.start()
         yield
-        await receipts.close()
+        await webhooks.close()
         store.close()
 
-    app.cleanup_ctx.append(run_receipts)
+    app.cleanup_ctx.append(run_webhooks)
     app.on_response_prepare.append(_add_headers)
     return app
 
 
 async def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
-    stop = asyncio.Event()
-    for ending in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(ending, stop.set)
-    # Without handler_cancellation a request that is never answered would outlive its client.
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    # Without handler_cancellation a request that is never answered would continue after its client has gone.
     runner = web.AppRunner(
         create_app(settings), access_log=None, handler_cancellation=True, shutdown_timeout=_STOP_S, keepalive_timeout=75
     )
     await runner.setup()
     await web.TCPSite(runner, settings.host, settings.port, backlog=1024).start()
     print(f"handset ready http://{settings.host}:{settings.port}", flush=True)
-    await stop.wait()
+    await stopping.wait()
     await runner.cleanup()
 
 

@@ -1,4 +1,4 @@
-"""What the handset is told by its environment, and what can be changed while it runs."""
+"""The settings of the handset, from environment variables. Some of them can be changed while it runs."""
 
 import os
 from dataclasses import dataclass
@@ -7,12 +7,14 @@ from pathlib import Path
 
 @dataclass
 class Settings:
-    """`latency_ms`, `concurrency` (requests in flight, 0: no limit) and `receipts` may change at run time.
+    """The settings. `latency_ms`, `concurrency` and `receipts` can be changed at run time.
 
-    `receipts`: `on` tells what becomes of each message by itself, `off` only what somebody asks for.
-    `webhook_base`: `/<provider>/<kind>/` is put behind it where a vendor has one address for an account.
-    Of a vendor whose credentials are not set any will do; Mobile Message's are HANDSET_USERNAME and HANDSET_PASSWORD,
-    the others have the names that delivery's settings have.
+    - `concurrency`: requests in flight before further ones get 429; 0 is no limit
+    - `receipts`: `on` sends delivery receipts for each message, `off` sends only those that a person or test asks for
+    - `webhook_base`: the account's webhooks go to this address followed by `/<provider>/<kind>/`
+
+    Any credentials are accepted for a provider whose credentials are not set. Those of Mobile Message are
+    HANDSET_USERNAME and HANDSET_PASSWORD. The others have the same names as in delivery's settings.
     """
 
     host: str = "127.0.0.1"
@@ -33,7 +35,7 @@ class Settings:
 
     @classmethod
     def from_environment(cls) -> "Settings":
-        """Read HANDSET_* and the vendors' credentials. Raises ValueError for what cannot be."""
+        """Read HANDSET_* and the providers' credentials. Raises ValueError when a value is invalid."""
         environment = os.environ
         settings = cls(
             host=environment.get("HANDSET_HOST") or cls.host,
@@ -53,14 +55,14 @@ class Settings:
             aws_topic_arn=environment.get("AWS_TOPIC_ARNS", "").split(",")[0].strip() or cls.aws_topic_arn,
         )
         if settings.receipts not in ("on", "off"):
-            raise ValueError("HANDSET_RECEIPTS is on or off")
+            raise ValueError("HANDSET_RECEIPTS: set it to on or off")
         return settings
 
     @property
     def key_file(self) -> Path:
-        """Where the handset's private key lies: beside its log."""
+        """The file of the handset's private key, in the folder of its log."""
         return self.log.with_name("handset-key.pem")
 
     def webhook(self, provider: str, kind: str) -> str:
-        """Return an account's address for what it is told, empty when there is none."""
+        """Return the address of an account's webhook, or an empty text when there is none."""
         return f"{self.webhook_base}/{provider}/{kind}/" if self.webhook_base else ""

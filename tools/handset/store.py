@@ -1,8 +1,8 @@
-"""What the handset took, in memory, and in a log that survives its death.
+"""The store of the handset: requests, messages, statuses and replies, in memory and in a log file.
 
-Each request is one line, written before it is answered. The write reaches the operating system, not the disk:
-what was answered survives a kill -9 of the process, which is what the tests do to it. What became of a message and
-what a phone replied are lines of their own, which begin with a word.
+Each request is one line of the log, written before the request is answered. The write reaches the operating system and
+not the disk, so an answered request survives a kill -9 of the process, but not a power cut. Statuses and replies are
+lines that begin with their kind.
 """
 
 import asyncio
@@ -15,21 +15,21 @@ from typing import NamedTuple
 from pydantic_core import from_json, to_json
 
 REMEMBERED_REQUESTS = 1000
-# What a phone knows of a message only climbs: a delivery that shows late corrects a failure, never the reverse.
+# A status only replaces one of the same or a lower rank: a late delivery corrects a failure, never the reverse.
 _RANKS = {"sent": 1, "delivered": 3}
 _FAILURE_RANK = 2
 
 
 class Message(NamedTuple):
-    """One message on the handset. `to` is E.164, `received_at` in Unix seconds, `reference` the sender's own.
+    """One message on the handset. `to` is E.164, `received_at` is in Unix seconds, `reference` is the client's.
 
-    `callback_url` is where the sender wants to hear of it, `metadata` what it wants to hear again.
+    Receipts go to `callback_url` and repeat `metadata`, for the providers that have these fields.
     """
 
     id: str
     received_at: float
     provider: str
-    sender: str
+    sender_id: str
     to: str
     text: str
     reference: str
@@ -41,7 +41,7 @@ class Message(NamedTuple):
 
 
 class Request(NamedTuple):
-    """One request of a sender, with its answer. `key` is empty when it had no idempotency key."""
+    """One request of a client with its answer. `key` is empty when there was no idempotency key."""
 
     at: float
     key: str
@@ -54,8 +54,8 @@ class Request(NamedTuple):
     refused: str = ""  # the number and reference for which a scenario refused the request
 
 
-class Report(NamedTuple):
-    """What became of a message: `status` in the handset's words (receipts.py), `raw` in the vendor's."""
+class StatusReport(NamedTuple):
+    """A new status of a message: `status` is one of webhooks.STATUSES, `raw` is the provider's name for it."""
 
     message_id: str
     at: float
@@ -64,9 +64,9 @@ class Report(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What somebody typed on a phone. `to` is the sender that it goes to, `answers` the id of its last message.
+    """A text that a person sent from a phone. `to` is the sender ID that receives it.
 
-    `keyword` is stop, start, help or empty: what the vendor takes it for.
+    `message_id` is the id of the message that it replies to, or empty. `keyword` is stop, start, help or empty.
     """
 
     id: str
@@ -75,56 +75,60 @@ class Reply(NamedTuple):
     phone: str
     to: str
     text: str
-    answers: str
+    message_id: str
     keyword: str = ""
 
 
+Entry = Request | StatusReport | Reply
+_KINDS: dict[type[StatusReport] | type[Reply], str] = {StatusReport: "Report", Reply: "Reply"}
+
+
 class Watcher:
-    """Somebody who wants to hear which phones have something new; `everything` when all was forgotten."""
+    """A page that waits for changes: the phones that changed, and whether all messages were deleted."""
 
     def __init__(self) -> None:
-        """Begin with nothing to tell."""
-        self.news = asyncio.Event()
+        """Begin without changes."""
+        self.changed = asyncio.Event()
         self.phones: set[str] = set()
-        self.everything = False
+        self.is_cleared = False
 
-    def take(self) -> tuple[set[str], bool]:
-        """Return what is new, and begin anew."""
-        phones, everything = self.phones, self.everything
-        self.phones, self.everything = set(), False
-        self.news.clear()
-        return phones, everything
+    def collect(self) -> tuple[set[str], bool]:
+        """Return the changes since the last call."""
+        phones, is_cleared = self.phones, self.is_cleared
+        self.phones, self.is_cleared = set(), False
+        self.changed.clear()
+        return phones, is_cleared
 
 
 class Store:
-    """Messages in order of arrival, first answers by key, counts. Not for more than one process at a time."""
+    """Messages in order of arrival, first requests by key, and counts. Only one process may use a log at a time."""
 
     def __init__(self, path: Path) -> None:
-        """Read the log, cut off a last line that a death left torn, and open it for appending."""
-        self.in_flight = 0  # requests of senders that have no answer yet
+        """Read the log, cut off an incomplete last line, and open the log for appending."""
+        self.in_flight = 0  # requests without an answer so far
         self.watchers: set[Watcher] = set()
         self._clear()
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-        good = 0
+        complete = 0
         with path.open("rb") as lines:
             for line in lines:
                 entry = _decode(line)
                 if entry is None:
                     break
                 self._apply(entry)
-                good += len(line)
-        os.ftruncate(self._file, good)
+                complete += len(line)
+        os.ftruncate(self._file, complete)
 
-    def append(self, entry: Request | Report | Reply) -> None:
-        """Write the entry to the log, then apply it. Raises OSError when it could not be kept."""
+    def append(self, entry: Entry) -> None:
+        """Write the entry to the log, then apply it. Raises OSError when it could not be written."""
         line = _encode(entry)
         if os.write(self._file, line) != len(line):
-            raise OSError("the handset's log is full")
+            raise OSError("the handset's log cannot be written: the disk is full")
         self._apply(entry)
 
     def page(self, to: str | None, after: int, limit: int) -> tuple[list[Message], int | None]:
-        """Return at most `limit` messages from position `after` on, and the next position (None: no more)."""
+        """Return at most `limit` messages from position `after` on, and the next position, or None at the end."""
         found: list[Message] = []
         for position in range(after, len(self.messages)):
             if to is not None and self.messages[position].to != to:
@@ -134,38 +138,38 @@ class Store:
             found.append(self.messages[position])
         return found, None
 
-    def is_stopped(self, provider: str, phone: str) -> bool:
-        """Whether somebody told this vendor STOP, and not START since."""
-        return (provider, phone) in self.stopped
+    def is_opted_out(self, provider: str, phone: str) -> bool:
+        """Return whether the phone sent STOP to this provider and no START after it."""
+        return (provider, phone) in self.opted_out
 
-    def status(self, message_id: str) -> Report | None:
-        """Return what became of a message, None while nothing is known."""
+    def status(self, message_id: str) -> StatusReport | None:
+        """Return the status of a message, or None when there is none so far."""
         return self.reports.get(message_id)
 
-    def forget(self) -> None:
-        """Forget everything, in memory and in the log."""
+    def clear(self) -> None:
+        """Delete everything, in memory and in the log."""
         os.ftruncate(self._file, 0)
         self._clear()
         for watcher in self.watchers:
-            watcher.everything = True
-            watcher.news.set()
+            watcher.is_cleared = True
+            watcher.changed.set()
 
     def close(self) -> None:
         """Close the log."""
         os.close(self._file)
 
     def notify(self, phones: set[str]) -> None:
-        """Tell the watchers that these phones have something new."""
+        """Notify the watchers that these phones changed."""
         for watcher in self.watchers:
             watcher.phones |= phones
-            watcher.news.set()
+            watcher.changed.set()
 
     def _clear(self) -> None:
         self.messages: list[Message] = []
         self.by_id: dict[str, Message] = {}
-        self.reports: dict[str, Report] = {}
-        self.stopped: set[tuple[str, str]] = set()
-        # Phone → what it got and sent. The phone with the newest is last.
+        self.reports: dict[str, StatusReport] = {}
+        self.opted_out: set[tuple[str, str]] = set()
+        # Phone → its messages and replies. The phone with the newest entry is last.
         self.conversations: dict[str, list[Message | Reply]] = {}
         self.first_requests: dict[str, Request] = {}
         self.refusals: Counter[str] = Counter()
@@ -173,11 +177,11 @@ class Store:
         self.total = 0
         self.repeated = 0
 
-    def _apply(self, entry: Request | Report | Reply) -> None:
+    def _apply(self, entry: Entry) -> None:
         match entry:
             case Request():
                 self._apply_request(entry)
-            case Report():
+            case StatusReport():
                 self._apply_report(entry)
             case Reply():
                 self._apply_reply(entry)
@@ -188,7 +192,7 @@ class Store:
         self.messages += request.messages
         for message in request.messages:
             self.by_id[message.id] = message
-            self._place(message.to, message)
+            self._add_to_conversation(message.to, message)
         if request.repeated:
             self.repeated += 1
         elif request.refused:
@@ -198,7 +202,7 @@ class Store:
         if self.watchers:
             self.notify({message.to for message in request.messages})
 
-    def _apply_report(self, report: Report) -> None:
+    def _apply_report(self, report: StatusReport) -> None:
         message = self.by_id.get(report.message_id)
         known = self.reports.get(report.message_id)
         if message is None or (known and _rank(known) > _rank(report)):
@@ -207,40 +211,40 @@ class Store:
         self.notify({message.to})
 
     def _apply_reply(self, reply: Reply) -> None:
-        self._place(reply.phone, reply)
+        self._add_to_conversation(reply.phone, reply)
         if reply.keyword == "stop":
-            self.stopped.add((reply.provider, reply.phone))
+            self.opted_out.add((reply.provider, reply.phone))
         elif reply.keyword == "start":
-            self.stopped.discard((reply.provider, reply.phone))
+            self.opted_out.discard((reply.provider, reply.phone))
         self.notify({reply.phone})
 
-    def _place(self, phone: str, entry: Message | Reply) -> None:
+    def _add_to_conversation(self, phone: str, entry: Message | Reply) -> None:
         conversation = self.conversations.pop(phone, [])
         conversation.append(entry)
         self.conversations[phone] = conversation
 
 
-def _rank(report: Report) -> int:
+def _rank(report: StatusReport) -> int:
     return _RANKS.get(report.status, _FAILURE_RANK)
 
 
-def _encode(entry: Request | Report | Reply) -> bytes:
-    """Named tuples are arrays of their fields in order; what is no request has its kind before them."""
-    line = entry if isinstance(entry, Request) else (type(entry).__name__, *entry)
+def _encode(entry: Entry) -> bytes:
+    """Return the line of an entry: the array of its fields. A status or a reply has its kind as first element."""
+    line = entry if isinstance(entry, Request) else (_KINDS[type(entry)], *entry)
     return to_json(line) + b"\n"
 
 
-def _decode(line: bytes) -> Request | Report | Reply | None:
-    """Return the entry of a line, None when the line was not written to its end."""
+def _decode(line: bytes) -> Entry | None:
+    """Return the entry of a line, or None when the line is incomplete."""
     if not line.endswith(b"\n"):
         return None
     try:
         fields = from_json(line)
     except ValueError:
         return None
-    if fields[0] == "Report":
-        return Report(*fields[1:])
-    if fields[0] == "Reply":
+    if fields[0] == _KINDS[StatusReport]:
+        return StatusReport(*fields[1:])
+    if fields[0] == _KINDS[Reply]:
         return Reply(*fields[1:])
     request = Request(*fields)
     messages = [Message(*message) for message in request.messages]

@@ -1,6 +1,7 @@
-"""Twilio's wire format (https://www.twilio.com/docs/messaging/api/message-resource), under /twilio.
+"""Emulate Twilio's message resource (https://www.twilio.com/docs/messaging/api/message-resource) under /twilio.
 
-A repeated request is a new message, as it is there. For the scenario without credit the account is refused (20003).
+Twilio has no idempotency keys, so a repeated request is a new message. The scenario without credit refuses the account
+(20003).
 """
 
 import base64
@@ -20,10 +21,10 @@ from aiohttp import web
 from pydantic_core import to_json
 
 from common.sms import measure
-from tools.handset.receipts import Notice, Webhook
+from tools.handset.provider import EmulatedProvider
 from tools.handset.scenarios import RETRY_AFTER_S, Behaviour, behaviour_for
 from tools.handset.store import Message, Reply, Request
-from tools.handset.vendor import Vendor
+from tools.handset.webhooks import DeliveryReceipt, Webhook
 
 _VERSION = "2010-04-01"
 _MAX_BODY = 1600
@@ -61,11 +62,11 @@ _REFUSALS = {
 _WITH_RETRY_AFTER = {Behaviour.THROTTLE, Behaviour.BUSY_TWICE}
 
 
-class Twilio(Vendor):
-    """Messages of one account, status callbacks to the address in each, one address for what comes in."""
+class Twilio(EmulatedProvider):
+    """One account. Status callbacks go to the address in each message, inbound messages to the account's webhook."""
 
     name = "twilio"
-    words: ClassVar[Mapping[str, tuple[str, str]]] = {
+    statuses: ClassVar[Mapping[str, tuple[str, str]]] = {
         "sent": ("sent", ""),
         "delivered": ("delivered", ""),
         "undelivered": ("undelivered", "30003"),
@@ -86,7 +87,7 @@ class Twilio(Vendor):
         ]
 
     async def send(self, request: web.Request) -> web.Response:
-        """Take one message."""
+        """Accept or refuse one message."""
         if not self._is_authorised(request):
             return _error(20003)
         if self.is_full:
@@ -95,7 +96,7 @@ class Twilio(Vendor):
             return await self._send(request)
 
     async def look_up(self, request: web.Request) -> web.Response:
-        """Answer one message as it stands."""
+        """Answer with one message and its status."""
         if not self._is_authorised(request):
             return _error(20003)
         found = self.store.by_id.get(request.match_info["sid"])
@@ -109,29 +110,29 @@ class Twilio(Vendor):
             return _error(20003)
         return web.json_response({"sid": request.match_info["account"], "status": "active", "type": "Full"})
 
-    def receipt(self, notice: Notice) -> Webhook | None:
-        """Write a status callback."""
-        message = notice.message
+    def write_receipt(self, receipt: DeliveryReceipt) -> Webhook | None:
+        """Return a status callback."""
+        message = receipt.message
         if not message.callback_url:
             return None
-        word, code = self.words[notice.status]
-        sid = message.id.upper() if notice.mangled else message.id
+        status, code = self.statuses[receipt.status]
+        sid = message.id.upper() if receipt.mangled else message.id
         fields = {
             "AccountSid": self._sid,
             "ApiVersion": _VERSION,
-            "From": message.sender,
+            "From": message.sender_id,
             "To": message.to,
             "MessageSid": sid,
             "SmsSid": sid,
-            "MessageStatus": word,
-            "SmsStatus": word,
+            "MessageStatus": status,
+            "SmsStatus": status,
             **({"ErrorCode": code} if code else {}),
-            **({"RawDlrDoneDate": datetime.fromtimestamp(notice.at, UTC).strftime("%y%m%d%H%M")} if code else {}),
+            **({"RawDlrDoneDate": datetime.fromtimestamp(receipt.at, UTC).strftime("%y%m%d%H%M")} if code else {}),
         }
-        return self._sign(message.callback_url, fields, notice.forged)
+        return self._sign(message.callback_url, fields, forged=receipt.forged)
 
-    def replies(self, reply: Reply) -> list[Webhook]:
-        """Write an incoming message."""
+    def write_reply(self, reply: Reply) -> list[Webhook]:
+        """Return an inbound message."""
         url = self.settings.webhook(self.name, "inbound")
         sid = "SM" + uuid5(NAMESPACE_URL, reply.id).hex
         fields = {
@@ -154,20 +155,20 @@ class Twilio(Vendor):
     def _sid(self) -> str:
         return self.settings.twilio_account_sid or "AC" + "0" * 32
 
-    def _sign(self, url: str, fields: Mapping[str, str], forged: bool = False) -> Webhook:
-        """The signature covers the address and the parameters in the order of their names."""
-        data = url + "".join(name + fields[name] for name in sorted(fields))
+    def _sign(self, url: str, fields: Mapping[str, str], *, forged: bool = False) -> Webhook:
+        """Return a signed webhook. The signature covers the address and the parameters, sorted by name."""
+        signed = url + "".join(name + fields[name] for name in sorted(fields))
         token = self.settings.twilio_auth_token.encode() + (b"?" if forged else b"")
-        signature = base64.b64encode(hmac.new(token, data.encode(), hashlib.sha1).digest()).decode()
+        signature = base64.b64encode(hmac.new(token, signed.encode(), hashlib.sha1).digest()).decode()
         headers = {
             "Content-Type": "application/x-www-form-urlencoded",
             "X-Twilio-Signature": signature,
-            "I-Twilio-Idempotency-Token": str(uuid5(NAMESPACE_URL, data)),
+            "I-Twilio-Idempotency-Token": str(uuid5(NAMESPACE_URL, signed)),
         }
         return Webhook(url, headers, urlencode(fields).encode())
 
     def _is_authorised(self, request: web.Request) -> bool:
-        """The account's own credentials, or any API key's, whose secret the handset does not know."""
+        """Return whether a request has the account's credentials or an API key. Secrets of API keys are not checked."""
         sid = self.settings.twilio_account_sid
         if sid and request.match_info["account"] != sid:
             return False
@@ -188,22 +189,30 @@ class Twilio(Vendor):
             response = _error(_REFUSALS[behaviour])
             if behaviour in _WITH_RETRY_AFTER:
                 response.headers["Retry-After"] = str(RETRY_AFTER_S)
-            self.keep_refusal(refused, body_hash, response.status)
+            self.save_refusal(refused, body_hash, response.status)
             return response
-        code = _judge(fields) or _ITEM_ERRORS.get(behaviour) or (self.store.is_stopped(self.name, to) and 21610)
+        code = _validate(fields) or _ITEM_ERRORS.get(behaviour) or (self.store.is_opted_out(self.name, to) and 21610)
         message = None if code else _read(fields)
         response = _error(code) if code else web.Response()
         if message:
             response = _json(201, to_json(self._render(message, request.match_info["account"])))
         reference = _reference(_one(fields, "StatusCallback"))
-        taken = [message] if message else []
-        answer = bytes(response.body) if isinstance(response.body, bytes) else b""
-        self.store.append(Request(time.time(), "", body_hash, response.status, answer, [reference], taken))
-        return await self.answer(request, behaviour, taken, response)
+        accepted = [message] if message else []
+        entry = Request(
+            at=time.time(),
+            key="",
+            body_hash=body_hash,
+            status=response.status,
+            answer=bytes(response.body) if isinstance(response.body, bytes) else b"",
+            references=[reference],
+            messages=accepted,
+        )
+        self.store.append(entry)
+        return await self.answer(request, behaviour, accepted, response)
 
     def _render(self, message: Message, account: str) -> dict[str, Any]:
         known = self.store.status(message.id)
-        word, code = self.words[known.status] if known else ("queued", "")
+        status, code = self.statuses[known.status] if known else ("queued", "")
         uri = f"/{_VERSION}/Accounts/{account}/Messages/{message.id}"
         return {
             "sid": message.id,
@@ -216,21 +225,21 @@ class Twilio(Vendor):
             "direction": "outbound-api",
             "error_code": int(code) if code else None,
             "error_message": None,
-            "from": message.sender or None,
+            "from": message.sender_id or None,
             "messaging_service_sid": None,
             "num_media": str(len(message.media_urls)),
             "num_segments": str(message.parts),
             "price": None,
             "price_unit": "USD",
-            "status": word,
+            "status": status,
             "subresource_uris": {"media": f"{uri}/Media.json"},
             "to": message.to,
             "uri": f"{uri}.json",
         }
 
 
-def _judge(fields: Mapping[str, list[str]]) -> int:
-    """Return the code with which a message is refused, 0 when it is accepted."""
+def _validate(fields: Mapping[str, list[str]]) -> int:
+    """Return the error code of a message, or 0 when it is valid."""
     to, media = _one(fields, "To"), fields.get("MediaUrl", [])
     if not _E164.fullmatch(to):
         return 21211
@@ -251,7 +260,7 @@ def _read(fields: Mapping[str, list[str]]) -> Message:
         id=("MM" if media else "SM") + secrets.token_hex(16),
         received_at=time.time(),
         provider=Twilio.name,
-        sender=_one(fields, "From") or _one(fields, "MessagingServiceSid"),
+        sender_id=_one(fields, "From") or _one(fields, "MessagingServiceSid"),
         to=_one(fields, "To"),
         text=text,
         reference=_reference(callback),
@@ -266,7 +275,7 @@ def _one(fields: Mapping[str, list[str]], name: str) -> str:
 
 
 def _reference(callback: str) -> str:
-    """Twilio has no field for the sender's own reference: it is in the query of the callback, where it has one."""
+    """Return the client's reference. Twilio has no field for it, so it is in the query of the callback address."""
     return next((value for _, value in parse_qsl(urlsplit(callback).query)), "")
 
 
@@ -279,7 +288,7 @@ def _json(status: int, body: bytes) -> web.Response:
 
 
 def _error(code: int) -> web.Response:
-    """Return an error in the vendor's shape; without a code a server's fault that says nothing."""
+    """Return an error in Twilio's format. Code 0 is a 500 without a body."""
     if not code:
         return web.Response(status=500)
     status, text = _ERRORS[code]

@@ -1,6 +1,6 @@
-"""A small process in the place of a service: `python -m tools.tests.embedded.stand_in <port> [behaviour]`.
+"""A small process in place of a service: `python -m tools.tests.embedded.stand_in <port> [behaviour]`.
 
-It answers every GET with its environment's names, and writes to its log when it starts and ends.
+It answers every GET with the names of its environment variables, and logs when it starts and ends.
 """
 
 import json
@@ -11,7 +11,9 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
-class Handler(BaseHTTPRequestHandler):
+class StandIn(BaseHTTPRequestHandler):
+    """Answers every GET with the names of the environment variables."""
+
     def do_GET(self) -> None:
         body = json.dumps(sorted(os.environ)).encode()
         self.send_response(200)
@@ -20,7 +22,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_request(self, *_: object) -> None:
-        """The log is for starts and ends."""
+        """Log nothing: the log is for starts and ends."""
 
 
 def end(number: int, frame: object) -> None:
@@ -34,6 +36,6 @@ if __name__ == "__main__":
         print("stand-in: A_SECRET: field required", flush=True)
         sys.exit(2)
     signal.signal(signal.SIGTERM, signal.SIG_IGN if behaviour == "stubborn" else end)
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), StandIn)
     print("started", time.monotonic(), flush=True)
     server.serve_forever()

@@ -1,4 +1,4 @@
-"""A stack of stand-ins; as a program, the one command over it: `python -m tools.tests.embedded.stand_in_stack`."""
+"""A stack of stand-ins. `python -m tools.tests.embedded.stand_in_stack` runs it as `make run` runs the real one."""
 
 import asyncio
 import sys
@@ -9,7 +9,7 @@ from tools.embedded.__main__ import main
 from tools.embedded.plan import Plan, Process, Stage
 from tools.embedded.supervisor import Stack
 
-# Name, stage, the setting that has its port. The ports of a real stack, so that they are free together.
+# Name, stage and the variable of the port. The variables are the real ones, because the supervisor checks those.
 PROCESSES = [
     ("broker", Stage.BROKER, "KAFKA_PORT"),
     ("handset", Stage.TOOL, "HANDSET_PORT"),
@@ -20,14 +20,23 @@ PROCESSES = [
 
 
 def stand_in_plan(home: Path, environment: Mapping[str, str]) -> Plan:
-    """`WORKER_BEHAVIOUR` of the environment is what the worker does wrong."""
+    """Return the plan. `WORKER_BEHAVIOUR` of the environment is the behaviour of the worker."""
     processes = []
     for name, stage, variable in PROCESSES:
         command = [sys.executable, "-m", "tools.tests.embedded.stand_in", environment[variable]]
         if stage is Stage.WORKER:
             command.append(environment.get("WORKER_BEHAVIOUR", ""))
         ready_path = "" if stage is Stage.BROKER else "/health/ready"
-        processes.append(Process(name, stage, command, int(environment[variable]), variable, ready_path))
+        processes.append(
+            Process(
+                name=name,
+                stage=stage,
+                command=command,
+                port=int(environment[variable]),
+                port_variable=variable,
+                ready_path=ready_path,
+            )
+        )
     setup = {"migrate": [sys.executable, "-c", "import os; print('DATABASE_URL' in os.environ)"]}
     repair = {"republish": [sys.executable, "-c", "print('repaired')"]}
     return Plan(processes, setup, repair=repair)

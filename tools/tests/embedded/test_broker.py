@@ -1,4 +1,4 @@
-"""EmbeddedBroker: real clients of several processes, consumer groups, the set port."""
+"""The embedded broker with real clients in several processes: consumer groups and ports."""
 
 import asyncio
 import subprocess
@@ -12,7 +12,7 @@ from tools.embedded.broker import PARTITIONS, BrokerError, EmbeddedBroker
 from tools.embedded.processes import free_port, port_is_busy
 
 DEADLINE_S = 20
-# A member of the group in a process of its own: prints each value that it got and committed.
+# A member of the group in a separate process. It prints each value that it read and committed.
 MEMBER = """
 import asyncio, sys
 from aiokafka import AIOKafkaConsumer
@@ -35,6 +35,7 @@ asyncio.run(main())
 
 @pytest.fixture
 def broker() -> Iterator[EmbeddedBroker]:
+    """Start a broker with one topic."""
     with EmbeddedBroker(["t.v1"]) as started:
         yield started
 
@@ -50,13 +51,13 @@ async def produce(broker: EmbeddedBroker, values: range) -> None:
 
 
 async def consume(broker: EmbeddedBroker, count: int) -> set[int]:
-    """Read `count` records with a consumer of group `g`, commit and leave."""
+    """Read `count` records with a consumer of group `g`, commit, leave the group and return the values."""
     consumer = AIOKafkaConsumer(
         "t.v1",
         group_id="g",
         bootstrap_servers=broker.bootstrap_servers,
         auto_offset_reset="earliest",
-        session_timeout_ms=2000,  # a group that lost a member is given out again a second before this has passed
+        session_timeout_ms=2000,  # the broker rebalances a group that lost a member up to a second before this
         heartbeat_interval_ms=500,
     )
     await consumer.start()
@@ -73,14 +74,14 @@ async def consume(broker: EmbeddedBroker, count: int) -> set[int]:
         await consumer.stop()
 
 
-async def test_group_goes_on_where_it_committed(broker: EmbeddedBroker) -> None:
+async def test_group_continues_after_its_committed_offset(broker: EmbeddedBroker) -> None:
     await produce(broker, range(1000))
     assert await consume(broker, 1000) == set(range(1000))
     await produce(broker, range(1000, 1010))
     assert await consume(broker, 10) == set(range(1000, 1010))
 
 
-async def test_group_in_another_process_is_taken_over_when_its_member_is_killed(broker: EmbeddedBroker) -> None:
+async def test_killed_member_of_another_process_is_replaced_without_loss(broker: EmbeddedBroker) -> None:
     received: list[set[int]] = []
     for values in (range(40), range(40, 80)):
         await produce(broker, values)
@@ -94,7 +95,7 @@ async def test_group_in_another_process_is_taken_over_when_its_member_is_killed(
     assert received == [set(range(40)), set(range(40, 80))]
 
 
-def test_set_port_is_the_one_that_clients_get() -> None:
+def test_given_port_is_the_port_that_clients_use() -> None:
     port = free_port()
     with EmbeddedBroker(["t.v1"], port) as broker:
         assert broker.bootstrap_servers == f"127.0.0.1:{port}"
@@ -102,6 +103,6 @@ def test_set_port_is_the_one_that_clients_get() -> None:
     assert not port_is_busy(port)
 
 
-def test_busy_port_is_told(broker: EmbeddedBroker) -> None:
+def test_busy_port_raises_an_error_that_names_it(broker: EmbeddedBroker) -> None:
     with pytest.raises(BrokerError, match=str(broker.port)):
         EmbeddedBroker([], broker.port).start()

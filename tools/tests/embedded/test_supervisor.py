@@ -1,4 +1,4 @@
-"""The stack over stand-ins: order, restarts, busy ports, and that nothing is left behind."""
+"""The supervisor with stand-ins for the services: order, restarts, busy ports, and no process left behind."""
 
 import asyncio
 import json
@@ -19,38 +19,42 @@ from tools.embedded.environment import DATABASE
 from tools.embedded.plan import Plan, Process, Stage, postgres_process
 from tools.embedded.postgres import EmbeddedPostgres
 from tools.embedded.processes import free_port, is_alive, runs_program
-from tools.embedded.supervisor import Child, Stack, StackError
+from tools.embedded.supervised import StackError, SupervisedProcess, tail
+from tools.embedded.supervisor import Stack
 from tools.tests.embedded.stand_in_stack import PROCESSES, stand_in_plan
 
 REPOSITORY = Path(__file__).parents[3]
 NAMES = [name for name, _, _ in PROCESSES]
 
 
-async def until(condition: Callable[[], object], seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
+async def until(condition: Callable[[], object], timeout_s: float = 15) -> None:
+    """Poll until the condition is true. Fails after the time-out."""
+    deadline = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < deadline, "not in time"
+        assert time.monotonic() < deadline, f"the condition was not true within {timeout_s} s"
         await asyncio.sleep(0.02)
 
 
-def moments(stack: Stack, name: str, word: str) -> list[float]:
-    """When a stand-in started or ended, by its log."""
+def moments(stack: Stack, name: str, event: str) -> list[float]:
+    """Return the times at which a stand-in `started` or `ended`, from its log."""
     lines = [line.split() for line in stack.log(name).read_text().splitlines()]
-    return [float(line[1]) for line in lines if line[0] == word]
+    return [float(line[1]) for line in lines if line[0] == event]
 
 
 @pytest.fixture
 def said() -> list[str]:
+    """Return the list of the lines that the supervisor prints."""
     return []
 
 
 @pytest.fixture
 async def stack(tmp_path: Path, said: list[str]) -> AsyncIterator[Stack]:
+    """Start a stack of stand-ins."""
     async with Stack(tmp_path, {}, free_ports=True, say=said.append, make_plan=stand_in_plan) as running:
         yield running
 
 
-async def test_starts_in_order_tells_where_it_is_and_leaves_nothing(tmp_path: Path) -> None:
+async def test_stack_starts_and_stops_in_order_and_writes_its_state(tmp_path: Path) -> None:
     async with Stack(tmp_path, {}, free_ports=True, make_plan=stand_in_plan) as stack:
         state = json.loads((tmp_path / "stack.json").read_text())
         pids = {name: stack.pid(name) for name in NAMES}
@@ -66,19 +70,19 @@ async def test_starts_in_order_tells_where_it_is_and_leaves_nothing(tmp_path: Pa
     assert not (tmp_path / "stack.json").exists()
 
 
-async def test_crashed_process_is_started_again_and_said_so(stack: Stack, said: list[str]) -> None:
+async def test_crashed_process_is_restarted_and_reported(stack: Stack, said: list[str]) -> None:
     old = stack.pid("delivery worker")
     stack.kill("delivery worker")
     await stack.wait_ready()
     assert stack.pid("delivery worker") != old
     assert stack.restarts("delivery worker") == 1
     assert len(said) == 1
-    assert said[0].startswith("delivery worker was ended by SIGKILL; it is started again")
+    assert said[0].startswith("delivery worker was ended by SIGKILL. It is restarted in")
     state = json.loads((stack.home / "stack.json").read_text())
     assert state["delivery worker"]["pid"] == stack.pid("delivery worker")
 
 
-async def test_workers_are_stopped_before_a_dead_broker_starts_and_started_after(stack: Stack) -> None:
+async def test_workers_stop_before_a_dead_broker_restarts_and_start_after_it(stack: Stack) -> None:
     pids = {name: stack.pid(name) for name in NAMES}
     stack.kill("broker")
     await until(lambda: len(moments(stack, "delivery worker", "started")) == 2)
@@ -91,7 +95,7 @@ async def test_workers_are_stopped_before_a_dead_broker_starts_and_started_after
     await until(lambda: log.exists() and log.read_text() == "repaired\n")
 
 
-async def test_only_set_up_is_the_databases_administrator(tmp_path: Path) -> None:
+async def test_only_set_up_commands_get_the_administrators_url(tmp_path: Path) -> None:
     given = {"DATABASE_URL": "postgresql://admin:secret@127.0.0.1:1/cooee"}
     async with (
         Stack(tmp_path, given, free_ports=True, make_plan=stand_in_plan) as stack,
@@ -106,7 +110,7 @@ async def test_only_set_up_is_the_databases_administrator(tmp_path: Path) -> Non
     assert (tmp_path / "logs" / "migrate.log").read_text() == "True\n"
 
 
-async def test_secrets_are_kept_for_the_next_start_and_for_the_owner_only(tmp_path: Path) -> None:
+async def test_secrets_are_saved_for_the_next_start_and_readable_by_the_owner_only(tmp_path: Path) -> None:
     first, second = (Stack(tmp_path, {}, make_plan=stand_in_plan).environment for _ in range(2))
     assert first == second
     assert (tmp_path / "secrets.json").stat().st_mode & 0o777 == 0o600
@@ -114,33 +118,33 @@ async def test_secrets_are_kept_for_the_next_start_and_for_the_owner_only(tmp_pa
     assert given["INTERNAL_TOKEN_SECRET"] == "mine"
 
 
-async def test_busy_port_is_named_with_its_setting_and_nothing_is_left(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+async def test_busy_port_is_reported_with_its_variable(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
         given = {"DELIVERY_PORT": str(port)}
-        with pytest.raises(StackError, match=f"port {port} of delivery api is taken: set DELIVERY_PORT"):
+        with pytest.raises(StackError, match=f"port {port} of delivery api is in use: set DELIVERY_PORT"):
             await Stack(tmp_path, given, free_ports=True, make_plan=stand_in_plan).start()
 
 
 @pytest.mark.parametrize("port", ["abc", "0", "65536", "-1"])
-def test_a_port_that_is_none_is_named(tmp_path: Path, port: str) -> None:
-    with pytest.raises(StackError, match=f"GATEWAY_PORT: '{port}' is no port"):
+def test_invalid_port_is_reported_with_its_variable(tmp_path: Path, port: str) -> None:
+    with pytest.raises(StackError, match=f"GATEWAY_PORT: '{port}' is not a port"):
         Stack(tmp_path, {"GATEWAY_PORT": port}, make_plan=stand_in_plan)
 
 
-def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+def test_unusable_folder_is_reported_with_its_variable(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StackError, match="COOEE_HOME: .* cannot be used"):
         Stack(tmp_path / "file" / "home", {}, make_plan=stand_in_plan)
 
 
-def test_of_a_traceback_only_what_is_wrong_is_told(tmp_path: Path) -> None:
+def test_tail_of_a_log_shows_the_error_without_its_traceback(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text('Traceback (most recent call last):\n  File "a.py", line 1\nValueError: no such thing\n')
-    assert Child(Process("worker", Stage.WORKER, [], 1, "PORT"), log).tail() == "ValueError: no such thing"
+    assert tail(log) == "ValueError: no such thing"
 
 
-async def test_misconfigured_process_fails_the_start_with_what_it_said(tmp_path: Path, said: list[str]) -> None:
+async def test_misconfigured_process_fails_the_start_with_its_message(tmp_path: Path, said: list[str]) -> None:
     given = {"WORKER_BEHAVIOUR": "misconfigured"}
     stack = Stack(tmp_path, given, free_ports=True, make_plan=stand_in_plan, say=said.append)
     with pytest.raises(StackError, match="A_SECRET: field required"):
@@ -149,33 +153,36 @@ async def test_misconfigured_process_fails_the_start_with_what_it_said(tmp_path:
     assert not any(is_alive(stack.pid(name)) for name in NAMES)
 
 
-async def test_second_stack_on_the_same_folder_is_refused(stack: Stack) -> None:
+async def test_second_stack_in_the_same_folder_is_refused(stack: Stack) -> None:
     with pytest.raises(StackError, match="COOEE_HOME"):
         await Stack(stack.home, {}, free_ports=True, make_plan=stand_in_plan).start()
     await stack.wait_ready()
 
 
-async def test_process_that_does_not_end_is_killed(tmp_path: Path) -> None:
+async def test_process_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     port = free_port()
     command = [sys.executable, "-m", "tools.tests.embedded.stand_in", str(port), "stubborn"]
-    child = Child(Process("stubborn", Stage.API, command, port, "PORT", "/"), tmp_path / "log")
-    child.start(os.environ)
+    process = Process(
+        name="stubborn", stage=Stage.API, command=command, port=port, port_variable="PORT", ready_path="/"
+    )
+    supervised = SupervisedProcess(process, tmp_path / "log")
+    supervised.start(os.environ)
     async with aiohttp.ClientSession() as session:
-        while not await child.is_ready(session):
+        while not await supervised.is_ready(session):
             await asyncio.sleep(0.02)
-    assert await child.stop(0.1) is False
-    assert child.exit_code == -signal.SIGKILL
+    assert await supervised.stop(0.1) is False
+    assert supervised.exit_code == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-async def test_the_command_leaves_no_process_behind(tmp_path: Path, ending: signal.Signals) -> None:
+async def test_ended_command_leaves_no_process_behind(tmp_path: Path, ending: signal.Signals) -> None:
     command = [sys.executable, "-m", "tools.tests.embedded.stand_in_stack"]
     environment = os.environ | {"COOEE_HOME": str(tmp_path)}
     program = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, text=True)
     assert program.stdout is not None
     lines = iter(program.stdout.readline, "")
-    notice = [line async for line in _until_line(lines, "/api/sms/send/")]
-    assert any("delivery worker" in line for line in notice)
+    banner = [line async for line in _until_line(lines, "/api/sms/send/")]
+    assert any("delivery worker" in line for line in banner)
     pids = [entry["pid"] for entry in json.loads((tmp_path / "stack.json").read_text()).values()]
     assert len(pids) == len(NAMES)
     program.send_signal(ending)
@@ -186,18 +193,19 @@ async def test_the_command_leaves_no_process_behind(tmp_path: Path, ending: sign
         assert "Cooee has stopped." in output
 
 
-async def _until_line(lines: Iterator[str], word: str) -> AsyncIterator[str]:
+async def _until_line(lines: Iterator[str], content: str) -> AsyncIterator[str]:
+    """Yield lines until one has the content."""
     while True:
         line = await asyncio.to_thread(next, lines, "")
         assert line, "the program ended"
         yield line
-        if word in line:
+        if content in line:
             return
 
 
-async def test_busy_port_ends_the_command_with_two(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
+async def test_busy_port_ends_the_command_with_code_two(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = str(busy.getsockname()[1])
         environment = os.environ | {"COOEE_HOME": str(tmp_path), "GATEWAY_PORT": port}
         command = [sys.executable, "-m", "tools.tests.embedded.stand_in_stack"]
         result = await asyncio.to_thread(
@@ -207,7 +215,7 @@ async def test_busy_port_ends_the_command_with_two(tmp_path: Path) -> None:
     assert "GATEWAY_PORT" in result.stderr
 
 
-async def test_postgres_is_made_once_killed_and_keeps_its_data(tmp_path: Path) -> None:
+async def test_killed_and_restarted_postgres_has_its_data(tmp_path: Path) -> None:
     def plan(home: Path, environment: object) -> Plan:
         server = EmbeddedPostgres(home / "postgres", free_port())
         return Plan([postgres_process(server)], {}, server)
@@ -221,9 +229,9 @@ async def test_postgres_is_made_once_killed_and_keeps_its_data(tmp_path: Path) -
 
     async with Stack(tmp_path, {}, make_plan=plan, say=lambda _: None) as stack:
         assert await run(stack, "SELECT current_database()") == DATABASE
-        await run(stack, "CREATE TABLE kept AS SELECT 7 AS value")
+        await run(stack, "CREATE TABLE saved AS SELECT 7 AS value")
         stack.kill("postgres")
         await stack.wait_ready()
-        assert await run(stack, "SELECT value FROM kept") == 7
+        assert await run(stack, "SELECT value FROM saved") == 7
     async with Stack(tmp_path, {}, make_plan=plan) as stack:
-        assert await run(stack, "SELECT value FROM kept") == 7
+        assert await run(stack, "SELECT value FROM saved") == 7

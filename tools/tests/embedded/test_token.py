@@ -1,4 +1,4 @@
-"""The local issuer: tokens in Clerk's shape that verify against the published key."""
+"""The local issuer signs tokens like Clerk's, which verify with the published key."""
 
 import json
 import os
@@ -19,6 +19,7 @@ PERMISSIONS = ("org:messages:send", "org:contacts:read", "org:messages:read", "o
 
 
 def verify(token: str, keys: dict[str, Any]) -> dict[str, Any]:
+    """Verify a token with a JWKS document and return its claims."""
     key = jwt.PyJWKSet.from_dict(keys)[jwt.get_unverified_header(token)["kid"]]
     claims: dict[str, Any] = jwt.decode(token, key, algorithms=["RS256"])
     return claims
@@ -26,6 +27,7 @@ def verify(token: str, keys: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture
 def issuer(tmp_path: Path) -> Issuer:
+    """Return an issuer with a key of its own."""
     return Issuer(tmp_path, "https://issuer.test", "https://app.test")
 
 
@@ -57,7 +59,7 @@ def test_session_without_organisation_has_none(issuer: Issuer, version: int) -> 
     assert not {"o", "org_id"} & set(claims)
 
 
-def test_issuer_is_what_the_running_stack_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_issuer_of_the_running_stack_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = {"name": "http://127.0.0.1:1", "party": "http://a.test,http://b.test"}
     (tmp_path / "stack.json").write_text(json.dumps({"issuer": entry}))
     for name in ("CLERK_ISSUER", "CLERK_AUTHORIZED_PARTIES"):
@@ -71,8 +73,8 @@ def test_issuer_is_what_the_running_stack_says(tmp_path: Path, monkeypatch: pyte
 async def test_command_prints_a_token_that_the_published_key_verifies(tmp_path: Path) -> None:
     environment = os.environ | {"COOEE_HOME": str(tmp_path), "ISSUER_PORT": str(free_port())}
 
-    def command(*words: str) -> list[str]:
-        return [sys.executable, "-m", *words]
+    def command(*arguments: str) -> list[str]:
+        return [sys.executable, "-m", *arguments]
 
     server = subprocess.Popen(
         command("tools.issuer"), cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, text=True
@@ -82,8 +84,8 @@ async def test_command_prints_a_token_that_the_published_key_verifies(tmp_path: 
         address = server.stdout.readline().split()[-1]
         async with aiohttp.ClientSession() as session, session.get(f"{address}/.well-known/jwks.json") as response:
             keys = await response.json()
-        words = ["tools.token", "--org", "org_7", "--user", "user_1", "--role", "org:admin"]
-        token = subprocess.check_output(command(*words), cwd=REPOSITORY, env=environment, text=True).strip()
+        arguments = ["tools.token", "--org", "org_7", "--user", "user_1", "--role", "org:admin"]
+        token = subprocess.check_output(command(*arguments), cwd=REPOSITORY, env=environment, text=True).strip()
     finally:
         server.terminate()
         server.communicate(timeout=10)

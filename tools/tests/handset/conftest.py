@@ -1,4 +1,4 @@
-"""A handset as a process of its own, on a free port."""
+"""Fixtures with the handset as a separate process on a free port."""
 
 import base64
 import contextlib
@@ -20,7 +20,7 @@ FIRST_SETTINGS = {"latency_ms": 0, "concurrency": 0, "receipts": "off"}
 
 
 class RunningHandset:
-    """The process, its log and its address."""
+    """A handset process, its log and its address."""
 
     def __init__(self, log: Path, **environment: str) -> None:
         self.log = log
@@ -29,6 +29,7 @@ class RunningHandset:
         self._environment = environment
 
     def start(self) -> Self:
+        """Start the process and wait until it is ready."""
         variables = {"HANDSET_PORT": str(self.port), "HANDSET_LOG": str(self.log), **self._environment}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tools.handset"],
@@ -41,14 +42,15 @@ class RunningHandset:
         assert self._process.stdout.readline().startswith("handset ready")
         return self
 
-    def end(self, ending: signal.Signals) -> None:
-        self._process.send_signal(ending)
+    def end(self, number: signal.Signals) -> None:
+        """End the process with a signal."""
+        self._process.send_signal(number)
         self._process.communicate(timeout=10)
 
 
 @pytest.fixture
 def start_handset(tmp_path: Path) -> Iterator[Callable[..., RunningHandset]]:
-    """Start a handset with an environment of its own."""
+    """`start_handset(NAME="value")` starts a handset with these environment variables."""
     with contextlib.ExitStack() as stack:
 
         def start(**environment: str) -> RunningHandset:
@@ -61,6 +63,7 @@ def start_handset(tmp_path: Path) -> Iterator[Callable[..., RunningHandset]]:
 
 @pytest.fixture(scope="package")
 def shared_handset(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHandset]:
+    """Start a handset for all tests of the package."""
     handset = RunningHandset(tmp_path_factory.mktemp("handset") / "handset.log").start()
     yield handset
     handset.end(signal.SIGTERM)
@@ -68,17 +71,18 @@ def shared_handset(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running
 
 @pytest.fixture
 async def handset(shared_handset: RunningHandset, session: aiohttp.ClientSession) -> RunningHandset:
-    """The handset with its first settings, holding nothing."""
+    """Return the shared handset with its first settings and without messages."""
     url = shared_handset.url
     async with session.patch(f"{url}/api/settings/", json=FIRST_SETTINGS) as changed:
         assert changed.status == 200
-    async with session.delete(f"{url}/api/messages/") as forgotten:
-        assert forgotten.status == 204
+    async with session.delete(f"{url}/api/messages/") as deleted:
+        assert deleted.status == 204
     return shared_handset
 
 
 @pytest.fixture
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    """Open an HTTP session with credentials."""
     async with aiohttp.ClientSession(headers={"Authorization": credentials("user", "secret")}) as opened:
         yield opened
 
@@ -89,7 +93,7 @@ Send = Callable[..., Awaitable[Answer]]
 
 @pytest.fixture
 def send(handset: RunningHandset, session: aiohttp.ClientSession) -> Send:
-    """Send texts to numbers in one request; returns status, headers and body."""
+    """`await send(*numbers, key="", text="Hello")` sends one request to Mobile Message. Returns the answer."""
 
     async def post(*numbers: str, key: str = "", text: str = "Hello", timeout: float = 10, **fields: Any) -> Answer:
         body = {"messages": [message(number, text) for number in numbers], **fields}
@@ -102,8 +106,10 @@ def send(handset: RunningHandset, session: aiohttp.ClientSession) -> Send:
 
 
 def credentials(username: str, password: str) -> str:
+    """Return the value of an Authorization header."""
     return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
 
 
 def message(number: str, text: str = "Hello") -> dict[str, str]:
+    """Return a message as Mobile Message's API expects it."""
     return {"to": number, "message": text, "sender": "61491570110", "custom_ref": f"ref-{number}"}

@@ -1,4 +1,4 @@
-"""The handset in Mobile Message's wire format: answers, keys, scenarios, limits."""
+"""The handset as Mobile Message: answers, idempotency keys, scenarios, limits."""
 
 import asyncio
 import json
@@ -16,17 +16,19 @@ NUMBERS = {behaviour: number for number, behaviour in reversed(SCENARIOS.items()
 
 
 def results(body: bytes) -> list[dict[str, Any]]:
+    """Return the results of an answer."""
     found: list[dict[str, Any]] = json.loads(body)["results"]
     return found
 
 
 async def get(session: aiohttp.ClientSession, url: str) -> Any:
+    """Return the JSON body of an address."""
     async with session.get(url) as response:
         assert response.status == 200
         return await response.json()
 
 
-def test_scenarios_are_the_thirty_numbers_of_fiction() -> None:
+def test_scenarios_are_the_thirty_fictional_numbers() -> None:
     assert len(SCENARIOS) == 30
     assert all(number.startswith("+6149157") for number in SCENARIOS)
     assert set(NUMBERS) == set(Behaviour)
@@ -42,7 +44,7 @@ async def test_accepted_message_is_echoed_with_id_and_cost(send: Send) -> None:
 
 
 @pytest.mark.parametrize("form", ["0412345678", "61412345678", "+61412345678"])
-async def test_forms_of_a_number_arrive_as_e164(
+async def test_every_spelling_of_a_number_arrives_as_e164(
     handset: RunningHandset, session: aiohttp.ClientSession, send: Send, form: str
 ) -> None:
     await send(form)
@@ -51,7 +53,7 @@ async def test_forms_of_a_number_arrive_as_e164(
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "status", "word"),
+    ("behaviour", "status", "error"),
     [
         (Behaviour.BLOCK, "blocked", ""),
         (Behaviour.REFUSE_NUMBER, "error", "phone number"),
@@ -60,12 +62,12 @@ async def test_forms_of_a_number_arrive_as_e164(
     ],
 )
 async def test_refused_item_leaves_the_rest_of_its_batch(
-    handset: RunningHandset, session: aiohttp.ClientSession, send: Send, behaviour: Behaviour, status: str, word: str
+    handset: RunningHandset, session: aiohttp.ClientSession, send: Send, behaviour: Behaviour, status: str, error: str
 ) -> None:
     code, _, body = await send(PLAIN, NUMBERS[behaviour], "0412345679")
     assert code == 200
     assert [result["status"] for result in results(body)] == ["success", status, "success"]
-    assert word in results(body)[1].get("error", "")
+    assert error in results(body)[1].get("error", "")
     assert len((await get(session, f"{handset.url}/api/messages/"))["messages"]) == 2
 
 
@@ -92,7 +94,7 @@ async def test_malformed_request_is_a_400(handset: RunningHandset, session: aioh
         assert (await response.json())["error"]
 
 
-async def test_batch_of_ten_thousand_is_taken_and_one_more_is_not(send: Send) -> None:
+async def test_batch_of_ten_thousand_is_accepted_and_a_larger_one_refused(send: Send) -> None:
     status, _, body = await send(*[f"04{number:08}" for number in range(10_000)])
     assert (status, len(results(body))) == (200, 10_000)
     status, _, _ = await send(*[PLAIN] * 10_001)
@@ -107,7 +109,7 @@ async def test_credentials_are_checked_when_set(start_handset: Callable[..., Run
                 assert response.status == status
 
 
-async def test_repeated_key_gets_the_first_answer_and_takes_nothing(
+async def test_repeated_key_gets_the_first_answer_and_adds_no_message(
     handset: RunningHandset, session: aiohttp.ClientSession, send: Send
 ) -> None:
     first = await send(PLAIN, "0412345679", key="k")
@@ -126,7 +128,7 @@ async def test_key_with_another_body_is_a_400(send: Send) -> None:
     assert "key" in json.loads(body)["error"]
 
 
-async def test_key_repeated_while_the_first_runs_gets_its_answer(
+async def test_key_repeated_while_the_first_request_is_in_flight_gets_its_answer(
     handset: RunningHandset, session: aiohttp.ClientSession, send: Send
 ) -> None:
     async with session.patch(f"{handset.url}/api/settings/", json={"latency_ms": 500}) as response:
@@ -146,7 +148,7 @@ async def test_key_repeated_while_the_first_runs_gets_its_answer(
         (Behaviour.NO_CREDIT, [403, 403, 403], False),
     ],
 )
-async def test_refused_request_takes_nothing_and_leaves_its_key_free(
+async def test_refused_request_adds_no_message_and_does_not_use_up_its_key(
     handset: RunningHandset,
     session: aiohttp.ClientSession,
     send: Send,
@@ -162,7 +164,7 @@ async def test_refused_request_takes_nothing_and_leaves_its_key_free(
 
 
 @pytest.mark.parametrize("behaviour", [Behaviour.NEVER_ANSWER, Behaviour.DROP])
-async def test_unanswered_request_is_taken_and_its_repetition_answered(
+async def test_unanswered_request_is_accepted_and_its_repetition_answered(
     handset: RunningHandset, session: aiohttp.ClientSession, send: Send, behaviour: Behaviour
 ) -> None:
     with pytest.raises((TimeoutError, aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)):

@@ -1,4 +1,4 @@
-"""The handset's own endpoints, and what its log keeps through its death."""
+"""The handset's own API, and that its log survives a kill."""
 
 import json
 import signal
@@ -15,6 +15,7 @@ FIELDS = {
 
 
 async def page(session: aiohttp.ClientSession, handset: RunningHandset, **query: str | int) -> dict[str, list[object]]:
+    """Return a page of messages."""
     async with session.get(f"{handset.url}/api/messages/", params=query) as response:
         assert response.status == 200
         answer: dict[str, list[object]] = await response.json()
@@ -22,6 +23,7 @@ async def page(session: aiohttp.ClientSession, handset: RunningHandset, **query:
 
 
 async def texts(session: aiohttp.ClientSession, handset: RunningHandset) -> list[str]:
+    """Return the texts of all messages."""
     async with session.get(f"{handset.url}/api/messages/") as response:
         return [message["text"] for message in (await response.json())["messages"]]
 
@@ -39,7 +41,7 @@ async def test_pages_follow_each_other_in_order_of_arrival(
     assert set(arrived[0]) == FIELDS  # type: ignore[call-overload]
 
 
-async def test_one_recipients_messages_are_found(
+async def test_messages_of_one_recipient_are_found(
     handset: RunningHandset, session: aiohttp.ClientSession, send: Send
 ) -> None:
     await send("0412345678", "0412345679", "0412345678")
@@ -49,7 +51,7 @@ async def test_one_recipients_messages_are_found(
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "after=-1"])
-async def test_wrong_query_is_a_400(handset: RunningHandset, session: aiohttp.ClientSession, query: str) -> None:
+async def test_invalid_query_is_a_400(handset: RunningHandset, session: aiohttp.ClientSession, query: str) -> None:
     async with session.get(f"{handset.url}/api/messages/?{query}") as response:
         assert response.status == 400
 
@@ -57,7 +59,7 @@ async def test_wrong_query_is_a_400(handset: RunningHandset, session: aiohttp.Cl
 @pytest.mark.parametrize(
     "body", ["[]", '{"latency_ms": -1}', '{"receipts": "maybe"}', '{"latency_ms": "1"}', '{"port": 1}', "{"]
 )
-async def test_wrong_settings_are_a_400_and_change_nothing(
+async def test_invalid_settings_are_a_400_and_change_nothing(
     handset: RunningHandset, session: aiohttp.ClientSession, body: str
 ) -> None:
     headers = {"Content-Type": "application/json"}
@@ -67,29 +69,29 @@ async def test_wrong_settings_are_a_400_and_change_nothing(
         assert await response.json() == {"latency_ms": 0, "concurrency": 0, "receipts": "off"}
 
 
-async def test_killed_it_forgets_nothing_that_was_answered(
+async def test_killed_handset_has_every_answered_request(
     handset: RunningHandset, session: aiohttp.ClientSession, send: Send
 ) -> None:
-    first = await send("0412345678", key="k", text="kept")
+    first = await send("0412345678", key="k", text="saved")
     refused = await send("0491570313", key="other")
     assert refused[0] == 429
     handset.end(signal.SIGKILL)
     with handset.log.open("ab") as log:
-        log.write(handset.log.read_bytes()[:50])  # a line that the death tore
+        log.write(handset.log.read_bytes()[:50])  # an incomplete line
     handset.start()
-    assert await texts(session, handset) == ["kept"]
-    assert (await send("0412345678", key="k", text="kept"))[2] == first[2]
+    assert await texts(session, handset) == ["saved"]
+    assert (await send("0412345678", key="k", text="saved"))[2] == first[2]
     assert (await send("0491570313", key="other"))[0] == 429
     assert (await send("0491570313", key="other"))[0] == 200
     handset.end(signal.SIGKILL)
     handset.start()
-    assert await texts(session, handset) == ["kept", "Hello"]
+    assert await texts(session, handset) == ["saved", "Hello"]
     async with session.get(f"{handset.url}/api/requests/") as response:
         answer = json.loads(await response.read())
     assert (answer["total"], answer["repeated"]) == (5, 1)
 
 
-async def test_forgotten_messages_stay_forgotten(
+async def test_deleted_messages_stay_deleted_after_a_kill(
     handset: RunningHandset, session: aiohttp.ClientSession, send: Send
 ) -> None:
     first = await send("0412345678", key="k")
@@ -101,7 +103,7 @@ async def test_forgotten_messages_stay_forgotten(
     assert (await send("0412345678", key="k"))[2] != first[2]
 
 
-async def test_conversation_has_its_newest_page_and_those_before(
+async def test_conversation_is_read_page_by_page_from_the_newest(
     handset: RunningHandset, session: aiohttp.ClientSession, send: Send
 ) -> None:
     for number in range(5):
@@ -125,7 +127,7 @@ async def test_phones_are_found_by_a_part_of_their_number(
     assert (len(answer["phones"]), answer["total"]) == (found, 2)
 
 
-async def test_what_happens_is_told_to_who_listens(
+async def test_new_message_is_sent_to_the_event_stream(
     handset: RunningHandset, session: aiohttp.ClientSession, send: Send
 ) -> None:
     async with session.get(f"{handset.url}/api/events/") as stream:
@@ -138,7 +140,7 @@ async def test_what_happens_is_told_to_who_listens(
     assert (phone["phone"], phone["text"], phone["status"]) == ("+61412345678", "Hello", "accepted")
 
 
-async def test_replies_and_receipts_survive_its_death(
+async def test_killed_handset_has_replies_and_receipts(
     handset: RunningHandset, session: aiohttp.ClientSession, send: Send
 ) -> None:
     _, _, body = await send("0412345678")
@@ -166,7 +168,7 @@ async def test_replies_and_receipts_survive_its_death(
         ("phones/+61412345678/replies", {"text": "Hello", "to": "61491570110", "provider": "twilio"}, 201),
     ],
 )
-async def test_commands_that_make_no_sense_are_refused(
+async def test_impossible_receipts_and_replies_are_refused(
     handset: RunningHandset, session: aiohttp.ClientSession, path: str, fields: dict[str, str], status: int
 ) -> None:
     async with session.post(f"{handset.url}/api/{path}/", json=fields) as response:
@@ -176,7 +178,7 @@ async def test_commands_that_make_no_sense_are_refused(
 @pytest.mark.parametrize(
     "fields", [{}, {"status": "lost"}, {"after_s": -1}, {"after_s": True}, {"times": 0}, {"times": 1.5}]
 )
-async def test_receipt_that_cannot_be_is_a_400(
+async def test_invalid_receipt_is_a_400(
     handset: RunningHandset, session: aiohttp.ClientSession, send: Send, fields: dict[str, object]
 ) -> None:
     message_id = json.loads((await send("0412345678"))[2])["results"][0]["message_id"]
@@ -185,8 +187,10 @@ async def test_receipt_that_cannot_be_is_a_400(
         assert response.status == 400
 
 
-async def test_page_of_another_origin_cannot_command(handset: RunningHandset, session: aiohttp.ClientSession) -> None:
-    """A form or a simple request has another media type, and json is asked about first, which is not answered."""
+async def test_page_of_another_origin_cannot_send_replies(
+    handset: RunningHandset, session: aiohttp.ClientSession
+) -> None:
+    """A simple request has another media type. For JSON the browser asks first, and the handset does not allow it."""
     async with session.post(f"{handset.url}/api/phones/+61412345678/replies/", data='{"text": "STOP"}') as response:
         assert response.status == 415
     async with session.get(handset.url) as response:

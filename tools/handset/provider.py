@@ -1,4 +1,4 @@
-"""What the vendors' wire formats share: admission, refusals by scenario, answers in time, and words of people."""
+"""The common part of the emulated providers: admission, refusals by scenario, delayed answers, and keywords."""
 
 import asyncio
 import base64
@@ -11,7 +11,6 @@ from contextlib import contextmanager
 
 from aiohttp import web
 
-from tools.handset.receipts import Receipts, Writer
 from tools.handset.scenarios import (
     RECEIPTS,
     REFUSALS_BEFORE_ACCEPT,
@@ -23,6 +22,7 @@ from tools.handset.scenarios import (
 )
 from tools.handset.settings import Settings
 from tools.handset.store import Message, Request, Store
+from tools.handset.webhooks import Webhooks, WebhookWriter
 
 # How often a behaviour refuses a request; None: always.
 REFUSALS: dict[Behaviour, int | None] = {
@@ -32,21 +32,21 @@ REFUSALS: dict[Behaviour, int | None] = {
     Behaviour.FAIL_ONCE: 1,
     Behaviour.NO_CREDIT: None,
 }
-_WITH_REQUEST = {*REFUSALS, Behaviour.NEVER_ANSWER, Behaviour.DROP, Behaviour.SLOW}
-_STOP_WORDS = {"STOP", "STOPALL", "UNSUBSCRIBE", "OPTOUT", "CANCEL", "END", "QUIT", "REVOKE"}
-_START_WORDS = {"START", "UNSTOP", "YES"}
-_HELP_WORDS = {"HELP", "INFO"}
+_OF_THE_REQUEST = {*REFUSALS, Behaviour.NEVER_ANSWER, Behaviour.DROP, Behaviour.SLOW}
+_STOP_KEYWORDS = {"STOP", "STOPALL", "UNSUBSCRIBE", "OPTOUT", "CANCEL", "END", "QUIT", "REVOKE"}
+_START_KEYWORDS = {"START", "UNSTOP", "YES"}
+_HELP_KEYWORDS = {"HELP", "INFO"}
 _NUMBER = re.compile(r"\+?[0-9]{3,15}")
 
 
-class Vendor(Writer):
-    """One vendor's endpoints over a store, and its webhooks."""
+class EmulatedProvider(WebhookWriter):
+    """One provider's endpoints over the store, and its webhooks."""
 
-    def __init__(self, store: Store, settings: Settings, receipts: Receipts) -> None:
-        """Take what all vendors share, and let receipts be written as this one does."""
-        self.store, self.settings, self.receipts = store, settings, receipts
-        self._answered_at: dict[str, float] = {}  # key of a request that is still running → when it will be answered
-        receipts.add(self)
+    def __init__(self, store: Store, settings: Settings, webhooks: Webhooks) -> None:
+        """Set what all providers share, and register this one as the writer of its webhooks."""
+        self.store, self.settings, self.webhooks = store, settings, webhooks
+        self._answered_at: dict[str, float] = {}  # key of a request in flight → the time of its answer
+        webhooks.add(self)
 
     @abstractmethod
     def routes(self) -> list[web.RouteDef]:
@@ -54,12 +54,12 @@ class Vendor(Writer):
 
     @property
     def is_full(self) -> bool:
-        """Whether as many requests are in flight as are allowed."""
+        """Whether the number of requests in flight has reached its maximum."""
         return bool(self.settings.concurrency and self.store.in_flight >= self.settings.concurrency)
 
     @contextmanager
     def in_flight(self) -> Iterator[None]:
-        """Count a request while it runs."""
+        """Count a request as in flight."""
         self.store.in_flight += 1
         try:
             yield
@@ -67,31 +67,35 @@ class Vendor(Writer):
             self.store.in_flight -= 1
 
     def refuses(self, behaviour: Behaviour, refused: str) -> bool:
-        """Whether the whole request is refused; `refused` names what has been counted for it so far."""
+        """Return whether the whole request is refused. Refusals are counted by `refused`."""
         if behaviour not in REFUSALS:
             return False
         times = REFUSALS[behaviour]
         return times is None or self.store.refusals[refused] < times
 
-    def keep_refusal(self, refused: str, body_hash: str, status: int) -> None:
-        """Keep that the scenario refused a request (of a vendor without keys)."""
-        self.store.append(Request(time.time(), "", body_hash, status, b"", [], refused=refused))
+    def save_refusal(self, refused: str, body_hash: str, status: int) -> None:
+        """Store the refusal of a request, for a provider without idempotency keys."""
+        self.store.append(
+            Request(
+                at=time.time(), key="", body_hash=body_hash, status=status, answer=b"", references=[], refused=refused
+            )
+        )
 
     async def answer(
         self,
         request: web.Request,
         behaviour: Behaviour,
-        taken: Sequence[Message],
+        accepted: Sequence[Message],
         response: web.Response,
         key: str = "",
     ) -> web.Response:
-        """Answer when it is time; the messages are taken already, whatever becomes of the connection."""
+        """Return the response when the scenario and the latency allow it. The messages are stored already."""
         if self.settings.receipts == "on":
-            await self._announce(taken)
+            await self._plan_receipts(accepted)
         if behaviour is Behaviour.DROP and request.transport is not None:
             request.transport.abort()
         if behaviour in (Behaviour.DROP, Behaviour.NEVER_ANSWER):
-            await asyncio.Event().wait()  # the server cancels it when the connection is gone
+            await asyncio.Event().wait()  # the server cancels the request when its connection is closed
         delay = self.settings.latency_ms / 1000 + (SLOW_S if behaviour is Behaviour.SLOW else 0.0)
         if delay:
             at = time.monotonic() + delay
@@ -103,46 +107,46 @@ class Vendor(Writer):
         return response
 
     def steps(self, message: Message) -> tuple[Step, ...]:
-        """Return the receipts of a message that was accepted."""
+        """Return the receipts of an accepted message."""
         return RECEIPTS.get(behaviour_for(message.to), USUAL_RECEIPTS)
 
-    async def _announce(self, taken: Sequence[Message]) -> None:
-        """Plan the receipts; those that come early are told before the request is answered."""
-        for message in taken:
+    async def _plan_receipts(self, accepted: Sequence[Message]) -> None:
+        """Plan the receipts. The early ones are posted before the request is answered."""
+        for message in accepted:
             if behaviour_for(message.to) is Behaviour.EARLY:
-                await self.receipts.tell_now(message, self.steps(message))
+                await self.webhooks.post_now(message, self.steps(message))
             else:
-                self.receipts.plan(message, self.steps(message))
+                self.webhooks.plan(message, self.steps(message))
 
     async def wait_for(self, key: str) -> None:
-        """Wait as long as the first request under this key still runs."""
+        """Wait until the first request with this key is answered."""
         await sleep_until(self._answered_at.get(key, 0.0))
 
     def is_basic(self, request: web.Request, username: str, password: str) -> bool:
-        """Whether a request has these credentials as HTTP Basic, or any where none are set."""
+        """Return whether a request has these credentials as HTTP Basic. Without a username any are accepted."""
         header = request.headers.get("Authorization", "")
         if not username:
             return header.startswith("Basic ")
         return hmac.compare_digest(header.encode(), b"Basic " + base64.b64encode(f"{username}:{password}".encode()))
 
 
-def special(behaviours: Sequence[Behaviour]) -> Behaviour:
-    """Return the first behaviour that acts on the whole request, else ACCEPT."""
-    return next((behaviour for behaviour in behaviours if behaviour in _WITH_REQUEST), Behaviour.ACCEPT)
+def request_behaviour(behaviours: Sequence[Behaviour]) -> Behaviour:
+    """Return the first behaviour that applies to the whole request, or ACCEPT."""
+    return next((behaviour for behaviour in behaviours if behaviour in _OF_THE_REQUEST), Behaviour.ACCEPT)
 
 
 def keyword(text: str) -> str:
-    """Return stop, start or help when the whole text is such a word, else an empty text."""
-    word = re.sub(r"[^A-Z]", "", text.upper())
-    for name, words in (("stop", _STOP_WORDS), ("start", _START_WORDS), ("help", _HELP_WORDS)):
-        if word in words:
+    """Return stop, start or help when the whole text is such a keyword, or an empty text."""
+    letters = re.sub(r"[^A-Z]", "", text.upper())
+    for name, keywords in (("stop", _STOP_KEYWORDS), ("start", _START_KEYWORDS), ("help", _HELP_KEYWORDS)):
+        if letters in keywords:
             return name
     return ""
 
 
-def can_receive(sender: str) -> bool:
-    """Whether a reply can reach a sender: a number can be reached, a name cannot."""
-    return _NUMBER.fullmatch(sender) is not None
+def can_receive(sender_id: str) -> bool:
+    """Return whether a reply can reach a sender ID: a number can be reached, a name cannot."""
+    return _NUMBER.fullmatch(sender_id) is not None
 
 
 async def sleep_until(at: float) -> None:

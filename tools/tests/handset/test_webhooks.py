@@ -1,4 +1,4 @@
-"""What the handset tells by webhook, in each vendor's format and with its signature."""
+"""The webhooks of the handset, in each provider's format and with its signature."""
 
 import base64
 import hashlib
@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from twilio.request_validator import RequestValidator
 
-from tools.handset.receipts import STATUSES
 from tools.handset.scenarios import SCENARIOS, Behaviour
+from tools.handset.webhooks import STATUSES
 from tools.tests.handset.conftest import RunningHandset, message
-from tools.tests.handset.webhooks import Listener, Told
+from tools.tests.handset.listener import Listener, ReceivedWebhook
 
 PHONE, SENDER = "+61412345678", "+61491570110"
 NUMBERS = {behaviour: number for number, behaviour in reversed(SCENARIOS.items())}
@@ -29,40 +29,41 @@ TWILIO = "/twilio/2010-04-01/Accounts/AC1/Messages.json"
 
 @pytest.fixture(scope="module")
 async def shared_listener() -> AsyncIterator[Listener]:
+    """Start a listener for all tests of the module."""
     async with Listener() as listening:
         yield listening
 
 
 @pytest.fixture(scope="module")
-def telling_handset(tmp_path_factory: pytest.TempPathFactory, shared_listener: Listener) -> Iterator[RunningHandset]:
-    """A handset that tells the listener everything."""
+def posting_handset(tmp_path_factory: pytest.TempPathFactory, shared_listener: Listener) -> Iterator[RunningHandset]:
+    """Start a handset with automatic receipts whose webhooks go to the listener."""
     settings = {"HANDSET_RECEIPTS": "on", "HANDSET_WEBHOOK_BASE": f"{shared_listener.url}/hooks"}
     secrets = {"MOBILE_MESSAGE_WEBHOOK_SECRET": SECRET, "TWILIO_AUTH_TOKEN": TOKEN}
-    handset = RunningHandset(tmp_path_factory.mktemp("telling") / "handset.log", **settings, **secrets).start()
+    handset = RunningHandset(tmp_path_factory.mktemp("posting") / "handset.log", **settings, **secrets).start()
     yield handset
     handset.end(signal.SIGTERM)
 
 
 @pytest.fixture
-async def telling(telling_handset: RunningHandset, session: aiohttp.ClientSession) -> RunningHandset:
-    """The handset with its first settings, holding nothing."""
-    async with session.patch(f"{telling_handset.url}/api/settings/", json={"receipts": "on"}) as changed:
+async def posting(posting_handset: RunningHandset, session: aiohttp.ClientSession) -> RunningHandset:
+    """Return the handset with automatic receipts and without messages."""
+    async with session.patch(f"{posting_handset.url}/api/settings/", json={"receipts": "on"}) as changed:
         assert changed.status == 200
-    async with session.delete(f"{telling_handset.url}/api/messages/") as forgotten:
-        assert forgotten.status == 204
-    return telling_handset
+    async with session.delete(f"{posting_handset.url}/api/messages/") as deleted:
+        assert deleted.status == 204
+    return posting_handset
 
 
 @pytest.fixture
-def listener(shared_listener: Listener, telling: RunningHandset) -> Listener:
-    """The listener, told nothing yet."""
-    shared_listener.told.clear()
+def listener(shared_listener: Listener, posting: RunningHandset) -> Listener:
+    """Return the listener without received webhooks."""
+    shared_listener.received.clear()
     shared_listener.statuses.clear()
     return shared_listener
 
 
 class Account:
-    """Sends one message at each vendor."""
+    """Sends messages to each provider, replies from phones, and requests receipts."""
 
     def __init__(self, session: aiohttp.ClientSession, handset: RunningHandset, listener: Listener) -> None:
         self.session, self.handset, self.callback = session, handset, f"{listener.url}/callback?reference=7"
@@ -98,7 +99,7 @@ class Account:
     async def reply(self, phone: str, text: str) -> None:
         await self.post(f"/api/phones/{phone}/replies/", 201, json={"text": text})
 
-    async def tell(self, message_id: str, **fields: Any) -> None:
+    async def send_receipt(self, message_id: str, **fields: Any) -> None:
         async with self.session.post(
             f"{self.handset.url}/api/messages/{message_id}/receipts/", json=fields
         ) as response:
@@ -106,74 +107,77 @@ class Account:
 
 
 @pytest.fixture
-def account(session: aiohttp.ClientSession, telling: RunningHandset, listener: Listener) -> Account:
-    return Account(session, telling, listener)
+def account(session: aiohttp.ClientSession, posting: RunningHandset, listener: Listener) -> Account:
+    """Return an account at every provider."""
+    return Account(session, posting, listener)
 
 
-def bodies(told: list[Told]) -> list[dict[str, Any]]:
-    return [json.loads(one.body) for one in told]
+def bodies(received: list[ReceivedWebhook]) -> list[dict[str, Any]]:
+    """Return the JSON bodies."""
+    return [json.loads(one.body) for one in received]
 
 
-def is_signed_by_mobile_message(told: Told) -> bool:
-    data = told.headers["X-MM-Timestamp"].encode() + b"." + told.body
-    return hmac.new(SECRET.encode(), data, hashlib.sha256).hexdigest() == told.headers["X-MM-Signature"]
+def is_signed_by_mobile_message(webhook: ReceivedWebhook) -> bool:
+    """Return whether the HMAC of a webhook is correct."""
+    signed = webhook.headers["X-MM-Timestamp"].encode() + b"." + webhook.body
+    return hmac.new(SECRET.encode(), signed, hashlib.sha256).hexdigest() == webhook.headers["X-MM-Signature"]
 
 
-def verify_rsa(key: object, signature: str, data: bytes) -> None:
-    """Raises InvalidSignature."""
+def verify_rsa(key: object, signature: str, content: bytes) -> None:
+    """Verify an RSA signature. Raises InvalidSignature."""
     assert isinstance(key, rsa.RSAPublicKey)
-    key.verify(base64.b64decode(signature), data, padding.PKCS1v15(), hashes.SHA256())
+    key.verify(base64.b64decode(signature), content, padding.PKCS1v15(), hashes.SHA256())
 
 
-async def test_mobile_message_tells_each_part_signed(account: Account, listener: Listener) -> None:
+async def test_mobile_message_posts_a_signed_receipt_for_each_part(account: Account, listener: Listener) -> None:
     message_id = await account.mobile_message(PHONE, "x" * 161)
-    told = await listener.wait(lambda told: len(told) == 4)
-    assert all(is_signed_by_mobile_message(one) for one in told)
-    assert {one.path for one in told} == {"/hooks/mobile_message/receipts/"}
-    parts = [(body["status"], body["part_number"], body["total_parts"]) for body in bodies(told)]
+    received = await listener.wait(lambda received: len(received) == 4)
+    assert all(is_signed_by_mobile_message(one) for one in received)
+    assert {one.path for one in received} == {"/hooks/mobile_message/receipts/"}
+    parts = [(body["status"], body["part_number"], body["total_parts"]) for body in bodies(received)]
     assert sorted(parts) == [("delivered", 1, 2), ("delivered", 2, 2), ("sent", 1, 2), ("sent", 2, 2)]
-    assert {body["message_id"] for body in bodies(told)} == {message_id}
-    assert set(bodies(told)[0]) == {
+    assert {body["message_id"] for body in bodies(received)} == {message_id}
+    assert set(bodies(received)[0]) == {
         *("to", "sender", "message", "custom_ref", "status", "message_id", "received_at", "part_number", "total_parts")
     }
 
 
-async def test_twilio_calls_back_signed_as_its_own_package_verifies(account: Account, listener: Listener) -> None:
+async def test_twilio_callback_verifies_with_twilios_own_package(account: Account, listener: Listener) -> None:
     sid = await account.twilio(PHONE)
-    told = await listener.wait(lambda told: len(told) == 2)
-    for one, status in zip(told, ("sent", "delivered"), strict=True):
+    received = await listener.wait(lambda received: len(received) == 2)
+    for one, status in zip(received, ("sent", "delivered"), strict=True):
         fields = dict(parse_qsl(one.body.decode()))
         assert RequestValidator(TOKEN).validate(one.url, fields, one.headers["X-Twilio-Signature"])
         assert (fields["MessageSid"], fields["MessageStatus"]) == (sid, status)
         assert one.url.endswith("/callback?reference=7")
 
 
-async def test_messagemedia_calls_back_with_the_metadata(account: Account, listener: Listener) -> None:
+async def test_messagemedia_callback_has_the_metadata(account: Account, listener: Listener) -> None:
     message_id = await account.messagemedia(PHONE)
-    told = bodies(await listener.wait(lambda told: len(told) == 2))
-    assert [(body["status"], body["error_code"]) for body in told] == [("submitted", "210"), ("delivered", "220")]
-    assert all(body["metadata"] == {"reference": "7"} and body["message_id"] == message_id for body in told)
-    assert len({body["delivery_report_id"] for body in told}) == 2
+    received = bodies(await listener.wait(lambda received: len(received) == 2))
+    assert [(body["status"], body["error_code"]) for body in received] == [("submitted", "210"), ("delivered", "220")]
+    assert all(body["metadata"] == {"reference": "7"} and body["message_id"] == message_id for body in received)
+    assert len({body["delivery_report_id"] for body in received}) == 2
 
 
-async def test_messagemedia_signs_what_has_no_callback(account: Account, listener: Listener) -> None:
+async def test_messagemedia_signs_webhooks_of_messages_without_callback(account: Account, listener: Listener) -> None:
     await account.messagemedia(PHONE, with_callback=False)
-    (told, *_) = await listener.wait(lambda told: len(told) == 2)
+    (webhook, *_) = await listener.wait(lambda received: len(received) == 2)
     async with account.session.get(f"{account.handset.url}/messagemedia/v1/iam/signature_keys/enabled") as response:
         key = serialization.load_pem_public_key((await response.json())["public_key"].encode())
-    signed = f"POST {told.path} HTTP/1.1{told.headers['Date']}".encode() + told.body
-    verify_rsa(key, told.headers["X-Messagemedia-Signature"], signed)
+    signed = f"POST {webhook.path} HTTP/1.1{webhook.headers['Date']}".encode() + webhook.body
+    verify_rsa(key, webhook.headers["X-Messagemedia-Signature"], signed)
 
 
-async def test_aws_tells_once_its_subscription_is_confirmed(account: Account, listener: Listener) -> None:
+async def test_aws_posts_after_its_subscription_is_confirmed(account: Account, listener: Listener) -> None:
     message_id = await account.aws(PHONE)
-    (asked, *_) = bodies(await listener.wait(lambda told: len(told) >= 1))
-    assert asked["Type"] == "SubscriptionConfirmation"
-    async with account.session.get(asked["SubscribeURL"]) as confirmed:
+    (confirmation, *_) = bodies(await listener.wait(lambda received: len(received) >= 1))
+    assert confirmation["Type"] == "SubscriptionConfirmation"
+    async with account.session.get(confirmation["SubscribeURL"]) as confirmed:
         assert confirmed.status == 200
-    told = await listener.wait(lambda told: sum(b"DELIVERED" in one.body for one in told) >= 1)
-    envelope = bodies(told)[-1]
-    assert told[-1].headers["x-amz-sns-message-type"] == envelope["Type"] == "Notification"
+    received = await listener.wait(lambda received: sum(b"DELIVERED" in one.body for one in received) >= 1)
+    envelope = bodies(received)[-1]
+    assert received[-1].headers["x-amz-sns-message-type"] == envelope["Type"] == "Notification"
     event = json.loads(envelope["Message"])
     assert (event["messageId"], event["eventType"]) == (message_id, "TEXT_DELIVERED")
     assert event["context"] == {"reference": "7"}
@@ -192,71 +196,71 @@ async def test_aws_tells_once_its_subscription_is_confirmed(account: Account, li
         (Behaviour.CORRECTED, ["sent", "undelivered", "delivered"]),
     ],
 )
-async def test_scenarios_of_receipts(
+async def test_receipts_of_a_scenario_are_posted_in_its_order(
     account: Account, listener: Listener, behaviour: Behaviour, statuses: list[str]
 ) -> None:
     await account.twilio(NUMBERS[behaviour])
-    told = await listener.wait(lambda told: len(told) == len(statuses))
-    assert [dict(parse_qsl(one.body.decode()))["MessageStatus"] for one in told] == statuses
+    received = await listener.wait(lambda received: len(received) == len(statuses))
+    assert [dict(parse_qsl(one.body.decode()))["MessageStatus"] for one in received] == statuses
 
 
-async def test_early_receipts_come_before_the_answer(account: Account, listener: Listener) -> None:
+async def test_early_receipts_are_posted_before_the_answer(account: Account, listener: Listener) -> None:
     await account.twilio(NUMBERS[Behaviour.EARLY])
-    assert len(listener.told) == 2
+    assert len(listener.received) == 2
 
 
-async def test_last_part_fails(account: Account, listener: Listener) -> None:
+async def test_receipt_of_the_last_part_is_a_failure(account: Account, listener: Listener) -> None:
     await account.mobile_message(NUMBERS[Behaviour.PART_FAILS], "x" * 161)
-    told = bodies(await listener.wait(lambda told: len(told) == 4))
-    assert sorted((body["part_number"], body["status"]) for body in told[2:]) == [(1, "delivered"), (2, "failed")]
+    received = bodies(await listener.wait(lambda received: len(received) == 4))
+    assert sorted((body["part_number"], body["status"]) for body in received[2:]) == [(1, "delivered"), (2, "failed")]
 
 
 async def test_forged_receipt_does_not_verify_and_mangled_ids_differ(account: Account, listener: Listener) -> None:
     message_id = await account.mobile_message(NUMBERS[Behaviour.FORGED])
-    (forged,) = await listener.wait(lambda told: len(told) == 1)
+    (forged,) = await listener.wait(lambda received: len(received) == 1)
     assert not is_signed_by_mobile_message(forged)
-    await account.tell(message_id, status="delivered", mangled=True)
-    mangled = await listener.wait(lambda told: len(told) == 2)
+    await account.send_receipt(message_id, status="delivered", mangled=True)
+    mangled = await listener.wait(lambda received: len(received) == 2)
     assert is_signed_by_mobile_message(mangled[1])
     assert bodies(mangled)[1]["message_id"] == message_id.upper()
 
 
-async def test_webhook_that_is_refused_comes_again(account: Account, listener: Listener) -> None:
+async def test_refused_webhook_is_posted_again(account: Account, listener: Listener) -> None:
     listener.statuses = [503, 500]
     message_id = await account.mobile_message(NUMBERS[Behaviour.NO_RECEIPT])
-    await account.tell(message_id, status="delivered")
-    told = await listener.wait(lambda told: len(told) == 3)
-    assert len({one.body for one in told}) == 1
-    assert all(is_signed_by_mobile_message(one) for one in told)
+    await account.send_receipt(message_id, status="delivered")
+    received = await listener.wait(lambda received: len(received) == 3)
+    assert len({one.body for one in received}) == 1
+    assert all(is_signed_by_mobile_message(one) for one in received)
 
 
-async def test_what_is_commanded_replaces_what_was_planned(account: Account, listener: Listener) -> None:
+async def test_requested_receipts_replace_planned_ones(account: Account, listener: Listener) -> None:
     message_id = await account.twilio(NUMBERS[Behaviour.LATE])
-    await listener.wait(lambda told: len(told) == 1)
-    await account.tell(message_id, status="expired", times=2)
-    told = await listener.wait(lambda told: len(told) == 3)
-    assert [dict(parse_qsl(one.body.decode()))["MessageStatus"] for one in told] == [
+    await listener.wait(lambda received: len(received) == 1)
+    await account.send_receipt(message_id, status="expired", times=2)
+    received = await listener.wait(lambda received: len(received) == 3)
+    assert [dict(parse_qsl(one.body.decode()))["MessageStatus"] for one in received] == [
         "sent",
         "undelivered",
         "undelivered",
     ]
 
 
-async def test_reply_and_stop_in_each_format(account: Account, listener: Listener) -> None:
-    async def last(number: int) -> Told:
-        return (await listener.wait(lambda told: len(told) >= number))[-1]
+async def test_replies_and_stops_are_posted_in_each_format(account: Account, listener: Listener) -> None:
+    async def last(number: int) -> ReceivedWebhook:
+        return (await listener.wait(lambda received: len(received) >= number))[-1]
 
-    for name, behaviour in (("mobile_message", "+61412000001"), ("twilio", "+61412000002")):
-        await getattr(account, name)(behaviour)
-    await listener.wait(lambda told: len(told) == 4)
+    for name, phone in (("mobile_message", "+61412000001"), ("twilio", "+61412000002")):
+        await getattr(account, name)(phone)
+    await listener.wait(lambda received: len(received) == 4)
     await account.reply("+61412000001", " stop. ")
     inbound = json.loads((await last(5)).body)
     assert (inbound["type"], inbound["sender"], inbound["to"]) == ("unsubscribe", "61412000001", "61491570110")
     assert inbound["original_custom_ref"] == "ref-+61412000001"
     await account.reply("+61412000002", "STOP")
-    told = await last(6)
-    fields = dict(parse_qsl(told.body.decode(), keep_blank_values=True))
-    assert RequestValidator(TOKEN).validate(told.url, fields, told.headers["X-Twilio-Signature"])
+    webhook = await last(6)
+    fields = dict(parse_qsl(webhook.body.decode(), keep_blank_values=True))
+    assert RequestValidator(TOKEN).validate(webhook.url, fields, webhook.headers["X-Twilio-Signature"])
     assert (fields["From"], fields["To"], fields["Body"], fields["OptOutType"]) == (
         "+61412000002",
         SENDER,
@@ -269,22 +273,22 @@ async def test_messagemedia_reply_goes_to_the_callback_and_an_opt_out_to_the_acc
     account: Account, listener: Listener
 ) -> None:
     message_id = await account.messagemedia(PHONE)
-    await listener.wait(lambda told: len(told) == 2)
+    await listener.wait(lambda received: len(received) == 2)
     await account.reply(PHONE, "UNSUBSCRIBE")
-    told = (await listener.wait(lambda told: len(told) == 4))[2:]
-    by_path = {one.path: json.loads(one.body) for one in told}
+    received = (await listener.wait(lambda received: len(received) == 4))[2:]
+    by_path = {one.path: json.loads(one.body) for one in received}
     assert by_path["/callback"]["message_id"] == message_id
     assert by_path["/callback"]["content"] == "UNSUBSCRIBE"
     assert by_path["/hooks/messagemedia/inbound/"]["notification_id"]
 
 
-async def test_who_stopped_gets_nothing_until_start(account: Account, listener: Listener) -> None:
-    """Each vendor refuses in its own way."""
+async def test_opted_out_phone_is_refused_until_start(account: Account, listener: Listener) -> None:
+    """Each provider refuses in its own way."""
     await account.mobile_message(PHONE)
     await account.reply(PHONE, "STOP")
     answer = await account.post("/v1/messages", 200, json={"messages": [message(PHONE)]})
     assert answer["results"][0]["status"] == "blocked"
-    await account.twilio(PHONE)  # a STOP is told to one vendor
+    await account.twilio(PHONE)  # a STOP counts for one provider only
     await account.reply(PHONE, "STOP")
     refused = await account.post(TWILIO, 400, data={"To": PHONE, "From": SENDER, "Body": "Hello"})
     assert refused["code"] == 21610
@@ -292,7 +296,7 @@ async def test_who_stopped_gets_nothing_until_start(account: Account, listener: 
     await account.twilio(PHONE)
 
 
-async def test_stopped_at_aws_and_messagemedia(account: Account, listener: Listener) -> None:
+async def test_opt_out_at_aws_is_refused_and_at_messagemedia_reported(account: Account, listener: Listener) -> None:
     await account.aws(PHONE)
     await account.reply(PHONE, "STOP")
     with pytest.raises(AssertionError, match="DESTINATION_PHONE_NUMBER_OPTED_OUT"):
@@ -300,12 +304,12 @@ async def test_stopped_at_aws_and_messagemedia(account: Account, listener: Liste
     await account.messagemedia(PHONE)
     await account.reply(PHONE, "STOP")
     message_id = await account.messagemedia(PHONE)
-    told = await listener.wait(lambda told: any(message_id.encode() in one.body for one in told))
-    report = next(body for one in told if (body := json.loads(one.body)).get("message_id") == message_id)
+    received = await listener.wait(lambda received: any(message_id.encode() in one.body for one in received))
+    report = next(body for one in received if (body := json.loads(one.body)).get("message_id") == message_id)
     assert (report["status"], report["error_code"]) == ("rejected", "302")
 
 
-async def test_name_cannot_be_answered(account: Account) -> None:
+async def test_reply_to_a_name_is_refused(account: Account) -> None:
     fields = {"to": PHONE, "message": "Hello", "sender": "Torrens", "custom_ref": "1"}
     await account.post("/v1/messages", 200, json={"messages": [fields]})
     async with account.session.post(
@@ -314,13 +318,13 @@ async def test_name_cannot_be_answered(account: Account) -> None:
         assert response.status == 409
 
 
-async def test_switched_off_it_tells_only_what_it_is_asked_to(account: Account, listener: Listener) -> None:
+async def test_without_automatic_receipts_only_requested_ones_are_posted(account: Account, listener: Listener) -> None:
     async with account.session.patch(f"{account.handset.url}/api/settings/", json={"receipts": "off"}) as response:
         assert response.status == 200
     message_id = await account.mobile_message(PHONE)
     for status in STATUSES:
-        await account.tell(message_id, status=status)
-    await listener.wait(lambda told: len(told) == len(STATUSES))
+        await account.send_receipt(message_id, status=status)
+    await listener.wait(lambda received: len(received) == len(STATUSES))
     async with account.session.get(f"{account.handset.url}/v1/messages?message_id={message_id}") as response:
         (found,) = (await response.json())["results"]
     assert (found["status"], found["delivered_at"] is not None) == ("delivered", True)

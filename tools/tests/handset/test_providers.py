@@ -1,4 +1,4 @@
-"""The handset in Twilio's, MessageMedia's and AWS's wire formats: answers and errors, by the scenario of the number."""
+"""The handset as Twilio, MessageMedia and AWS: answers, and errors by the scenario of the number."""
 
 import json
 from collections.abc import Callable
@@ -22,6 +22,8 @@ Answer = tuple[int, dict[str, str], Any]
 
 @pytest.fixture
 def twilio(handset: RunningHandset, session: aiohttp.ClientSession) -> Callable[..., Any]:
+    """`await twilio(to, **fields)` sends one message to Twilio and returns status, headers and body."""
+
     async def send(to: str = PHONE, **fields: Any) -> Answer:
         body = {"To": to, "From": SENDER, "Body": "Hello", **fields}
         async with session.post(handset.url + TWILIO, data={k: v for k, v in body.items() if v}) as response:
@@ -33,6 +35,8 @@ def twilio(handset: RunningHandset, session: aiohttp.ClientSession) -> Callable[
 
 @pytest.fixture
 def messagemedia(handset: RunningHandset, session: aiohttp.ClientSession) -> Callable[..., Any]:
+    """`await messagemedia(*numbers, **fields)` sends one request and returns status, headers and body."""
+
     async def send(*numbers: str, **fields: Any) -> Answer:
         items = [{"destination_number": number, "content": "Hello", **fields} for number in numbers]
         async with session.post(handset.url + MESSAGEMEDIA, json={"messages": items}) as response:
@@ -44,7 +48,7 @@ def messagemedia(handset: RunningHandset, session: aiohttp.ClientSession) -> Cal
 
 @pytest.fixture
 def aws(handset: RunningHandset) -> Callable[..., Any]:
-    """Calls by botocore's own model, which reads the answers as AWS's."""
+    """`await aws(operation, **fields)` calls AWS with botocore, which checks the format of the answers."""
 
     async def call(operation: str = "send_text_message", **fields: Any) -> Any:
         async with get_session().create_client(
@@ -61,12 +65,13 @@ def aws(handset: RunningHandset) -> Callable[..., Any]:
 
 
 async def arrived(handset: RunningHandset, session: aiohttp.ClientSession) -> list[dict[str, Any]]:
+    """Return the messages on the handset."""
     async with session.get(f"{handset.url}/api/messages/") as response:
         found: list[dict[str, Any]] = (await response.json())["messages"]
         return found
 
 
-async def test_twilio_takes_sms_and_mms(
+async def test_twilio_accepts_sms_and_mms(
     handset: RunningHandset, session: aiohttp.ClientSession, twilio: Callable[..., Any]
 ) -> None:
     status, _, sms = await twilio(StatusCallback="http://127.0.0.1:1/?reference=7")
@@ -99,7 +104,7 @@ async def test_twilio_takes_sms_and_mms(
         (PHONE, {"From": ""}, 400, 21603),
     ],
 )
-async def test_twilio_refuses_by_code(
+async def test_twilio_refuses_with_its_error_codes(
     twilio: Callable[..., Any], to: str, fields: dict[str, str], status: int, code: int
 ) -> None:
     answered, _, body = await twilio(to, **fields)
@@ -107,7 +112,7 @@ async def test_twilio_refuses_by_code(
     assert body["message"]
 
 
-async def test_messagemedia_takes_all_or_none(
+async def test_messagemedia_accepts_all_messages_of_a_request_or_none(
     handset: RunningHandset, session: aiohttp.ClientSession, messagemedia: Callable[..., Any]
 ) -> None:
     status, _, body = await messagemedia(PHONE, NUMBERS[Behaviour.REFUSE_NUMBER], "12")
@@ -143,7 +148,7 @@ async def test_messagemedia_takes_all_or_none(
         ([PHONE], {"format": "FAX"}, 400),
     ],
 )
-async def test_messagemedia_answers(
+async def test_messagemedia_answers_with_its_statuses(
     messagemedia: Callable[..., Any], numbers: list[str], fields: dict[str, Any], status: int
 ) -> None:
     assert (await messagemedia(*numbers, **fields))[0] == status
@@ -157,7 +162,7 @@ async def test_messagemedia_malformed_request_is_a_400(
         assert (response.status, bool((await response.json())["message"])) == (400, True)
 
 
-async def test_aws_takes_text_and_no_media_to_australia(
+async def test_aws_accepts_text_and_refuses_media_to_australia(
     handset: RunningHandset, session: aiohttp.ClientSession, aws: Callable[..., Any]
 ) -> None:
     answer = await aws(DestinationPhoneNumber=PHONE, MessageBody="Hello", Context={"reference": "7"})
@@ -183,7 +188,7 @@ async def test_aws_takes_text_and_no_media_to_australia(
         (Behaviour.NO_CREDIT, "ServiceQuotaExceededException", "MONTHLY_SPEND_LIMIT_REACHED_FOR_TEXT"),
     ],
 )
-async def test_aws_raises_its_exceptions(
+async def test_aws_refuses_with_its_exceptions(
     aws: Callable[..., Any], behaviour: Behaviour, code: str, reason: str | None
 ) -> None:
     with pytest.raises(ClientError) as raised:
@@ -191,7 +196,7 @@ async def test_aws_raises_its_exceptions(
     assert (raised.value.response["Error"]["Code"], raised.value.response.get("Reason")) == (code, reason)
 
 
-async def test_aws_wants_a_signature_of_its_form_and_an_operation_it_has(
+async def test_aws_refuses_a_missing_signature_and_an_unknown_operation(
     handset: RunningHandset, session: aiohttp.ClientSession
 ) -> None:
     for target, status in (("SendTextMessage", 403), ("SendCarrierPigeon", 400)):
@@ -201,7 +206,7 @@ async def test_aws_wants_a_signature_of_its_form_and_an_operation_it_has(
             assert (await response.json(content_type=None))["__type"]
 
 
-async def test_refusal_that_ends_is_counted_for_each_vendor(
+async def test_temporary_refusals_are_counted_for_each_provider(
     twilio: Callable[..., Any], messagemedia: Callable[..., Any]
 ) -> None:
     number = NUMBERS[Behaviour.THROTTLE_TWICE]
