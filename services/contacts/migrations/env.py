@@ -1,4 +1,4 @@
-"""Alembic's entry: common knows how."""
+"""Run this service's migrations. Alembic imports this file."""
 
 from common.migrations import run_migrations
 

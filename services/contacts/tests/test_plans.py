@@ -22,8 +22,8 @@ MEMBERS = """
     INSERT INTO group_members (group_id, contact_id)
     SELECT g, id FROM contacts, (VALUES (1, 50), (2, 2)) AS groups (g, nth) WHERE id % nth = 0
 """
-STOPS = """
-    INSERT INTO stops (organisation_id, phone, stopped, changed_at, source, version, heard_at)
+OPT_OUTS = """
+    INSERT INTO opt_outs (organisation_id, phone, opted_out, changed_at, source, version, received_at)
     SELECT 'org_mine', '+614' || lpad(i::text, 8, '0'), true, now(), 'reply', i,
            now() - CASE WHEN i > 600 THEN interval '1 hour' ELSE interval '0' END
     FROM generate_series(1, 20000) i
@@ -97,17 +97,17 @@ async def test_what_was_heard_of_numbers_reaches_contacts_by_their_phones(
 ) -> None:
     url = make_url(contacts_url).set(username="contacts_all").render_as_string(hide_password=False)
     everything = await asyncpg.connect(url)
-    await everything.execute(STOPS)
-    found = await explain(everything, repository._FOLLOW_STOPS)
+    await everything.execute(OPT_OUTS)
+    found = await explain(everything, repository._APPLY_OPT_OUTS)
     assert {("Index Scan", "contacts_phone"), ("Index Scan", "contacts_pkey")} <= found
     assert ("Seq Scan", "contacts") not in found
-    changed = await everything.fetch(str(repository._FOLLOW_STOPS))
+    changed = await everything.fetch(str(repository._APPLY_OPT_OUTS))
     assert len(changed) == 500
     await everything.close()
     rows = {name: [""] * 1000 for name in ("first_name", "last_name", "email", "company")}
     rows |= {"row": list(range(1000)), "phone": [f"+6149{n:07d}" for n in range(1000)]}
     imported = await explain(full, repository._IMPORT, **rows, user_id=None, update=False)
-    assert not {("Seq Scan", "stops"), ("Seq Scan", "contacts")} & imported
+    assert not {("Seq Scan", "opt_outs"), ("Seq Scan", "contacts")} & imported
 
 
 async def check_search(contacts_url: str, full: asyncpg.Connection) -> None:

@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 from sqlalchemy import make_url
 
-TENANT_TABLES = ["contacts", "groups", "group_members", "memberships", "organisations", "stops"]
+TENANT_TABLES = ["contacts", "groups", "group_members", "memberships", "organisations", "opt_outs"]
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ async def tenant(contacts_url: str, mine: Any) -> AsyncIterator[asyncpg.Connecti
     await everything.execute("INSERT INTO users (clerk_id) VALUES ('user_1')")
     await everything.execute("INSERT INTO memberships (organisation_id, user_id) SELECT 'org_mine', id FROM users")
     await everything.execute(
-        "INSERT INTO stops (organisation_id, phone, stopped, changed_at, source, version)"
+        "INSERT INTO opt_outs (organisation_id, phone, opted_out, changed_at, source, version)"
         " VALUES ('org_mine', '+61491570156', true, now(), 'reply', 1)"
     )
     await everything.close()
@@ -95,7 +95,7 @@ async def test_the_tenants_role_sees_and_changes_nothing_of_others(
         assert await tenant.fetchval(f"SELECT count(*) FROM {table}") == 0
     for table in TENANT_TABLES:
         assert await tenant.execute(f"DELETE FROM {table}") == "DELETE 0"
-        column = {"groups": "name", "contacts": "first_name", "stops": "heard_at"}.get(table, "created_at")
+        column = {"groups": "name", "contacts": "first_name", "opt_outs": "received_at"}.get(table, "created_at")
         if table != "group_members":
             assert await tenant.execute(f"UPDATE {table} SET {column} = {column}") == "UPDATE 0"
     if organisation is not None:

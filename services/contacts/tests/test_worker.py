@@ -1,5 +1,5 @@
 """The worker as the process that it is: it publishes what the api process wrote, takes in what delivery tells, and
-stops when it is told to."""
+opt_outs when it is told to."""
 
 import asyncio
 import os
@@ -9,10 +9,10 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from common.events import ContactChanged, StopChanged
+from common.events import ContactChanged, OptOutChanged
 
 
-async def produce(kafka_servers: str, event: StopChanged) -> None:
+async def produce(kafka_servers: str, event: OptOutChanged) -> None:
     producer = AIOKafkaProducer(bootstrap_servers=kafka_servers)
     await producer.start()
     await producer.send_and_wait(event.topic, event.model_dump_json().encode(), key=event.key().encode())
@@ -24,10 +24,10 @@ async def test_a_changed_contact_reaches_the_bus_and_a_stop_its_contact(
 ) -> None:
     made = await mine.contact("0491570006", opt_out=True)
     ana = await mine.contact("0491570110")
-    stop = StopChanged(
+    stop = OptOutChanged(
         organisation_id="org_mine",
         phone="+61491570110",
-        stopped=True,
+        opted_out=True,
         changed_at=datetime(2026, 11, 1, tzinfo=UTC),
         source="reply",
         message_id=5,

@@ -14,7 +14,7 @@ class PhoneTaken(Invalid):
         super().__init__(fields={"phone": [self.sentence]})
 
 
-class PhoneStopped(Invalid):
+class NumberOptedOut(Invalid):
     """Who said STOP, here or to the provider, is not opted in again by a tick in a form."""
 
     def __init__(self) -> None:

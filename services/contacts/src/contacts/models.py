@@ -1,10 +1,37 @@
-"""The tables of this schema, as far as statements are built from them (the migrations make them)."""
+"""The tables of this service, the rows that its statements return, and the values of its status columns."""
 
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import BigInteger, Boolean, Column, DateTime, MetaData, Table, Text
 
 metadata = MetaData()
+
+
+class OptOutSource(StrEnum):
+    """The origin of an opt-out or an opt-in."""
+
+    # A person set `opt_out` of a contact in the API.
+    MANUAL = "manual"
+    # The phone sent STOP or START.
+    REPLY = "reply"
+    # The provider refused the number, because its owner opted out there.
+    PROVIDER = "provider"
+    # The organisation confirmed that the person consented again.
+    CONFIRMED = "confirmed"
+
+
+CONTACT_OPT_OUT_SOURCES = (OptOutSource.MANUAL, OptOutSource.REPLY, OptOutSource.PROVIDER)
+NUMBER_OPT_OUT_SOURCES = (OptOutSource.REPLY, OptOutSource.PROVIDER, OptOutSource.CONFIRMED)
+
+
+class Role(StrEnum):
+    """The roles that every organisation of Clerk has. An organisation can define others, so a role's type is text."""
+
+    # May change the organisation's settings.
+    ADMIN = "admin"
+    MEMBER = "member"
+
 
 _AUDIT = ("created_by", "updated_by")
 

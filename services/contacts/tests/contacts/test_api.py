@@ -138,7 +138,11 @@ async def test_changes_are_published_with_a_rising_version(mine: Any, database: 
     assert [s.version for s in states] == [2, 3, 4, 5, 1]
     assert [s.is_active for s in states] == [True, True, False, True, True]
     assert [s.opt_out for s in states] == [False, True, True, True, True]
-    assert (states[0].first_name, states[0].phone, states[4].contact_id) == ("Ana", "+61491570006", born["id"])
+    assert (states[0].fields["first_name"], states[0].phone, states[4].contact_id) == (
+        "Ana",
+        "+61491570006",
+        born["id"],
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,39 +9,45 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from common.events import ContactChanged, OrganisationChanged, StopChanged
+from common.events import ContactChanged, OptOutChanged, OrganisationChanged
 from contacts.contacts import service
-from contacts.contacts.consumers import on_stop_changed
-from contacts.contacts.loops import settle_stops
+from contacts.contacts.consumers import on_opt_out_changed
+from contacts.contacts.loops import apply_opt_outs
 from contacts.identity.service import republish_organisations
 
 PHONE, SHOWN = "+61491570006", "0491570006"
 OTHER = "+61491570110"
 TIME = datetime(2026, 11, 1, 3, tzinfo=UTC)
-TOLD = "2026-11-01T03:00:00.000Z"
+PUBLISHED = "2026-11-01T03:00:00.000Z"
 FIELDS = ("opt_out", "opted_out_at", "opt_out_source", "opt_out_message_id")
 FREE = (False, None, None, None)
-STOPPED = (True, TOLD, "reply", 77)
+OPTED_OUT = (True, PUBLISHED, "reply", 77)
 
 
-def records(*events: StopChanged) -> list[Any]:
+def records(*events: OptOutChanged) -> list[Any]:
     return [
         SimpleNamespace(topic=e.topic, partition=0, offset=n, key=b"k", value=e.model_dump_json().encode())
         for n, e in enumerate(events)
     ]
 
 
-def stop(version: int = 1, *, stopped: bool = True, **changes: Any) -> StopChanged:
-    values = {"organisation_id": "org_mine", "phone": PHONE, "stopped": stopped, "changed_at": TIME, "source": "reply"}
-    return StopChanged(**{**values, "message_id": 77 if stopped else 78, "version": version, **changes})
+def stop(version: int = 1, *, opted_out: bool = True, **changes: Any) -> OptOutChanged:
+    values = {
+        "organisation_id": "org_mine",
+        "phone": PHONE,
+        "opted_out": opted_out,
+        "changed_at": TIME,
+        "source": "reply",
+    }
+    return OptOutChanged(**{**values, "message_id": 77 if opted_out else 78, "version": version, **changes})
 
 
 @pytest.fixture
 def hear(database: Any) -> Callable[..., Any]:
     """`await hear(event, …)`: the events come as one batch."""
 
-    async def hear_them(*events: StopChanged) -> None:
-        await on_stop_changed(database, records(*events))
+    async def hear_them(*events: OptOutChanged) -> None:
+        await on_opt_out_changed(database, records(*events))
 
     return hear_them
 
@@ -63,7 +69,7 @@ async def test_a_stop_opts_the_contact_out_and_others_hear_of_it(
     ana, bea = (await mine.contact(PHONE))["id"], (await mine.contact(OTHER))["id"]
     foreign = await theirs.contact(PHONE)
     await hear(stop())
-    assert (await shown(ana), await shown(bea)) == (STOPPED, FREE)
+    assert (await shown(ana), await shown(bea)) == (OPTED_OUT, FREE)
     assert (await theirs.get(f"/api/contacts/{foreign['id']}/"))["opt_out"] is False
     [event] = await outbox_events(database)
     [state] = event.contacts
@@ -74,11 +80,11 @@ async def test_a_stop_opts_the_contact_out_and_others_hear_of_it(
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 async def test_the_highest_version_wins_in_any_order_and_twice(mine: Any, hear: Any, shown: Any, order: Any) -> None:
     ana = (await mine.contact(PHONE))["id"]
-    told = [stop(1), stop(2, stopped=False), stop(3, source="provider", message_id=None)]
+    told = [stop(1), stop(2, opted_out=False), stop(3, source="provider", message_id=None)]
     for number in [*order, *order]:
         await hear(told[number], told[number])
-    assert await shown(ana) == (True, TOLD, "provider", None)
-    await hear(*(told[number] for number in order), stop(4, stopped=False))
+    assert await shown(ana) == (True, PUBLISHED, "provider", None)
+    await hear(*(told[number] for number in order), stop(4, opted_out=False))
     assert await shown(ana) == FREE
 
 
@@ -89,8 +95,8 @@ async def test_a_repetition_publishes_nothing_and_a_malformed_record_stops_nobod
     good, bad = records(stop()), records(stop(2))
     bad[0].value, bad[0].offset = b'{"phone": 5}', 1
     for _ in range(2):
-        await on_stop_changed(database, [*bad, *good])
-    assert await shown(ana) == STOPPED
+        await on_opt_out_changed(database, [*bad, *good])
+    assert await shown(ana) == OPTED_OUT
     assert len(await outbox_events(database)) == 1
 
 
@@ -98,7 +104,7 @@ async def test_a_start_leaves_what_a_person_set(mine: Any, hear: Any, shown: Any
     ana = (await mine.contact(PHONE, opt_out=True))["id"]
     before = await shown(ana)
     await hear(stop(1))
-    await hear(stop(2, stopped=False))
+    await hear(stop(2, opted_out=False))
     assert await shown(ana) == before
     assert before[2] == "manual"
 
@@ -110,9 +116,9 @@ async def test_who_comes_later_with_a_stopped_phone_is_born_opted_out(
     await mine.call("DELETE", f"/api/contacts/{gone}/")
     await hear(stop(), stop(phone=OTHER))
     ana = await mine.contact(PHONE, opt_out=False)
-    assert tuple(ana[name] for name in FIELDS) == STOPPED
+    assert tuple(ana[name] for name in FIELDS) == OPTED_OUT
     assert (await mine.contact(OTHER))["id"] == gone
-    assert await shown(gone) == STOPPED
+    assert await shown(gone) == OPTED_OUT
     states = {s.contact_id: s.opt_out for e in await outbox_events(database) for s in e.contacts}
     assert states == {gone: True, ana["id"]: True}
 
@@ -124,9 +130,9 @@ async def test_a_phone_that_changes_to_a_stopped_one_opts_out_and_back_does_not_
     made = await mine.contact(OTHER)
     path = f"/api/contacts/{made['id']}/"
     await mine.patch(path, {"phone": PHONE})
-    assert await shown(made["id"]) == STOPPED
+    assert await shown(made["id"]) == OPTED_OUT
     await mine.patch(path, {"phone": OTHER})
-    assert await shown(made["id"]) == STOPPED
+    assert await shown(made["id"]) == OPTED_OUT
     assert "opt_out" in await mine.patch(path, {"phone": PHONE, "opt_out": False}, 400)
     await mine.patch(path, {"opt_out": False})
     assert await shown(made["id"]) == FREE
@@ -137,7 +143,7 @@ async def test_an_import_makes_contacts_of_stopped_numbers_opted_out_and_tells_o
 ) -> None:
     gone = (await mine.contact("0491570156"))["id"]
     await mine.call("DELETE", f"/api/contacts/{gone}/")
-    await hear(stop(), stop(phone="+61491570156"), stop(phone="+61491570157", stopped=False))
+    await hear(stop(), stop(phone="+61491570156"), stop(phone="+61491570157", opted_out=False))
     told = await mine.upload("phone\n0491570006\n0491570110\n0491570156\n0491570157\n")
     assert (told.status_code, told.json()["imported"]) == (200, 4)
     listed = {c["phone"]: c for c in (await mine.get("/api/contacts/"))["results"]}
@@ -147,7 +153,7 @@ async def test_an_import_makes_contacts_of_stopped_numbers_opted_out_and_tells_o
         "0491570156": True,
         "0491570157": False,
     }
-    assert await shown(listed[SHOWN]["id"]) == STOPPED
+    assert await shown(listed[SHOWN]["id"]) == OPTED_OUT
     states = {s.contact_id: s.opt_out for e in await outbox_events(database) for s in e.contacts}
     assert states == {gone: True, listed[SHOWN]["id"]: True}
 
@@ -161,10 +167,10 @@ async def test_a_contact_written_while_the_stop_is_heard_is_opted_out_soon_after
         await session.execute(text("SELECT FROM contacts WHERE id = :id FOR UPDATE"), {"id": known})
         await hear(stop(), stop(phone=OTHER))  # waits for neither
     assert (await shown(known)) == FREE
-    assert await settle_stops(database)
-    assert not await settle_stops(database)
+    assert await apply_opt_outs(database)
+    assert not await apply_opt_outs(database)
     for contact in (await mine.get("/api/contacts/"))["results"]:
-        assert await shown(contact["id"]) == STOPPED
+        assert await shown(contact["id"]) == OPTED_OUT
 
 
 async def test_an_opt_in_by_hand_needs_a_confirmed_consent(
@@ -180,7 +186,7 @@ async def test_an_opt_in_by_hand_needs_a_confirmed_consent(
     await mine.patch(path, {"confirm_opt_in": True, "first_name": "Ana"})
     as_read = await mine.get(path)
     assert (await mine.call("PUT", path, json=as_read)).status_code == 200
-    assert await shown(ana) == STOPPED
+    assert await shown(ana) == OPTED_OUT
     before = datetime.now(UTC)
     body = {**as_read, "opt_out": False, "confirm_opt_in": True}
     changed = (await mine.call("PUT", path, json=body)).json()
@@ -189,7 +195,7 @@ async def test_an_opt_in_by_hand_needs_a_confirmed_consent(
     state = (await outbox_events(database))[-1].contacts[0]
     assert state.opt_out is False
     assert before <= state.opt_in_confirmed_at <= before + timedelta(seconds=60)
-    await settle_stops(database)
+    await apply_opt_outs(database)
     await hear(stop())  # as old as what was lifted
     assert await shown(ana) == FREE
     await hear(stop(2, message_id=90))
@@ -205,7 +211,7 @@ async def test_a_confirmed_consent_is_for_the_number_of_then(
     await hear(stop(), stop(phone=OTHER))
     await mine.patch(path, {"opt_out": False, "confirm_opt_in": True})
     await mine.patch(path, {"phone": OTHER})
-    assert await shown(ana) == STOPPED
+    assert await shown(ana) == OPTED_OUT
     state = (await outbox_events(database))[-1].contacts[0]
     assert (state.phone, state.opt_out, state.opt_in_confirmed_at) == (OTHER, True, None)
     await mine.patch(path, {"opt_out": False, "confirm_opt_in": True, "phone": PHONE})
@@ -222,7 +228,7 @@ async def test_a_number_without_a_contact_is_refused_while_it_stopped(mine: Any,
     assert await refused(phone=PHONE) == "opted_out"
     assert await refused(contact_id=bea, phone=PHONE) == "opted_out"
     assert (await refused(phone=OTHER), await refused(contact_id=bea)) == (None, None)
-    await hear(stop(2, stopped=False))
+    await hear(stop(2, opted_out=False))
     assert await refused(phone=PHONE) is None
 
 

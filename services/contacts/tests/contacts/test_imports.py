@@ -117,7 +117,7 @@ async def test_on_duplicate_update_changes_who_is_there_and_counts_them(
     body = answer.json()
     assert (body["total"], body["imported"], body["updated"], body["failed"]) == (3, 1, 1, 1)
     assert (await mine.get(f"/api/contacts/{made['id']}/"))["last_name"] == "Kerr"
-    assert [event.contacts[0].last_name for event in await outbox_events(database)] == ["Kerr"]
+    assert [event.contacts[0].fields["last_name"] for event in await outbox_events(database)] == ["Kerr"]
 
 
 async def test_a_dry_run_tells_the_same_and_writes_nothing(mine: Any, database: Any, outbox_events: Any) -> None:

@@ -19,7 +19,7 @@ async def test_a_recipient_is_a_contact_a_phone_or_both(mine: Any, neighbour: An
     assert await asked(neighbour, phone="0491570110") == (None, "+61491570110", None)
     assert await asked(neighbour, contact_id=ana, phone="+61491570110") == (ana, "+61491570110", None)
     state = await neighbour.get(f"/internal/contacts/{ana}/")
-    assert (state["contact_id"], state["phone"], state["first_name"]) == (ana, PHONE, "Ana")
+    assert (state["contact_id"], state["phone"], state["fields"]["first_name"]) == (ana, PHONE, "Ana")
 
 
 async def test_delivery_reads_a_contact_of_the_organisation_alone(mine: Any, theirs: Any, client_of: Any) -> None:

@@ -107,8 +107,8 @@ async def test_scheduling_reads_groups_and_pages_of_who_may_be_written_to(mine: 
     first = await neighbour.get(path + "members/", limit=2)
     assert ([m["contact_id"] for m in first["members"]], first["next"]) == ([ana, bea], bea)
     assert first["members"][0] | {"version": 1} == {
-        "contact_id": ana, "version": 1, "phone": "+61491570006", "first_name": "Ana", "last_name": "Kerr",
-        "company": "", "is_active": True, "opt_out": False, "opt_out_source": None, "opted_out_at": None,
+        "contact_id": ana, "version": 1, "phone": "+61491570006",
+        "fields": {"first_name": "Ana", "last_name": "Kerr", "company": ""}, "is_active": True, "opt_out": False, "opt_out_source": None, "opted_out_at": None,
         "opt_in_confirmed_at": None,
     }  # fmt: skip
     rest = await neighbour.get(path + "members/", limit=2, after=bea)

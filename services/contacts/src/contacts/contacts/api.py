@@ -14,7 +14,7 @@ from common.errors import Invalid, TooLarge, UnsupportedMediaType
 from common.events import ContactState
 from common.fields import MAX_ID, NO_ID, Id
 from common.http.app import MAX_FILE_BYTES, feature_router
-from common.http.deps import CallerDep, PageDep, SessionDep, neighbour_session
+from common.http.deps import CallerDep, PageDep, SessionDep, internal_session
 from common.paging import Paginated
 from contacts.contacts import service
 from contacts.contacts.schemas import (
@@ -38,8 +38,8 @@ class _Digits(StringConvertor):
 register_url_convertor("digits", _Digits())
 
 router = feature_router("contacts")
-ForNeighbours = Annotated[AsyncSession, Depends(neighbour_session("scheduling", "delivery"), scope="function")]
-ForScheduling = Annotated[AsyncSession, Depends(neighbour_session("scheduling"), scope="function")]
+ForServices = Annotated[AsyncSession, Depends(internal_session("scheduling", "delivery"), scope="function")]
+ForScheduling = Annotated[AsyncSession, Depends(internal_session("scheduling"), scope="function")]
 _FILE_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -166,7 +166,7 @@ async def find_recipient(body: RecipientIn, session: ForScheduling) -> Recipient
 
 
 @router.get("/internal/contacts/{contact_id:digits}/", include_in_schema=False)
-async def get_contact_state(contact_id: Id, session: ForNeighbours) -> ContactState:
+async def get_contact_state(contact_id: Id, session: ForServices) -> ContactState:
     """A contact as others keep it."""
     return await service.get_state(session, contact_id)
 

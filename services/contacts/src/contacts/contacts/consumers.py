@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from common.bus import Record, consume
 from common.database import Database
-from common.events import StopChanged
+from common.events import OptOutChanged
 from contacts.contacts import service
 
 
-async def on_stop_changed(database: Database, records: Sequence[Record]) -> None:
-    await consume(database, StopChanged, records, service.follow_stops)
+async def on_opt_out_changed(database: Database, records: Sequence[Record]) -> None:
+    await consume(database, OptOutChanged, records, service.apply_opt_out_changes)

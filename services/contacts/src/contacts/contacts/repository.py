@@ -10,12 +10,13 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.errors import NotFound
-from common.events import ContactState, StopChanged
+from common.events import ContactState, OptOutChanged
 from common.paging import Page
+from common.placeholders import PLACEHOLDERS
 from contacts.errors import PhoneTaken
 from contacts.models import contacts, group_members, groups
 
-_KEPT = ("version", "phone", "first_name", "last_name", "company", "is_active", "opt_out", "opt_out_source")
+_KEPT = ("version", "phone", *PLACEHOLDERS, "is_active", "opt_out", "opt_out_source")
 _OPT_OUT = ("opted_out_at", "opt_out_source", "opt_out_message_id")
 _STATE = select(
     contacts.c.id.label("contact_id"),
@@ -80,12 +81,12 @@ _MEMBERS = text(
     f" CROSS JOIN {_ROW} ORDER BY {_by(_BY_NAME, 'c')}"
 )
 
-# One row at least: a number may have stopped that no contact has.
+# One row at least: a number may have opted_out that no contact has.
 _RECIPIENT = text(
     f"""
-    SELECT s.stopped, c.id AS contact_id, {", ".join(f"c.{name}" for name in _KEPT)}, c.opted_out_at,
+    SELECT s.opted_out, c.id AS contact_id, {", ".join(f"c.{name}" for name in _KEPT)}, c.opted_out_at,
            c.opt_in_confirmed_at
-    FROM (SELECT EXISTS (SELECT FROM stops WHERE phone = CAST(:phone AS text) AND stopped) AS stopped) s
+    FROM (SELECT EXISTS (SELECT FROM opt_outs WHERE phone = CAST(:phone AS text) AND opted_out) AS opted_out) s
     LEFT JOIN contacts c ON c.id = CAST(:contact_id AS bigint) OR c.phone = CAST(:phone AS text)
     """  # noqa: S608 (a constant)
 )
@@ -94,7 +95,7 @@ _RECIPIENT = text(
 # one that is there (when that is wanted); otherwise it is refused: `written` has no row for it. For all but the new
 # ones the row as it was before the statement is read, one by one through the index. What this very transaction wrote
 # has its time in `updated_at`: such a phone was in the file before. Empty cells change nothing. A new contact whose
-# number stopped is born opted out; one that is there had it since then.
+# number opted_out is born opted out; one that is there had it since then.
 _IMPORT = text(
     """
     WITH given AS (
@@ -107,7 +108,7 @@ _IMPORT = text(
         SELECT g.phone, first_name, last_name, email, company, CAST(:user_id AS bigint), CAST(:user_id AS bigint),
                s.source IS NOT NULL, s.changed_at, s.source, s.message_id
         FROM given g LEFT JOIN LATERAL (
-            SELECT source, changed_at, message_id FROM stops WHERE stops.phone = g.phone AND stopped LIMIT 1
+            SELECT source, changed_at, message_id FROM opt_outs WHERE opt_outs.phone = g.phone AND opted_out LIMIT 1
         ) s ON true
         ORDER BY row
         ON CONFLICT ON CONSTRAINT contacts_phone DO UPDATE SET
@@ -139,48 +140,48 @@ _BEGIN_IMPORT = text(
     """
 )
 
-_KEEP_STOPS = text(
+_SAVE_OPT_OUTS = text(
     """
-    INSERT INTO stops AS s (organisation_id, phone, stopped, changed_at, source, message_id, version)
-    SELECT * FROM unnest(CAST(:organisations AS text[]), CAST(:phones AS text[]), CAST(:stopped AS boolean[]),
+    INSERT INTO opt_outs AS s (organisation_id, phone, opted_out, changed_at, source, message_id, version)
+    SELECT * FROM unnest(CAST(:organisations AS text[]), CAST(:phones AS text[]), CAST(:opted_out AS boolean[]),
                          CAST(:times AS timestamptz[]), CAST(:sources AS text[]), CAST(:messages AS bigint[]),
                          CAST(:versions AS bigint[]))
     ON CONFLICT (phone, organisation_id) DO UPDATE
-    SET stopped = excluded.stopped, changed_at = excluded.changed_at, source = excluded.source,
-        message_id = excluded.message_id, version = excluded.version, heard_at = now()
+    SET opted_out = excluded.opted_out, changed_at = excluded.changed_at, source = excluded.source,
+        message_id = excluded.message_id, version = excluded.version, received_at = now()
     WHERE s.version < excluded.version
     """
 )
 # Contacts follow what was heard of their numbers in the last minutes, longer than any transaction lasts (an import
 # has 300 s): one that is being written meanwhile is not seen, or is locked, and has its turn in the loop. So this
 # waits for nobody. What a person set by hand is left alone by a START.
-_FOLLOW_STOPS = text(
+_APPLY_OPT_OUTS = text(
     """
     WITH behind AS (
-        SELECT c.id, s.stopped, s.changed_at, s.source, s.message_id
-        FROM stops s JOIN contacts c ON c.phone = s.phone AND c.organisation_id = s.organisation_id
-        WHERE s.heard_at > now() - interval '10 minutes'
+        SELECT c.id, s.opted_out, s.changed_at, s.source, s.message_id
+        FROM opt_outs s JOIN contacts c ON c.phone = s.phone AND c.organisation_id = s.organisation_id
+        WHERE s.received_at > now() - interval '10 minutes'
           AND c.opt_out_source IS DISTINCT FROM 'manual'
           AND (c.opted_out_at, c.opt_out_source, c.opt_out_message_id) IS DISTINCT FROM
-              (CASE WHEN s.stopped THEN s.changed_at END, CASE WHEN s.stopped THEN s.source END,
-               CASE WHEN s.stopped THEN s.message_id END)
+              (CASE WHEN s.opted_out THEN s.changed_at END, CASE WHEN s.opted_out THEN s.source END,
+               CASE WHEN s.opted_out THEN s.message_id END)
         LIMIT 500 FOR UPDATE OF c SKIP LOCKED
     )
     UPDATE contacts c
-    SET opt_out = b.stopped, opted_out_at = CASE WHEN b.stopped THEN b.changed_at END,
-        opt_out_source = CASE WHEN b.stopped THEN b.source END,
-        opt_out_message_id = CASE WHEN b.stopped THEN b.message_id END,
-        opt_in_confirmed_at = CASE WHEN NOT b.stopped THEN c.opt_in_confirmed_at END,
+    SET opt_out = b.opted_out, opted_out_at = CASE WHEN b.opted_out THEN b.changed_at END,
+        opt_out_source = CASE WHEN b.opted_out THEN b.source END,
+        opt_out_message_id = CASE WHEN b.opted_out THEN b.message_id END,
+        opt_in_confirmed_at = CASE WHEN NOT b.opted_out THEN c.opt_in_confirmed_at END,
         version = c.version + 1, updated_by = NULL, updated_at = now()
     FROM behind b WHERE c.id = b.id AND c.id = ANY(ARRAY(SELECT id FROM behind))
     RETURNING c.id
     """
 )
-_FIND_STOP = text("SELECT changed_at, source, message_id FROM stops WHERE phone = :phone AND stopped")
-_LIFT_STOP = text(
+_FIND_OPT_OUT = text("SELECT changed_at, source, message_id FROM opt_outs WHERE phone = :phone AND opted_out")
+_WITHDRAW_OPT_OUT = text(
     """
-    UPDATE stops SET stopped = false, changed_at = :now, source = 'confirmed', message_id = NULL, heard_at = now()
-    WHERE phone = :phone AND stopped
+    UPDATE opt_outs SET opted_out = false, changed_at = :now, source = 'confirmed', message_id = NULL, received_at = now()
+    WHERE phone = :phone AND opted_out
     """
 )
 
@@ -283,7 +284,7 @@ async def states(session: AsyncSession, contact_ids: Sequence[int]) -> list[tupl
     return [(row.organisation_id, _state(row)) for row in await session.execute(statement)]
 
 
-async def told_since_all_tenants(
+async def list_changed_since_all_tenants(
     session: AsyncSession, since: datetime, after_id: int, limit: int
 ) -> list[tuple[str, ContactState]]:
     """The same of contacts that changed since then, or were born opted out, by id, beyond the id `after_id`."""
@@ -297,38 +298,38 @@ async def recipients(
 ) -> tuple[list[ContactState], bool]:
     """The contact with this id and the one with this phone, active or not; and whether that phone has stopped."""
     rows = (await session.execute(_RECIPIENT, {"contact_id": contact_id, "phone": phone})).all()
-    return [_state(row) for row in rows if row.contact_id is not None], rows[0].stopped
+    return [_state(row) for row in rows if row.contact_id is not None], rows[0].opted_out
 
 
-async def keep_stops_all_tenants(session: AsyncSession, stops: Sequence[StopChanged]) -> None:
+async def save_opt_outs_all_tenants(session: AsyncSession, opt_outs: Sequence[OptOutChanged]) -> None:
     """Keeps what is newer than what is known; each number is there once, in order of the keys."""
     await session.execute(
-        _KEEP_STOPS,
+        _SAVE_OPT_OUTS,
         {
-            "organisations": [stop.organisation_id for stop in stops],
-            "phones": [stop.phone for stop in stops],
-            "stopped": [stop.stopped for stop in stops],
-            "times": [stop.changed_at for stop in stops],
-            "sources": [stop.source for stop in stops],
-            "messages": [stop.message_id for stop in stops],
-            "versions": [stop.version for stop in stops],
+            "organisations": [stop.organisation_id for stop in opt_outs],
+            "phones": [stop.phone for stop in opt_outs],
+            "opted_out": [stop.opted_out for stop in opt_outs],
+            "times": [stop.changed_at for stop in opt_outs],
+            "sources": [stop.source for stop in opt_outs],
+            "messages": [stop.message_id for stop in opt_outs],
+            "versions": [stop.version for stop in opt_outs],
         },
     )
 
 
-async def follow_stops_all_tenants(session: AsyncSession) -> list[int]:
+async def apply_opt_outs_all_tenants(session: AsyncSession) -> list[int]:
     """Opts contacts out and in as their numbers were heard to stop or start; the ids of some that changed."""
-    return list((await session.scalars(_FOLLOW_STOPS)).all())
+    return list((await session.scalars(_APPLY_OPT_OUTS)).all())
 
 
-async def find_stop(session: AsyncSession, phone: str) -> Any:
-    """When, how and by which message a number stopped: `changed_at, source, message_id`; None when it has not."""
-    return (await session.execute(_FIND_STOP, {"phone": phone})).one_or_none()
+async def find_opt_out(session: AsyncSession, phone: str) -> Any:
+    """When, how and by which message a number opted_out: `changed_at, source, message_id`; None when it has not."""
+    return (await session.execute(_FIND_OPT_OUT, {"phone": phone})).one_or_none()
 
 
-async def lift_stop(session: AsyncSession, phone: str, now: datetime) -> None:
+async def withdraw_opt_out(session: AsyncSession, phone: str, now: datetime) -> None:
     """The number may be written to again, until delivery says something newer."""
-    await session.execute(_LIFT_STOP, {"phone": phone, "now": now})
+    await session.execute(_WITHDRAW_OPT_OUT, {"phone": phone, "now": now})
 
 
 async def eligible_members(
@@ -348,7 +349,8 @@ async def eligible_members(
 
 
 def _state(row: Any) -> ContactState:
-    return ContactState.model_validate(dict(row._mapping))
+    columns = row._mapping
+    return ContactState.model_validate({**columns, "fields": {name: columns[name] for name in PLACEHOLDERS}})
 
 
 async def begin_import(session: AsyncSession) -> None:

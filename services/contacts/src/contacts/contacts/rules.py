@@ -9,7 +9,7 @@ from common.errors import Invalid
 from common.fields import clean_text
 
 # What others keep of a contact: a change of these raises its version and is told.
-TOLD = frozenset({"first_name", "last_name", "phone", "company", "is_active", "opt_out", "opt_in_confirmed_at"})
+PUBLISHED = frozenset({"first_name", "last_name", "phone", "company", "is_active", "opt_out", "opt_in_confirmed_at"})
 
 _WILDCARDS = re.compile(r"([\\%_])")
 
@@ -23,8 +23,8 @@ def opt_out_fields(opted_out: bool, wanted: bool, now: datetime) -> dict[str, An
     return {}
 
 
-def stopped_fields(stop: Any) -> dict[str, Any]:
-    """What a contact has whose number stopped before it came here."""
+def opt_out_columns(stop: Any) -> dict[str, Any]:
+    """What a contact has whose number opted_out before it came here."""
     return {
         "opt_out": True,
         "opted_out_at": stop.changed_at,
@@ -34,9 +34,9 @@ def stopped_fields(stop: Any) -> dict[str, Any]:
     }
 
 
-def is_told(before: Mapping[str, Any], changes: Mapping[str, Any]) -> bool:
+def must_publish(before: Mapping[str, Any], changes: Mapping[str, Any]) -> bool:
     """Whether the changes are such that others must hear of them."""
-    return any(name in changes and changes[name] != before[name] for name in TOLD)
+    return any(name in changes and changes[name] != before[name] for name in PUBLISHED)
 
 
 def search_patterns(search: str) -> list[str]:

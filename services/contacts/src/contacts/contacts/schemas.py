@@ -8,7 +8,7 @@ import email_validator
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from common.events import ContactState
-from common.fields import Audit, Id, Time, line
+from common.fields import Audit, Id, Time, bounded_text
 from common.phones import normalise_phone, show_phone
 
 _PLAIN_EMAIL = re.compile(
@@ -46,9 +46,9 @@ if TYPE_CHECKING:
     Email: TypeAlias = str
     Company: TypeAlias = str
 else:
-    Name = line(100)
-    Email = Annotated[line(254), AfterValidator(check_email)]
-    Company = line(200)
+    Name = bounded_text(100)
+    Email = Annotated[bounded_text(254), AfterValidator(check_email)]
+    Company = bounded_text(200)
 
 
 class ContactFields(BaseModel):

@@ -10,13 +10,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.caller import Caller
 from common.errors import Invalid, NotFound
-from common.events import ContactChanged, ContactState, StopChanged
+from common.events import ContactChanged, ContactState, OptOutChanged
 from common.outbox import publish
 from common.paging import Page, Paginated, Pagination
 from contacts.contacts import repository, rules
 from contacts.contacts.imports import FIELDS, Batch, ContactsFile, Problem
 from contacts.contacts.schemas import ContactOut, ImportOptions, ImportOut, ImportProblem
-from contacts.errors import PhoneStopped, PhoneTaken
+from contacts.errors import NumberOptedOut, PhoneTaken
 
 Contact = ContactOut  # what groups show of their members
 
@@ -53,13 +53,13 @@ async def get_contact(session: AsyncSession, contact_id: int) -> ContactOut:
 async def create_contact(session: AsyncSession, caller: Caller, given: Mapping[str, Any]) -> ContactOut:
     """Adds a contact, or brings the deleted one with this phone back. Raises PhoneTaken, or as `user` demands.
 
-    One whose number stopped is born opted out, whatever was given.
+    One whose number opted_out is born opted out, whatever was given.
     """
     values = _columns(given)
     await _check_user(session, values.get("user_id"))
-    stop = await repository.find_stop(session, values["phone"])
+    stop = await repository.find_opt_out(session, values["phone"])
     if stop is not None:
-        values |= rules.stopped_fields(stop)
+        values |= rules.opt_out_columns(stop)
     elif "opt_out" in values:
         values |= rules.opt_out_fields(False, values["opt_out"], datetime.now(UTC))
     row = await repository.add(session, values, caller.user_id)
@@ -71,7 +71,7 @@ async def create_contact(session: AsyncSession, caller: Caller, given: Mapping[s
 async def update_contact(
     session: AsyncSession, caller: Caller, contact_id: int, changes: Mapping[str, Any]
 ) -> ContactOut:
-    """Changes a contact. Raises NotFound, PhoneTaken, PhoneStopped, or as `user` demands."""
+    """Changes a contact. Raises NotFound, PhoneTaken, NumberOptedOut, or as `user` demands."""
     row = await repository.get(session, contact_id, lock=True)
     before, values = dict(row._mapping), _columns(changes)
     confirmed = values.pop("confirm_opt_in", False)
@@ -80,7 +80,7 @@ async def update_contact(
     if values.get("phone", before["phone"]) != before["phone"]:
         values["opt_in_confirmed_at"] = None  # it was for the number of then
     values |= await _opt_out_fields(session, before, values.pop("opt_out", None), values.get("phone"), confirmed)
-    told = rules.is_told(before, values)
+    told = rules.must_publish(before, values)
     if told:
         values["version"] = before["version"] + 1
     row = await repository.change(session, contact_id, values, caller.user_id)
@@ -94,21 +94,21 @@ async def _opt_out_fields(
 ) -> dict[str, Any]:
     """What becomes of a contact's opt-out when `opt_out` (None: not named) and perhaps the phone change.
 
-    A number that stopped opts its contact out, and is not lifted by hand unless a new consent is `confirmed`: then
-    delivery, which keeps stops of its own, hears when. Raises PhoneStopped.
+    A number that opted_out opts its contact out, and is not lifted by hand unless a new consent is `confirmed`: then
+    delivery, which keeps opt_outs of its own, hears when. Raises NumberOptedOut.
     """
     now = datetime.now(UTC)
     if wanted or (wanted is None and phone in (None, before["phone"])):
         return rules.opt_out_fields(before["opt_out"], True, now) if wanted else {}
     phone = phone or before["phone"]
-    stop = await repository.find_stop(session, phone)
+    stop = await repository.find_opt_out(session, phone)
     if stop is None:
         return {} if wanted is None else rules.opt_out_fields(before["opt_out"], False, now)
     if wanted is None:
-        return {} if before["opt_out"] else rules.stopped_fields(stop)
+        return {} if before["opt_out"] else rules.opt_out_columns(stop)
     if not confirmed:
-        raise PhoneStopped
-    await repository.lift_stop(session, phone, now)
+        raise NumberOptedOut
+    await repository.withdraw_opt_out(session, phone, now)
     return {**rules.opt_out_fields(before["opt_out"], False, now), "opt_in_confirmed_at": now}
 
 
@@ -155,25 +155,25 @@ async def republish_contacts(session: AsyncSession, since: datetime, after_id: i
 
     `after_id` is where the last batch ended, 0 at first; returns where this one did, None when there is no more.
     """
-    states = await repository.told_since_all_tenants(session, since, after_id, batch)
+    states = await repository.list_changed_since_all_tenants(session, since, after_id, batch)
     await _publish(session, states)
     return states[-1][1].contact_id if len(states) == batch else None
 
 
-async def follow_stops(session: AsyncSession, events: Sequence[StopChanged]) -> None:
+async def apply_opt_out_changes(session: AsyncSession, events: Sequence[OptOutChanged]) -> None:
     """Keeps the newest word on each number; contacts with it are opted out, or in again."""
-    newest: dict[tuple[str, str], StopChanged] = {}
+    newest: dict[tuple[str, str], OptOutChanged] = {}
     for event in events:
         key = (event.phone, event.organisation_id)
         if key not in newest or newest[key].version < event.version:
             newest[key] = event
-    await repository.keep_stops_all_tenants(session, [newest[key] for key in sorted(newest)])
-    await settle_stops(session)
+    await repository.save_opt_outs_all_tenants(session, [newest[key] for key in sorted(newest)])
+    await apply_opt_outs(session)
 
 
-async def settle_stops(session: AsyncSession) -> bool:
+async def apply_opt_outs(session: AsyncSession) -> bool:
     """Brings contacts to what was heard of their numbers lately. Returns whether there was any to bring."""
-    changed = await repository.follow_stops_all_tenants(session)
+    changed = await repository.apply_opt_outs_all_tenants(session)
     if changed:
         await tell(session, changed)
     return bool(changed)
@@ -203,17 +203,17 @@ async def find_recipient(
     """Contact, phone and why no message may go there (`opted_out`, `inactive`, or None). Raises NotFound, Invalid.
 
     An opt-out of the contact or of whoever has the phone refuses, also after that contact was deleted; so does a phone
-    that stopped, whoever has it.
+    that opted_out, whoever has it.
     """
     if contact_id is None and phone is None:
         raise Invalid("Name a contact or a phone number.")
-    found, stopped = await repository.recipients(session, contact_id, phone)
+    found, opted_out = await repository.recipients(session, contact_id, phone)
     named = next((state for state in found if state.contact_id == contact_id), None)
     if contact_id is not None and named is None:
         raise NotFound
     contact = named or next((state for state in found if state.is_active), None)
     refused = None
-    if stopped or any(state.opt_out for state in found):
+    if opted_out or any(state.opt_out for state in found):
         refused = "opted_out"
     elif named is not None and not named.is_active:
         refused = "inactive"

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.fields import Id
 from common.http.app import feature_router
-from common.http.deps import CallerDep, PageDep, SessionDep, neighbour_session
+from common.http.deps import CallerDep, PageDep, SessionDep, internal_session
 from common.paging import Paginated
 from contacts.groups import service
 from contacts.groups.schemas import (
@@ -23,7 +23,7 @@ from contacts.groups.schemas import (
 )
 
 router = feature_router("groups")
-ForScheduling = Annotated[AsyncSession, Depends(neighbour_session("scheduling"), scope="function")]
+ForScheduling = Annotated[AsyncSession, Depends(internal_session("scheduling"), scope="function")]
 
 
 @router.get("/api/groups/")

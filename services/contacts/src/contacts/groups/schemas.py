@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from common.fields import Audit, Id, line
+from common.fields import Audit, Id, bounded_text
 from common.paging import Paginated
 from contacts.contacts.service import Contact
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     Name: TypeAlias = str
     Description: TypeAlias = str
 else:
-    Name = line(200, min_length=1)
-    Description = line(1000)
+    Name = bounded_text(200, min_length=1)
+    Description = bounded_text(1000)
 MAX_IDS = 1000
 ContactIds = Annotated[list[Id], Field(min_length=1, max_length=MAX_IDS)]
 

@@ -7,13 +7,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.fields import Id
 from common.http.app import JsonRequest, feature_router
-from common.http.deps import AllSessionDep, CallerDep, PageDep, SessionDep, neighbour_session
+from common.http.deps import AllSessionDep, CallerDep, PageDep, SessionDep, internal_session
 from common.paging import Paginated
 from contacts.identity import rules, service
 from contacts.identity.schemas import IdentityIn, IdentityOut, MeOut, UserOut
 
 router = feature_router("users")
-ForGateway = Annotated[AsyncSession, Depends(neighbour_session("gateway"), scope="function")]
+ForGateway = Annotated[AsyncSession, Depends(internal_session("gateway"), scope="function")]
 
 
 @router.post("/internal/identity/", include_in_schema=False)

@@ -131,7 +131,9 @@ async def raise_version(session: AsyncSession, organisation_id: str) -> int:
     return int((await session.execute(statement, {"organisation_id": organisation_id})).scalar_one())
 
 
-async def told_since_all_tenants(session: AsyncSession, since: datetime, after_id: str, limit: int) -> Sequence[Any]:
+async def list_changed_since_all_tenants(
+    session: AsyncSession, since: datetime, after_id: str, limit: int
+) -> Sequence[Any]:
     """Organisations that were ever closed and changed since then, by id, beyond the id `after_id`."""
     statement = (
         select(organisations)

@@ -138,7 +138,7 @@ async def republish_organisations(session: AsyncSession, since: datetime, after_
 
     `after_id` is where the last batch ended, "" at first; returns where this one did, None when there is no more.
     """
-    rows = await repository.told_since_all_tenants(session, since, after_id, batch)
+    rows = await repository.list_changed_since_all_tenants(session, since, after_id, batch)
     events = [
         OrganisationChanged(organisation_id=row.organisation_id, closed=not row.is_active, version=row.version)
         for row in rows

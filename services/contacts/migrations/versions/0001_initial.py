@@ -1,15 +1,24 @@
-"""Organisations, users and memberships as Clerk tells of them; contacts, groups and who is in them."""
+"""Create the schema: organisations, users and memberships; contacts with their opt-outs; groups with their members."""
+
+from collections.abc import Iterable
 
 from alembic import op
 
-from common.migrations import bus_tables, protect
+from common.migrations import bus_tables, idempotency_table, protect, statements
+from contacts.models import CONTACT_OPT_OUT_SOURCES, NUMBER_OPT_OUT_SOURCES, Role
 
 revision = "0001"
 down_revision = None
 
-# What Clerk says is kept with Clerk's times, so that events may come late, twice and out of order: created (or first
-# seen in a token), updated (null: only seen in a token or inside another event so far), deleted.
-SOURCE = """
+
+def quoted(values: Iterable[str]) -> str:
+    """Return the values as a list of SQL literals."""
+    return ", ".join(f"'{value}'" for value in values)
+
+
+# Clerk's events may arrive late, twice and out of order, so each row has Clerk's times: created (or first seen in a
+# session token), updated (null while the row is only known from a token or from another event), and deleted.
+CLERK_TIMES = """
     source_created_at timestamptz,
     source_updated_at timestamptz,
     deleted_at timestamptz,
@@ -25,8 +34,8 @@ AUDIT = """
     updated_at timestamptz NOT NULL DEFAULT now()
 """
 
-# A row of a tenant belongs to the organisation of the session that adds it.
-MINE = "organisation_id text NOT NULL DEFAULT current_setting('app.organisation_id')"
+# A tenant's row belongs to the organisation of the session that adds it.
+ORGANISATION = "organisation_id text NOT NULL DEFAULT current_setting('app.organisation_id')"
 
 IDENTITY = f"""
     CREATE TABLE organisations (
@@ -34,7 +43,7 @@ IDENTITY = f"""
         name text NOT NULL DEFAULT '',
         slug text NOT NULL DEFAULT '',
         version bigint NOT NULL DEFAULT 1,
-        {SOURCE}
+        {CLERK_TIMES}
     );
     CREATE TABLE users (
         id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -42,19 +51,20 @@ IDENTITY = f"""
         first_name text COLLATE pg_c_utf8 NOT NULL DEFAULT '',
         last_name text COLLATE pg_c_utf8 NOT NULL DEFAULT '',
         email text NOT NULL DEFAULT '',
-        {SOURCE}
+        {CLERK_TIMES}
     );
     CREATE TABLE memberships (
         organisation_id text NOT NULL REFERENCES organisations,
         user_id bigint NOT NULL REFERENCES users,
-        role text NOT NULL DEFAULT 'member',
-        {SOURCE},
+        role text NOT NULL DEFAULT '{Role.MEMBER}',
+        {CLERK_TIMES},
         PRIMARY KEY (organisation_id, user_id)
     );
     CREATE INDEX memberships_user ON memberships (user_id)
 """
 
-# A person is nobody's row: an organisation sees those who are, or were, its members, and changes none.
+# A user has no organisation_id, because one user can be a member of several organisations. An organisation sees the
+# users that are or were its members, and cannot change them.
 USERS_POLICY = """
     ALTER TABLE users ENABLE ROW LEVEL SECURITY;
     ALTER TABLE users FORCE ROW LEVEL SECURITY;
@@ -66,15 +76,16 @@ USERS_POLICY = """
     GRANT SELECT, INSERT, UPDATE, DELETE ON users TO contacts_all
 """
 
-# One row per organisation and phone, active or not: adding a deleted contact's phone brings its row back, and with
-# it the opt-out. No foreign key to organisations: it would lock the one row in every import, and identity has made
-# it before anybody can add a contact.
-# Keys begin with what is most particular: one that began with the organisation would tempt the planner, which knows
-# nothing yet of an organisation that is just being imported, into reading all its rows for each that it looks up.
+# There is one row for each organisation and phone, active or not. Adding the phone of a deleted contact restores its
+# row together with its opt-out.
+# There is no foreign key to organisations: each import would lock that one row. The row exists before the first
+# contact, because the gateway resolves the caller's identity first.
+# Keys begin with the most selective column. While an organisation is being imported its statistics are missing, and
+# with a key that begins with the organisation the planner would read all of its rows for each phone.
 CONTACTS = f"""
     CREATE TABLE contacts (
         id bigint GENERATED ALWAYS AS IDENTITY,
-        {MINE},
+        {ORGANISATION},
         first_name text COLLATE pg_c_utf8 NOT NULL DEFAULT '',
         last_name text COLLATE pg_c_utf8 NOT NULL DEFAULT '',
         phone text NOT NULL CHECK (phone ~ '^\\+614[0-9]{{8}}$'),
@@ -84,13 +95,16 @@ CONTACTS = f"""
         is_active boolean NOT NULL DEFAULT true,
         opt_out boolean NOT NULL DEFAULT false,
         opted_out_at timestamptz,
-        opt_out_source text CHECK (opt_out_source IN ('manual', 'stop', 'provider')),
+        opt_out_source text CHECK (opt_out_source IN ({quoted(CONTACT_OPT_OUT_SOURCES)})),
+        opt_out_message_id bigint,
+        opt_in_confirmed_at timestamptz,
         version bigint NOT NULL DEFAULT 1,
         {AUDIT},
         PRIMARY KEY (id, organisation_id),
         CONSTRAINT contacts_phone UNIQUE (phone, organisation_id),
         FOREIGN KEY (organisation_id, user_id) REFERENCES memberships (organisation_id, user_id),
-        CHECK (opt_out = (opted_out_at IS NOT NULL) AND opt_out = (opt_out_source IS NOT NULL))
+        CHECK (opt_out = (opted_out_at IS NOT NULL) AND opt_out = (opt_out_source IS NOT NULL)),
+        CHECK (opt_out OR opt_out_message_id IS NULL)
     );
     CREATE INDEX contacts_listed ON contacts (organisation_id, created_at DESC, id DESC) WHERE is_active;
     CREATE INDEX contacts_counted ON contacts (organisation_id) WHERE is_active;
@@ -98,10 +112,27 @@ CONTACTS = f"""
     CREATE INDEX contacts_user ON contacts (organisation_id, user_id) WHERE user_id IS NOT NULL
 """
 
+# The last state of each number that delivery reported. `received_at` is the time of the row's last change: for some
+# minutes a loop applies the row to contacts that were locked or uncommitted at that time.
+OPT_OUTS = f"""
+    CREATE TABLE opt_outs (
+        organisation_id text NOT NULL,
+        phone text NOT NULL,
+        opted_out boolean NOT NULL,
+        changed_at timestamptz NOT NULL,
+        source text NOT NULL CHECK (source IN ({quoted(NUMBER_OPT_OUT_SOURCES)})),
+        message_id bigint,
+        version bigint NOT NULL,
+        received_at timestamptz NOT NULL DEFAULT now(),
+        PRIMARY KEY (phone, organisation_id)
+    );
+    CREATE INDEX opt_outs_received_at ON opt_outs (received_at)
+"""
+
 GROUPS = f"""
     CREATE TABLE groups (
         id bigint GENERATED ALWAYS AS IDENTITY,
-        {MINE},
+        {ORGANISATION},
         name text COLLATE pg_c_utf8 NOT NULL,
         description text NOT NULL DEFAULT '',
         is_active boolean NOT NULL DEFAULT true,
@@ -110,7 +141,7 @@ GROUPS = f"""
     );
     CREATE INDEX groups_listed ON groups (organisation_id, lower(name), id) WHERE is_active;
     CREATE TABLE group_members (
-        {MINE},
+        {ORGANISATION},
         group_id bigint NOT NULL,
         contact_id bigint NOT NULL,
         joined_at timestamptz NOT NULL DEFAULT now(),
@@ -121,11 +152,12 @@ GROUPS = f"""
     CREATE INDEX group_members_contact ON group_members (contact_id, organisation_id)
 """
 
-# Under row-level security LIKE may not choose the rows that an index gives (it is not leakproof), so each search
-# would read the whole organisation. This function may, and names the organisation itself. EXECUTE plans it with the
-# patterns known: a pattern of one letter is no case for the index.
+# LIKE is not leakproof, so under row-level security it cannot use an index, and each search would read all contacts
+# of the organisation. This function runs as the owner and adds the condition on the organisation itself. EXECUTE
+# plans the statement with the patterns known, because the index does not help for a pattern of one letter.
 SEARCHED = "lower((first_name || ' ' || last_name || ' 0' || substr(phone, 4)) COLLATE pg_c_utf8)"
-# Every search also reads what waits to go into the index: at most 1 MB (the default of 4 costs 60 ms after an import).
+# Every search also reads the entries that are pending for the index. The default limit of 4 MB costs 60 ms after an
+# import.
 SEARCH_INDEX = f"""
     CREATE INDEX contacts_searched ON contacts USING gin ({SEARCHED} public.gin_trgm_ops)
     WITH (gin_pending_list_limit = 1024) WHERE is_active
@@ -141,22 +173,18 @@ SEARCH_FUNCTION = f"""
         $query$ USING current_setting('app.organisation_id'), patterns;
     END $$
 """
+SEARCH_GRANTS = """
+    REVOKE ALL ON FUNCTION search_contacts FROM PUBLIC;
+    GRANT EXECUTE ON FUNCTION search_contacts TO contacts_tenant
+"""
+TENANT_TABLES = ("organisations", "memberships", "contacts", "opt_outs", "groups", "group_members")
 
 
 def upgrade() -> None:
-    for script in (IDENTITY, USERS_POLICY, CONTACTS, GROUPS, bus_tables("contacts")):
-        _run(script)
-    for table in ("organisations", "memberships", "contacts", "groups", "group_members"):
-        _run(protect(table, "contacts"))
-    for statement in (SEARCH_INDEX, SEARCH_POLICY, SEARCH_FUNCTION):
-        op.execute(statement)
-    _run(
-        "REVOKE ALL ON FUNCTION search_contacts FROM PUBLIC;"
-        "GRANT EXECUTE ON FUNCTION search_contacts TO contacts_tenant"
+    tables = statements(
+        *(IDENTITY, USERS_POLICY, CONTACTS, OPT_OUTS, GROUPS),
+        *(protect(table, "contacts") for table in TENANT_TABLES),
+        *(bus_tables("contacts"), idempotency_table("contacts")),
     )
-
-
-def _run(script: str) -> None:
-    """The statements of a script, one by one: the driver takes no more at a time."""
-    for statement in filter(str.strip, script.split(";")):
+    for statement in (*tables, SEARCH_INDEX, SEARCH_POLICY, SEARCH_FUNCTION, *statements(SEARCH_GRANTS)):
         op.execute(statement)
