@@ -1,152 +1,162 @@
-"""Every statement on messages that come in, and on our answers to them."""
+"""Every statement on `inbound_messages`, and the one that queues auto-replies."""
+# ruff: noqa: S608 (the parts of the statements are constants)
 
 from collections.abc import Collection, Sequence
-from datetime import date
-from typing import Any
 
 from pydantic_core import to_json
-from sqlalchemy import Row, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from delivery.inbound.rules import KeptReply, Owner, Reply
+from common.bulk import Columns
+from delivery.inbound.rules import AutoReply, EarlierMessage, OwnedMessage, Owner, ReceivedMessage
 
 _MEMORY_DAYS = 90
-_ANSWER_DEADLINE_S = 3600.0  # a confirmation that comes later puzzles
+_AUTO_REPLY_DEADLINE_S = 3600.0  # a later answer would confuse the recipient
 
-# Only a message to that phone can be answered from there: another system's references may be like ours.
-_ANSWERED = text(
-    """
-    SELECT n.notice_id, m.organisation_id, m.contact_id, m.schedule_id
-    FROM unnest(CAST(:notices AS bigint[]), CAST(:ids AS bigint[]), CAST(:phones AS text[])) AS n (notice_id, id, phone)
-    JOIN messages m ON m.id = n.id AND m.phone = n.phone
+_ANSWERING = Columns(event_id="bigint", answered_id="bigint", phone="text")
+_SENDERS = Columns(phone="text", provider="text")
+_KEYS = Columns(organisation_id="text", phone="text", keyword="text")
+_NEW = Columns(
+    id="bigint",
+    organisation_id="text",
+    phone="text",
+    to_number="text",
+    text="text",
+    received_at="timestamptz",
+    provider="text",
+    provider_message_id="text",
+    contact_id="bigint",
+    schedule_id="bigint",
+    keyword="text",
+    media_urls="text",
+)
+_REPLIES = Columns(
+    organisation_id="text",
+    contact_id="bigint",
+    phone="text",
+    text="text",
+    parts="int",
+    period="date",
+    request_id="text",
+    auto_reply_to="bigint",
+)
+
+# The phone must match, too, because another system on the account may use references like ours.
+_FIND_OWNERS = text(
+    f"""
+    SELECT n.event_id, m.organisation_id, m.contact_id, m.schedule_id
+    FROM {_ANSWERING.unnest("n")} JOIN messages m ON m.id = n.answered_id AND m.phone = n.phone
     """
 )
-_CANDIDATES = text(
-    """
-    SELECT n.phone, n.provider, m.organisation_id, m.sender, m.contact_id, m.schedule_id, m.created_at
-    FROM (SELECT DISTINCT * FROM unnest(CAST(:phones AS text[]), CAST(:providers AS text[])) AS u (phone, provider)) n
+_LIST_EARLIER = text(
+    f"""
+    SELECT n.phone, n.provider, m.organisation_id, m.sender_id, m.contact_id, m.schedule_id
+    FROM (SELECT DISTINCT * FROM {_SENDERS.unnest("u")}) n
     CROSS JOIN LATERAL (
-        SELECT DISTINCT ON (o.organisation_id, o.sender)
-               o.id, o.organisation_id, o.sender, o.contact_id, o.schedule_id, o.created_at
+        SELECT DISTINCT ON (o.organisation_id, o.sender_id)
+               o.id, o.organisation_id, o.sender_id, o.contact_id, o.schedule_id, o.created_at
         FROM messages o
-        WHERE o.phone = n.phone AND o.provider = n.provider AND o.answers IS NULL
+        WHERE o.phone = n.phone AND o.provider = n.provider AND o.auto_reply_to IS NULL
           AND o.created_at > now() - make_interval(days => :memory_days)
-        ORDER BY o.organisation_id, o.sender, o.created_at DESC, o.id DESC
+        ORDER BY o.organisation_id, o.sender_id, o.created_at DESC, o.id DESC
     ) m ORDER BY m.created_at DESC, m.id DESC
     """
 )
-_IDS = text("SELECT nextval('messages_id_seq') FROM generate_series(1, :wanted)")
+_NEXT_IDS = text("SELECT nextval('messages_id_seq') FROM generate_series(1, :wanted)")
 _ADD = text(
-    """
-    INSERT INTO inbound_messages (id, organisation_id, phone, to_number, text, received_at, provider,
-                                  provider_message_id, contact_id, schedule_id, keyword, media_urls)
-    SELECT id, organisation_id, phone, to_number, text, received_at, provider, provider_message_id, contact_id,
-           schedule_id, keyword, ARRAY(SELECT jsonb_array_elements_text(CAST(media_urls AS jsonb)))
-    FROM unnest(CAST(:ids AS bigint[]), CAST(:organisations AS text[]), CAST(:phones AS text[]),
-                CAST(:to_numbers AS text[]), CAST(:texts AS text[]), CAST(:moments AS timestamptz[]),
-                CAST(:providers AS text[]), CAST(:provider_ids AS text[]), CAST(:contacts AS bigint[]),
-                CAST(:schedules AS bigint[]), CAST(:keywords AS text[]), CAST(:media_urls AS text[]))
-        AS new (id, organisation_id, phone, to_number, text, received_at, provider, provider_message_id, contact_id,
-                schedule_id, keyword, media_urls)
+    f"""
+    INSERT INTO inbound_messages ({", ".join(_NEW.names)})
+    SELECT {", ".join(f"n.{name}" for name in _NEW.names if name != "media_urls")},
+           ARRAY(SELECT jsonb_array_elements_text(CAST(n.media_urls AS jsonb)))
+    FROM {_NEW.unnest("n")}
     """
 )
-_ANSWERED_TODAY = text(
-    """
+_REPLIED_TODAY = text(
+    f"""
     SELECT n.organisation_id, n.phone, n.keyword
-    FROM unnest(CAST(:organisations AS text[]), CAST(:phones AS text[]), CAST(:keywords AS text[]))
-        AS n (organisation_id, phone, keyword)
+    FROM {_KEYS.unnest("n")}
     WHERE EXISTS (
-        SELECT FROM messages m JOIN inbound_messages i ON i.id = m.answers
+        SELECT FROM messages m JOIN inbound_messages i ON i.id = m.auto_reply_to
         WHERE m.phone = n.phone AND m.organisation_id = n.organisation_id
           AND m.created_at > now() - interval '1 day' AND i.keyword = n.keyword)
     """
 )
-_ADD_ANSWERS = text(
-    """
-    INSERT INTO messages (organisation_id, run, contact_id, phone, text, format, units, scheduled_time, period, lane,
-                          request_id, deadline, answers)
-    SELECT organisation_id, 1, contact_id, phone, text, 'sms', units, now(), period, 'single', request_id,
-           now() + make_interval(secs => :deadline_s), answers
-    FROM unnest(CAST(:organisations AS text[]), CAST(:contacts AS bigint[]), CAST(:phones AS text[]),
-                CAST(:texts AS text[]), CAST(:units AS int[]), CAST(:periods AS date[]),
-                CAST(:request_ids AS text[]), CAST(:answered AS bigint[]))
-        AS new (organisation_id, contact_id, phone, text, units, period, request_id, answers)
-    ON CONFLICT (answers) WHERE answers IS NOT NULL DO NOTHING
+_ADD_AUTO_REPLIES = text(
+    f"""
+    INSERT INTO messages ({", ".join(_REPLIES.names)}, dispatch_number, format, lane, scheduled_time, deadline)
+    SELECT n.*, 1, 'sms', 'single', now(), now() + make_interval(secs => :deadline_s)
+    FROM {_REPLIES.unnest("n")}
+    ON CONFLICT (auto_reply_to) WHERE auto_reply_to IS NOT NULL DO NOTHING
     """
 )
 
 
-async def answered(session: AsyncSession, replies: Collection[Reply]) -> dict[int, Owner]:
-    """ProviderEvent id → whose the message is that the reply says it answers."""
-    parameters = {
-        "notices": [reply.notice_id for reply in replies],
-        "ids": [reply.answered for reply in replies],
-        "phones": [reply.phone for reply in replies],
-    }
-    rows = await session.execute(_ANSWERED, parameters)
-    return {row.notice_id: Owner(row.organisation_id, row.contact_id, row.schedule_id) for row in rows}
+async def find_owners(session: AsyncSession, messages: Collection[ReceivedMessage]) -> dict[int, Owner]:
+    """Return event id → owner of the outbound message that the inbound message answers, where it names one."""
+    rows = await session.execute(_FIND_OWNERS, _ANSWERING.bind(messages))
+    return {row.event_id: Owner(row.organisation_id, row.contact_id, row.schedule_id) for row in rows}
 
 
-async def candidates(session: AsyncSession, replies: Collection[Reply]) -> dict[tuple[str, str], list[Row[Any]]]:
-    """(phone, provider) → the newest messages to that phone by organisation and sender, the newest first."""
-    parameters = {"phones": [reply.phone for reply in replies], "providers": [reply.provider for reply in replies]}
-    found: dict[tuple[str, str], list[Row[Any]]] = {}
-    for row in await session.execute(_CANDIDATES, {**parameters, "memory_days": _MEMORY_DAYS}):
-        found.setdefault((row.phone, row.provider), []).append(row)
+async def list_earlier(
+    session: AsyncSession, messages: Collection[ReceivedMessage]
+) -> dict[tuple[str, str], list[EarlierMessage]]:
+    """Return (phone, provider) → the newest outbound messages by organisation and sender ID, the newest first."""
+    found: dict[tuple[str, str], list[EarlierMessage]] = {}
+    for row in await session.execute(_LIST_EARLIER, {**_SENDERS.bind(messages), "memory_days": _MEMORY_DAYS}):
+        found.setdefault((row.phone, row.provider), []).append(EarlierMessage(*row))
     return found
 
 
 async def next_ids(session: AsyncSession, wanted: int) -> list[int]:
-    """Ids for messages that come in, of the sequence that numbers those that go out."""
-    return list((await session.scalars(_IDS, {"wanted": wanted})).all())
+    """Return ids for inbound messages. Messages of both directions share one sequence."""
+    return list((await session.scalars(_NEXT_IDS, {"wanted": wanted})).all())
 
 
-async def add(session: AsyncSession, replies: Sequence[KeptReply]) -> None:
-    """Adds messages that came in."""
+async def add(session: AsyncSession, messages: Sequence[OwnedMessage]) -> None:
+    """Add inbound messages."""
     await session.execute(
         _ADD,
-        {
-            "ids": [kept.id for kept in replies],
-            "organisations": [kept.owner.organisation_id for kept in replies],
-            "phones": [kept.reply.phone for kept in replies],
-            "to_numbers": [kept.reply.to for kept in replies],
-            "texts": [kept.reply.inbound.text for kept in replies],
-            "moments": [kept.reply.received_at for kept in replies],
-            "providers": [kept.reply.provider for kept in replies],
-            "provider_ids": [kept.reply.inbound.provider_message_id for kept in replies],
-            "contacts": [kept.owner.contact_id for kept in replies],
-            "schedules": [kept.owner.schedule_id for kept in replies],
-            "keywords": [kept.keyword for kept in replies],
-            "media_urls": [to_json(kept.reply.inbound.media_urls).decode() for kept in replies],
-        },
+        _NEW.bind_tuples(
+            (
+                one.id,
+                one.owner.organisation_id,
+                one.received.phone,
+                one.received.to,
+                one.received.message.text,
+                one.received.received_at,
+                one.received.provider,
+                one.received.message.provider_message_id,
+                one.owner.contact_id,
+                one.owner.schedule_id,
+                one.keyword,
+                to_json(one.received.message.media_urls).decode(),
+            )
+            for one in messages
+        ),
     )
 
 
-async def answered_today(session: AsyncSession, keys: Collection[tuple[str, str, str]]) -> set[tuple[str, str, str]]:
-    """Which of these (organisation, phone, keyword) had their answer within a day."""
-    parameters = {
-        "organisations": [organisation for organisation, _, _ in keys],
-        "phones": [phone for _, phone, _ in keys],
-        "keywords": [keyword for _, _, keyword in keys],
-    }
-    rows = await session.execute(_ANSWERED_TODAY, parameters)
+async def find_replied_today(
+    session: AsyncSession, keys: Collection[tuple[str, str, str]]
+) -> set[tuple[str, str, str]]:
+    """Return those of the (organisation, phone, keyword) that got an auto-reply within the last 24 hours."""
+    rows = await session.execute(_REPLIED_TODAY, _KEYS.bind_tuples(keys))
     return {(row.organisation_id, row.phone, row.keyword) for row in rows}
 
 
-async def add_answers(session: AsyncSession, answers: Sequence[tuple[KeptReply, str, int, date]]) -> None:
-    """Queues our answers: what is answered, text, parts, month."""
-    kept = [answer[0] for answer in answers]
-    await session.execute(
-        _ADD_ANSWERS,
-        {
-            "organisations": [one.owner.organisation_id for one in kept],
-            "contacts": [one.owner.contact_id for one in kept],
-            "phones": [one.reply.phone for one in kept],
-            "texts": [words for _, words, _, _ in answers],
-            "units": [parts for _, _, parts, _ in answers],
-            "periods": [period for _, _, _, period in answers],
-            "request_ids": [one.reply.request_id for one in kept],
-            "answered": [one.id for one in kept],
-            "deadline_s": _ANSWER_DEADLINE_S,
-        },
+async def add_auto_replies(session: AsyncSession, replies: Sequence[AutoReply]) -> None:
+    """Queue auto-replies, at most one for each inbound message."""
+    values = _REPLIES.bind_tuples(
+        (
+            reply.message.owner.organisation_id,
+            reply.message.owner.contact_id,
+            reply.message.received.phone,
+            reply.text,
+            reply.parts,
+            reply.period,
+            reply.message.received.request_id,
+            reply.message.id,
+        )
+        for reply in replies
     )
+    await session.execute(_ADD_AUTO_REPLIES, {**values, "deadline_s": _AUTO_REPLY_DEADLINE_S})

@@ -1,143 +1,192 @@
-"""What somebody who writes to us means, whose message it is, and what it is answered with. Pure."""
+"""The organisation that an inbound message is for, its keyword, and the auto-reply to it. Pure."""
 
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Literal
+from datetime import date, datetime
+from typing import NamedTuple
 
 from common.phones import InvalidPhone, normalise_phone
-from delivery.providers.base import InboundMessage, Provider
-from delivery.settings import Settings, split_names
+from delivery.configs.rules import HELP_REPLY, START_REPLY, STOP_REPLY, ConfigSpec
+from delivery.opt_outs.rules import Number
+from delivery.providers.base import InboundMessage, Keyword, Provider
 
-Keyword = Literal["stop", "start", "help"]
-
-OFF = "off"
-WORDS_OFF = "stop_words_off"
-# Keyword → the config that replaces the answer, and the answer.
-ANSWERS: dict[Keyword, tuple[str, str]] = {
-    "stop": ("stop_reply", "You will receive no more messages from us. Reply START to receive them again."),
-    "start": ("start_reply", "You will receive our messages again. Reply STOP to receive no more."),
-    "help": ("help_reply", "Reply STOP to receive no more messages from us, START to receive them again."),
+# Keyword → the config that replaces the auto-reply, and the default text.
+AUTO_REPLIES: dict[Keyword, tuple[ConfigSpec[str | None], str]] = {
+    "stop": (STOP_REPLY, "You will receive no more messages from us. Reply START to receive them again."),
+    "start": (START_REPLY, "You will receive our messages again. Reply STOP to receive no more."),
+    "help": (HELP_REPLY, "Reply STOP to receive no more messages from us, START to receive them again."),
 }
-# domain.md, Opt-out. `YES` answers many a question: it is a START only where there is a stop.
-_WORDS: dict[str, Keyword] = {
+_KEYWORDS: dict[str, Keyword] = {
     **dict.fromkeys(("stop", "stop all", "stopall", "unsubscribe", "opt out", "optout"), "stop"),
     **dict.fromkeys(("end", "quit", "cancel", "revoke", "remove"), "stop"),
     **dict.fromkeys(("start", "unstop", "yes"), "start"),
     **dict.fromkeys(("help", "info"), "help"),
 }
-_LONGEST_NUMBER = 40
+_MAX_NUMBER = 40  # characters
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """A message that came in, as its notice has it. `answered`: the id of our message that the provider says it
-    answers; `told_at`: when the provider told."""
+class InboundPolicy:
+    """How this installation treats inbound messages.
 
-    notice_id: int
+    `handled_by_provider` are the providers that answer STOP, START and HELP themselves. `default_sender_ids` are the
+    numbers that messages come from whose organisation has no sender ID of its own; no organisation owns them.
+    """
+
+    handled_by_provider: frozenset[str] = frozenset()
+    default_sender_ids: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, providers: Iterable[Provider]) -> "InboundPolicy":
+        """Return the policy of an installation with these providers."""
+        listed = list(providers)
+        return cls(
+            handled_by_provider=frozenset(provider.name for provider in listed if provider.handles_opt_outs),
+            default_sender_ids=frozenset(
+                canonical_number(provider.default_sender_id) for provider in listed if provider.default_sender_id
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedMessage:
+    """An inbound message with the webhook event that brought it.
+
+    `answered_id` is the id of our message that it answers according to the provider. `arrived_at` is the time of the
+    webhook.
+    """
+
+    event_id: int
     provider: str
-    inbound: InboundMessage
-    answered: int | None
-    told_at: datetime
+    message: InboundMessage
+    answered_id: int | None
+    arrived_at: datetime
     request_id: str
 
     @property
     def phone(self) -> str:
-        return read_number(self.inbound.phone)
+        """The phone that sent the message, E.164 if it is an Australian mobile."""
+        return canonical_number(self.message.phone)
 
     @property
     def to(self) -> str:
-        return read_number(self.inbound.to)
+        """The sender ID that the message was sent to, E.164 if it is an Australian mobile."""
+        return canonical_number(self.message.to)
 
     @property
     def received_at(self) -> datetime:
-        """A provider's clock may be wrong: nothing was received after it was told."""
-        return min(self.inbound.received_at, self.told_at)
+        """The time at which the provider received it, but not after the webhook: a provider's clock may be fast."""
+        return min(self.message.received_at, self.arrived_at)
 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Whose reply it is, and which contact and schedule it is about, where that is known."""
+    """The organisation that an inbound message is for, and the contact and schedule it is about, if they are known."""
 
     organisation_id: str
     contact_id: int | None = None
     schedule_id: int | None = None
 
 
+class EarlierMessage(NamedTuple):
+    """The newest outbound message to a phone by one organisation with one sender ID."""
+
+    phone: str
+    provider: str
+    organisation_id: str
+    sender_id: str | None
+    contact_id: int | None
+    schedule_id: int | None
+
+
 @dataclass(frozen=True, slots=True)
-class KeptReply:
-    """A reply that found its organisation, under the id it is kept by."""
+class OwnedMessage:
+    """An inbound message whose organisation is known, with the id that it is stored under and its keyword."""
 
     id: int
-    reply: Reply
+    received: ReceivedMessage
     owner: Owner
     keyword: Keyword | None
 
     @property
-    def number(self) -> tuple[str, str]:
-        return self.owner.organisation_id, self.reply.phone
+    def number(self) -> Number:
+        """The organisation and the phone."""
+        return self.owner.organisation_id, self.received.phone
 
 
-@dataclass(frozen=True, slots=True)
-class ReplyPolicy:
-    """How this installation takes replies. `answered_by`: providers that answer STOP, START and HELP themselves;
-    `own_numbers`: where messages of organisations without a sender of their own come from, which are nobody's."""
+class AutoReply(NamedTuple):
+    """Our answer to a keyword: its text, its parts, and the month whose limit it counts against."""
 
-    answered_by: frozenset[str] = frozenset()
-    own_numbers: frozenset[str] = frozenset()
-
-    @classmethod
-    def of(cls, settings: Settings, providers: Iterable[Provider]) -> "ReplyPolicy":
-        answering = (provider.name for provider in providers if provider.handles_opt_outs)
-        return cls(frozenset(answering), frozenset(map(read_number, settings.own_numbers)))
+    message: OwnedMessage
+    text: str
+    parts: int
+    period: date
 
 
-def read_number(written: str) -> str:
-    """E.164 when it is an Australian mobile in any spelling, else as it is written."""
+def canonical_number(written: str) -> str:
+    """Return an Australian mobile as E.164, and anything else as it is written."""
     try:
         return normalise_phone(written)
     except InvalidPhone:
-        return written.strip()[:_LONGEST_NUMBER]
+        return written.strip()[:_MAX_NUMBER]
 
 
-def read_word(text: str) -> str:
-    """A message as it is compared with the words: case, spaces at the ends and punctuation do not count."""
+def is_mobile(phone: str) -> bool:
+    """Return whether a canonical number is an Australian mobile, so that an auto-reply can be sent to it."""
+    try:
+        return normalise_phone(phone) == phone
+    except InvalidPhone:
+        return False
+
+
+def normalise_keyword(text: str) -> str:
+    """Return a text as it is compared with keywords: without case, punctuation and outer spaces."""
     plain = unicodedata.normalize("NFKC", text).casefold().replace("-", " ")
     return " ".join("".join(c for c in plain if c.isalnum() or c.isspace()).split())
 
 
-def read_keyword(inbound: InboundMessage, words_off: Collection[str], has_stopped: bool) -> Keyword | None:
-    """What the message means as a whole. What its provider took it for counts too: it acts on it.
+def find_keyword(message: InboundMessage, keywords_off: Collection[str], is_opted_out: bool) -> Keyword | None:
+    """Return the keyword that the whole message is, if any.
 
-    `words_off` are those (in small letters) that the organisation does not take for a stop.
+    The keyword that the provider recognised counts, too, because the provider acts on it. `keywords_off` are the words
+    (in small letters) that the organisation does not accept as keywords. YES answers many questions, so it means START
+    only from a number that is opted out.
     """
-    word = read_word(inbound.text)
-    keyword = _WORDS.get(word)
-    if word in words_off or (word == "yes" and not has_stopped):
+    word = normalise_keyword(message.text)
+    keyword = _KEYWORDS.get(word)
+    if word in keywords_off or (word == "yes" and not is_opted_out):
         keyword = None
-    return keyword or inbound.keyword
+    return keyword or message.keyword
 
 
-def read_words_off(value: str | None) -> frozenset[str]:
-    """The words of the config, in small letters."""
-    return frozenset(split_names((value or "").casefold()))
+def auto_reply_text(keyword: Keyword, configured: Mapping[str, str]) -> str | None:
+    """Return the auto-reply to a keyword, or None if it is off. `configured`: the organisation's configs by name."""
+    spec, default = AUTO_REPLIES[keyword]
+    return spec.parse(configured[spec.name]) if spec.name in configured else default
 
 
 def choose_owner(
-    to: str, candidates: Sequence[Any], owners: Mapping[str, str], own_numbers: Collection[str]
+    to: str,
+    candidates: Sequence[EarlierMessage],
+    owners: Mapping[str, str],
+    default_sender_ids: Collection[str],
 ) -> Owner | None:
-    """Whose a reply is that does not say what it answers: of the organisation whose number is answered; where that is
-    nobody's, of who wrote to the person last from there, else of who wrote last at all.
+    """Return the owner of an inbound message that does not name the message it answers, or None.
 
-    `candidates`: the newest messages to that phone by organisation and sender, the newest first. `owners`: number →
-    the organisation that it is assigned to.
+    The organisation that owns the sender ID `to` comes first. If none owns it, it is the organisation that last
+    messaged the phone from there, or else the one that last messaged it at all.
+
+    `candidates` are the newest messages to the phone by organisation and sender ID, the newest first. `owners` is
+    sender ID → the organisation that it is assigned to.
     """
-    is_ours = to in own_numbers
-    owner = None if is_ours else owners.get(to)
+    is_default = to in default_sender_ids
+    owner = None if is_default else owners.get(to)
     if owner is not None:
-        candidates = [c for c in candidates if c.organisation_id == owner]
-    from_there = [c for c in candidates if (is_ours if c.sender is None else read_number(c.sender) == to)]
+        candidates = [one for one in candidates if one.organisation_id == owner]
+    from_there = [
+        one for one in candidates if (is_default if one.sender_id is None else canonical_number(one.sender_id) == to)
+    ]
     chosen = next(iter([*from_there, *candidates]), None)
     if chosen is None:
         return Owner(owner) if owner is not None else None

@@ -1,4 +1,4 @@
-"""Use cases of replies: keep what came in, let STOP and START act, answer them and HELP."""
+"""Use cases of inbound messages: store them, apply STOP and START, and queue auto-replies."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -7,143 +7,166 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.events import MessageReceived
 from common.outbox import publish
-from common.phones import InvalidPhone, normalise_phone
 from common.sms import measure
-from delivery.limits import service as limits
+from delivery.configs import service as configs
+from delivery.configs.rules import STOP_WORDS_OFF
 from delivery.inbound import repository
 from delivery.inbound.rules import (
-    ANSWERS,
-    OFF,
-    WORDS_OFF,
-    KeptReply,
+    AUTO_REPLIES,
+    AutoReply,
+    InboundPolicy,
+    OwnedMessage,
     Owner,
-    Reply,
-    ReplyPolicy,
+    ReceivedMessage,
+    auto_reply_text,
     choose_owner,
-    read_keyword,
-    read_word,
-    read_words_off,
+    find_keyword,
+    is_mobile,
+    normalise_keyword,
 )
-from delivery.opt_outs import service as stops
+from delivery.limits import service as limits
+from delivery.opt_outs import service as opt_outs
+from delivery.opt_outs.rules import OptOutChange
+from delivery.sender_ids import service as sender_ids
 
-__all__ = ["Reply", "ReplyPolicy", "take_in"]
-
-_CONFIGS = (WORDS_OFF, *(name for name, _ in ANSWERS.values()))
-Configs = Mapping[tuple[str, str], str]
+_CONFIG_NAMES = (STOP_WORDS_OFF.name, *(spec.name for spec, _ in AUTO_REPLIES.values()))
+Configs = Mapping[str, Mapping[str, str]]  # organisation → name → value
 
 
-async def take_in(session: AsyncSession, replies: Sequence[Reply], policy: ReplyPolicy) -> dict[int, int]:
-    """Keeps the replies whose organisation is found, with all that follows: notice id → id of the message."""
-    owners = await _find_owners(session, replies, policy)
+async def add_inbound_messages(
+    session: AsyncSession, received: Sequence[ReceivedMessage], policy: InboundPolicy
+) -> dict[int, int]:
+    """Store the messages whose organisation is found, publish them, and act on their keywords.
+
+    Return event id → id of the stored message.
+    """
+    owners = await _find_owners(session, received, policy)
     if not owners:
         return {}
-    configs = await limits.config_values(session, {owner.organisation_id for owner in owners.values()}, _CONFIGS)
-    found = sorted((reply for reply in replies if reply.notice_id in owners), key=lambda reply: reply.received_at)
-    kept = await _read(session, found, owners, configs)
-    await repository.add(session, kept)
-    await publish(session, [_event(one) for one in kept])
-    words = [
-        stops.Word(
-            organisation_id=one.owner.organisation_id,
-            phone=one.reply.phone,
-            stopped=one.keyword == "stop",
-            at=one.reply.received_at,
-            source="reply",
-            message_id=one.id,
-            request_id=one.reply.request_id,
-        )
-        for one in kept
-        if one.keyword in ("stop", "start")
-    ]
-    changing = {word.message_id for word in await stops.hear_words(session, words)}
-    wanting = [one for one in kept if one.keyword == "help" or one.id in changing]
-    await _answer(session, [one for one in wanting if one.reply.provider not in policy.answered_by], configs)
-    return {one.reply.notice_id: one.id for one in kept}
+    configured = await _read_configs(session, owners)
+    owned = sorted((one for one in received if one.event_id in owners), key=lambda one: one.received_at)
+    messages = await _read_keywords(session, owned, owners, configured)
+    await repository.add(session, messages)
+    await publish(session, [_event(message) for message in messages])
+    effective = await opt_outs.apply_opt_out_changes(
+        session, [_opt_out_change(message) for message in messages if message.keyword in ("stop", "start")]
+    )
+    changing = {change.message_id for change in effective}
+    await _queue_auto_replies(
+        session,
+        [
+            message
+            for message in messages
+            if (message.keyword == "help" or message.id in changing)
+            and message.received.provider not in policy.handled_by_provider
+        ],
+        configured,
+    )
+    return {message.received.event_id: message.id for message in messages}
 
 
-async def _find_owners(session: AsyncSession, replies: Sequence[Reply], policy: ReplyPolicy) -> dict[int, Owner]:
-    """ProviderEvent id → whose the reply is, where that is known."""
-    naming = [reply for reply in replies if reply.answered is not None]
-    owners = await repository.answered(session, naming) if naming else {}
-    open_ones = [reply for reply in replies if reply.notice_id not in owners]
-    if open_ones:
-        candidates = await repository.candidates(session, open_ones)
-        assigned = await limits.sender_owners(session, {reply.to for reply in open_ones})
-        for reply in open_ones:
-            known = candidates.get((reply.phone, reply.provider), [])
-            owner = choose_owner(reply.to, known, assigned, policy.own_numbers)
+async def _find_owners(
+    session: AsyncSession, received: Sequence[ReceivedMessage], policy: InboundPolicy
+) -> dict[int, Owner]:
+    """Return event id → owner, for the messages whose organisation is known."""
+    answering = [one for one in received if one.answered_id is not None]
+    owners = await repository.find_owners(session, answering) if answering else {}
+    others = [one for one in received if one.event_id not in owners]
+    if others:
+        earlier = await repository.list_earlier(session, others)
+        assigned = await sender_ids.sender_id_owners(session, {one.to for one in others})
+        for one in others:
+            candidates = earlier.get((one.phone, one.provider), [])
+            owner = choose_owner(one.to, candidates, assigned, policy.default_sender_ids)
             if owner is not None:
-                owners[reply.notice_id] = owner
+                owners[one.event_id] = owner
     return owners
 
 
-async def _read(
-    session: AsyncSession, replies: Sequence[Reply], owners: Mapping[int, Owner], configs: Configs
-) -> list[KeptReply]:
-    """What the replies mean, the oldest first: a YES means START where there is a stop by then."""
+async def _read_configs(session: AsyncSession, owners: Mapping[int, Owner]) -> Configs:
+    organisations = {owner.organisation_id for owner in owners.values()}
+    configured: dict[str, dict[str, str]] = {organisation: {} for organisation in organisations}
+    values = await configs.config_values(session, organisations, _CONFIG_NAMES)
+    for (organisation, name), value in values.items():
+        configured[organisation][name] = value
+    return configured
+
+
+async def _read_keywords(
+    session: AsyncSession, received: Sequence[ReceivedMessage], owners: Mapping[int, Owner], configured: Configs
+) -> list[OwnedMessage]:
+    """Read the keywords of messages, the oldest first: an earlier STOP decides what a later YES means."""
     numbers = {
-        (owners[reply.notice_id].organisation_id, reply.phone)
-        for reply in replies
-        if read_word(reply.inbound.text) == "yes"
+        (owners[one.event_id].organisation_id, one.phone)
+        for one in received
+        if normalise_keyword(one.message.text) == "yes"
     }
-    stopped = await stops.find_stopped(session, numbers)
-    kept = []
-    for message_id, reply in zip(await repository.next_ids(session, len(replies)), replies, strict=True):
-        owner = owners[reply.notice_id]
-        words_off = read_words_off(configs.get((owner.organisation_id, WORDS_OFF)))
-        number = (owner.organisation_id, reply.phone)
-        keyword = read_keyword(reply.inbound, words_off, number in stopped)
+    opted_out = await opt_outs.find_opted_out(session, numbers)
+    messages = []
+    for message_id, one in zip(await repository.next_ids(session, len(received)), received, strict=True):
+        owner = owners[one.event_id]
+        number = (owner.organisation_id, one.phone)
+        keywords_off = STOP_WORDS_OFF.parse(configured[owner.organisation_id].get(STOP_WORDS_OFF.name, ""))
+        keyword = find_keyword(one.message, keywords_off, number in opted_out)
         if keyword == "stop":
-            stopped.add(number)
+            opted_out.add(number)
         elif keyword == "start":
-            stopped.discard(number)
-        kept.append(KeptReply(message_id, reply, owner, keyword))
-    return kept
+            opted_out.discard(number)
+        messages.append(OwnedMessage(message_id, one, owner, keyword))
+    return messages
 
 
-def _event(one: KeptReply) -> MessageReceived:
+def _event(message: OwnedMessage) -> MessageReceived:
     return MessageReceived(
-        organisation_id=one.owner.organisation_id,
-        request_id=one.reply.request_id,
-        message_id=one.id,
-        phone=one.reply.phone,
-        to=one.reply.to,
-        text=one.reply.inbound.text,
-        received_at=one.reply.received_at,
-        contact_id=one.owner.contact_id,
-        schedule_id=one.owner.schedule_id,
-        keyword=one.keyword,
-        media_urls=one.reply.inbound.media_urls,
+        organisation_id=message.owner.organisation_id,
+        request_id=message.received.request_id,
+        message_id=message.id,
+        phone=message.received.phone,
+        to=message.received.to,
+        text=message.received.message.text,
+        received_at=message.received.received_at,
+        contact_id=message.owner.contact_id,
+        schedule_id=message.owner.schedule_id,
+        keyword=message.keyword,
+        media_urls=message.received.message.media_urls,
     )
 
 
-async def _answer(session: AsyncSession, wanting: Sequence[KeptReply], configs: Configs) -> None:
-    """Queues an answer to each, at most one a day for each phone and keyword, and none over the limit."""
-    texts: dict[tuple[str, str, str], tuple[KeptReply, str]] = {}
-    for one in wanting:
-        organisation, phone = one.number
-        if one.keyword is not None and _is_mobile(phone):
-            name, default = ANSWERS[one.keyword]
-            told = configs.get((organisation, name), default)
-            if told.strip().lower() != OFF:
-                texts.setdefault((organisation, phone, one.keyword), (one, told))
+def _opt_out_change(message: OwnedMessage) -> OptOutChange:
+    return OptOutChange(
+        organisation_id=message.owner.organisation_id,
+        phone=message.received.phone,
+        opted_out=message.keyword == "stop",
+        at=message.received.received_at,
+        source="reply",
+        message_id=message.id,
+        request_id=message.received.request_id,
+    )
+
+
+async def _queue_auto_replies(session: AsyncSession, messages: Sequence[OwnedMessage], configured: Configs) -> None:
+    """Queue the auto-replies: one a day for each phone and keyword, and none that exceeds the limit."""
+    texts: dict[tuple[str, str, str], tuple[OwnedMessage, str]] = {}
+    for message in messages:
+        organisation, phone = message.number
+        if message.keyword is None or not is_mobile(phone):
+            continue
+        reply_text = auto_reply_text(message.keyword, configured[organisation])
+        if reply_text is not None:
+            texts.setdefault((organisation, phone, message.keyword), (message, reply_text))
     if not texts:
         return
-    done = await repository.answered_today(session, texts)
-    answers = [(one, told, measure(told).parts) for key, (one, told) in texts.items() if key not in done]
+    replied = await repository.find_replied_today(session, texts)
+    wanted = [reply for key, reply in texts.items() if key not in replied]
     now = datetime.now(UTC)
-    periods = await limits.periods(session, [(one.owner.organisation_id, now) for one, _, _ in answers])
-    granted = await limits.take_sms_places(
-        session,
-        [(one.owner.organisation_id, period, parts) for (one, _, parts), period in zip(answers, periods, strict=True)],
+    periods = await limits.periods(session, [(message.owner.organisation_id, now) for message, _ in wanted])
+    replies = [
+        AutoReply(message=message, text=reply_text, parts=measure(reply_text).parts, period=period)
+        for (message, reply_text), period in zip(wanted, periods, strict=True)
+    ]
+    fitting = await limits.take_sms_parts(
+        session, [(reply.message.owner.organisation_id, reply.period, reply.parts) for reply in replies]
     )
-    going = [(*answer, period) for answer, period, fits in zip(answers, periods, granted, strict=True) if fits]
-    if going:
-        await repository.add_answers(session, going)
-
-
-def _is_mobile(phone: str) -> bool:
-    try:
-        return normalise_phone(phone) == phone
-    except InvalidPhone:
-        return False
+    granted = [reply for reply, fits in zip(replies, fitting, strict=True) if fits]
+    if granted:
+        await repository.add_auto_replies(session, granted)

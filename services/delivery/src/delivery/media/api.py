@@ -1,4 +1,4 @@
-"""Uploads for MMS, and the links under which carriers fetch them."""
+"""Uploads for MMS, and the links at which providers fetch them."""
 
 from typing import Any
 
@@ -34,14 +34,17 @@ _FILE_BODY: dict[str, Any] = {
 
 @router.post("/api/sms/upload-file/", status_code=201, openapi_extra=_FILE_BODY)
 async def upload_file(request: Request, caller: CallerDep, session: SessionDep) -> MediaOut:
-    """Keeps an image for an MMS: PNG, JPEG or GIF, 409,600 bytes at most."""
+    """Store an image for an MMS: PNG, JPEG or GIF, at most 409,600 bytes."""
     state = request.app.state
     return await service.store_upload(session, caller, state.storage, state.links, await _read_file(request))
 
 
 @router.api_route("/media/{signature}/{name}", methods=["GET", "HEAD"], include_in_schema=False)
 async def get_media(request: Request, signature: str, name: str) -> Response:
-    """A file for whoever has its link. It is read and passed on, since not every carrier follows a redirect."""
+    """Return the file of a link. No account is needed: a provider fetches it.
+
+    It is not a redirect to the storage, because not every provider follows redirects.
+    """
     state = request.app.state
     content, content_type = await service.read(state.storage, state.links, signature, name)
     headers = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
@@ -49,7 +52,7 @@ async def get_media(request: Request, signature: str, name: str) -> Response:
 
 
 async def _read_file(request: Request) -> bytes:
-    """The field `file` of a multipart body, which is read no further than it may be long."""
+    """Return the field `file` of a multipart body. Reading ends when the body is too long."""
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise UnsupportedMediaType("Send the file as multipart/form-data.")
     received = 0
@@ -62,7 +65,7 @@ async def _read_file(request: Request) -> bytes:
             raise TooLarge(f"A file may have {MAX_BYTES:,} bytes at most.")
         return message
 
-    # A keyed request has read its form already, to compare it.
+    # The form of a request with an Idempotency-Key has been read already, to compare it with the first request.
     is_read = request.scope.get("keyed_session") is not None
     async with (request if is_read else Request(request.scope, receive)).form() as form:
         upload = form.get("file")

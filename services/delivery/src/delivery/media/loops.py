@@ -1,4 +1,4 @@
-"""Periodic work on media: what nobody needs is removed."""
+"""Periodic work on media: delete files that no schedule needs."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -8,7 +8,7 @@ from common.clients import ServiceClient
 from common.database import Database
 from delivery.clients.scheduling import used_media
 from delivery.media import service
-from delivery.storage.base import Storage, StorageFault
+from delivery.storage.base import Storage, StorageError
 
 log = structlog.get_logger()
 
@@ -19,10 +19,10 @@ _PAUSE = timedelta(days=1)
 async def remove_old_media(
     database: Database, storage: Storage, scheduling: ServiceClient, retention: timedelta
 ) -> bool:
-    """Removes files that are older than the retention and that no schedule needs: none still to be sent names them,
-    and none that was sent, failed or changed within the retention, so that it can be retried.
+    """Delete files that are older than the retention and that no schedule needs. Return True if there may be more.
 
-    Scheduling knows every MMS, before and after it is delivery's. When it cannot be asked, nothing is removed.
+    A schedule needs its file while it is to be sent, and during the retention after it was sent, failed or changed,
+    because it may be retried. Scheduling knows every MMS. If scheduling is unavailable, nothing is deleted.
     """
     async with database.all_tenants() as session:
         due = await service.claim_due(session, storage, _BATCH)
@@ -33,17 +33,19 @@ async def remove_old_media(
     old = [media for media in due if media.created_at < since]
     used = await used_media(scheduling, [media.name for media in old], since) if old else set()
     unneeded = [media for media in old if media.name not in used]
-    removed = []
+    deleted = []
     for media in unneeded:
         try:
             await storage.delete(media.name)
-            removed.append(media.id)
-        except StorageFault as fault:
-            log.error("media cannot be removed", storage=storage.name, error=repr(fault.__cause__)[:300])
-    gone = {media.id for media in unneeded}
-    needed = {media.id: max(media.created_at + retention, now + _PAUSE) for media in due if media.id not in gone}
+            deleted.append(media.id)
+        except StorageError as error:
+            log.error("media not deleted", storage=storage.name, error=repr(error.__cause__)[:300])
+    unneeded_ids = {media.id for media in unneeded}
+    needed = {
+        media.id: max(media.created_at + retention, now + _PAUSE) for media in due if media.id not in unneeded_ids
+    }
     async with database.all_tenants() as session:
-        await service.settle(session, needed, removed)
-    if removed:
-        log.info("old media removed", count=len(removed))
+        await service.complete_check(session, needed, deleted)
+    if deleted:
+        log.info("old media deleted", count=len(deleted))
     return len(due) == _BATCH

@@ -1,14 +1,19 @@
 """Every statement on media."""
+# ruff: noqa: S608 (the parts of the statements are constants)
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from datetime import datetime
-from typing import NamedTuple
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from common.bulk import Columns
 from common.caller import Caller
+from delivery.media.rules import StoredFile
 from delivery.media.schemas import MediaOut
+
+_TIMES = Columns(id="bigint", check_at="timestamptz")
+_IDS = Columns(id="bigint")
 
 _ADD = text(
     """
@@ -16,7 +21,7 @@ _ADD = text(
     VALUES (:organisation, :name, :storage, :content_type, :size, :user)
     """
 )
-# The claim is its own lease: whoever dies after it leaves the files to the next look.
+# The claim is a lease of an hour: files of a process that ends are checked again after it.
 _CLAIM_DUE = text(
     """
     UPDATE media SET check_at = now() + interval '1 hour'
@@ -26,24 +31,15 @@ _CLAIM_DUE = text(
     """
 )
 _POSTPONE = text(
-    """
-    UPDATE media SET check_at = n.next_check
-    FROM unnest(CAST(:ids AS bigint[]), CAST(:times AS timestamptz[])) AS n (media_id, next_check)
-    WHERE id = n.media_id
+    f"""
+    UPDATE media m SET check_at = n.check_at FROM {_TIMES.unnest("n")} WHERE m.id = n.id
     """
 )
-_REMOVE = text("DELETE FROM media WHERE id = ANY(CAST(:ids AS bigint[]))")
-
-
-class Kept(NamedTuple):
-    """A file that lies in the storage."""
-
-    id: int
-    name: str
-    created_at: datetime
+_DELETE = text(f"DELETE FROM media WHERE id = ANY({_IDS.array('id')})")
 
 
 async def add(session: AsyncSession, caller: Caller, media: MediaOut, storage: str) -> None:
+    """Add the record of a file that the storage has."""
     await session.execute(
         _ADD,
         {
@@ -57,17 +53,17 @@ async def add(session: AsyncSession, caller: Caller, media: MediaOut, storage: s
     )
 
 
-async def claim_due_all_tenants(session: AsyncSession, storage: str, batch: int) -> Sequence[Kept]:
-    """At most `batch` files of the storage that are due, due again in an hour. Skips what another holds."""
+async def claim_due_all_tenants(session: AsyncSession, storage: str, batch: int) -> list[StoredFile]:
+    """Claim at most `batch` files of the storage that are due for a check; they are due again in an hour."""
     rows = await session.execute(_CLAIM_DUE, {"storage": storage, "batch": batch})
-    return [Kept(*row) for row in rows]
+    return [StoredFile(*row) for row in rows]
 
 
 async def postpone_all_tenants(session: AsyncSession, times: Mapping[int, datetime]) -> None:
-    """Id → when it is due again."""
-    await session.execute(_POSTPONE, {"ids": list(times), "times": list(times.values())})
+    """Set id → time of the next check."""
+    await session.execute(_POSTPONE, _TIMES.bind_tuples(times.items()))
 
 
-async def remove_all_tenants(session: AsyncSession, ids: Collection[int]) -> None:
-    """Forgets files that were removed."""
-    await session.execute(_REMOVE, {"ids": list(ids)})
+async def delete_all_tenants(session: AsyncSession, ids: Collection[int]) -> None:
+    """Delete the records of files that the storage has deleted."""
+    await session.execute(_DELETE, {"id": list(ids)})

@@ -1,10 +1,10 @@
-"""What an upload answers."""
+"""The answer to an upload."""
 
 from pydantic import BaseModel, ConfigDict
 
 
 class MediaOut(BaseModel):
-    """A file that carriers can fetch; `url` is what an MMS takes as `media_url`."""
+    """A file that providers can fetch. `url` is the `media_url` of an MMS."""
 
     model_config = ConfigDict(
         json_schema_extra={

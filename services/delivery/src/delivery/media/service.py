@@ -1,6 +1,6 @@
 """Use cases of media."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from uuid import uuid4
 
@@ -9,8 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from common.caller import Caller
 from common.errors import Invalid, NotFound, TooLarge
 from delivery.media import repository
-from delivery.media.repository import Kept
-from delivery.media.rules import MAX_BYTES, Links, content_type_of, kind_of
+from delivery.media.rules import MAX_BYTES, Links, StoredFile, content_type_of, kind_of
 from delivery.media.schemas import MediaOut
 from delivery.organisations import service as organisations
 from delivery.storage.base import Storage
@@ -19,9 +18,10 @@ from delivery.storage.base import Storage
 async def store_upload(
     session: AsyncSession, caller: Caller, storage: Storage, links: Links, content: bytes
 ) -> MediaOut:
-    """Keeps an image and its record. Raises TooLarge, Invalid under `file`, StorageFault, OrganisationClosed.
+    """Store an image and its record. Raises TooLarge, Invalid under `file`, StorageError and OrganisationClosed.
 
-    The file first, before the session's first statement: a file without a record harms nobody.
+    The file is stored before the first statement of the session, so no transaction waits for the storage. A file
+    without a record does no harm.
     """
     if len(content) > MAX_BYTES:
         raise TooLarge(f"A file may have {MAX_BYTES:,} bytes at most.")
@@ -37,19 +37,19 @@ async def store_upload(
 
 
 async def read(storage: Storage, links: Links, signature: str, name: str) -> tuple[bytes, str]:
-    """Content and media type of the file behind a link. Raises NotFound, StorageFault."""
-    content = await storage.get(name) if links.is_mine(signature, name) else None
+    """Return the content and the media type of a link's file. Raises NotFound and StorageError."""
+    content = await storage.get(name) if links.is_valid(signature, name) else None
     if content is None:
         raise NotFound
     return content, content_type_of(name)
 
 
-async def claim_due(session: AsyncSession, storage: Storage, batch: int) -> Sequence[Kept]:
-    """Files whose time to be looked at has come, for this caller alone for an hour."""
+async def claim_due(session: AsyncSession, storage: Storage, batch: int) -> list[StoredFile]:
+    """Claim files that are due for a check, for an hour."""
     return await repository.claim_due_all_tenants(session, storage.name, batch)
 
 
-async def settle(session: AsyncSession, needed: Mapping[int, datetime], removed: Collection[int]) -> None:
-    """Files that are needed (id → next look) are looked at again then; what was removed is forgotten."""
+async def complete_check(session: AsyncSession, needed: Mapping[int, datetime], deleted: Collection[int]) -> None:
+    """Save the time of the next check of needed files (by id), and delete the records of deleted files."""
     await repository.postpone_all_tenants(session, needed)
-    await repository.remove_all_tenants(session, removed)
+    await repository.delete_all_tenants(session, deleted)

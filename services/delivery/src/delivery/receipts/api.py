@@ -1,6 +1,4 @@
-"""Where providers tell what became of messages, and what people answered."""
-
-from typing import Any
+"""The webhooks of the providers: delivery receipts and inbound messages."""
 
 import structlog
 from fastapi import Request
@@ -9,8 +7,9 @@ from starlette.responses import Response
 from common.errors import Forbidden, Invalid, NotFound, TooLarge, Unavailable
 from common.http.app import MAX_JSON_BYTES, feature_router
 from common.http.deps import AllSessionDep
-from delivery.providers.base import SubmissionError, Provider, WebhookMalformed, WebhookRefused, WebhookRequest
+from delivery.providers.base import Provider, SubmissionError, WebhookMalformed, WebhookRefused, WebhookRequest
 from delivery.receipts import service
+from delivery.receipts.rules import NewEvent, make_event
 
 log = structlog.get_logger()
 router = feature_router("webhooks")
@@ -25,7 +24,7 @@ _OPENAPI = {
 }
 _ANSWERS: dict[int | str, dict[str, object]] = {
     200: {
-        "description": "Taken. The body is what the provider expects.",
+        "description": "Stored. The body is what the provider expects.",
         "content": {"application/json": {"example": {"status": "ok"}}, "text/xml": {"example": "<Response/>"}},
     },
     **{status: {} for status in (400, 403, 404, 413, 503)},
@@ -34,37 +33,38 @@ _ANSWERS: dict[int | str, dict[str, object]] = {
 
 @router.post(_PATH, openapi_extra=_OPENAPI, responses=_ANSWERS, response_class=Response)
 async def receive_provider_webhook(request: Request, session: AllSessionDep, provider: str, kind: str) -> Response:
-    """Takes receipts and replies from a provider that is switched on, verified as that provider signs.
+    """Store delivery receipts and inbound messages of a provider that is switched on.
 
-    What `kind` is (`receipts`, `inbound`, `events`), the provider's page in the docs tells. A repetition is answered
-    the same and changes nothing.
+    The request must be signed as that provider signs. `kind` is `receipts`, `inbound` or `events`; docs/providers.md
+    lists which provider uses which. A repeated webhook gets the same answer and changes nothing.
     """
     known: Provider | None = request.app.state.providers.get(provider)
     if known is None:
         raise NotFound
-    await service.keep_notices(session, provider, await _read_notices(known, await _read_request(request, kind)))
+    events = await _read_events(known, await _read_request(request, kind))
+    await service.store_events(session, provider, events)
     media_type, body = known.webhook_answer
     return Response(body, media_type=media_type)
 
 
-async def _read_notices(provider: Provider, webhook: WebhookRequest) -> list[dict[str, Any]]:
+async def _read_events(provider: Provider, webhook: WebhookRequest) -> list[NewEvent]:
     try:
-        return [service.describe(notice) for notice in await provider.read_webhook(webhook)]
+        return [make_event(event) for event in await provider.read_webhook(webhook)]
     except WebhookRefused as refused:
         raise Forbidden(str(refused)) from None
     except WebhookMalformed as malformed:
         raise Invalid.field("non_field_errors", str(malformed)) from None
     except SubmissionError as error:
-        log.warning("a webhook cannot be proven now", provider=provider.name, error=error.reason)
-        raise Unavailable from None  # the provider tells it again
+        log.warning("webhook verification unavailable", provider=provider.name, error=error.reason)
+        raise Unavailable from None  # the provider repeats the webhook
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        # The provider's reader met something it does not know: its fault, but a repetition would be no better.
-        log.error("a webhook cannot be read", provider=provider.name, kind=webhook.kind, error=type(error).__name__)
+        # The provider's class failed to read it. A repetition would fail, too, so the answer is not 503.
+        log.error("webhook unreadable", provider=provider.name, kind=webhook.kind, error=type(error).__name__)
         raise Invalid.field("non_field_errors", "This cannot be understood.") from None
 
 
 async def _read_request(request: Request, kind: str) -> WebhookRequest:
-    """The request as it was signed: the address is the public one, the body is raw and bounded."""
+    """Return the request as it was signed: with the public address, and with the raw body, whose size is limited."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk

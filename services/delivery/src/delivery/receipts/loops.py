@@ -1,4 +1,4 @@
-"""Periodic work on what providers told."""
+"""Periodic work on webhook events."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -7,47 +7,47 @@ import structlog
 
 from common.database import Database, in_transaction, is_transient
 from common.loops import Loop
+from delivery.inbound.rules import InboundPolicy
 from delivery.providers.base import Provider
 from delivery.receipts import service
-from delivery.inbound.service import ReplyPolicy
-from delivery.settings import Settings
 
 log = structlog.get_logger()
 
 
-async def apply_notices(database: Database, policy: ReplyPolicy) -> bool:
-    """Lets the notices that are due count. True when there may be more.
+async def apply_webhook_events(database: Database, policy: InboundPolicy) -> bool:
+    """Apply the webhook events that are due. Return True if there may be more.
 
-    One that the database or our own code refuses must not hold up the others: then they are taken one by one, and it
-    is set aside.
+    If a batch fails because of one event, its events are applied one by one and the failing ones are postponed, so that
+    they do not block the others.
     """
-    apply = partial(service.apply_notices, policy=policy)
+    apply = partial(service.apply_webhook_events, policy=policy)
     try:
         return await in_transaction(database.all_tenants, apply) == service.BATCH
     except Exception as error:
         if is_transient(error):
             raise
-        log.error("notices are taken one by one", error=type(error).__name__)
+        log.error("webhook events applied one by one", error=type(error).__name__)
     for _ in range(service.BATCH):
         try:
-            if not await in_transaction(database.all_tenants, partial(apply, most=1)):
+            if not await in_transaction(database.all_tenants, partial(apply, max_events=1)):
                 return False
         except Exception as error:
             if is_transient(error):
                 raise
-            await in_transaction(database.all_tenants, service.set_aside)
+            await in_transaction(database.all_tenants, service.postpone_first)
     return True
 
 
-async def forget_notices(database: Database) -> bool:
-    """Removes old ones. True when there may be more."""
+async def delete_old_events(database: Database) -> bool:
+    """Delete old webhook events. Return True if there may be more."""
     async with database.all_tenants() as session:
-        return await service.forget_notices(session)
+        return await service.delete_old_events(session)
 
 
-def make_loops(database: Database, settings: Settings, providers: Iterable[Provider]) -> list[Loop]:
-    """Both of them, for the worker."""
+def make_loops(database: Database, providers: Iterable[Provider]) -> list[Loop]:
+    """Return the loops for the worker."""
+    policy = InboundPolicy.of(providers)
     return [
-        Loop("apply_notices", partial(apply_notices, database, ReplyPolicy.of(settings, providers)), 0.1),
-        Loop("forget_notices", partial(forget_notices, database), 3600.0),
+        Loop("apply_webhook_events", partial(apply_webhook_events, database, policy), 0.1),
+        Loop("delete_old_events", partial(delete_old_events, database), 3600.0),
     ]

@@ -1,187 +1,181 @@
-"""Every statement on notices, and what receipts make of messages."""
+"""Every statement on `webhook_events`, and the one that applies delivery receipts to messages."""
+# ruff: noqa: S608 (the parts of the statements are constants)
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 from pydantic_core import to_json
-from sqlalchemy import Row, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from delivery.receipts.rules import Settlement, spellings
+from common.bulk import Columns
+from delivery.models import OutcomeRow, columns, read_rows
+from delivery.receipts.rules import (
+    EarlierReceiptRow,
+    MessageUpdate,
+    NewEvent,
+    ReportedMessage,
+    WebhookEventRow,
+    spellings,
+)
 
 RETENTION_DAYS = 30
 
-# Sorted, so that two webhooks with the same notices take them in the same order.
-_KEEP = text(
-    """
-    INSERT INTO notices (provider, fingerprint, kind, reference, provider_message_id, body, request_id)
+_NEW = Columns(fingerprint="bytea", kind="text", reference="bigint", provider_message_id="text", body="text")
+_NAMED = Columns(
+    id="bigint",
+    provider="text",
+    reference="bigint",
+    provider_message_id="text",
+    received_at="timestamptz",
+    spellings="text",
+)
+_UPDATES = Columns(
+    message_id="bigint",
+    is_new_status="boolean",
+    status="text",
+    sent_time="timestamptz",
+    delivered_time="timestamptz",
+    failure_category="text",
+    error="text",
+    provider_status="text",
+    provider_message_id="text",
+    billed_parts="int",
+)
+_IDS = Columns(id="bigint")
+_MATCHES = Columns(id="bigint", message_id="bigint")
+_PAUSES = Columns(id="bigint", pause_s="float8")
+
+# Sorted, so that two webhooks with the same events insert them in the same order.
+_ADD = text(
+    f"""
+    INSERT INTO webhook_events (provider, fingerprint, kind, reference, provider_message_id, body, request_id)
     SELECT :provider, n.fingerprint, n.kind, n.reference, n.provider_message_id, CAST(n.body AS jsonb), :request_id
-    FROM unnest(CAST(:fingerprints AS bytea[]), CAST(:kinds AS text[]), CAST(:references AS bigint[]),
-                CAST(:provider_ids AS text[]), CAST(:bodies AS text[]))
-        AS n (fingerprint, kind, reference, provider_message_id, body)
+    FROM {_NEW.unnest("n")}
     ORDER BY n.fingerprint
     ON CONFLICT (fingerprint, provider) DO NOTHING
     """
 )
 _CLAIM = text(
     """
-    SELECT id, provider, kind, reference, provider_message_id, CAST(body AS text) AS body, looks, received_at,
-           request_id, now() AS looked_at
-    FROM notices WHERE due_at <= now() ORDER BY due_at, id LIMIT :batch FOR UPDATE SKIP LOCKED
+    SELECT id, provider, kind, reference, provider_message_id, CAST(body AS text), checks, received_at, request_id,
+           now()
+    FROM webhook_events WHERE due_at <= now() ORDER BY due_at, id LIMIT :batch FOR UPDATE SKIP LOCKED
     """
 )
-# By our reference, else by the provider's id in any of its spellings, the first of them that is known. Where references
-# bear no mark (a provider from outside), another system on the account counts from 1 as we do: what was told before
-# ours was there, or of another id of the provider's (as long as ours: ids are mangled, not made up), is not about it.
+# By our reference, else by the provider's id in the first of its spellings that is known. A provider from outside the
+# repository may send references without a mark, and another system on the same account counts its messages from 1,
+# too. So an event from before our message was created is not about it, and neither is one with another provider id.
+# Providers change the spelling of their ids, so only an id of the same length counts as another one.
 _FIND = text(
-    """
-    SELECT n.notice_id, coalesce(
+    f"""
+    SELECT n.id, coalesce(
         (SELECT m.id FROM messages m
          WHERE m.id = n.reference AND m.provider = n.provider AND m.created_at <= n.received_at
-           AND (length(m.provider_message_id) = length(n.told_id)
-                AND lower(m.provider_message_id) <> lower(n.told_id)) IS NOT TRUE),
-        (SELECT m.id FROM jsonb_array_elements_text(CAST(n.spellings AS jsonb)) WITH ORDINALITY AS s (spelling, place)
+           AND (length(m.provider_message_id) = length(n.provider_message_id)
+                AND lower(m.provider_message_id) <> lower(n.provider_message_id)) IS NOT TRUE),
+        (SELECT m.id FROM jsonb_array_elements_text(CAST(n.spellings AS jsonb)) WITH ORDINALITY AS s (spelling, rank)
          JOIN messages m ON m.provider_message_id = s.spelling AND m.provider = n.provider
-         ORDER BY s.place, m.id DESC LIMIT 1)) AS message_id
-    FROM unnest(CAST(:ids AS bigint[]), CAST(:providers AS text[]), CAST(:references AS bigint[]),
-                CAST(:told_ids AS text[]), CAST(:spellings AS text[]), CAST(:moments AS timestamptz[]))
-        AS n (notice_id, provider, reference, told_id, spellings, received_at)
+         ORDER BY s.rank, m.id DESC LIMIT 1)) AS message_id
+    FROM {_NAMED.unnest("n")}
     """
 )
-_LOCK = text(
-    """
-    SELECT id, organisation_id, phone, provider, status, sent_time, delivered_time, category, error, call_key
-    FROM messages WHERE id = ANY(CAST(:ids AS bigint[])) ORDER BY id FOR UPDATE
-    """
-)
-# Read under the messages' locks: what another has applied to them is seen.
-_HISTORY = text(
-    """
-    SELECT id, message_id, provider, kind, CAST(body AS text) AS body, received_at FROM notices
-    WHERE message_id = ANY(CAST(:ids AS bigint[])) AND kind = 'receipt'
+_LOCK_MESSAGES = text(
+    f"""
+    SELECT {columns(ReportedMessage)}
+    FROM messages WHERE id = ANY({_IDS.array("id")}) ORDER BY id FOR UPDATE
     """
 )
-_SETTLE = text(
+# Read under the messages' locks, so it includes what another transaction has just applied.
+_LIST_EARLIER = text(
+    f"""
+    SELECT message_id, provider, CAST(body AS text), received_at FROM webhook_events
+    WHERE message_id = ANY({_IDS.array("id")}) AND kind = 'receipt'
     """
+)
+_UPDATE_MESSAGES = text(
+    f"""
     UPDATE messages m SET
-        status = s.new_status,
-        version = m.version + CASE WHEN s.is_new THEN 1 ELSE 0 END,
-        changed_at = CASE WHEN s.is_new THEN now() ELSE m.changed_at END,
-        sent_time = s.new_sent_time,
-        delivered_time = s.new_delivered_time,
-        category = s.new_category,
-        error = s.new_error,
-        next_attempt_at = CASE WHEN s.is_new THEN NULL ELSE m.next_attempt_at END,
-        provider_status = s.new_provider_status,
-        provider_message_id = coalesce(m.provider_message_id, s.new_provider_message_id),
-        billed_parts = coalesce(s.new_billed_parts, m.billed_parts)
-    FROM unnest(CAST(:message_id AS bigint[]), CAST(:is_new AS boolean[]), CAST(:status AS text[]),
-                CAST(:sent_time AS timestamptz[]), CAST(:delivered_time AS timestamptz[]), CAST(:category AS text[]),
-                CAST(:error AS text[]), CAST(:provider_status AS text[]), CAST(:provider_message_id AS text[]),
-                CAST(:billed_parts AS int[]))
-        AS s (message_id, is_new, new_status, new_sent_time, new_delivered_time, new_category, new_error,
-              new_provider_status, new_provider_message_id, new_billed_parts)
-    WHERE m.id = s.message_id AND m.id = ANY(CAST(:message_id AS bigint[]))
-    RETURNING m.*, s.is_new
+        status = u.status,
+        version = m.version + CASE WHEN u.is_new_status THEN 1 ELSE 0 END,
+        changed_at = CASE WHEN u.is_new_status THEN now() ELSE m.changed_at END,
+        sent_time = u.sent_time,
+        delivered_time = u.delivered_time,
+        failure_category = u.failure_category,
+        error = u.error,
+        next_attempt_at = CASE WHEN u.is_new_status THEN NULL ELSE m.next_attempt_at END,
+        provider_status = u.provider_status,
+        provider_message_id = coalesce(m.provider_message_id, u.provider_message_id),
+        billed_parts = coalesce(u.billed_parts, m.billed_parts)
+    FROM {_UPDATES.unnest("u")}
+    WHERE m.id = u.message_id AND m.id = ANY({_UPDATES.array("message_id")})
+    RETURNING u.is_new_status, {columns(OutcomeRow, "m")}
     """
 )
-_SETTLE_COLUMNS = (
-    "message_id",
-    "is_new",
-    "status",
-    "sent_time",
-    "delivered_time",
-    "category",
-    "error",
-    "provider_status",
-    "provider_message_id",
-    "billed_parts",
-)
-_DONE = text(
-    """
-    UPDATE notices n SET due_at = NULL, message_id = d.message_id
-    FROM unnest(CAST(:ids AS bigint[]), CAST(:messages AS bigint[])) AS d (id, message_id)
-    WHERE n.id = d.id
+_COMPLETE = text(
+    f"""
+    UPDATE webhook_events e SET due_at = NULL, message_id = n.message_id
+    FROM {_MATCHES.unnest("n")} WHERE e.id = n.id
     """
 )
 _POSTPONE = text(
-    """
-    UPDATE notices n SET looks = n.looks + 1, due_at = now() + make_interval(secs => p.pause_s)
-    FROM unnest(CAST(:ids AS bigint[]), CAST(:pauses AS float8[])) AS p (id, pause_s)
-    WHERE n.id = p.id
+    f"""
+    UPDATE webhook_events e SET checks = e.checks + 1, due_at = now() + make_interval(secs => n.pause_s)
+    FROM {_PAUSES.unnest("n")} WHERE e.id = n.id
     """
 )
-_FORGET = text(
+_DELETE_OLD = text(
     """
-    DELETE FROM notices WHERE id = ANY(ARRAY(
-        SELECT id FROM notices WHERE received_at < now() - make_interval(days => :days)
+    DELETE FROM webhook_events WHERE id = ANY(ARRAY(
+        SELECT id FROM webhook_events WHERE received_at < now() - make_interval(days => :days)
         ORDER BY received_at LIMIT :batch FOR UPDATE SKIP LOCKED))
     """
 )
 
 
-async def keep(session: AsyncSession, provider: str, request_id: str, notices: Sequence[Mapping[str, Any]]) -> None:
-    """Keeps the notices that are new: `fingerprint, kind, reference, provider_message_id, body`."""
-    await session.execute(
-        _KEEP,
-        {
-            "provider": provider,
-            "request_id": request_id,
-            "fingerprints": [notice["fingerprint"] for notice in notices],
-            "kinds": [notice["kind"] for notice in notices],
-            "references": [notice["reference"] for notice in notices],
-            "provider_ids": [notice["provider_message_id"] for notice in notices],
-            "bodies": [notice["body"] for notice in notices],
-        },
-    )
+async def add_all_tenants(session: AsyncSession, provider: str, request_id: str, events: Sequence[NewEvent]) -> None:
+    """Add the events of a webhook. An event that is stored already stays as it is."""
+    await session.execute(_ADD, {**_NEW.bind(events), "provider": provider, "request_id": request_id})
 
 
-async def claim_all_tenants(session: AsyncSession, batch: int) -> Sequence[Row[Any]]:
-    """Locks notices that are due, the longest due first. Skips what another holds."""
-    return (await session.execute(_CLAIM, {"batch": batch})).all()
+async def claim_all_tenants(session: AsyncSession, batch: int) -> list[WebhookEventRow]:
+    """Lock the events that are due, the longest due first, and skip those that another transaction has locked."""
+    return [WebhookEventRow(*row) for row in await session.execute(_CLAIM, {"batch": batch})]
 
 
-async def find_messages_all_tenants(session: AsyncSession, notices: Sequence[Row[Any]]) -> dict[int, int]:
-    """ProviderEvent id → id of the message that it names, where there is one."""
-    parameters = {
-        "ids": [notice.id for notice in notices],
-        "providers": [notice.provider for notice in notices],
-        "references": [notice.reference for notice in notices],
-        "told_ids": [notice.provider_message_id for notice in notices],
-        "moments": [notice.received_at for notice in notices],
-        "spellings": [to_json(spellings(notice.provider_message_id)).decode() for notice in notices],
-    }
-    rows = await session.execute(_FIND, parameters)
-    return {row.notice_id: row.message_id for row in rows if row.message_id is not None}
+async def find_messages_all_tenants(session: AsyncSession, events: Sequence[WebhookEventRow]) -> dict[int, int]:
+    """Return event id → id of the outbound message that it names, for the events whose message is known."""
+    written = [to_json(spellings(event.provider_message_id)).decode() for event in events]
+    rows = await session.execute(_FIND, _NAMED.bind(events, spellings=written))
+    return {row.id: row.message_id for row in rows if row.message_id is not None}
 
 
-async def lock_messages_all_tenants(session: AsyncSession, ids: Collection[int]) -> Sequence[Row[Any]]:
-    """Locks messages in order, as they stand."""
-    return (await session.execute(_LOCK, {"ids": list(ids)})).all()
+async def lock_messages_all_tenants(session: AsyncSession, ids: Collection[int]) -> list[ReportedMessage]:
+    """Lock messages in the order of their ids."""
+    return read_rows(ReportedMessage, (await session.execute(_LOCK_MESSAGES, {"id": list(ids)})).all())
 
 
-async def history_all_tenants(session: AsyncSession, ids: Collection[int]) -> Sequence[Row[Any]]:
-    """The receipts that these messages had before: `id, message_id, provider, kind, body, received_at`."""
-    return (await session.execute(_HISTORY, {"ids": list(ids)})).all()
+async def list_earlier_all_tenants(session: AsyncSession, ids: Collection[int]) -> list[EarlierReceiptRow]:
+    """Return the delivery receipts that were applied to these messages before."""
+    return [EarlierReceiptRow(*row) for row in await session.execute(_LIST_EARLIER, {"id": list(ids)})]
 
 
-async def settle(session: AsyncSession, settlements: Sequence[Settlement]) -> Sequence[Row[Any]]:
-    """Writes how messages, locked, are to stand: the rows, with `is_new`."""
-    columns = {name: [getattr(one, name) for one in settlements] for name in _SETTLE_COLUMNS}
-    return (await session.execute(_SETTLE, columns)).all()
+async def update_messages_all_tenants(session: AsyncSession, updates: Sequence[MessageUpdate]) -> list[OutcomeRow]:
+    """Update messages that the caller has locked, and return those with a new status."""
+    rows = (await session.execute(_UPDATE_MESSAGES, _UPDATES.bind(updates))).all()
+    return read_rows(OutcomeRow, [row[1:] for row in rows if row.is_new_status])
 
 
-async def done(session: AsyncSession, notices: Mapping[int, int | None]) -> None:
-    """ProviderEvent id → message id: these are dealt with (None: given up)."""
-    await session.execute(_DONE, {"ids": list(notices), "messages": list(notices.values())})
+async def complete_all_tenants(session: AsyncSession, matches: Mapping[int, int | None]) -> None:
+    """Complete these events: id → id of their message, or None if they are given up."""
+    await session.execute(_COMPLETE, _MATCHES.bind_tuples(matches.items()))
 
 
-async def postpone(session: AsyncSession, pauses: Mapping[int, float]) -> None:
-    """ProviderEvent id → seconds: these are looked at again then."""
-    await session.execute(_POSTPONE, {"ids": list(pauses), "pauses": list(pauses.values())})
+async def postpone_all_tenants(session: AsyncSession, pauses: Mapping[int, float]) -> None:
+    """Check these events again later: id → seconds from now."""
+    await session.execute(_POSTPONE, _PAUSES.bind_tuples(pauses.items()))
 
 
-async def forget_all_tenants(session: AsyncSession, batch: int) -> int:
-    """Removes notices that are old, and returns how many."""
-    parameters = {"days": RETENTION_DAYS, "batch": batch}
-    return (await session.execute(_FORGET, parameters)).rowcount  # type: ignore[attr-defined,no-any-return]
+async def delete_old_all_tenants(session: AsyncSession, batch: int) -> int:
+    """Delete at most `batch` events that are older than `RETENTION_DAYS`, and return how many."""
+    values = {"days": RETENTION_DAYS, "batch": batch}
+    return (await session.execute(_DELETE_OLD, values)).rowcount  # type: ignore[attr-defined,no-any-return]

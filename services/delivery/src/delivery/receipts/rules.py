@@ -1,121 +1,107 @@
-"""What a provider tells, as it is kept, and what it makes of a message: statuses only climb. Pure."""
+"""Stored webhook events, and what delivery receipts mean for a message: a status never moves backwards. Pure."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
+from uuid import UUID
 
 from pydantic import TypeAdapter
 
+from common.events import FailureCategory
 from common.fields import MAX_ID, clean_text
-from delivery.providers.base import InboundMessage, ProviderEvent, DeliveryReceipt
+from delivery.models import IN_SUBMISSION, WAITING, MessageStatus
+from delivery.providers.base import DeliveryReceipt, InboundMessage, ProviderEvent
 
-Settled = Literal["sent", "delivered", "failed"]
+EventKind = Literal["receipt", "inbound"]
 
-LOOK_FOR_S = 72 * 3600.0
-_LONGEST_PAUSE_S = 3600.0
-_LONGEST = 300
-_LONGEST_TEXT = 10_000
-_MOST_PARTS = 255
-_FIRST_YEAR = 2000
-_NOT_TOLD = datetime(9999, 1, 1, tzinfo=UTC)
+CHECK_FOR_S = 72 * 3600.0
+_MAX_PAUSE_S = 3600.0
+_MAX_FIELD = 300  # characters
+_MAX_TEXT = 10_000
+_MAX_URL = 2048
+_MAX_PARTS = 255
+_MIN_YEAR = 2000
+_NO_TIME = datetime(9999, 1, 1, tzinfo=UTC)
 _RECEIPT = TypeAdapter(DeliveryReceipt)
 _INBOUND = TypeAdapter(InboundMessage)
-_REFUSED = "The provider could not deliver the message."
-
-
-def _writable(told: str, longest: int = _LONGEST) -> str:
-    """A provider's words as a row can hold them: no NUL, no half of a surrogate pair, not without end."""
-    whole = told.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return clean_text(whole)[:longest]
-
-
-def _moment(told: datetime) -> datetime:
-    """A provider's time in UTC. One that no clock tells (an empty field of .NET is the first day of the year 1) is as
-    good as none: one that is to come, for which the moment counts at which it was told."""
-    if not _FIRST_YEAR <= told.year < _NOT_TOLD.year:
-        return _NOT_TOLD
-    return told.astimezone(UTC) if told.tzinfo else told.replace(tzinfo=UTC)
-
-
-def clean(notice: ProviderEvent) -> ProviderEvent:
-    """The notice with every text, number and time in bounds."""
-    changes: dict[str, Any] = {}
-    for field in fields(notice):
-        value = getattr(notice, field.name)
-        if isinstance(value, str):
-            changes[field.name] = _writable(value, _LONGEST_TEXT if field.name == "text" else _LONGEST)
-        elif isinstance(value, tuple | list):
-            changes[field.name] = tuple(_writable(url, 2048) for url in value)
-        elif isinstance(value, datetime):
-            changes[field.name] = _moment(value)
-    if notice.reference is not None and not 0 < notice.reference <= MAX_ID:
-        changes["reference"] = None
-    if isinstance(notice, DeliveryReceipt):
-        changes["of_parts"] = min(max(notice.of_parts, 1), _MOST_PARTS)
-        changes["part"] = min(max(notice.part, 1), changes["of_parts"])
-        if notice.billed_parts is not None and not 0 <= notice.billed_parts <= _MOST_PARTS:
-            changes["billed_parts"] = None
-    return replace(notice, **changes)
-
-
-def fingerprint(notice: ProviderEvent) -> bytes:
-    """The same for the same notice told again; `id` in whatever length and characters."""
-    kind = "receipt" if isinstance(notice, DeliveryReceipt) else "inbound"
-    return hashlib.sha256(f"{kind}:{notice.id}".encode("utf-8", "surrogatepass")).digest()
-
-
-def write(notice: ProviderEvent) -> tuple[Literal["receipt", "inbound"], str]:
-    """Kind and JSON of a notice that is clean. Raises ValueError when its fields are not of their types."""
-    if isinstance(notice, DeliveryReceipt):
-        return "receipt", _RECEIPT.dump_json(notice, warnings="error").decode()
-    return "inbound", _INBOUND.dump_json(notice, warnings="error").decode()
-
-
-def read_receipt(body: str) -> DeliveryReceipt:
-    """Raises ValueError when it is none."""
-    return _RECEIPT.validate_json(body)
-
-
-def read_inbound(body: str) -> InboundMessage:
-    """Raises ValueError when it is none."""
-    return _INBOUND.validate_json(body)
-
-
-def spellings(provider_message_id: str | None) -> list[str]:
-    """An id as a provider may have written it elsewhere: in another case, without leading zeros. Not hexadecimal for
-    decimal: that would find another message where ids are short, and our own reference goes along everywhere."""
-    if not provider_message_id:
-        return []
-    short = provider_message_id.lstrip("0")
-    return list(dict.fromkeys(s for s in (provider_message_id, short, short.lower(), short.upper()) if s))
-
-
-def next_look(looks: int, received_at: datetime, now: datetime) -> float | None:
-    """Seconds until a notice that found nothing is looked at again: doubling from 1 s to an hour, for three days."""
-    if now - received_at > timedelta(seconds=LOOK_FOR_S):
-        return None
-    return float(min(_LONGEST_PAUSE_S, 2.0 ** min(looks, 20)))
+_RANKS: dict[str, int] = {MessageStatus.SENT: 0, MessageStatus.FAILED: 1, MessageStatus.DELIVERED: 2}
+_NOT_DELIVERED = "The provider could not deliver the message."
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """A receipt, and when it came. A provider's clock may be wrong: nothing happened after it was told."""
+class NewEvent:
+    """A webhook event to store. `reference` and `provider_message_id` name one of our outbound messages.
+
+    For an inbound message they name the message that it answers.
+    """
+
+    fingerprint: bytes
+    kind: EventKind
+    reference: int | None
+    provider_message_id: str | None
+    body: str
+
+
+class WebhookEventRow(NamedTuple):
+    """A stored webhook event that is due.
+
+    `checks` is the number of earlier checks that matched no message, `checked_at` the time of this one.
+    """
+
+    id: int
+    provider: str
+    kind: EventKind
+    reference: int | None
+    provider_message_id: str | None
+    body: str
+    checks: int
+    received_at: datetime
+    request_id: str
+    checked_at: datetime
+
+
+class EarlierReceiptRow(NamedTuple):
+    """A stored delivery receipt that was applied to a message before."""
+
+    message_id: int
+    provider: str
+    body: str
+    received_at: datetime
+
+
+class ReportedMessage(NamedTuple):
+    """The columns of a message that a delivery receipt may change."""
+
+    id: int
+    provider: str | None
+    status: MessageStatus
+    sent_time: datetime | None
+    delivered_time: datetime | None
+    failure_category: FailureCategory | None
+    error: str | None
+    submission_key: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedReceipt:
+    """A delivery receipt with the time at which it arrived."""
 
     receipt: DeliveryReceipt
     received_at: datetime
 
     @property
     def at(self) -> datetime:
+        """The time of the reported event. A provider's clock may be fast, so it is not after the arrival."""
         return min(self.receipt.occurred_at or self.received_at, self.received_at)
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What all receipts of a message say together."""
+class ReceiptSummary:
+    """What all delivery receipts of a message say together. `deciding` is the receipt that decides the status."""
 
-    status: Settled
+    status: MessageStatus
     first_at: datetime
     delivered_time: datetime | None
     deciding: DeliveryReceipt
@@ -123,81 +109,177 @@ class Verdict:
     billed_parts: int | None
 
 
-_RANKS: dict[str, int] = {"sent": 0, "failed": 1, "delivered": 2}
-
-
-def weigh(told: Sequence[Told]) -> Verdict:
-    """Of each part the highest word counts: delivered when all parts are, failed when one failed for good."""
-    of_parts: dict[int, Told] = {}
-    for one in sorted(told, key=lambda one: (_RANKS[one.receipt.status], one.at)):
-        of_parts[one.receipt.part] = one
-    best = list(of_parts.values())
-    failed = [one for one in best if one.receipt.status == "failed"]
-    delivered = [one for one in best if one.receipt.status == "delivered"]
-    wanted = max(one.receipt.of_parts for one in told)
-    if failed:
-        status, deciding = "failed", failed[-1]
-    elif len(delivered) >= wanted:
-        status, deciding = "delivered", max(delivered, key=lambda one: one.at)
-    else:
-        status, deciding = "sent", max(best, key=lambda one: (_RANKS[one.receipt.status], one.at))
-    return Verdict(
-        status=status,  # type: ignore[arg-type]
-        first_at=min(one.at for one in told),
-        delivered_time=deciding.at if status == "delivered" else None,
-        deciding=deciding.receipt,
-        provider_message_id=next((o.receipt.provider_message_id for o in told if o.receipt.provider_message_id), None),
-        billed_parts=max((o.receipt.billed_parts for o in told if o.receipt.billed_parts is not None), default=None),
-    )
-
-
-def climbs(message: Any, status: Settled) -> bool:
-    """Whether a message, as it stands, takes this status from its provider.
-
-    A provider that reports on a message has it, also one that it seemed to refuse and that waits to go again; only a
-    failure of that one says nothing new. A failure that came after the message was taken, or whose outcome was
-    unknown, is put right by a delivery.
-    """
-    if message.status in ("sending", "unknown"):
-        return True
-    if message.status in ("queued", "retry_wait"):
-        return status != "failed"
-    if message.status == "sent":
-        return status != "sent"
-    was_taken = message.sent_time is not None or message.failure_category == "outcome_unknown"
-    return bool(message.status == "failed" and status == "delivered" and was_taken)
-
-
 @dataclass(frozen=True, slots=True)
-class Settlement:
-    """How a message is to stand; `is_new`: under a status that it did not have."""
+class MessageUpdate:
+    """The new values of a message after its delivery receipts. `is_new_status`: the status changes."""
 
     message_id: int
-    is_new: bool
-    status: str
+    is_new_status: bool
+    status: MessageStatus
     sent_time: datetime | None
     delivered_time: datetime | None
-    category: str | None
+    failure_category: FailureCategory | None
     error: str | None
     provider_status: str
     provider_message_id: str | None
     billed_parts: int | None
 
 
-def settle(message: Any, told: Iterable[Told]) -> Settlement:
-    """What the receipts make of a message as it stands."""
-    verdict = weigh(list(told))
-    is_new = climbs(message, verdict.status)
-    has_failed = verdict.status == "failed"
-    return Settlement(
+def make_event(event: ProviderEvent) -> NewEvent:
+    """Return a provider's event as it is stored.
+
+    Raises ValueError, TypeError or AttributeError when a field does not have its declared type.
+    """
+    bounded = bound_fields(event)
+    if isinstance(bounded, DeliveryReceipt):
+        kind: EventKind = "receipt"
+        body, about = _RECEIPT.dump_json(bounded, warnings="error"), bounded.provider_message_id
+    else:
+        kind = "inbound"
+        body, about = _INBOUND.dump_json(bounded, warnings="error"), bounded.in_reply_to
+    return NewEvent(
+        fingerprint=fingerprint(event),
+        kind=kind,
+        reference=bounded.reference,
+        provider_message_id=about,
+        body=body.decode(),
+    )
+
+
+def bound_fields(event: ProviderEvent) -> ProviderEvent:
+    """Return the event with every text, number and time within the bounds of our columns."""
+    changes: dict[str, Any] = {}
+    for field in fields(event):
+        value = getattr(event, field.name)
+        if isinstance(value, str):
+            changes[field.name] = _storable(value, _MAX_TEXT if field.name == "text" else _MAX_FIELD)
+        elif isinstance(value, tuple | list):
+            changes[field.name] = tuple(_storable(url, _MAX_URL) for url in value)
+        elif isinstance(value, datetime):
+            changes[field.name] = _bound_time(value)
+    if event.reference is not None and not 0 < event.reference <= MAX_ID:
+        changes["reference"] = None
+    if isinstance(event, DeliveryReceipt):
+        changes["of_parts"] = min(max(event.of_parts, 1), _MAX_PARTS)
+        changes["part"] = min(max(event.part, 1), changes["of_parts"])
+        if event.billed_parts is not None and not 0 <= event.billed_parts <= _MAX_PARTS:
+            changes["billed_parts"] = None
+    return replace(event, **changes)
+
+
+def _storable(text: str, max_length: int) -> str:
+    """Return a text without null characters and lone surrogates, cut to a length."""
+    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return clean_text(whole)[:max_length]
+
+
+def _bound_time(moment: datetime) -> datetime:
+    """Return a provider's time in UTC. An implausible time becomes a time to come, so the time of arrival counts.
+
+    An empty time field of .NET, for example, is the first day of the year 1.
+    """
+    if not _MIN_YEAR <= moment.year < _NO_TIME.year:
+        return _NO_TIME
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def fingerprint(event: ProviderEvent) -> bytes:
+    """Return the hash of an event's kind and id. A repeated event has the same fingerprint."""
+    kind = "receipt" if isinstance(event, DeliveryReceipt) else "inbound"
+    return hashlib.sha256(f"{kind}:{event.id}".encode("utf-8", "surrogatepass")).digest()
+
+
+def parse_event(kind: EventKind, body: str) -> ProviderEvent:
+    """Parse a stored event. Raises ValueError if another version of the program stored it in another form."""
+    return _RECEIPT.validate_json(body) if kind == "receipt" else _INBOUND.validate_json(body)
+
+
+def spellings(provider_message_id: str | None) -> list[str]:
+    """Return the ways in which a provider may write an id: in another case, or without leading zeros.
+
+    Hexadecimal ids are not converted to decimal: a short id would then match another message.
+    """
+    if not provider_message_id:
+        return []
+    short = provider_message_id.lstrip("0")
+    return list(dict.fromkeys(s for s in (provider_message_id, short, short.lower(), short.upper()) if s))
+
+
+def next_check_s(event: WebhookEventRow) -> float | None:
+    """Return the seconds until an event that matched no message is checked again, or None after three days.
+
+    The pause doubles from one second to an hour.
+    """
+    if event.checked_at - event.received_at > timedelta(seconds=CHECK_FOR_S):
+        return None
+    return float(min(_MAX_PAUSE_S, 2.0 ** min(event.checks, 20)))
+
+
+def summarise(receipts: Sequence[ReceivedReceipt]) -> ReceiptSummary:
+    """Return what all receipts of a message say: delivered when all parts are, failed when one part failed.
+
+    Of each part the highest status counts, in whatever order the receipts arrived.
+    """
+    by_part: dict[int, ReceivedReceipt] = {}
+    for one in sorted(receipts, key=_rank):
+        by_part[one.receipt.part] = one
+    parts = list(by_part.values())
+    failed = [one for one in parts if one.receipt.status == "failed"]
+    delivered = [one for one in parts if one.receipt.status == "delivered"]
+    if failed:
+        status, deciding = MessageStatus.FAILED, failed[-1]
+    elif len(delivered) >= max(one.receipt.of_parts for one in receipts):
+        status, deciding = MessageStatus.DELIVERED, max(delivered, key=lambda one: one.at)
+    else:
+        status, deciding = MessageStatus.SENT, max(parts, key=_rank)
+    return ReceiptSummary(
+        status=status,
+        first_at=min(one.at for one in receipts),
+        delivered_time=deciding.at if status == MessageStatus.DELIVERED else None,
+        deciding=deciding.receipt,
+        provider_message_id=next(filter(None, (one.receipt.provider_message_id for one in receipts)), None),
+        billed_parts=max((p for one in receipts if (p := one.receipt.billed_parts) is not None), default=None),
+    )
+
+
+def _rank(received: ReceivedReceipt) -> tuple[int, datetime]:
+    return _RANKS[received.receipt.status], received.at
+
+
+def moves_forward(message: ReportedMessage, status: MessageStatus) -> bool:
+    """Return whether a reported status replaces the status of a message.
+
+    A provider that reports on a message has the message. That holds for a message that waits for another attempt, too,
+    but a failure there says nothing new. A message that failed after a provider may have accepted it can still be
+    delivered.
+    """
+    if message.status in IN_SUBMISSION:
+        return True
+    if message.status in WAITING:
+        return status != MessageStatus.FAILED
+    if message.status == MessageStatus.SENT:
+        return status != MessageStatus.SENT
+    maybe_accepted = message.sent_time is not None or message.failure_category == "outcome_unknown"
+    return message.status == MessageStatus.FAILED and status == MessageStatus.DELIVERED and maybe_accepted
+
+
+def update_message(message: ReportedMessage, receipts: Iterable[ReceivedReceipt]) -> MessageUpdate:
+    """Return the new values of a message after all its receipts."""
+    summary = summarise(list(receipts))
+    deciding = summary.deciding
+    is_new = moves_forward(message, summary.status)
+    has_failed = summary.status == MessageStatus.FAILED
+    category: FailureCategory | None = (deciding.failure_category or "unknown") if has_failed else None
+    error = (deciding.error or _NOT_DELIVERED) if has_failed else None
+    return MessageUpdate(
         message_id=message.id,
-        is_new=is_new,
-        status=verdict.status if is_new else message.status,
-        sent_time=(message.sent_time or verdict.first_at) if is_new else message.sent_time,
-        delivered_time=verdict.delivered_time if is_new else message.delivered_time,
-        failure_category=(verdict.deciding.failure_category or "unknown" if has_failed else None) if is_new else message.failure_category,
-        error=(verdict.deciding.error or _REFUSED if has_failed else None) if is_new else message.error,
-        provider_status=verdict.deciding.raw,
-        provider_message_id=verdict.provider_message_id,
-        billed_parts=verdict.billed_parts,
+        is_new_status=is_new,
+        status=summary.status if is_new else message.status,
+        sent_time=(message.sent_time or summary.first_at) if is_new else message.sent_time,
+        delivered_time=summary.delivered_time if is_new else message.delivered_time,
+        failure_category=category if is_new else message.failure_category,
+        error=error if is_new else message.error,
+        provider_status=deciding.raw,
+        provider_message_id=summary.provider_message_id,
+        billed_parts=summary.billed_parts,
     )
