@@ -17,10 +17,12 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from common.errors import Unavailable
 from common.pool import ConnectionPool
 from common.statements import Tenant
+from common.wakes import Wakes
 
 log = structlog.get_logger()
 
 T = TypeVar("T")
+OUTBOX = "outbox"  # the name of the event that wakes the relay
 _IDLE_CHECK_S = 5.0
 _SET_ORGANISATION = text("SELECT set_config('app.organisation_id', :organisation, true)")
 _TRANSIENT = ("40001", "40P01", "08", "57P01", "57P02", "57P03")
@@ -33,15 +35,21 @@ def role_url(url: str, role: str) -> URL:
 
 
 class Database:
-    """The connection pools of one process. `published` is set when a transaction with new events commits."""
+    """The connection pools of one process, and the events that wake its loops."""
 
     def __init__(
         self, url: str, application: str, *, tenant_pool: int = 10, all_pool: int = 5, statement_pool: int = 10
     ) -> None:
-        self.published = asyncio.Event()
         self._tenant = _engine(role_url(url, "tenant"), application, tenant_pool)
         self._all = _engine(role_url(url, "all"), application, all_pool)
         self._statements = ConnectionPool(role_url(url, "tenant"), application, statement_pool)
+        self._notifying = ConnectionPool(role_url(url, "all"), application, 1)
+        self.wakes = Wakes(self._notifying, str(make_url(url).username))
+
+    @property
+    def published(self) -> asyncio.Event:
+        """The event that is set when new rows are in the outbox."""
+        return self.wakes.event(OUTBOX)
 
     def tenant(self, organisation_id: str) -> AbstractAsyncContextManager[AsyncSession]:
         """Begin a transaction that sees one organisation. It commits at the end and rolls back on an error."""
@@ -49,7 +57,7 @@ class Database:
 
     def statements(self, organisation_id: str, session: AsyncSession | None = None) -> Tenant:
         """Return where single statements of one organisation run, in the transaction of `session` if there is one."""
-        return Tenant(self._statements, organisation_id, session)
+        return Tenant(self._statements, self.wakes, organisation_id, session)
 
     def all_tenants(self) -> AbstractAsyncContextManager[AsyncSession]:
         """Begin a transaction that sees every organisation, for loops, consumers and operators."""
@@ -57,15 +65,17 @@ class Database:
 
     @asynccontextmanager
     async def _session(self, engine: AsyncEngine, organisation_id: str | None) -> AsyncIterator[AsyncSession]:
-        info = {"organisation_id": organisation_id, "published": self.published}
+        info = {"organisation_id": organisation_id, "wakes": self.wakes}
         async with AsyncSession(engine, expire_on_commit=False, info=info) as session, session.begin():
             yield session
 
     async def close(self) -> None:
         """Close all connections."""
+        await self.wakes.close()
         await self._tenant.dispose()
         await self._all.dispose()
         await self._statements.close()
+        await self._notifying.close()
 
 
 def _engine(url: URL, application: str, size: int) -> AsyncEngine:
@@ -110,10 +120,16 @@ def _set_organisation(session: Session, _: SessionTransaction, connection: Any) 
         connection.execute(_SET_ORGANISATION, {"organisation": organisation})
 
 
+def wake_after_commit(session: AsyncSession, name: str) -> None:
+    """Wake the loops that wait for `name` when the session commits."""
+    session.info.setdefault("to_wake", set()).add(name)
+
+
 @event.listens_for(Session, "after_commit")
-def _wake_relay(session: Session) -> None:
-    if session.info.pop("has_events", False):
-        session.info["published"].set()
+def _wake(session: Session) -> None:
+    names = session.info.pop("to_wake", None)
+    if names:
+        session.info["wakes"].wake(*names)
 
 
 def is_transient(error: BaseException) -> bool:

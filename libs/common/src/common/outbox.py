@@ -6,6 +6,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.bulk import Columns
+from common.database import OUTBOX, wake_after_commit
 from common.events import Event
 
 _EVENT = Columns(event_id="uuid", topic="text", key="text", body="bytea", request_id="text")
@@ -29,4 +30,4 @@ async def publish(session: AsyncSession, events: Sequence[Event]) -> None:
             body=[event.model_dump_json().encode() for event in events],
         ),
     )
-    session.info["has_events"] = True
+    wake_after_commit(session, OUTBOX)

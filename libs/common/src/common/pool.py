@@ -73,9 +73,10 @@ class ConnectionPool:
                 continue
             if time.monotonic() - used_at < _IDLE_CHECK_S or await _is_alive(connection):
                 return connection
-        return await self._connect()
+        return await self.connect()
 
-    async def _connect(self) -> Any:
+    async def connect(self) -> Any:
+        """Open a connection outside the pool. Raises Unavailable."""
         try:
             return await asyncpg.connect(
                 self._url, timeout=5, server_settings={"application_name": self._application}, statement_cache_size=200

@@ -16,6 +16,7 @@ log = structlog.get_logger()
 
 BATCH = 500
 _SEND_TIMEOUT_S = 15.0
+_LOCKED_PAUSE_S = 0.1
 _LOCK = text("SELECT pg_try_advisory_xact_lock(hashtext(:name))")
 _OLDEST = text("SELECT id, topic, key, body, request_id FROM outbox ORDER BY id LIMIT :batch")
 _DELETE = text("DELETE FROM outbox WHERE id = ANY(CAST(:ids AS bigint[]))")
@@ -41,6 +42,8 @@ class Relay:
         """Publish the oldest rows, then delete them, in one transaction. Return whether there may be more."""
         async with self._database.all_tenants() as session:
             if not await session.scalar(_LOCK, {"name": f"{self._service}.relay"}):
+                # Another worker publishes. Look again soon: it may not have seen the newest rows.
+                asyncio.get_running_loop().call_later(_LOCKED_PAUSE_S, self._database.published.set)
                 return False
             rows = (await session.execute(_OLDEST, {"batch": BATCH})).all()
             if not rows:

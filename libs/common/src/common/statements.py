@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.pool import ConnectionPool
+from common.wakes import Wakes
 
 _SETTING = "set_config('app.organisation_id', $1, true) AS id"
 # The FROM item of a reading statement. Every table after it must depend on `o.id` LATERALly, so that PostgreSQL makes
@@ -25,9 +26,13 @@ ORGANISATION_CTE = f"o AS MATERIALIZED (SELECT {_SETTING})"
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One SQL statement whose parameter `$1` is the organisation. It contains ORGANISATION or ORGANISATION_CTE."""
+    """One SQL statement whose parameter `$1` is the organisation. It contains ORGANISATION or ORGANISATION_CTE.
+
+    `wakes` names the loops that have work when the statement returned rows, such as the relay's `outbox`.
+    """
 
     sql: str
+    wakes: str | None = None
 
     def __post_init__(self) -> None:
         if _SETTING not in self.sql:
@@ -37,23 +42,32 @@ class Statement:
 class Tenant:
     """Where the statements of one organisation run: each by itself, or all in the transaction of a keyed request."""
 
-    def __init__(self, pool: ConnectionPool, organisation_id: str, session: AsyncSession | None = None) -> None:
+    def __init__(
+        self, pool: ConnectionPool, wakes: Wakes, organisation_id: str, session: AsyncSession | None = None
+    ) -> None:
         self.organisation_id = organisation_id
         self._pool = pool
+        self._wakes = wakes
         self._session = session
 
     async def fetch(self, statement: Statement, *values: Any) -> Sequence[Any]:
         """Run a statement with `$2, $3, …` = `values` and return its rows.
 
-        Raises Unavailable when no connection is free in time or the database cannot be reached.
+        If the statement has `wakes` and returns rows, the loops that wait for it are woken after the commit. Raises
+        Unavailable when no connection is free in time or the database cannot be reached.
         """
         if self._session is None:
-            return await self._pool.fetch(statement.sql, self.organisation_id, *values)
+            rows = await self._pool.fetch(statement.sql, self.organisation_id, *values)
+            if statement.wakes and rows:
+                self._wakes.wake(statement.wakes)
+            return rows
         connection = await self._session.connection()  # it begins the transaction and sets the organisation
         driver = (await connection.get_raw_connection()).driver_connection
         assert driver is not None
-        rows: Sequence[Any] = await driver.fetch(statement.sql, self.organisation_id, *values)
-        return rows
+        found: Sequence[Any] = await driver.fetch(statement.sql, self.organisation_id, *values)
+        if statement.wakes and found:
+            self._session.info.setdefault("to_wake", set()).add(statement.wakes)
+        return found
 
     async def fetch_row(self, statement: Statement, *values: Any) -> Any | None:
         """Run a statement and return its first row, or None."""

@@ -49,6 +49,8 @@ async def run(worker: Worker) -> int:
     relay_loop = Loop("relay", relay.step, settings.relay_interval_ms / 1000, worker.database.published)
     health = await _serve_health(worker)
     relay_stop = asyncio.Event()
+    worker.database.wakes.notifies = False  # the loops of this process are woken directly
+    listen_task = asyncio.create_task(worker.database.wakes.listen(relay_stop), name="listen")
     relay_task = asyncio.create_task(relay_loop.run(relay_stop), name="relay")
     loop_tasks: list[asyncio.Task[None]] = []
     keys_loop = Loop("idempotency keys", partial(_delete_expired_keys, worker.database), 600)
@@ -70,7 +72,7 @@ async def run(worker: Worker) -> int:
     await _stop_work(worker, loop_tasks)
     relay_stop.set()
     await _in_time("relay loop", asyncio.wait([relay_task]), 15)
-    for task in (relay_task, *loop_tasks):
+    for task in (relay_task, listen_task, *loop_tasks):
         task.cancel()
     await _in_time("relay round", relay.step(), 15)
     await _in_time("relay", relay.close(), 5)
