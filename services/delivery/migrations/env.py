@@ -1,4 +1,4 @@
-"""Alembic's entry: common knows how."""
+"""Alembic's entry point. The code is in common."""
 
 from common.migrations import run_migrations
 

@@ -1,4 +1,4 @@
-"""The HTTP roof of delivery."""
+"""The HTTP entry point of delivery."""
 
 from functools import partial
 
@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from common.clients import ServiceClient
 from common.database import Database, check_database
 from common.http.app import make_app
-from delivery.conversations.api import router as conversations_router
+from delivery.configs.api import router as configs_router
 from delivery.limits.api import router as limits_router
 from delivery.media.api import router as media_router
 from delivery.media.rules import Links
@@ -19,7 +19,7 @@ from delivery.storage import make_storage
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The application, with its database pool."""
+    """Return the application with its database, providers and storage. Raises InvalidSetting."""
     database = Database(settings.database_url.get_secret_value(), "delivery api")
     storage = make_storage(settings)
     providers = make_providers(settings)
@@ -31,7 +31,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     return make_app(
         settings,
-        [limits_router, media_router, messages_router, conversations_router, receipts_router],
+        [configs_router, limits_router, media_router, messages_router, receipts_router],
         state={
             "database": database,
             "chains": make_chains(settings),

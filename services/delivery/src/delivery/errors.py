@@ -1,10 +1,10 @@
-"""Delivery's named failures."""
+"""Delivery's own errors."""
 
 from common.errors import Forbidden, Invalid
 
 
 class LimitReached(Invalid):
-    """A month's limit leaves too little. The body says `remaining`, `required` and `limit`."""
+    """The monthly limit leaves too few parts. The body has `remaining`, `required` and `limit`."""
 
     code, default = "limit_exceeded", "The limit of this month does not leave enough."
 

@@ -1,65 +1,62 @@
-"""The Kafka roof of delivery: its consumers and loops."""
+"""The Kafka entry point of delivery: its consumers and loops."""
 
 from datetime import timedelta
 from functools import partial
 
-from common.bus import make_broker, subscribe
+from common.bus import make_bus, subscribe
 from common.clients import ServiceClient
 from common.database import Database
 from common.events import ContactChanged, OrganisationChanged, ScheduleDue
 from common.loops import Loop
 from common.worker import Worker
-from delivery.limits.loops import check_holds, report_drift
+from delivery.limits.loops import check_reservations, report_drift
 from delivery.media.loops import remove_old_media
-from delivery.messages import consumers, loops
-from delivery.messages.routes import Router
-from delivery.messages.rules import Policy
-from delivery.messages.sender import Sender
+from delivery.messages.consumers import on_schedule_due
+from delivery.messages.loops import expire, queue_retries
+from delivery.opt_outs.consumers import on_contact_changed
 from delivery.organisations.consumers import on_organisation_changed
 from delivery.providers import make_chains, make_providers
-from delivery.receipts.loops import make_loops as receipt_loops
+from delivery.receipts.loops import make_loops as make_receipt_loops
+from delivery.sending.loops import drain, give_up_unconfigured
+from delivery.sending.loops import make_loops as make_sending_loops
+from delivery.sending.provider_worker import make_workers
+from delivery.sending.routing import Availability, Router
+from delivery.sending.rules import SendingPolicy
 from delivery.settings import Settings
 from delivery.storage import make_storage
 
 
 async def create_worker(settings: Settings) -> Worker:
-    """Everything that runs in delivery's worker."""
+    """Return delivery's worker with its consumers and loops. Raises InvalidSetting."""
+    secret = settings.internal_token_secret.get_secret_value()
     database = Database(settings.database_url.get_secret_value(), "delivery worker", tenant_pool=1, all_pool=12)
-    scheduling = ServiceClient(
-        settings.scheduling_url,
-        issuer="delivery",
-        audience="scheduling",
-        secret=settings.internal_token_secret.get_secret_value(),
-    )
-    policy = Policy.model_validate(settings, from_attributes=True)
-    chains = make_chains(settings)
-    providers = make_providers(settings)
-    senders = [
-        Sender(provider, [name for name, chain in chains.items() if provider.name in chain], policy)
-        for provider in providers.values()
-    ]
-    router = Router(chains, senders)
+    scheduling = ServiceClient(settings.scheduling_url, issuer="delivery", audience="scheduling", secret=secret)
     storage, retention = make_storage(settings), timedelta(days=settings.media_retention_days)
-    broker = make_broker(settings)
-    take_in = partial(consumers.on_schedule_due, database, senders, settings.message_deadline_s)
-    subscribe(broker, settings, [ScheduleDue], "intake", take_in)
-    subscribe(broker, settings, [ContactChanged], "contacts", partial(consumers.on_contact_changed, database))
-    subscribe(broker, settings, [OrganisationChanged], "organisations", partial(on_organisation_changed, database))
-    running = [
-        Loop("check_holds", partial(check_holds, database, scheduling), 15.0),
+    chains, providers = make_chains(settings), make_providers(settings)
+    availability, policy = Availability(), SendingPolicy.model_validate(settings, from_attributes=True)
+    workers = make_workers(providers.values(), chains, policy, availability)
+    router, wakes = Router(chains, availability), [worker.wake for worker in workers]
+    bus = make_bus(settings)
+    subscribe(
+        bus, settings, [ScheduleDue], "intake", partial(on_schedule_due, database, wakes, settings.message_deadline_s)
+    )
+    subscribe(bus, settings, [ContactChanged], "contacts", partial(on_contact_changed, database))
+    subscribe(bus, settings, [OrganisationChanged], "organisations", partial(on_organisation_changed, database))
+    loops = [
+        Loop("check_reservations", partial(check_reservations, database, scheduling), 15.0),
         Loop("report_drift", partial(report_drift, database), 3600.0),
-        Loop("queue_retries", partial(loops.queue_retries, database, senders), 0.5),
+        Loop("queue_retries", partial(queue_retries, database, wakes), 0.5),
+        Loop("expire", partial(expire, database), 5.0),
         Loop("remove_old_media", partial(remove_old_media, database, storage, scheduling, retention), 600.0),
-        *receipt_loops(database, settings, list(providers.values())),
-        Loop("expire", partial(loops.expire, database), 5.0),
-        Loop("settle_strangers", partial(loops.settle_strangers, database, providers.keys(), policy), 60.0),
-        *(loop for sender in senders for loop in loops.make_loops(database, router, sender)),
+        Loop("give_up_unconfigured", partial(give_up_unconfigured, database, providers.keys(), policy), 60.0),
+        *make_receipt_loops(database, list(providers.values())),
+        *(loop for worker in workers for loop in make_sending_loops(database, router, worker)),
     ]
     return Worker(
-        settings,
-        database,
-        broker,
-        running,
-        drain=[partial(loops.drain, database, sender) for sender in senders],
+        settings=settings,
+        database=database,
+        bus=bus,
+        loops=loops,
+        drain=[partial(drain, database, worker) for worker in workers],
         close=[*(provider.close for provider in providers.values()), scheduling.close, storage.close],
     )

@@ -1,4 +1,4 @@
-"""What delivery asks the broker."""
+"""Calls to the Kafka broker."""
 
 import asyncio
 
@@ -11,23 +11,25 @@ from common.events import ScheduleDue
 
 log = structlog.get_logger()
 
-_PATIENCE_S = 3.0
+_TIMEOUT_S = 3.0
 
 
 async def intake_lag(bootstrap_servers: str) -> int:
-    """How many due schedules are on the bus that the intake has not taken in; 1 when the broker does not say, as then
-    nobody knows that there are none."""
-    reader = AIOKafkaConsumer(ScheduleDue.topic, bootstrap_servers=bootstrap_servers)  # of no group: it reads nothing
+    """Return how many due schedules are on Kafka that the intake has not consumed.
+
+    Return 1 when the broker does not answer, because then there may be some.
+    """
+    reader = AIOKafkaConsumer(ScheduleDue.topic, bootstrap_servers=bootstrap_servers)  # in no group, and reads nothing
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
     try:
-        async with asyncio.timeout(_PATIENCE_S):
+        async with asyncio.timeout(_TIMEOUT_S):
             await asyncio.gather(reader.start(), admin.start())
-            places = reader.assignment()
-            first, end = await reader.beginning_offsets(places), await reader.end_offsets(places)
-            done = await admin.list_consumer_group_offsets("delivery.intake", partitions=list(places))
+            partitions = reader.assignment()
+            first, end = await reader.beginning_offsets(partitions), await reader.end_offsets(partitions)
+            consumed = await admin.list_consumer_group_offsets("delivery.intake", partitions=list(partitions))
     except (KafkaError, OSError, TimeoutError) as error:
-        log.warning("how far the intake is cannot be had", error=type(error).__name__)
+        log.warning("intake lag not known", error=type(error).__name__)
         return 1
     finally:
         await asyncio.gather(reader.stop(), admin.close())
-    return sum(max(0, end[place] - max(first[place], done[place].offset)) for place in places)
+    return sum(max(0, end[one] - max(first[one], consumed[one].offset)) for one in partitions)

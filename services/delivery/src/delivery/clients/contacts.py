@@ -1,4 +1,4 @@
-"""What delivery asks contacts."""
+"""Calls to contacts' internal API."""
 
 from common.caller import Caller
 from common.clients import Refused, ServiceClient
@@ -7,7 +7,7 @@ from common.events import ContactState
 
 
 async def get_contact(client: ServiceClient, caller: Caller, contact_id: int) -> ContactState:
-    """A contact of the caller's organisation, active or not. Raises NotFound and Unavailable."""
+    """Return a contact of the caller's organisation, active or not. Raises NotFound and Unavailable."""
     try:
         answer = await client.call(caller, "GET", f"/internal/contacts/{contact_id}/")
     except Refused as refused:

@@ -1,84 +1,39 @@
-"""Configs for everybody; holds and limits for scheduling."""
+"""Reservations and limits, for scheduling."""
 
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import Depends, Request
+from fastapi import Depends
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.caller import Caller
-from common.fields import Id
 from common.http.app import feature_router
-from common.http.deps import AdminDep, CallerDep, PageDep, SessionDep, neighbour, neighbour_session
-from common.paging import Paginated, Pagination
+from common.http.deps import internal_caller, internal_session
 from delivery.limits import service
-from delivery.limits.schemas import ConfigCreate, ConfigOut, ConfigUpdate, HoldIn, HoldOut, LimitsOut
+from delivery.limits.schemas import LimitsOut, ReservationIn, ReservationOut
 
-router = feature_router("configs")
+router = feature_router("limits")
 
-Scheduling = Annotated[Caller, Depends(neighbour("scheduling"))]
-SchedulingSession = Annotated[AsyncSession, Depends(neighbour_session("scheduling"), scope="function")]
-
-
-async def get_chains(request: Request) -> service.Chains:
-    """Format → the providers that this installation has for it."""
-    chains: service.Chains = request.app.state.chains
-    return chains
+Scheduling = Annotated[Caller, Depends(internal_caller("scheduling"))]
+SchedulingSession = Annotated[AsyncSession, Depends(internal_session("scheduling"), scope="function")]
 
 
-ChainsDep = Annotated[service.Chains, Depends(get_chains)]
+@router.put("/internal/reservations/{reference}/", include_in_schema=False)
+async def reserve(
+    caller: Scheduling, session: SchedulingSession, reference: UUID, body: ReservationIn
+) -> ReservationOut:
+    """Reserve parts for a send."""
+    return ReservationOut(remaining=await service.reserve(session, caller.organisation_id, reference, body))
 
 
-@router.get("/api/configs/")
-async def list_configs(_: CallerDep, session: SessionDep, page: PageDep) -> Paginated[ConfigOut]:
-    """The organisation's settings, by name."""
-    rows, total = await service.page_configs(session, page)
-    return Paginated(results=[_show(row) for row in rows], pagination=Pagination.of(page, total))
-
-
-@router.post("/api/configs/", status_code=201)
-async def create_config(caller: AdminDep, session: SessionDep, chains: ChainsDep, body: ConfigCreate) -> ConfigOut:
-    """Adds a setting. Admins only."""
-    return _show(await service.create_config(session, caller.organisation_id, body, chains))
-
-
-@router.get("/api/configs/{config_id}/")
-async def get_config(_: CallerDep, session: SessionDep, config_id: Id) -> ConfigOut:
-    """One setting."""
-    return _show(await service.get_config(session, config_id))
-
-
-@router.put("/api/configs/{config_id}/")
-async def replace_config(
-    caller: AdminDep, session: SessionDep, chains: ChainsDep, config_id: Id, body: ConfigCreate
-) -> ConfigOut:
-    """Changes a setting. Admins only."""
-    change = ConfigUpdate(name=body.name, value=body.value)
-    return _show(await service.update_config(session, caller.organisation_id, config_id, change, chains))
-
-
-@router.patch("/api/configs/{config_id}/")
-async def update_config(
-    caller: AdminDep, session: SessionDep, chains: ChainsDep, config_id: Id, body: ConfigUpdate
-) -> ConfigOut:
-    """Changes what is given of a setting. Admins only."""
-    return _show(await service.update_config(session, caller.organisation_id, config_id, body, chains))
-
-
-@router.put("/internal/holds/{reference}/", include_in_schema=False)
-async def hold_places(caller: Scheduling, session: SchedulingSession, reference: UUID, body: HoldIn) -> HoldOut:
-    return await service.hold_places(session, caller.organisation_id, reference, body)
-
-
-@router.delete("/internal/holds/{reference}/", status_code=204, include_in_schema=False)
-async def release_hold(_: Scheduling, session: SchedulingSession, reference: UUID) -> None:
-    await service.release_holds(session, [reference])
+@router.delete("/internal/reservations/{reference}/", status_code=204, include_in_schema=False)
+async def release(_: Scheduling, session: SchedulingSession, reference: UUID) -> None:
+    """Release a reservation."""
+    await service.release_reservations(session, [reference])
 
 
 @router.get("/internal/limits/", include_in_schema=False)
 async def get_limits(caller: Scheduling, session: SchedulingSession) -> LimitsOut:
-    return await service.get_limits(session, caller.organisation_id)
-
-
-def _show(row: Any) -> ConfigOut:
-    return ConfigOut(id=row.id, name=row.name, value=row.value)
+    """Return the organisation's limits and time zone."""
+    limits, zone = await service.get_limits(session, caller.organisation_id)
+    return LimitsOut(sms_limit=limits.get("sms"), mms_limit=limits.get("mms"), timezone=zone)

@@ -1,4 +1,4 @@
-"""Periodic work on holds and limits."""
+"""Periodic checks of reservations and usage."""
 
 from datetime import UTC, datetime
 
@@ -6,7 +6,7 @@ import structlog
 
 from common.clients import ServiceClient
 from common.database import Database
-from delivery.clients.scheduling import known_holds
+from delivery.clients.scheduling import known_reservations
 from delivery.limits import service
 
 log = structlog.get_logger()
@@ -14,29 +14,32 @@ log = structlog.get_logger()
 _BATCH = 200
 
 
-async def check_holds(database: Database, scheduling: ServiceClient) -> bool:
-    """Asks scheduling about holds that are still there after 90 s, and releases those it does not know."""
+async def check_reservations(database: Database, scheduling: ServiceClient) -> bool:
+    """Ask scheduling about reservations that still exist after 90 s. Release those that it does not know.
+
+    Return whether there may be more.
+    """
     async with database.all_tenants() as session:
-        due = await service.due_holds(session, _BATCH)
+        due = await service.due_reservations(session, _BATCH)
     if not due:
         return False
-    known = await known_holds(scheduling, due)
+    known = await known_reservations(scheduling, due)
     async with database.all_tenants() as session:
-        await service.settle_holds(session, due, known)
+        await service.keep_known_reservations(session, due, known)
     return len(due) == _BATCH
 
 
 async def report_drift(database: Database) -> bool:
-    """Says where the places taken are not what messages and holds add up to; mends nothing."""
+    """Log usage that messages and reservations do not add up to. Nothing is corrected. Return False."""
     async with database.all_tenants() as session:
         rows = await service.find_drift(session, datetime.now(UTC).date())
     for row in rows:
         log.error(
-            "limit drifts",
+            "limit usage drifts",
             organisation=row.organisation_id,
             period=str(row.period),
             format=row.format,
-            taken=row.taken,
-            counted=int(row.counted),
+            usage=row.usage,
+            counted=row.counted,
         )
     return False

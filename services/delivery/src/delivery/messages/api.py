@@ -1,23 +1,95 @@
-"""What scheduling asks about messages."""
+"""The list of messages, a contact's messages, and the states that scheduling asks for."""
 
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from common.fields import Id
 from common.http.app import feature_router
-from common.http.deps import neighbour_session
+from common.http.deps import CallerDep, PageDep, SessionDep, internal_session
+from common.paging import Page, Paginated, Pagination
+from common.phones import show_phone
 from delivery.clients.bus import intake_lag
+from delivery.clients.contacts import get_contact
 from delivery.messages import service
-from delivery.messages.schemas import StatesIn, StatesOut
+from delivery.messages.rules import public_status
+from delivery.messages.schemas import (
+    Filters,
+    MessageOut,
+    StatesIn,
+    StatesOut,
+    read_day,
+    read_direction,
+    read_phone,
+    read_statuses,
+)
+from delivery.models import ListedMessage
 
 router = feature_router("messages")
 
-SchedulingSession = Annotated[AsyncSession, Depends(neighbour_session("scheduling"), scope="function")]
+SchedulingSession = Annotated[AsyncSession, Depends(internal_session("scheduling"), scope="function")]
+
+
+async def get_filters(
+    phone: Annotated[str | None, Query(description="an Australian mobile in any usual form")] = None,
+    status: Annotated[
+        str | None, Query(description="comma-separated list of processing, sent, delivered, failed, received")
+    ] = None,
+    direction: Annotated[str | None, Query(description="outbound or inbound")] = None,
+    date_from: Annotated[str | None, Query(description="first day, inclusive, in the organisation's time zone")] = None,
+    date_to: Annotated[str | None, Query(description="last day, inclusive, in the organisation's time zone")] = None,
+) -> Filters:
+    """Read the filters of the list. Raises Invalid under the name of the invalid one."""
+    return Filters(
+        phone=read_phone(phone),
+        statuses=read_statuses(status),
+        direction=read_direction(direction),
+        first=read_day("date_from", date_from),
+        last=read_day("date_to", date_to),
+    )
+
+
+@router.get("/api/messages/")
+async def list_messages(
+    caller: CallerDep, session: SessionDep, filters: Annotated[Filters, Depends(get_filters)], page: PageDep
+) -> Paginated[MessageOut]:
+    """List outbound and inbound messages, those of batches included, the newest first."""
+    return _render(*await service.page_messages(session, caller.organisation_id, filters, page), page)
+
+
+@router.get("/api/contacts/{contact_id}/messages/")
+async def list_messages_of_contact(
+    request: Request, caller: CallerDep, session: SessionDep, contact_id: Id, page: PageDep
+) -> Paginated[MessageOut]:
+    """List the messages to and from a contact, the newest first: its own, and those of its current phone."""
+    contact = await get_contact(request.app.state.contacts, caller, contact_id)
+    filters = Filters(contact=contact_id, phone=contact.phone)
+    return _render(*await service.page_messages(session, caller.organisation_id, filters, page), page)
+
+
+def _render(rows: list[ListedMessage], total: int, page: Page) -> Paginated[MessageOut]:
+    results = [
+        MessageOut.model_validate(
+            {
+                "id": row.id,
+                "direction": row.direction,
+                "text": row.text,
+                "phone": show_phone(row.phone),
+                "time": row.time,
+                "status": public_status(row.status),
+                "schedule": row.schedule_id,
+                "contact": row.contact_id,
+            }
+        )
+        for row in rows
+    ]
+    return Paginated(results=results, pagination=Pagination.of(page, total))
 
 
 @router.post("/internal/messages/states/", include_in_schema=False)
 async def get_states(request: Request, session: SchedulingSession, body: StatesIn) -> StatesOut:
-    # The lag first: what is not known after there was none never came.
+    """Return the states of dispatches, and the intake lag."""
+    # The lag is read first. A dispatch that is not found after a lag of 0 never reached delivery.
     lag = await intake_lag(request.app.state.settings.kafka_bootstrap_servers)
     return StatesOut(states=await service.states(session, body.schedules), intake_lag=lag)

@@ -1,28 +1,24 @@
-"""What delivery hears: schedules that are due, contacts that changed."""
+"""The consumer of due schedules."""
 
+import asyncio
 from collections.abc import Iterable, Sequence
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.bus import Record, consume
 from common.database import Database
-from common.events import ContactChanged, ScheduleDue
+from common.events import ScheduleDue
 from delivery.messages import service
-from delivery.messages.sender import Sender
 
 
 async def on_schedule_due(
-    database: Database, senders: Iterable[Sender], deadline_s: float, records: Sequence[Record]
+    database: Database, wakes: Iterable[asyncio.Event], deadline_s: float, records: Sequence[Record]
 ) -> None:
-    """Takes in a batch, then wakes the senders."""
+    """Add a batch of due messages, then set `wakes`: the events that wake the provider workers."""
 
-    async def take_in(session: AsyncSession, events: list[ScheduleDue]) -> None:
-        await service.take_in(session, events, deadline_s)
+    async def add(session: AsyncSession, events: list[ScheduleDue]) -> None:
+        await service.add_due(session, events, deadline_s)
 
-    await consume(database, ScheduleDue, records, take_in)
-    for sender in senders:
-        sender.wake.set()
-
-
-async def on_contact_changed(database: Database, records: Sequence[Record]) -> None:
-    await consume(database, ContactChanged, records, service.hear_contacts)
+    await consume(database, ScheduleDue, records, add)
+    for wake in wakes:
+        wake.set()

@@ -1,32 +1,133 @@
-"""What scheduling asks about messages, and what it is answered."""
+"""The list of messages and its filters, and the bodies of the internal route of states."""
 
-from typing import Any, Literal
+import re
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
+
+from common.errors import Invalid
+from common.fields import Time
+from common.phones import InvalidPhone, normalise_phone
+from delivery.settings import split_names
+
+Direction = Literal["outbound", "inbound"]
+PublicStatus = Literal["processing", "sent", "delivered", "failed", "received"]
+
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
-class ScheduleRun(BaseModel):
+class MessageOut(BaseModel):
+    """A message to or from a phone.
+
+    `time` is when an outbound message was accepted for sending, or when an inbound message was received. `schedule` is
+    the schedule of an outbound message, or the schedule that an inbound message answers. `contact` is the contact of
+    the phone, if it is known.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "id": 812,
+                "direction": "inbound",
+                "text": "See you then!",
+                "phone": "0491570156",
+                "time": "2026-04-04T06:31:12.000Z",
+                "status": "received",
+                "schedule": 17,
+                "contact": 5,
+            }
+        }
+    )
+
+    id: int
+    direction: Direction
+    text: str
+    phone: str
+    time: Time
+    status: PublicStatus
+    schedule: int | None
+    contact: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """The filters of the list of messages. None, or an empty set, does not filter.
+
+    `statuses` are those of the API. `phone` is E.164. `contact` selects the messages of a contact, together with those
+    of `phone`, which is the contact's phone.
+    """
+
+    phone: str | None = None
+    statuses: frozenset[str] = field(default_factory=frozenset)
+    direction: Direction | None = None
+    first: date | None = None
+    last: date | None = None
+    contact: int | None = None
+
+
+def read_phone(given: str | None) -> str | None:
+    """Return a phone as E.164. Raises Invalid under `phone`."""
+    try:
+        return normalise_phone(given) if given else None
+    except InvalidPhone as error:
+        raise Invalid.field("phone", str(error)) from None
+
+
+def read_statuses(given: str | None) -> frozenset[str]:
+    """Return the statuses of a comma-separated list. Raises Invalid under `status`."""
+    statuses = frozenset(split_names(given or ""))
+    if not statuses <= set(get_args(PublicStatus)):
+        raise Invalid.field("status", f"Enter some of {', '.join(get_args(PublicStatus))}.")
+    return statuses
+
+
+def read_direction(given: str | None) -> Direction | None:
+    """Return a direction. Raises Invalid under `direction`."""
+    if given in ("outbound", "inbound"):
+        return given  # type: ignore[return-value]
+    if given:
+        raise Invalid.field("direction", "Enter outbound or inbound.")
+    return None
+
+
+def read_day(name: str, given: str | None) -> date | None:
+    """Return a day. Raises Invalid under the parameter's name."""
+    if not given:
+        return None
+    try:
+        if _DAY.fullmatch(given):
+            day = date.fromisoformat(given)
+            if 1 < day.year < 9999:  # the next day, and other time zones, must be dates too
+                return day
+    except ValueError:
+        pass
+    raise Invalid.field(name, "Enter a date as YYYY-MM-DD.")
+
+
+class DispatchId(BaseModel):
     """One dispatch of a schedule."""
 
     schedule_id: int
-    run: int
+    dispatch_number: int
 
 
 class StatesIn(BaseModel):
-    """At most 500 at once."""
+    """The dispatches, at most 500, whose states are asked for."""
 
-    schedules: list[ScheduleRun] = Field(max_length=500)
+    schedules: list[DispatchId] = Field(max_length=500)
 
 
-class RunState(ScheduleRun):
-    """`event` is there for `sent`, `delivered` and `failed`: the message's event as the bus has it."""
+class DispatchState(DispatchId):
+    """The state of a dispatch. `event` is there with an outcome: the message's event as it is on Kafka."""
 
-    state: Literal["unknown_here", "open", "sent", "delivered", "failed"]
+    state: Literal["not_found", "open", "sent", "delivered", "failed"]
     event: dict[str, Any] | None = None
 
 
 class StatesOut(BaseModel):
-    """In the order of the question. `intake_lag`: due schedules that were still on the bus before that."""
+    """The states, in the order of the request. `intake_lag` counts the due schedules that were on Kafka before."""
 
-    states: list[RunState]
+    states: list[DispatchState]
     intake_lag: int

@@ -21,6 +21,7 @@ from delivery.receipts.rules import (
     parse_event,
     update_message,
 )
+from delivery.sending import service as sending
 
 log = structlog.get_logger()
 
@@ -133,7 +134,8 @@ async def _apply_receipts(session: AsyncSession, due: Sequence[_DueEvent]) -> No
         for message in locked
         if message.id in changed_ids and message.status in IN_SUBMISSION and message.submission_key is not None
     }
-    await messages.publish_receipt_outcomes(session, changed, submission_keys)
+    await messages.publish_receipt_outcomes(session, changed)
+    await sending.remove_resolved(session, submission_keys)
 
 
 def _parse_earlier(body: str) -> DeliveryReceipt | None:

@@ -1,0 +1,66 @@
+"""`/api/configs/`: any member reads, admins write."""
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from common.fields import Id
+from common.http.app import feature_router
+from common.http.deps import AdminDep, CallerDep, PageDep, SessionDep
+from common.paging import Paginated, Pagination
+from delivery.configs import service
+from delivery.configs.rules import Chains
+from delivery.configs.schemas import ConfigCreate, ConfigOut, ConfigUpdate
+from delivery.models import ConfigRow
+
+router = feature_router("configs")
+
+
+async def get_chains(request: Request) -> Chains:
+    """Return the provider chains of this installation, by format."""
+    chains: Chains = request.app.state.chains
+    return chains
+
+
+ChainsDep = Annotated[Chains, Depends(get_chains)]
+
+
+@router.get("/api/configs/")
+async def list_configs(_: CallerDep, session: SessionDep, page: PageDep) -> Paginated[ConfigOut]:
+    """List the organisation's settings by name."""
+    rows, total = await service.page_configs(session, page)
+    return Paginated(results=[_render(row) for row in rows], pagination=Pagination.of(page, total))
+
+
+@router.post("/api/configs/", status_code=201)
+async def create_config(caller: AdminDep, session: SessionDep, chains: ChainsDep, body: ConfigCreate) -> ConfigOut:
+    """Create a setting. Only admins may do this."""
+    return _render(await service.create_config(session, caller.organisation_id, body.name, body.value, chains))
+
+
+@router.get("/api/configs/{config_id}/")
+async def get_config(_: CallerDep, session: SessionDep, config_id: Id) -> ConfigOut:
+    """Return one setting."""
+    return _render(await service.get_config(session, config_id))
+
+
+@router.put("/api/configs/{config_id}/")
+async def replace_config(
+    caller: AdminDep, session: SessionDep, chains: ChainsDep, config_id: Id, body: ConfigCreate
+) -> ConfigOut:
+    """Replace the name and the value of a setting. Only admins may do this."""
+    change = body.model_dump()
+    return _render(await service.update_config(session, caller.organisation_id, config_id, change, chains))
+
+
+@router.patch("/api/configs/{config_id}/")
+async def update_config(
+    caller: AdminDep, session: SessionDep, chains: ChainsDep, config_id: Id, body: ConfigUpdate
+) -> ConfigOut:
+    """Change the name or the value of a setting. Only admins may do this."""
+    change = body.model_dump(exclude_unset=True)
+    return _render(await service.update_config(session, caller.organisation_id, config_id, change, chains))
+
+
+def _render(row: ConfigRow) -> ConfigOut:
+    return ConfigOut(id=row.id, name=row.name, value=row.value)

@@ -1,0 +1,102 @@
+"""The loops of sending: claim and submit, record results, resolve submissions."""
+
+from collections.abc import Collection
+from functools import partial
+
+import structlog
+
+from common.database import Database, in_transaction
+from common.loops import Loop
+from delivery.sending import service
+from delivery.sending.provider_worker import ProviderWorker
+from delivery.sending.routing import Router
+from delivery.sending.rules import LanePositions, SendingPolicy
+
+log = structlog.get_logger()
+
+_MAX_RESULTS = 500
+
+
+async def send_queued(database: Database, router: Router, worker: ProviderWorker) -> bool:
+    """Claim what the free requests can send, commit, and start the requests. Return whether there may be more."""
+    async with worker.claiming:
+        if not await worker.wait_until_free():
+            return True
+        # A round that began in the middle has not seen the organisations before it.
+        began_later = any(positions != LanePositions() for positions in worker.positions.values())
+        started = 0
+        for message_format in worker.next_formats():
+            started += await _send(database, router, worker, message_format)
+    return started > 0 or began_later
+
+
+async def _send(database: Database, router: Router, worker: ProviderWorker, message_format: str) -> int:
+    capacity = worker.capacity(message_format)
+    if capacity is None:
+        return 0
+    async with database.all_tenants() as session:
+        claim = await service.claim_submissions(session, router, worker.provider, capacity, worker.policy)
+    # The claim is committed. Only now the positions move and the requests leave, so a rollback changes neither.
+    worker.positions[message_format] = claim.positions
+    for submission in claim.submissions:
+        worker.start(submission)
+    return len(claim.submissions)
+
+
+async def record_results(database: Database, worker: ProviderWorker) -> bool:
+    """Write the results of requests in one batch, with their events. Return whether there may be more.
+
+    The worker has the results until they are committed.
+    """
+    batch = worker.results[:_MAX_RESULTS]
+    if not batch:
+        return False
+    await in_transaction(database.all_tenants, partial(service.record_results, results=batch, policy=worker.policy))
+    del worker.results[: len(batch)]
+    return len(worker.results) >= _MAX_RESULTS
+
+
+async def resolve_submissions(database: Database, worker: ProviderWorker) -> bool:
+    """End leases, resend submissions whose outcome is not known, give up those whose time is over.
+
+    Return whether there may be more.
+    """
+    async with worker.claiming:
+        async with database.all_tenants() as session:
+            submissions = await service.resolve_submissions(
+                session,
+                worker.provider.name,
+                worker.free_slots(),
+                worker.policy,
+                deduplicates=worker.provider.deduplicates,
+                handles_opt_outs=worker.provider.handles_opt_outs,
+            )
+        for submission in submissions:
+            worker.start(submission)
+    return bool(submissions)
+
+
+async def give_up_unconfigured(database: Database, configured: Collection[str], policy: SendingPolicy) -> bool:
+    """Give up submissions of providers that are not configured any more, when their time is over. Return False."""
+    async with database.all_tenants() as session:
+        unconfigured = await service.give_up_unconfigured(session, configured, policy)
+    if unconfigured:
+        log.warning("submissions of unconfigured providers", providers=unconfigured)
+    return False
+
+
+async def drain(database: Database, worker: ProviderWorker) -> None:
+    """Wait for the requests that were started, and record their results."""
+    await worker.drain()
+    while worker.results:
+        await record_results(database, worker)
+
+
+def make_loops(database: Database, router: Router, worker: ProviderWorker) -> list[Loop]:
+    """Return the loops of one provider."""
+    name = worker.provider.name
+    return [
+        Loop(f"send_queued {name}", partial(send_queued, database, router, worker), 0.2, worker.wake),
+        Loop(f"record_results {name}", partial(record_results, database, worker), 0.03),
+        Loop(f"resolve_submissions {name}", partial(resolve_submissions, database, worker), 1.0),
+    ]

@@ -1,0 +1,169 @@
+"""The requests of one process to one provider.
+
+Nothing here touches the database. Claimed submissions come in by `start`, and results are collected in `results`.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+
+import structlog
+
+from delivery.providers.base import OutcomeUnknown, Provider, SubmissionError, Throttled
+from delivery.sending.routing import Availability
+from delivery.sending.rules import (
+    Capacity,
+    LanePositions,
+    Result,
+    SendingPolicy,
+    Submission,
+    read_error,
+    read_outcomes,
+)
+from delivery.sending.throttling import TokenBucket
+
+log = structlog.get_logger()
+
+_WAIT_S = 0.02
+_MAX_UNRECORDED = 2000
+_DRAIN_S = 12
+
+
+class ProviderWorker:
+    """The requests of one process to one provider, for the formats that the provider sends.
+
+    It makes as many at once as the provider allows, fewer after it was throttled, and none while its circuit is open.
+    `claiming` is held from counting the free requests until they are started. `positions` say for each format where the
+    next claim begins.
+    """
+
+    def __init__(
+        self, provider: Provider, formats: Iterable[str], policy: SendingPolicy, availability: Availability
+    ) -> None:
+        self.provider = provider
+        self.policy = policy
+        self.wake = asyncio.Event()
+        self.claiming = asyncio.Lock()
+        self.results: list[Result] = []
+        self._formats = deque(formats)
+        self.positions = dict.fromkeys(self._formats, LanePositions())
+        self._availability = availability
+        self.circuit = availability.add(provider.name, self._formats)
+        self._bucket = TokenBucket(provider.rate, availability.clock)
+        self._allowed = float(provider.concurrency)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._freed = asyncio.Event()
+
+    def next_formats(self) -> Sequence[str]:
+        """Return the formats in the order of the next claim. Each is the first one in turn."""
+        self._formats.rotate()
+        return tuple(self._formats)
+
+    async def wait_until_free(self) -> bool:
+        """Wait, up to 20 ms, until a quarter of the requests are free. Return whether one can be made."""
+        if len(self.results) > _MAX_UNRECORDED or not self._may_send():
+            await asyncio.sleep(_WAIT_S)
+            return False
+        deadline = time.monotonic() + _WAIT_S
+        while self._free() < max(1, int(self._allowed) // 4) and (left := deadline - time.monotonic()) > 0:
+            self._freed.clear()
+            try:
+                async with asyncio.timeout(left):
+                    await self._freed.wait()
+            except TimeoutError:
+                break
+        return self.free_slots() > 0
+
+    def free_slots(self) -> int:
+        """Return how many requests can be made now: one while the circuit is half-open, none while it is open."""
+        if not self._may_send():
+            return 0
+        return min(max(0, self._free()), 1 if self.circuit.state == "half_open" else self.provider.concurrency)
+
+    def capacity(self, message_format: str) -> Capacity | None:
+        """Return what can be sent of a format now, or None. While the circuit is half-open it is one message."""
+        slots = self.free_slots()
+        if not slots:
+            return None
+        allowance = self._bucket.allowance()
+        is_test = self.circuit.state == "half_open"
+        return Capacity(
+            message_format=message_format,
+            submissions=slots,
+            messages=1 if is_test else int(min(slots * self.provider.batch_size, allowance.max_messages())),
+            allowance=allowance,
+            positions=self.positions[message_format],
+        )
+
+    def _may_send(self) -> bool:
+        return self.circuit.state != "open" and self._bucket.allowance().max_messages() > 0
+
+    def _free(self) -> int:
+        return int(self._allowed) - len(self._tasks)
+
+    def start(self, submission: Submission) -> None:
+        """Start the request of a submission whose claim is committed."""
+        self._bucket.take(submission.parts)
+        task = asyncio.create_task(self._submit(submission, self.circuit.begin()))
+        self._tasks.add(task)
+        task.add_done_callback(self._finish)
+
+    async def _submit(self, submission: Submission, begun: int) -> None:
+        structlog.contextvars.bind_contextvars(request_id=submission.request_id)  # for this task only
+        try:
+            outcomes = await self.provider.send(submission.key, submission.body, submission.message_ids)
+        except SubmissionError as error:
+            if isinstance(error, Throttled):
+                self._allowed = max(1.0, self._allowed / 2)
+            self._end(begun, error)
+            has_alternative = self._availability.has_alternative(self.provider.name)
+            unavailable_s = 0.0 if has_alternative else self.circuit.pause_s
+            self.results += read_error(submission, error, self.policy, unavailable_s)
+        except Exception as error:  # an error in our code, or in a provider's class from outside; `_finish` logs it
+            self._end(begun, OutcomeUnknown(type(error).__name__))
+            raise
+        else:
+            self._end(begun, None)
+            self._allowed = min(self.provider.concurrency, self._allowed + 1.0)
+            self.results += read_outcomes(submission, outcomes, self.policy)
+
+    def _end(self, begun: int, error: SubmissionError | None) -> None:
+        change = self.circuit.end(begun, error)
+        if change == "opened" and error is not None:
+            log.warning(
+                "provider unavailable",
+                provider=self.provider.name,
+                failure_category=error.failure_category,
+                error=error.reason,
+                pause_s=self.circuit.pause_s,
+            )
+        elif change == "closed":
+            log.info("provider available", provider=self.provider.name)
+
+    def _finish(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._freed.set()
+        if not task.cancelled() and task.exception() is not None:
+            # The outcome is not known. The lease ends, and the submission is resent.
+            log.error("submission broken", provider=self.provider.name, error=type(task.exception()).__name__)
+
+    async def drain(self) -> None:
+        """Wait for the requests that were started."""
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=_DRAIN_S)
+
+
+def make_workers(
+    providers: Iterable[Provider],
+    chains: Mapping[str, Sequence[str]],
+    policy: SendingPolicy,
+    availability: Availability,
+) -> list[ProviderWorker]:
+    """Return a worker for each provider, for the formats in whose provider chain it is."""
+    return [
+        ProviderWorker(
+            provider, [name for name, chain in chains.items() if provider.name in chain], policy, availability
+        )
+        for provider in providers
+    ]

@@ -1,0 +1,175 @@
+"""Use cases of sending: claim messages, record results, and resolve submissions whose outcome is not known."""
+
+from collections.abc import Collection, Mapping, Sequence
+from uuid import UUID, uuid4
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from common.events import FailureCategory
+from delivery.messages import service as messages
+from delivery.models import IN_SUBMISSION, DueSubmission, LockedMessage, MessageStatus, SubmissionState
+from delivery.providers.base import Provider
+from delivery.sending import repository, submissions
+from delivery.sending.routing import Router
+from delivery.sending.rules import (
+    PUBLISHED_DELAY_S,
+    Capacity,
+    Claim,
+    Result,
+    SendingPolicy,
+    Submission,
+    find_refusal,
+    make_batches,
+    make_submission,
+    next_positions,
+    outgoing,
+)
+
+log = structlog.get_logger()
+
+BATCH = 100
+
+
+async def claim_submissions(
+    session: AsyncSession, router: Router, provider: Provider, capacity: Capacity, policy: SendingPolicy
+) -> Claim:
+    """Claim queued messages for a provider and insert their submissions. The caller sends them after the commit.
+
+    A message that must not be sent any more fails instead. Messages for which the allowance is not enough stay queued.
+    """
+    route = await router.find(session, provider.name, capacity.message_format)
+    if route is None:
+        return Claim((), capacity.positions)
+    claimed = await repository.claim(session, capacity, route.share)
+    refusals: dict[int, FailureCategory] = {
+        message.id: refusal for message in claimed if (refusal := find_refusal(message, provider)) is not None
+    }
+    await messages.fail(session, refusals)
+    sendable = [message for message in claimed if message.id not in refusals]
+    allowed = sendable[: capacity.allowance.fit([message.parts for message in sendable])]
+    batches = {
+        uuid4(): (batch, provider.prepare([outgoing(message, route.sender_ids) for message in batch]))
+        for batch in make_batches(allowed, provider.batch_size, capacity.submissions)
+    }
+    if batches:
+        await submissions.add(session, provider.name, batches, route.sender_ids, policy)
+    return Claim(
+        [make_submission(key, batch, body) for key, (batch, body) in batches.items()],
+        next_positions(capacity, claimed, allowed if len(allowed) < len(sendable) else None),
+    )
+
+
+async def record_results(session: AsyncSession, results: Sequence[Result], policy: SendingPolicy) -> None:
+    """Apply the results that still count, publish what they mean, and resolve or mark unknown their submissions."""
+    best: dict[tuple[int, UUID], Result] = {}
+    for result in results:  # a late answer and that of a resend may be in one batch: the acceptance counts
+        if result.status == MessageStatus.SENT or (result.message_id, result.key) not in best:
+            best[result.message_id, result.key] = result
+    rows = await repository.apply_results(session, list(best.values()))
+    min_delay_s = min(PUBLISHED_DELAY_S, policy.retry_base_s)
+    short = {result.message_id for result in best.values() if result.retry.delay_s < min_delay_s}
+    await messages.publish_results(
+        session, [row for row in rows if row.status != MessageStatus.RETRY_WAIT or row.id not in short]
+    )
+    applied = {row.id for row in rows}
+    acceptances = [
+        result for result in best.values() if result.status == MessageStatus.SENT and result.message_id not in applied
+    ]
+    if acceptances:
+        await repository.complete(session, acceptances)
+    unknown = {result.key: result for result in best.values() if result.status == MessageStatus.UNKNOWN}
+    if unknown:
+        await submissions.mark_unknown(session, unknown.values(), policy)
+    await remove_resolved(session, {r.key for r in best.values() if r.status != MessageStatus.UNKNOWN})
+
+
+async def remove_resolved(session: AsyncSession, keys: Collection[UUID]) -> None:
+    """Delete those of the submissions whose messages all have an outcome."""
+    if keys:
+        await submissions.remove_resolved(session, keys)
+
+
+async def resolve_submissions(
+    session: AsyncSession,
+    provider: str,
+    slots: int,
+    policy: SendingPolicy,
+    *,
+    deduplicates: bool,
+    handles_opt_outs: bool = False,
+) -> list[Submission]:
+    """Handle the due submissions of a provider. Return those that are to be resent, at most `slots`.
+
+    A submission whose lease ended becomes unknown. An unknown one is resent while that can help, and given up when its
+    time is over. A resend helps only at a provider that `deduplicates`, and it must not reach a recipient who opted
+    out, unless the provider `handles_opt_outs` itself and got this one.
+    """
+    due = await submissions.due(session, provider, BATCH)
+    if not due:
+        return []
+    locked = await _lock_messages(session, due, handles_opt_outs=handles_opt_outs)
+    ended = [one.key for one in due if one.state == SubmissionState.OPEN]
+    if ended:
+        log.warning("submission lease ended", provider=provider, submissions=len(ended))
+        await submissions.end_leases(session, ended, policy, may_resend=deduplicates)
+    unknown = [one for one in due if one.state == SubmissionState.UNKNOWN]
+    await _give_up(session, [one for one in unknown if one.is_over], locked)
+    await submissions.remove_resolved(session, list(locked))
+    final = {key for key in locked if not deduplicates or any(message.is_refused for message in locked[key])}
+    if final:
+        await submissions.wait_for_give_up(session, final)
+    return await _resend(
+        session, [one.key for one in unknown if not one.is_over and one.key not in final][:slots], policy
+    )
+
+
+async def _lock_messages(
+    session: AsyncSession, due: Sequence[DueSubmission], *, handles_opt_outs: bool
+) -> dict[UUID, list[LockedMessage]]:
+    """Lock the messages of submissions. Return, for each submission, those without an outcome."""
+    ids = [message_id for one in due for message_id in one.message_ids]
+    locked: dict[UUID, list[LockedMessage]] = {one.key: [] for one in due}
+    for message in await submissions.lock_messages(session, ids, handles_opt_outs=handles_opt_outs):
+        if message.status in IN_SUBMISSION and message.submission_key in locked:
+            locked[message.submission_key].append(message)
+    return locked
+
+
+async def _give_up(
+    session: AsyncSession, over: Sequence[DueSubmission], locked: Mapping[UUID, Sequence[LockedMessage]]
+) -> None:
+    """Fail the unknown messages of submissions whose time is over. They keep their parts.
+
+    The messages are locked. One that is sending is being resent by another worker at this moment.
+    """
+    lost = [message.id for one in over for message in locked[one.key] if message.status == MessageStatus.UNKNOWN]
+    await messages.fail(session, dict.fromkeys(lost, "outcome_unknown"))
+
+
+async def _resend(session: AsyncSession, keys: Sequence[UUID], policy: SendingPolicy) -> list[Submission]:
+    if not keys:
+        return []
+    return [
+        Submission(
+            key=row.key,
+            tries=row.tries,
+            body=row.body,
+            message_ids=row.message_ids,
+            attempts=[0] * len(row.message_ids),  # not used: only an answer counts, and it is no new attempt
+            parts=row.parts,
+            request_id=row.request_id,
+        )
+        for row in await submissions.resend(session, keys, policy)
+    ]
+
+
+async def give_up_unconfigured(session: AsyncSession, configured: Collection[str], policy: SendingPolicy) -> list[str]:
+    """Handle the submissions of providers that are not configured any more, and return these providers.
+
+    The submissions wait for a delivery receipt, and are given up when their time is over.
+    """
+    unconfigured = [name for name in await submissions.providers(session) if name not in configured]
+    for name in unconfigured:
+        await resolve_submissions(session, name, 0, policy, deduplicates=False)
+    return unconfigured
