@@ -1,4 +1,4 @@
-"""A browser of the system, driven by Playwright; where there is none the tests say how to get one."""
+"""Fixtures with an installed browser, driven by Playwright. Without a browser the tests say how to get one."""
 
 import asyncio
 import os
@@ -19,12 +19,12 @@ from tools.tests.handset.conftest import (  # noqa: F401 (fixtures)
 )
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-HOW_TO = "no browser: `make test-browser` installs Debian's chromium as root; or name one in CHROMIUM"
+HOW_TO = "no browser was found: run `make test-browser` as root, or set CHROMIUM to the path of one"
 
 
 @pytest.fixture(scope="session")
 def executable() -> str:
-    """Where the browser is. Without one the tests are left out, but not in continuous integration."""
+    """Return the path of the browser. Without one the tests are skipped, but in continuous integration they fail."""
     found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
     if found:
         return found
@@ -35,6 +35,7 @@ def executable() -> str:
 
 @pytest.fixture(scope="session")
 async def browser(executable: str) -> AsyncIterator[Browser]:
+    """Start the browser."""
     async with async_playwright() as playwright:
         launched = await playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
         yield launched
@@ -43,7 +44,7 @@ async def browser(executable: str) -> AsyncIterator[Browser]:
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder for screenshots, SCREENSHOTS or a temporary one, which is told at the end."""
+    """Return a folder for screenshots: SCREENSHOTS, or a temporary one whose path is printed at the end."""
     folder = Path(os.environ.get("SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
     folder.mkdir(parents=True, exist_ok=True)
     yield folder
@@ -55,8 +56,8 @@ OpenPage = Callable[..., Awaitable[Page]]
 
 @pytest.fixture
 async def open_page(browser: Browser) -> AsyncIterator[OpenPage]:
-    """Open an address in a context of its own. What the console has against the page fails the test."""
-    complaints: list[str] = []
+    """`await open_page(url)` opens an address in a new context. Errors and warnings of the console fail the test."""
+    problems: list[str] = []
     contexts = []
 
     async def new(url: str, *, width: int = 1280, height: int = 800, scheme: str = "light") -> Page:
@@ -68,11 +69,11 @@ async def open_page(browser: Browser) -> AsyncIterator[OpenPage]:
         contexts.append(context)
         page = await context.new_page()
         page.set_default_timeout(15_000)
-        page.on("console", lambda told: told.type in ("error", "warning") and complaints.append(told.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda message: message.type in ("error", "warning") and problems.append(message.text))
+        page.on("pageerror", lambda error: problems.append(str(error)))
         await page.goto(url)
         return page
 
     yield new
     await asyncio.gather(*(context.close() for context in contexts))
-    assert not complaints
+    assert not problems

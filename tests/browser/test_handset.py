@@ -1,4 +1,4 @@
-"""The handset's page in a real browser: what arrives, replies, receipts, keys, light and dark, narrow and wide."""
+"""The handset's page in a real browser: messages, replies, receipts, keyboard, colour schemes and widths."""
 
 import asyncio
 import json
@@ -10,37 +10,40 @@ from typing import Any
 
 import aiohttp
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Locator, Page, expect
 
 from tests.browser.conftest import OpenPage
 from tests.conftest import Client
 from tools.embedded.supervisor import Stack
 from tools.tests.handset.conftest import RunningHandset, Send
-from tools.tests.handset.webhooks import Listener
+from tools.tests.handset.listener import Listener
 
 pytestmark = pytest.mark.browser
 
 PHONE, SHOWN, E164 = "0491570006", "0491 570 006", "+61491570006"
-PATIENCE_S = 30
+TIMEOUT_S = 30
 MARKUP = """<img src=x onerror="document.title='owned'"><script>document.title='owned'</script>"""
 
 
-def rows(page: Page) -> Any:
+def rows(page: Page) -> Locator:
+    """Return the rows of the list of phones."""
     return page.locator("#phones li")
 
 
 async def has_no_sideways_scroll(page: Page) -> bool:
+    """Return whether the page is not wider than its window."""
     return bool(await page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"))
 
 
 async def send_mms(session: aiohttp.ClientSession, handset: RunningHandset, *media: str) -> None:
+    """Send an MMS with these addresses of media through Twilio."""
     fields = [("To", E164), ("From", "+61491570110"), ("Body", "Here is your map.")]
     url = f"{handset.url}/twilio/2010-04-01/Accounts/AC1/Messages.json"
     async with session.post(url, data=[*fields, *(("MediaUrl", address) for address in media)]) as answer:
         assert answer.status == 201
 
 
-async def test_messages_arrive_while_one_looks_on(handset: RunningHandset, send: Send, open_page: OpenPage) -> None:
+async def test_new_messages_appear_on_the_open_page(handset: RunningHandset, send: Send, open_page: OpenPage) -> None:
     page = await open_page(handset.url)
     await expect(page.get_by_text("No messages yet")).to_be_visible()
     await send(PHONE, text="First")
@@ -53,11 +56,11 @@ async def test_messages_arrive_while_one_looks_on(handset: RunningHandset, send:
     await expect(page.get_by_role("heading", name=SHOWN)).to_be_visible()
     await send(PHONE, text="x" * 161)
     last = page.locator(".entry").last
-    for words in ("2 parts, GSM-7", "0491 570 110", "Mobile Message", "accepted"):
-        await expect(last).to_contain_text(words)
+    for detail in ("2 parts, GSM-7", "0491 570 110", "Mobile Message", "accepted"):
+        await expect(last).to_contain_text(detail)
 
 
-async def test_text_is_shown_as_it_was_written(handset: RunningHandset, send: Send, open_page: OpenPage) -> None:
+async def test_markup_in_a_text_is_shown_as_text(handset: RunningHandset, send: Send, open_page: OpenPage) -> None:
     await send(PHONE, text=MARKUP)
     page = await open_page(f"{handset.url}/#{E164}")
     await expect(page.locator(".entry .text")).to_have_text(MARKUP)
@@ -66,7 +69,7 @@ async def test_text_is_shown_as_it_was_written(handset: RunningHandset, send: Se
     assert await page.locator(".entry .text > *, .snippet > *").count() == 0
 
 
-async def test_pictures_are_shown_and_other_addresses_are_not_followed(
+async def test_pictures_are_shown_and_other_addresses_are_not_linked(
     handset: RunningHandset, session: aiohttp.ClientSession, open_page: OpenPage
 ) -> None:
     await send_mms(session, handset, f"{handset.url}/assets/icon.svg", "javascript:alert(1)", "s3://bucket/map.png")
@@ -77,8 +80,8 @@ async def test_pictures_are_shown_and_other_addresses_are_not_followed(
     await page.wait_for_function("document.querySelector('.media img').naturalWidth > 0")
 
 
-async def test_reply_and_stop_from_the_phone(handset: RunningHandset, send: Send, open_page: OpenPage) -> None:
-    await send(PHONE, text="Reply STOP to hear no more")
+async def test_replies_and_keywords_are_sent(handset: RunningHandset, send: Send, open_page: OpenPage) -> None:
+    await send(PHONE, text="Reply STOP to opt out")
     page = await open_page(f"{handset.url}/#{E164}")
     box = page.get_by_role("textbox", name=re.compile("Reply to"))
     await box.fill("Thanks")
@@ -88,14 +91,14 @@ async def test_reply_and_stop_from_the_phone(handset: RunningHandset, send: Send
     await expect(page.locator(".out .text")).to_have_text("Thanks\nAna")
     await expect(box).to_have_value("")
     await page.get_by_role("button", name="STOP").click()
-    await expect(page.locator("#number-about")).to_contain_text("STOP is in force at Mobile Message")
+    await expect(page.locator("#number-about")).to_contain_text("Opted out with STOP at Mobile Message")
     _, _, body = await send(PHONE)
     assert json.loads(body)["results"][0]["status"] == "blocked"
     await page.get_by_role("button", name="START").click()
     await expect(page.locator("#number-about")).not_to_contain_text("STOP")
 
 
-async def test_sender_that_is_a_name_cannot_be_answered(
+async def test_reply_to_a_name_is_disabled(
     handset: RunningHandset, session: aiohttp.ClientSession, open_page: OpenPage
 ) -> None:
     body = {"messages": [{"to": PHONE, "message": "Hello", "sender": "Torrens", "custom_ref": "1"}]}
@@ -103,14 +106,14 @@ async def test_sender_that_is_a_name_cannot_be_answered(
         assert answer.status == 200
     page = await open_page(f"{handset.url}/#{E164}")
     await expect(page.locator("#text")).to_be_disabled()
-    await expect(page.locator("#text")).to_have_attribute("placeholder", re.compile("a name cannot be answered"))
+    await expect(page.locator("#text")).to_have_attribute("placeholder", re.compile("The sender ID is a name"))
 
 
-async def test_receipts_by_buttons_and_by_the_switch(
+async def test_receipts_are_sent_with_buttons_menu_and_switch(
     handset: RunningHandset, send: Send, session: aiohttp.ClientSession, open_page: OpenPage
 ) -> None:
     async with Listener() as listener:
-        fields = {"To": E164, "From": "+61491570110", "Body": "Hello", "StatusCallback": f"{listener.url}/told"}
+        fields = {"To": E164, "From": "+61491570110", "Body": "Hello", "StatusCallback": f"{listener.url}/status"}
         url = f"{handset.url}/twilio/2010-04-01/Accounts/AC1/Messages.json"
         async with session.post(url, data=fields) as answer:
             assert answer.status == 201
@@ -122,8 +125,8 @@ async def test_receipts_by_buttons_and_by_the_switch(
         await entry.get_by_role("button", name="Deliver").click()
         await expect(entry.locator(".tick")).to_have_text("delivered")
         await expect(entry).to_contain_text("webhook 200")
-        await entry.get_by_role("combobox").select_option("Delivered, told three times")
-        await listener.wait(lambda told: len(told) == 5)
+        await entry.get_by_role("combobox").select_option("Delivered, three times")
+        await listener.wait(lambda received: len(received) == 5)
         await entry.get_by_role("button", name="Fail").click()
         await expect(page.get_by_role("alert")).to_contain_text("stays delivered")
     switch = page.get_by_role("switch", name="Automatic receipts")
@@ -134,9 +137,9 @@ async def test_receipts_by_buttons_and_by_the_switch(
     await expect(rows(page).first.locator(".tick")).to_have_text("expired")
 
 
-async def test_everything_is_done_by_keyboard(handset: RunningHandset, send: Send, open_page: OpenPage) -> None:
-    for place in range(3):
-        await send(f"041234567{place}", text=f"Message {place}")
+async def test_page_is_used_with_the_keyboard_only(handset: RunningHandset, send: Send, open_page: OpenPage) -> None:
+    for number in range(3):
+        await send(f"041234567{number}", text=f"Message {number}")
     page = await open_page(handset.url)
     await expect(rows(page)).to_have_count(3)
     await page.keyboard.press("/")
@@ -158,7 +161,7 @@ async def test_everything_is_done_by_keyboard(handset: RunningHandset, send: Sen
     await expect(page.locator("#thread")).to_be_hidden()
 
 
-async def test_search_and_scenario_numbers(handset: RunningHandset, send: Send, open_page: OpenPage) -> None:
+async def test_phones_are_searched_and_numbers_copied(handset: RunningHandset, send: Send, open_page: OpenPage) -> None:
     await send("0412345678", "0498765432")
     page = await open_page(handset.url)
     await expect(rows(page)).to_have_count(2)
@@ -175,7 +178,7 @@ async def test_search_and_scenario_numbers(handset: RunningHandset, send: Send, 
     await expect(dialog).to_be_hidden()
 
 
-async def test_thousands_of_messages_are_shown_by_pages(
+async def test_thousands_of_messages_are_shown_page_by_page(
     handset: RunningHandset, send: Send, open_page: OpenPage
 ) -> None:
     await send(*[f"04{number:08}" for number in range(5000)])
@@ -194,7 +197,7 @@ async def test_thousands_of_messages_are_shown_by_pages(
 @pytest.mark.parametrize(
     ("name", "width", "height"), [("small phone", 320, 640), ("phone", 375, 740), ("desktop", 1280, 800)]
 )
-async def test_looks(
+async def test_page_fits_every_width_in_both_colour_schemes(
     handset: RunningHandset,
     send: Send,
     session: aiohttp.ClientSession,
@@ -205,8 +208,8 @@ async def test_looks(
     width: int,
     height: int,
 ) -> None:
-    for place in range(12):
-        await send(f"0412{place * 83:06}", text="Hi, your appointment is tomorrow at 10:30. Torrens Physio")
+    for number in range(12):
+        await send(f"0412{number * 83:06}", text="Hi, your appointment is tomorrow at 10:30. Torrens Physio")
     await send(PHONE, text="aLongWordWithoutAnyPlaceToBreak" * 8)
     await send_mms(session, handset, f"{handset.url}/assets/icon.svg")
     page = await open_page(handset.url, width=width, height=height, scheme=scheme)
@@ -231,10 +234,10 @@ async def test_looks(
         await expect(page.locator("nav.phones")).to_be_visible()
 
 
-async def test_sent_delivered_and_stopped_in_the_whole_system(
+async def test_message_is_delivered_and_opted_out_in_the_whole_system(
     stack: Stack, client_of: Callable[..., Client], session: aiohttp.ClientSession, open_page: OpenPage
 ) -> None:
-    """From the API to the phone, from the phone's carrier back to the API, and a STOP that is typed here."""
+    """Send through the API, receive the automatic receipt, and opt out with STOP on the page."""
     client = client_of("org_browser", role="admin")
     async with session.patch(f"{stack.url('handset')}/api/settings/", json={"receipts": "on"}) as changed:
         assert changed.status == 200
@@ -245,7 +248,7 @@ async def test_sent_delivered_and_stopped_in_the_whole_system(
     assert sent.status == 202
     entry = page.locator(".entry.in", has_text="Hello Ana")
     await expect(entry.locator(".tick")).to_have_text("delivered")
-    await expect(entry.locator(".hook")).to_have_text("webhook 200")
+    await expect(entry.locator(".webhook")).to_have_text("webhook 200")
     await until(client, f"/api/messages/?phone={PHONE}&status=delivered", lambda found: found["results"])
     await page.get_by_role("button", name="STOP").click()
     await until(client, f"/api/contacts/{contact['id']}/", lambda found: found["opt_out"])
@@ -253,9 +256,9 @@ async def test_sent_delivered_and_stopped_in_the_whole_system(
     assert refused.status == 400
 
 
-async def until(client: Client, path: str, holds: Callable[[Any], object]) -> None:
-    """Ask until it holds. Raises AssertionError when it does not in time."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not holds(found := (await client("GET", path)).body):
+async def until(client: Client, path: str, condition: Callable[[Any], object]) -> None:
+    """Poll a path until its body meets the condition. Fails after the time-out."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while not condition(found := (await client("GET", path)).body):
         assert time.monotonic() < deadline, found
         await asyncio.sleep(0.1)

@@ -1,4 +1,4 @@
-"""kill -9 of any one process in the middle of sending: every message still exactly once, statuses and limit exact."""
+"""kill -9 of any one process during a group send: every message arrives exactly once, and the usage is exact."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from tools.token import Issuer, Session, mint
 
 pytestmark = pytest.mark.stack
 
-# Ten messages a call, five calls in flight, each slow: sending lasts some seconds, and a kill finds calls in flight.
+# Ten messages per request, five slow requests in flight: sending lasts some seconds, so a kill finds some in flight.
 SETTINGS = {
     "MOBILE_MESSAGE_BATCH_SIZE": "10",
     "MOBILE_MESSAGE_CONCURRENCY": "5",
@@ -33,19 +33,21 @@ KILLED = ("delivery worker", "scheduling worker", "contacts worker", "handset", 
 
 @pytest.fixture(scope="module")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    """Start a stack with short time-outs and a slow handset."""
     home = tmp_path_factory.mktemp("chaos")
     async with Stack(home, SETTINGS, free_ports=True) as stack:
         yield stack
 
 
 async def requests(session: aiohttp.ClientSession, stack: Stack) -> dict[str, Any]:
+    """Return the handset's counts of requests."""
     async with session.get(f"{stack.url('handset')}/api/requests/") as answer:
         found: dict[str, Any] = await answer.json()
         return found
 
 
 @pytest.mark.parametrize("name", KILLED)
-async def test_a_killed_process_loses_and_doubles_nothing(stack: Stack, name: str) -> None:
+async def test_killed_process_loses_and_duplicates_no_message(stack: Stack, name: str) -> None:
     organisation = f"org_{name.replace(' ', '_')}"
     rows = CSV.read_bytes()
     killed: list[int] = []
@@ -62,24 +64,26 @@ async def test_a_killed_process_loses_and_doubles_nothing(stack: Stack, name: st
                     os.kill(stack.pid(name), signal.SIGKILL)
                     killed.append(in_flight)
 
-        result = await run_journey(api, rows=rows, due_in_s=4, while_sending=kill, patience_s=240)
-        assert killed, "nothing was in flight when the process should have been killed: the test proves nothing"
+        result = await run_journey(api, rows=rows, due_in_s=4, while_sending=kill, timeout_s=240)
+        assert killed, "no request was in flight when the process should have been killed, so the test proves nothing"
         expected = expected_messages(rows, result.refused, result.opted_out_phone)
         check_exactly_once((await read_handset(session, stack.url("handset")))[before:], expected)
         assert result.counts == {"sent": len(expected)}
         if name in ("delivery worker", "handset"):
-            assert (await requests(session, stack))["repeated"] > repeated, "no call was repeated under its key"
+            assert (await requests(session, stack))["repeated"] > repeated, "no submission was resent with its key"
         await stack.wait_ready()
     parts = sum(measure(text).parts for text in expected.values())
-    assert await taken(stack, organisation) == result.parts == parts
+    assert await usage(stack, organisation) == result.parts == parts
 
 
-async def taken(stack: Stack, organisation: str) -> int:
-    """What the organisation's limit has counted this month, from the ledger itself."""
+async def usage(stack: Stack, organisation: str) -> int:
+    """Return the parts that count against the organisation's limit, from delivery's table."""
     connection = await asyncpg.connect(stack.environment["DATABASE_URL"])
     try:
         return int(
-            await connection.fetchval("SELECT sum(taken) FROM delivery.limits WHERE organisation_id = $1", organisation)
+            await connection.fetchval(
+                "SELECT sum(usage) FROM delivery.limit_usage WHERE organisation_id = $1", organisation
+            )
         )
     finally:
         await connection.close()

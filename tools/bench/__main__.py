@@ -1,7 +1,7 @@
-"""`make bench`: what Cooee does on this machine, in one run. The load generator shares the machine with the system.
+"""Measure Cooee on this machine: `make bench`. The load generator shares the machine with the system.
 
-Each road (single calls, batches) runs on a fresh embedded stack under `.cooee/bench`, with a carrier that takes 20 ms
-a request. `--quick` takes a tenth of the numbers.
+Each scenario (one message per request, batches of 100) has a new embedded stack in `.cooee/bench`. The handset answers
+each request after 20 ms. `--quick` uses a tenth of the numbers.
 """
 
 import argparse
@@ -28,11 +28,11 @@ LATENCY_MS = 20
 CONNECTIONS = 32
 STEADY_PER_S = 300
 _UNTHROTTLED = "100000/s"
-_PATIENCE_S = 180
+_TIMEOUT_S = 180
 
 
 class Bench:
-    """One stack, one organisation, and the figures taken on them."""
+    """A stack and an organisation for measurements."""
 
     def __init__(
         self, stack: Stack, session: aiohttp.ClientSession, scale: float, organisation: str = ORGANISATION
@@ -45,30 +45,32 @@ class Bench:
         self.api = Api(session, self.gateway, lambda: token)
 
     def size(self, full: int) -> int:
+        """Return a number scaled by `--quick`."""
         return max(1, int(full * self.scale))
 
-    async def forget(self) -> None:
+    async def clear_handset(self) -> None:
+        """Delete the messages on the handset."""
         async with self.session.delete(f"{self.handset}/api/messages/") as answer:
             answer.raise_for_status()
 
     async def arrivals(self, count: int) -> list[dict[str, Any]]:
-        """Waits until the handset has `count` messages."""
-        deadline = time.monotonic() + _PATIENCE_S
+        """Wait until the handset has `count` messages, and return them."""
+        deadline = time.monotonic() + _TIMEOUT_S
         while True:
             async with self.session.get(f"{self.handset}/api/requests/") as answer:
-                taken = (await answer.json())["messages"]
-            if taken >= count or time.monotonic() > deadline:
+                arrived = (await answer.json())["messages"]
+            if arrived >= count or time.monotonic() > deadline:
                 return await read_handset(self.session, self.handset)
             await asyncio.sleep(0.2)
 
 
 def phone(number: int) -> str:
-    """A number with a prefix that is not allocated."""
+    """Return a number with a prefix that is not allocated."""
     return f"+614{41 + number // 1_000_000}{number % 1_000_000:06d}"
 
 
 async def bench_import(bench: Bench, rows: int, name: str) -> int:
-    """A group of `rows` imported contacts; returns its id."""
+    """Import `rows` contacts into a new group, and return its id."""
     group = await bench.api.call("POST", "/api/groups/", json={"name": name})
     file = io.BytesIO()
     file.write(b"first_name,last_name,phone\n")
@@ -76,18 +78,19 @@ async def bench_import(bench: Bench, rows: int, name: str) -> int:
     form = aiohttp.FormData()
     form.add_field("file", file.getvalue(), filename="bench.csv", content_type="text/csv")
     started = time.perf_counter()
-    told = await bench.api.call("POST", f"/api/contacts/import/?group_id={group['id']}", data=form, expect=(200, 207))
+    path = f"/api/contacts/import/?group_id={group['id']}"
+    report = await bench.api.call("POST", path, data=form, expect=(200, 207))
     seconds = time.perf_counter() - started
-    tell(f"import: {told['imported'] / seconds:,.0f} rows/s ({told['imported']:,} rows in {seconds:.2f} s)")
+    show(f"import: {report['imported'] / seconds:,.0f} rows/s ({report['imported']:,} rows in {seconds:.2f} s)")
     return int(group["id"])
 
 
-async def bench_due(bench: Bench, group: int, count: int, road: str) -> None:
-    """All members due at once: from the due time to the last arrival at the handset."""
-    await bench.forget()
+async def bench_due(bench: Bench, group: int, count: int, scenario: str) -> None:
+    """Measure a batch to all members, from its due time to the last arrival on the handset."""
+    await bench.clear_handset()
     due = datetime.now(UTC) + timedelta(seconds=8)
     body = {
-        "name": road,
+        "name": scenario,
         "group_id": group,
         "text": "Hi {{first_name}}, see you soon",
         "scheduled_time": due.isoformat(),
@@ -96,17 +99,18 @@ async def bench_due(bench: Bench, group: int, count: int, road: str) -> None:
     messages = await bench.arrivals(count)
     seconds = received(messages[-1]) - due.timestamp()
     once = len({message["to"] for message in messages}) == len(messages) == count
-    promise = "" if once else ", NOT EXACTLY ONCE"
-    tell(f"{road}: {count / seconds:,.0f} messages/s ({count:,} in {seconds:.2f} s{promise})")
+    warning = "" if once else ", NOT EXACTLY ONCE"
+    show(f"{scenario}: {count / seconds:,.0f} messages/s ({count:,} in {seconds:.2f} s{warning})")
 
 
 def received(message: dict[str, Any]) -> float:
+    """Return the time at which the handset received a message, in Unix seconds."""
     return datetime.fromisoformat(message["received_at"]).timestamp()
 
 
 async def bench_steady(bench: Bench, seconds: int) -> None:
-    """Single schedules due at a steady rate: how late each reaches the handset."""
-    await bench.forget()
+    """Measure how late single schedules reach the handset when they are due at a steady rate."""
+    await bench.clear_handset()
     count = STEADY_PER_S * seconds
     begins = time.time() + 5 + count / 60
     times = {phone(n): begins + n / STEADY_PER_S for n in range(count)}
@@ -122,34 +126,34 @@ async def bench_steady(bench: Bench, seconds: int) -> None:
             "headers": bench.headers,
         }
 
-    made = await run_load(bench.session, CONNECTIONS, request, count=count)
-    tell(f"schedules made: {made.per_second:,.0f} requests/s, {made.statuses}")
-    messages = await bench.arrivals(made.statuses.get(201, 0))
+    created = await run_load(bench.session, CONNECTIONS, request, count=count)
+    show(f"created schedules: {created.per_second:,.0f} requests/s, {created.statuses}")
+    messages = await bench.arrivals(created.statuses.get(201, 0))
     late = sorted(received(message) - times[message["to"]] for message in messages)
     if late:
         p50, p99 = late[len(late) // 2], late[int(len(late) * 0.99)]
-        tell(
+        show(
             f"lateness at {STEADY_PER_S}/s: p50 {p50 * 1000:,.0f} ms, p99 {p99 * 1000:,.0f} ms ({len(late):,} messages)"
         )
 
 
 async def bench_sends(bench: Bench, seconds: float) -> None:
-    """Immediate sends accepted at the gateway."""
-    await bench.forget()
+    """Measure accepted immediate sends at the gateway."""
+    await bench.clear_handset()
 
     def request(number: int) -> dict[str, Any]:
         body = {"message": "Send now", "recipient": phone(500_000 + number)}
         return {"method": "POST", "url": f"{bench.gateway}/api/sms/send/", "json": body, "headers": bench.headers}
 
     load = await run_load(bench.session, CONNECTIONS, request, seconds=seconds)
-    tell_load("accepted sends", load)
+    show_load("accepted sends", load)
     accepted = load.statuses.get(202, 0)
     arrived = len(await bench.arrivals(accepted))
-    tell(f"of them on the handset: {arrived:,} of {accepted:,}")
+    show(f"arrived on the handset: {arrived:,} of {accepted:,}")
 
 
 async def bench_reads(bench: Bench, seconds: float) -> None:
-    """The list of contacts, 50 a page, through the gateway."""
+    """Measure the list of contacts, 50 per page, through the gateway."""
     url = f"{bench.gateway}/api/contacts/"
     load = await run_load(
         bench.session,
@@ -157,12 +161,14 @@ async def bench_reads(bench: Bench, seconds: float) -> None:
         lambda _: {"method": "GET", "url": url, "headers": bench.headers},
         seconds=seconds,
     )
-    tell_load("GET /api/contacts/", load)
+    show_load("GET /api/contacts/", load)
 
 
 async def bench_large(bench: Bench, rows: int) -> None:
-    """A large organisation: its import, the first and last pages of its lists, and a batch to all its contacts: each
-    step must be answered within a second, whatever is left to do behind it."""
+    """Measure a large organisation: its import, the first and last pages of its lists, and a batch to all its contacts.
+
+    Each step must be answered within a second, because long work continues after the answer.
+    """
     large = Bench(bench.stack, bench.session, bench.scale, "org_bench_large")
     group = await bench_import(large, rows, "large")
     await time_pages(large, {"contacts": "/api/contacts/?page={}", "members": f"/api/groups/{group}/?page={{}}"}, rows)
@@ -172,61 +178,68 @@ async def bench_large(bench: Bench, rows: int) -> None:
     body = {"name": "large", "group_id": group, "text": "Hi {{first_name}}", "scheduled_time": later.isoformat()}
     batch = (await timed(large, f"a batch to {rows:,}: POST", "POST", "/api/group-schedules/", json=body))["id"]
     path = f"/api/group-schedules/{batch}/"
-    last = f"{path}?page={rows // 50}"  # the counts know of all members at once, the pages only of children there are
-    await reached(large, last, lambda answer: len(answer["schedules"]) == 50, "expanded")
-    await time_pages(large, {"children": path + "?page={}"}, rows)
+    # A page has only messages that the fan-out has created, while the counts include all members.
+    last = f"{path}?page={rows // 50}"
+    await reached(large, last, lambda answer: len(answer["schedules"]) == 50, "fan-out")
+    await time_pages(large, {"messages of the batch": path + "?page={}"}, rows)
     await timed(large, "PATCH of its text", "PATCH", path, json={"text": "Hello {{first_name}}"})
     due = datetime.now(UTC) + timedelta(seconds=2)
     await timed(large, "PATCH of its time to now", "PATCH", path, json={"scheduled_time": due.isoformat()})
     refused = f"{path}?limit=1"
     await reached(
-        large, refused, lambda answer: answer["counts"].get("failed", 0) == rows, "all refused by a limit of 0"
+        large,
+        refused,
+        lambda answer: answer["counts"].get("failed", 0) == rows,
+        "all messages failed because of a limit of 0",
     )
     await timed(large, "retry of all", "POST", f"{path}retry/")
-    await timed(large, "DELETE of what is left", "DELETE", path)
+    await timed(large, "DELETE of the batch", "DELETE", path)
     await large.api.call("PATCH", f"/api/configs/{limit['id']}/", json={"value": "unlimited"})
 
 
 async def timed(bench: Bench, name: str, method: str, path: str, **more: Any) -> Any:
-    """The answer, with the time it took told."""
+    """Send a request, print its duration, and return its answer."""
     started = time.perf_counter()
     answer = await bench.api.call(method, path, **more)
-    tell(f"{name}: {(time.perf_counter() - started) * 1000:,.0f} ms")
+    show(f"{name}: {(time.perf_counter() - started) * 1000:,.0f} ms")
     return answer
 
 
 async def time_pages(bench: Bench, paths: dict[str, str], rows: int) -> None:
-    """The first and the last page of lists of `rows`: a list's time must not grow with the page."""
+    """Measure the first and the last page of lists of `rows`. The duration must not grow with the page."""
     for name, path in paths.items():
         for which, page in (("first", 1), ("last", rows // 50)):
             request = {"method": "GET", "url": bench.gateway + path.format(page), "headers": bench.headers}
             load = await run_load(bench.session, 1, lambda _, r=request: r, count=20)  # type: ignore[misc]
-            tell(f"{name} of {rows:,}, {which} page: p50 {load.quantile_ms(0.5):.0f} ms, {load.statuses}")
+            show(f"{name} of {rows:,}, {which} page: p50 {load.quantile_ms(0.5):.0f} ms, {load.statuses}")
 
 
-async def reached(bench: Bench, path: str, is_so: Callable[[Any], bool], name: str) -> None:
-    """Waits until an answer is so, and tells how long that took."""
+async def reached(bench: Bench, path: str, condition: Callable[[Any], bool], name: str) -> None:
+    """Poll until an answer meets the condition, and print the duration."""
     started = time.perf_counter()
-    while not is_so(await bench.api.call("GET", path)):
-        if time.perf_counter() - started > _PATIENCE_S:
-            tell(f"{name}: NOT within {_PATIENCE_S} s")
+    while not condition(await bench.api.call("GET", path)):
+        if time.perf_counter() - started > _TIMEOUT_S:
+            show(f"{name}: NOT within {_TIMEOUT_S} s")
             return
         await asyncio.sleep(0.5)
-    tell(f"{name}: after {time.perf_counter() - started:,.1f} s")
+    show(f"{name}: after {time.perf_counter() - started:,.1f} s")
 
 
-def tell(line: str) -> None:
+def show(line: str) -> None:
+    """Print a result."""
     print("  " + line, flush=True)
 
 
-def tell_load(name: str, load: Load) -> None:
+def show_load(name: str, load: Load) -> None:
     quantiles = f"p50 {load.quantile_ms(0.5):.0f} ms, p99 {load.quantile_ms(0.99):.0f} ms"
-    tell(f"{name}: {load.per_second:,.0f} requests/s at {CONNECTIONS} connections, {quantiles}, {load.statuses}")
+    show(f"{name}: {load.per_second:,.0f} requests/s at {CONNECTIONS} connections, {quantiles}, {load.statuses}")
 
 
-def tell_memory(stack: Stack) -> None:
-    """The largest resident size that each process has had; of PostgreSQL what all its processes hold now, with what
-    they share counted once."""
+def show_memory(stack: Stack) -> None:
+    """Print the largest resident size of each process.
+
+    For PostgreSQL it is the present size of all its processes, with shared memory counted once.
+    """
     sizes = []
     for name in stack.names:
         try:
@@ -235,12 +248,12 @@ def tell_memory(stack: Stack) -> None:
         except OSError:
             continue
         sizes.append(f"{name} {kilobytes / 1024:.0f} MB")
-    tell("memory: " + ", ".join(sizes))
+    show("memory: " + ", ".join(sizes))
 
 
 def _postgres_kb(pid: int) -> int:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return sum(_field_kb(Path(f"/proc/{child}/smaps_rollup"), "Pss") for child in (str(pid), *children))
+    backends = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return sum(_field_kb(Path(f"/proc/{process}/smaps_rollup"), "Pss") for process in (str(pid), *backends))
 
 
 def _field_kb(file: Path, field: str) -> int:
@@ -248,7 +261,7 @@ def _field_kb(file: Path, field: str) -> int:
 
 
 async def measure(name: str, home: Path, environment: dict[str, str], scale: float, whole: bool) -> None:
-    """One stack with these settings: the road, and with `whole` the other figures too."""
+    """Measure the batch on a new stack with these settings, and with `whole` everything else too."""
     shutil.rmtree(home, ignore_errors=True)
     settings = {
         **os.environ,
@@ -269,12 +282,13 @@ async def measure(name: str, home: Path, environment: dict[str, str], scale: flo
             await bench_sends(bench, 10 * scale)
             await bench_reads(bench, 8 * scale)
             await bench_large(bench, bench.size(100_000))
-        tell_memory(stack)
+        show_memory(stack)
 
 
 async def main() -> None:
+    """Measure both scenarios."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a tenth of the numbers")
+    parser.add_argument("--quick", action="store_true", help="use a tenth of the numbers")
     parser.add_argument("--home", type=Path, default=Path(".cooee/bench"), help="folder of the stacks")
     arguments = parser.parse_args()
     scale = 0.1 if arguments.quick else 1.0
@@ -282,7 +296,7 @@ async def main() -> None:
     print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {cores} cores, handset latency {LATENCY_MS} ms")
     single = {"MOBILE_MESSAGE_BATCH_SIZE": "1", "MOBILE_MESSAGE_CONCURRENCY": "128"}
     batches = {"MOBILE_MESSAGE_BATCH_SIZE": "100", "MOBILE_MESSAGE_CONCURRENCY": "5"}
-    await measure("one message a call", arguments.home / "single", single, scale, whole=True)
+    await measure("one message per request", arguments.home / "single", single, scale, whole=True)
     await measure("batches of 100", arguments.home / "batches", batches, scale, whole=False)
 
 

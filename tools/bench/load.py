@@ -1,4 +1,4 @@
-"""Load over HTTP, bounded in count and time: every worker sends one request after another."""
+"""Load over HTTP, limited by count or time: every worker sends one request after another."""
 
 import asyncio
 import time
@@ -11,7 +11,7 @@ import aiohttp
 
 @dataclass
 class Load:
-    """What a run of requests showed."""
+    """The measured results of a series of requests."""
 
     seconds: float = 0.0
     statuses: dict[int, int] = field(default_factory=dict)
@@ -19,9 +19,11 @@ class Load:
 
     @property
     def per_second(self) -> float:
+        """Requests per second."""
         return len(self.latencies_s) / self.seconds if self.seconds else 0.0
 
     def quantile_ms(self, share: float) -> float:
+        """Return a quantile of the latencies in milliseconds."""
         ordered = sorted(self.latencies_s) or [0.0]
         return ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1000
 
@@ -34,9 +36,9 @@ async def run_load(
     seconds: float | None = None,
     count: int | None = None,
 ) -> Load:
-    """Keeps `connections` requests in flight for `seconds`, or until `count` are done.
+    """Keep `connections` requests in flight for `seconds`, or until `count` are done.
 
-    `request(n)` gives the arguments of aiohttp's `session.request` for the n-th request, counted from 0.
+    `request(n)` returns the arguments of aiohttp's `session.request` for the n-th request, counted from 0.
     """
     load = Load()
     numbers = iter(range(count if count is not None else 10_000_000))
@@ -46,10 +48,10 @@ async def run_load(
         for number in numbers:
             if seconds is not None and time.perf_counter() - started > seconds:
                 return
-            begun = time.perf_counter()
+            sent_at = time.perf_counter()
             async with session.request(**request(number)) as answer:
                 await answer.read()
-            load.latencies_s.append(time.perf_counter() - begun)
+            load.latencies_s.append(time.perf_counter() - sent_at)
             load.statuses[answer.status] = load.statuses.get(answer.status, 0) + 1
 
     await asyncio.gather(*(work() for _ in range(connections)))

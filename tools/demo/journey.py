@@ -1,6 +1,6 @@
-"""The main job as a client does it, over HTTP only: from a spreadsheet to every handset, exactly once.
+"""The main journey of a client, over HTTP only: import a spreadsheet, and send to every contact exactly once.
 
-The demo shows it, the end-to-end and chaos tests assert on it, on whatever stack the addresses point at.
+The demo shows it. The end-to-end and chaos tests check it, on the stack that the addresses name.
 """
 
 import asyncio
@@ -28,12 +28,12 @@ Token = Callable[[], str]
 
 
 class JourneyFailed(AssertionError):
-    """What was promised did not happen; the message says what."""
+    """The result is not as promised. The message says what differs."""
 
 
 @dataclass
 class Result:
-    """What came of the journey."""
+    """The result of the journey."""
 
     imported: int = 0
     refused: list[dict[str, Any]] = field(default_factory=list)
@@ -52,13 +52,13 @@ class Result:
 
 
 class Api:
-    """One organisation's client of the gateway. `token` makes a fresh session token; sessions last a minute."""
+    """A client of the gateway for one organisation. `token` returns a new session token; Clerk's last a minute."""
 
     def __init__(self, session: aiohttp.ClientSession, gateway: str, token: Token) -> None:
         self._session, self._gateway, self._token = session, gateway.rstrip("/"), token
 
     async def call(self, method: str, path: str, *, expect: tuple[int, ...] = (200, 201, 202, 204), **more: Any) -> Any:
-        """The JSON answer. Raises JourneyFailed on another status; reads wait for a gateway that is away."""
+        """Return the JSON answer. Raises JourneyFailed on another status. A GET is retried while the gateway is down."""
         deadline = time.monotonic() + 60
         while True:
             headers = {"Authorization": f"Bearer {self._token()}", **more.get("headers", {})}
@@ -82,13 +82,13 @@ async def run_journey(
     *,
     rows: bytes,
     due_in_s: float = 3.0,
-    progress: Progress = lambda _stage, _facts: None,
+    progress: Progress = lambda _stage, _values: None,
     while_sending: Callable[[dict[str, int]], Awaitable[None]] | None = None,
-    patience_s: float = 180.0,
+    timeout_s: float = 180.0,
 ) -> Result:
-    """Import, group, opt-out, limit, template, group schedule; then waits until every message has its outcome.
+    """Create a group, import contacts, opt one out, set a limit, schedule a batch, and wait for all outcomes.
 
-    `while_sending` is called with the counts at every look, for whoever wants to disturb. Raises JourneyFailed.
+    `while_sending` is called with the counts of each poll. A test uses it to inject faults. Raises JourneyFailed.
     """
     result = Result()
     group = await api.call("POST", "/api/groups/", json={"name": f"Patients {datetime.now(UTC):%d %b %H:%M:%S}"})
@@ -101,7 +101,7 @@ async def run_journey(
     await _set_limit(api, result)
     template = await api.call("POST", "/api/templates/", json={"name": "Reminder", "text": TEXT})
     due = datetime.now(UTC) + timedelta(seconds=due_in_s)
-    parent = await api.call(
+    batch = await api.call(
         "POST",
         "/api/group-schedules/",
         json={
@@ -111,9 +111,14 @@ async def run_journey(
             "scheduled_time": due.isoformat(),
         },
     )
-    result.schedule_id, result.due_at = parent["id"], due.timestamp()
-    progress("schedule", {"id": parent["id"], "children": parent["child_count"], "due": due})
-    await _watch(api, result, progress, while_sending, patience_s)
+    result.schedule_id, result.due_at = batch["id"], due.timestamp()
+    progress("schedule", {"id": batch["id"], "messages": batch["child_count"], "due": due})
+    try:
+        async with asyncio.timeout(timeout_s):
+            await _wait_for_outcomes(api, result, progress, while_sending)
+    except TimeoutError:
+        message = f"not every message had its outcome within {timeout_s:.0f} s: {result.counts}"
+        raise JourneyFailed(message) from None
     await _collect(api, result)
     return result
 
@@ -122,8 +127,8 @@ async def _import(api: Api, result: Result, rows: bytes) -> None:
     form = aiohttp.FormData()
     form.add_field("file", rows, filename="contacts.csv", content_type="text/csv")
     path = f"/api/contacts/import/?group_id={result.group_id}"
-    told = await api.call("POST", path, data=form, expect=(200, 207))
-    result.imported, result.total_rows, result.refused = told["imported"], told["total"], told["errors"]
+    report = await api.call("POST", path, data=form, expect=(200, 207))
+    result.imported, result.total_rows, result.refused = report["imported"], report["total"], report["errors"]
 
 
 async def _opt_out(api: Api, result: Result) -> None:
@@ -141,42 +146,38 @@ async def _set_limit(api: Api, result: Result) -> None:
         await api.call("POST", "/api/configs/", json={"name": "sms_limit", "value": result.limit})
 
 
-async def _watch(
+async def _wait_for_outcomes(
     api: Api,
     result: Result,
     progress: Progress,
     while_sending: Callable[[dict[str, int]], Awaitable[None]] | None,
-    patience_s: float,
 ) -> None:
-    deadline = time.monotonic() + patience_s
     while True:
-        parent = await api.call("GET", f"/api/group-schedules/{result.schedule_id}/?limit=1")
-        result.counts = {status: number for status, number in parent["counts"].items() if number}
-        progress("sending", {"status": parent["status"], **result.counts})
-        if parent["status"] not in OPEN:
+        batch = await api.call("GET", f"/api/group-schedules/{result.schedule_id}/?limit=1")
+        result.counts = {status: number for status, number in batch["counts"].items() if number}
+        progress("sending", {"status": batch["status"], **result.counts})
+        if batch["status"] not in OPEN:
             result.seconds = max(0.001, time.time() - result.due_at)
             return
-        if time.monotonic() > deadline:
-            raise JourneyFailed(f"not every message had its outcome within {patience_s:.0f} s: {result.counts}")
         if while_sending is not None:
             await while_sending(result.counts)
         await asyncio.sleep(0.2)
 
 
 async def _collect(api: Api, result: Result) -> None:
-    """Reads every child once, page by page."""
+    """Read every message of the batch once, page by page."""
     failures: Counter[str] = Counter()
     page = 1
     while True:
-        parent = await api.call("GET", f"/api/group-schedules/{result.schedule_id}/?page={page}&limit={_PAGE}")
-        for child in parent["schedules"]:
-            if child["status"] == "failed":
-                failures[child["failure_category"]] += 1
-            elif child["sent_time"]:
-                result.parts += child["message_parts"]
-                sent = datetime.fromisoformat(child["sent_time"]).timestamp()
+        batch = await api.call("GET", f"/api/group-schedules/{result.schedule_id}/?page={page}&limit={_PAGE}")
+        for schedule in batch["schedules"]:
+            if schedule["status"] == "failed":
+                failures[schedule["failure_category"]] += 1
+            elif schedule["sent_time"]:
+                result.parts += schedule["message_parts"]
+                sent = datetime.fromisoformat(schedule["sent_time"]).timestamp()
                 result.lateness_s.append(sent - result.due_at)
-        if not parent["pagination"]["hasNext"]:
+        if not batch["pagination"]["hasNext"]:
             break
         page += 1
     result.failures = dict(failures)
@@ -186,11 +187,11 @@ async def _collect(api: Api, result: Result) -> None:
 
 
 def expected_messages(rows: bytes, refused: list[dict[str, Any]], opted_out: str) -> dict[str, str]:
-    """Phone → text that must be on the handsets: every row that was not refused, less the opted-out contact's."""
-    bad = {error["row"] for error in refused}
+    """Return phone → text of the expected messages: of every row except refused ones and the opted-out contact."""
+    refused_rows = {error["row"] for error in refused}
     expected: dict[str, str] = {}
     for number, row in enumerate(csv.reader(io.StringIO(rows.decode("utf-8-sig")), delimiter=";"), start=1):
-        if number == 1 or number in bad:
+        if number == 1 or number in refused_rows:
             continue
         expected[normalise_phone(row[2])] = TEXT.replace("{{first_name}}", row[0])
     expected.pop(opted_out, None)
@@ -198,7 +199,7 @@ def expected_messages(rows: bytes, refused: list[dict[str, Any]], opted_out: str
 
 
 async def read_handset(session: aiohttp.ClientSession, handset: str) -> list[dict[str, Any]]:
-    """Everything the handset took, in order of arrival."""
+    """Return all messages on the handset, in order of arrival."""
     messages: list[dict[str, Any]] = []
     after = ""
     while True:
@@ -212,13 +213,13 @@ async def read_handset(session: aiohttp.ClientSession, handset: str) -> list[dic
 
 
 def check_exactly_once(messages: list[dict[str, Any]], expected: dict[str, str]) -> None:
-    """Raises JourneyFailed unless the handset has each expected text exactly once and nothing else."""
+    """Check that the handset has each expected text exactly once and nothing else. Raises JourneyFailed."""
     got = Counter((message["to"], message["text"]) for message in messages)
     missing = [phone for phone, text in expected.items() if got[(phone, text)] == 0]
-    doubled = [key[0] for key, times in got.items() if times > 1]
-    surprising = [key[0] for key in got if expected.get(key[0]) != key[1]]
-    if missing or doubled or surprising:
+    duplicated = [key[0] for key, times in got.items() if times > 1]
+    unexpected = [key[0] for key in got if expected.get(key[0]) != key[1]]
+    if missing or duplicated or unexpected:
         raise JourneyFailed(
-            f"of {len(expected)}: {len(missing)} missing, {len(doubled)} doubled, {len(surprising)} unexpected "
-            f"(first of each: {missing[:1]} {doubled[:1]} {surprising[:1]})"
+            f"of {len(expected)}: {len(missing)} missing, {len(duplicated)} duplicated, {len(unexpected)} unexpected "
+            f"(first of each: {missing[:1]} {duplicated[:1]} {unexpected[:1]})"
         )

@@ -1,7 +1,7 @@
-"""Makes `contacts.csv`, the demo's spreadsheet: as people really send them. `python -m tools.demo.make_csv`.
+"""Create `contacts.csv`, the spreadsheet of the demo: `python -m tools.demo.make_csv`.
 
-Every number has a prefix that is not allocated in Australia (0441, 0442, 0443, 0445, 0446, 0453, 0471), so that no
-living person's number is in the repository.
+The file is as untidy as the spreadsheets of customers. Its numbers have prefixes that are not allocated in Australia
+(0441, 0442, 0443, 0445, 0446, 0453, 0471), so no number belongs to a person.
 """
 
 import csv
@@ -35,13 +35,13 @@ _SPELLINGS = (
 
 
 def rows(chance: random.Random) -> list[list[str]]:
-    """The rows below the header: first name, last name, phone, company, note."""
-    made: list[list[str]] = []
+    """Return the rows below the header: first name, last name, phone, company, note."""
+    created: list[list[str]] = []
     numbers: list[str] = []
     for index in range(ROWS):
         number = f"{_PREFIXES[index % len(_PREFIXES)]}{index * 7919 % 1_000_000:06d}"
         phone = chance.choice(_SPELLINGS)(number)
-        if index % 97 == 50:  # somebody entered twice, spelled otherwise
+        if index % 97 == 50:  # the number of an earlier row, in another spelling
             phone = chance.choice(_SPELLINGS)(chance.choice(numbers))
         elif index % 89 == 40:
             phone = chance.choice(["4.12E+08", "n/a", "", "08 8123 4567", "0441 23", "see notes"])
@@ -50,11 +50,12 @@ def rows(chance: random.Random) -> list[list[str]]:
         first, last = chance.choice(_FIRST), chance.choice(_LAST)
         if index % 211 == 5:
             last = f"{last}, Dr"
-        made.append([first, last, phone, chance.choice(_COMPANIES), chance.choice(["", "VIP", "called twice"])])
-    return made
+        created.append([first, last, phone, chance.choice(_COMPANIES), chance.choice(["", "VIP", "called twice"])])
+    return created
 
 
 def main() -> None:
+    """Write the file."""
     with FILE.open("w", encoding="utf-8-sig", newline="") as file:
         writer = csv.writer(file, delimiter=";", lineterminator="\r\n")
         writer.writerow(["First Name", "Surname", "Mobile", "Company", "Notes"])

@@ -1,25 +1,25 @@
-// The page over /api/ (tools/handset/own_api.py). Texts are set as text, never as markup.
+// The page of the handset. It uses the API under /api/ (tools/handset/own_api.py). Texts of messages are never markup.
 
 const PHONES_SHOWN = 200;
-const WORDS = {
+const STATUS_TEXTS = {
   accepted: "accepted", sent: "sent", delivered: "delivered", undelivered: "not delivered",
   unknown_number: "no such subscriber", expired: "expired", blocked: "blocked by the carrier",
   filtered: "filtered as spam", opted_out: "opted out",
 };
-const TOO_LATE = "Told, but what was delivered stays delivered. Without automatic receipts nothing is delivered by itself.";
-// What the menu of a message offers beside its buttons: words, and the body of the request.
-const OTHERS = [
-  ["Tell: sent", { status: "sent" }],
-  ["Tell: expired", { status: "expired" }],
-  ["Tell: no such subscriber", { status: "unknown_number" }],
-  ["Tell: blocked by the carrier", { status: "blocked" }],
-  ["Tell: filtered as spam", { status: "filtered" }],
-  ["Tell: last part failed", { status: "part_failed" }],
-  ["Delivered, told three times", { status: "delivered", times: 3 }],
-  ["Delivered, ids mangled", { status: "delivered", mangled: true }],
-  ["Failed, wrongly signed", { status: "undelivered", forged: true }],
+const TOO_LATE = "The receipt was sent, but a delivered message stays delivered. Switch automatic receipts off to let a message fail.";
+// The menu of a message: texts, and bodies of requests.
+const RECEIPTS = [
+  ["Sent", { status: "sent" }],
+  ["Expired", { status: "expired" }],
+  ["No such subscriber", { status: "unknown_number" }],
+  ["Blocked by the carrier", { status: "blocked" }],
+  ["Filtered as spam", { status: "filtered" }],
+  ["Last part failed", { status: "part_failed" }],
+  ["Delivered, three times", { status: "delivered", times: 3 }],
+  ["Delivered, with changed ids", { status: "delivered", mangled: true }],
+  ["Failed, with a wrong signature", { status: "undelivered", forged: true }],
 ];
-const VENDORS = { mobile_message: "Mobile Message", messagemedia: "MessageMedia", twilio: "Twilio", aws: "AWS" };
+const PROVIDERS = { mobile_message: "Mobile Message", messagemedia: "MessageMedia", twilio: "Twilio", aws: "AWS" };
 const find = (id) => document.getElementById(id);
 const clone = (id) => find(id).content.firstElementChild.cloneNode(true);
 
@@ -27,7 +27,7 @@ const phones = new Map(); // phone → its summary
 const rows = new Map(); // phone → its row in the list
 const unread = new Set();
 let total = 0;
-let thread = null; // the conversation that is open, with `rows`: id → row
+let thread = null; // the open conversation; its `rows` map an id to a row
 
 async function call(method, path, body) {
   const answer = await fetch(path, {
@@ -39,7 +39,7 @@ async function call(method, path, body) {
   return answer.status === 202 || answer.status === 204 ? null : answer.json();
 }
 
-// --- words
+// --- texts
 
 function readable(phone) {
   const digits = phone.startsWith("+614") ? "0" + phone.slice(3) : "";
@@ -65,9 +65,9 @@ function setTime(element, seconds, withDay) {
 function setTick(element, status, isReply, isShort) {
   const kind = isReply ? "reply" : status;
   element.dataset.kind = ["accepted", "sent", "delivered", "reply"].includes(kind) ? kind : "failed";
-  const words = isReply ? "replied" : WORDS[status] ?? status;
-  element.title = words;
-  element.replaceChildren(isShort ? hidden(words) : words);
+  const text = isReply ? "replied" : STATUS_TEXTS[status] ?? status;
+  element.title = text;
+  element.replaceChildren(isShort ? hidden(text) : text);
 }
 
 function hidden(text) {
@@ -92,19 +92,19 @@ function showPhones() {
   }
   const wanted = newest.map(showPhone);
   const list = find("phones");
-  if (wanted.length !== list.children.length || wanted.some((row, place) => list.children[place] !== row)) {
+  if (wanted.length !== list.children.length || wanted.some((row, index) => list.children[index] !== row)) {
     list.replaceChildren(...wanted);
-    if (list.contains(focused)) focused.focus({ preventScroll: true }); // moved rows lose it
+    if (list.contains(focused)) focused.focus({ preventScroll: true }); // a moved row loses the focus
   }
   const more = find("phones-more");
   const isSearch = find("search").value.trim() !== "";
   more.hidden = isSearch ? wanted.length > 0 : total <= wanted.length;
-  more.textContent = isSearch ? "No phone has this number." : `The newest ${wanted.length} of ${total} phones. Search finds the others.`;
+  more.textContent = isSearch ? "No phone has this number." : `The newest ${wanted.length} of ${total} phones. Search for the others.`;
   const isEmpty = total === 0;
   find("empty-title").textContent = isEmpty ? "No messages yet" : "No phone is selected";
   find("empty-text").textContent = isEmpty
-    ? "What is sent to any mobile arrives here. Send one through POST /api/sms/send/."
-    : "Choose one from the list to read what it got and to reply from it.";
+    ? "Messages to every mobile number arrive here. Send one with POST /api/sms/send/."
+    : "Choose a phone from the list to read its messages and to reply.";
 }
 
 function showPhone(summary) {
@@ -113,10 +113,10 @@ function showPhone(summary) {
   if (!row) {
     row = clone("phone-row");
     row.firstElementChild.href = "#" + phone;
-    row.querySelector(".who").textContent = readable(phone);
-    const face = row.querySelector(".face");
-    face.textContent = phone.slice(-2);
-    face.style.setProperty("--hue", (Number(phone.slice(-4)) * 47) % 360 || 160);
+    row.querySelector(".number").textContent = readable(phone);
+    const avatar = row.querySelector(".avatar");
+    avatar.textContent = phone.slice(-2);
+    avatar.style.setProperty("--hue", (Number(phone.slice(-4)) * 47) % 360 || 160);
     rows.set(phone, row);
   }
   if (row.summary !== summary) {
@@ -135,7 +135,7 @@ function showPhone(summary) {
 async function loadPhones() {
   const search = find("search").value.trim();
   const found = await call("GET", `/api/phones/?search=${encodeURIComponent(search)}`);
-  if (search !== find("search").value.trim()) return; // somebody typed on
+  if (search !== find("search").value.trim()) return; // the search has changed
   phones.clear();
   for (const summary of found.phones) phones.set(summary.phone, summary);
   total = found.total;
@@ -152,7 +152,7 @@ async function open() {
   thread = phone ? { phone, rows: new Map(), before: null } : null;
   find("entries").replaceChildren();
   find("nothing").hidden = true;
-  find("fault").textContent = "";
+  find("error").textContent = "";
   unread.delete(phone);
   showPhones();
   if (!phone) return;
@@ -182,10 +182,10 @@ async function loadThread(before) {
 function showAbout({ scenario, stopped, replies_to: repliesTo }) {
   const facts = [];
   if (scenario) facts.push(`Scenario: ${scenario}`);
-  if (stopped.length) facts.push(`STOP is in force at ${stopped.map((name) => VENDORS[name]).join(", ")}`);
+  if (stopped.length) facts.push(`Opted out with STOP at ${stopped.map((name) => PROVIDERS[name]).join(", ")}`);
   find("number-about").textContent = facts.join(" · ");
   const last = [...thread.rows.values()].at(-1)?.entry;
-  const why = last ? "The sender is a name, and a name cannot be answered" : "There is nothing to answer yet";
+  const why = last ? "The sender ID is a name. Only numbers can receive replies." : "There is no message to reply to";
   find("text").placeholder = repliesTo ? `Reply to ${readable(international(repliesTo))}` : why;
   find("text-label").textContent = repliesTo ? `Reply to ${readable(international(repliesTo))}` : why;
   for (const control of find("composer").elements) control.disabled = !repliesTo;
@@ -226,8 +226,8 @@ function messageRow(entry) {
   const row = clone("message-row");
   const chip = document.createElement("span");
   chip.className = "chip";
-  chip.textContent = VENDORS[entry.provider] ?? entry.provider;
-  row.querySelector(".from").append(entry.from ? readable(international(entry.from)) : "(no sender)", chip);
+  chip.textContent = PROVIDERS[entry.provider] ?? entry.provider;
+  row.querySelector(".from").append(entry.from ? readable(international(entry.from)) : "(no sender ID)", chip);
   row.querySelector(".subject").textContent = entry.subject ?? "";
   row.querySelector(".text").textContent = entry.text;
   row.querySelector(".media").append(...entry.media_urls.map(medium));
@@ -235,14 +235,14 @@ function messageRow(entry) {
   const parts = entry.parts === 1 ? "1 part" : `${entry.parts} parts`;
   row.querySelector(".size").textContent = entry.encoding === "MMS" ? "MMS" : `${parts}, ${entry.encoding}`;
   const menu = row.querySelector("select");
-  menu.append(new Option("More …", ""), ...OTHERS.map(([words], place) => new Option(words, place)));
+  menu.append(new Option("More …", ""), ...RECEIPTS.map(([text], index) => new Option(text, index)));
   menu.addEventListener("change", () => {
-    tell(entry.id, OTHERS[menu.value][1]);
+    sendReceipt(entry.id, RECEIPTS[menu.value][1]);
     menu.value = "";
   });
   for (const button of row.querySelectorAll("button")) {
     const { status, after } = button.dataset;
-    button.addEventListener("click", () => tell(entry.id, { status, after_s: Number(after ?? 0) }));
+    button.addEventListener("click", () => sendReceipt(entry.id, { status, after_s: Number(after ?? 0) }));
   }
   return row;
 }
@@ -251,7 +251,7 @@ function medium(address) {
   const link = document.createElement("a");
   const url = URL.canParse(address) ? new URL(address) : null;
   if (url?.protocol !== "http:" && url?.protocol !== "https:") {
-    link.textContent = address; // s3://… cannot be shown, javascript:… must not
+    link.textContent = address; // s3://… cannot be shown, javascript:… must not be followed
     return link;
   }
   link.href = url.href;
@@ -267,30 +267,30 @@ function medium(address) {
 
 function updateMessage(row, entry) {
   setTick(row.querySelector(".tick"), entry.status);
-  row.querySelector(".raw").textContent = entry.raw_status === WORDS[entry.status] ? "" : entry.raw_status ?? "";
-  const hook = row.querySelector(".hook");
+  row.querySelector(".raw").textContent = entry.raw_status === STATUS_TEXTS[entry.status] ? "" : entry.raw_status ?? "";
+  const webhook = row.querySelector(".webhook");
   const answer = entry.webhook_status;
-  hook.textContent = answer === null ? "" : answer === 0 ? "webhook: no answer" : `webhook ${answer}`;
-  hook.toggleAttribute("data-bad", answer !== null && (answer < 200 || answer > 299));
+  webhook.textContent = answer === null ? "" : answer === 0 ? "webhook: no answer" : `webhook ${answer}`;
+  webhook.toggleAttribute("data-bad", answer !== null && (answer < 200 || answer > 299));
 }
 
 function replyRow(entry) {
   const row = clone("reply-row");
   row.querySelector(".text").textContent = entry.text;
   setTime(row.querySelector("time"), entry.at);
-  const effects = { stop: "the carrier sends no more", start: "the carrier sends again", help: "the carrier answers" };
+  const effects = { stop: "the provider blocks further messages", start: "the provider sends again", help: "the provider answers" };
   row.querySelector(".size").textContent = effects[entry.keyword] ?? "";
   return row;
 }
 
-async function tell(id, body) {
+async function sendReceipt(id, body) {
   try {
     await call("POST", `/api/messages/${encodeURIComponent(id)}/receipts/`, body);
-    announce(body.after_s ? `Delivered in ${body.after_s} seconds` : `Told: ${WORDS[body.status] ?? body.status}`);
+    announce(body.after_s ? `The receipt is sent in ${body.after_s} seconds` : `Receipt sent: ${STATUS_TEXTS[body.status] ?? body.status}`);
     const isTooLate = thread?.rows.get(id)?.entry.status === "delivered" && body.status !== "delivered" && !body.forged;
-    find("fault").textContent = isTooLate ? TOO_LATE : "";
+    find("error").textContent = isTooLate ? TOO_LATE : "";
   } catch (error) {
-    find("fault").textContent = error.message;
+    find("error").textContent = error.message;
   }
 }
 
@@ -298,43 +298,43 @@ async function send(text) {
   if (!text.trim() || !thread) return;
   try {
     await call("POST", `/api/phones/${encodeURIComponent(thread.phone)}/replies/`, { text });
-    find("fault").textContent = "";
+    find("error").textContent = "";
     find("text").value = "";
     await loadThread();
     find("scroll").scrollTop = find("scroll").scrollHeight;
   } catch (error) {
-    find("fault").textContent = error.message;
+    find("error").textContent = error.message;
   }
 }
 
-// --- what arrives
+// --- new messages
 
 function listen() {
   const events = new EventSource("/api/events/");
-  const say = (state, words) => {
+  const showState = (state, text) => {
     find("live").dataset.state = state;
-    find("live-text").textContent = words;
+    find("live-text").textContent = text;
   };
   events.addEventListener("open", () => {
-    say("on", "live");
-    loadPhones(); // what came while nobody listened
+    showState("on", "live");
+    loadPhones(); // changes may have been missed
     if (thread) loadThread();
   });
-  events.addEventListener("error", () => say("off", "the handset is away"));
-  events.addEventListener("message", ({ data }) => hear(JSON.parse(data)));
+  events.addEventListener("error", () => showState("off", "the handset is not running"));
+  events.addEventListener("message", ({ data }) => applyChanges(JSON.parse(data)));
 }
 
-function hear(news) {
-  total = news.total;
-  if (news.forgotten) {
+function applyChanges(changes) {
+  total = changes.total;
+  if (changes.forgotten) {
     phones.clear();
     rows.clear();
     unread.clear();
     if (thread) open();
   }
-  const arrived = news.phones.filter(({ phone, count }) => count > (phones.get(phone)?.count ?? 0));
+  const arrived = changes.phones.filter(({ phone, count }) => count > (phones.get(phone)?.count ?? 0));
   const isSearch = find("search").value.trim() !== "";
-  for (const summary of news.phones) {
+  for (const summary of changes.phones) {
     if (!isSearch || phones.has(summary.phone)) phones.set(summary.phone, summary);
   }
   for (const { phone, is_reply: isReply } of arrived) if (phone !== thread?.phone && !isReply) unread.add(phone);
@@ -342,7 +342,7 @@ function hear(news) {
   if (messages.length === 1) announce(`Message for ${readable(messages[0].phone)}: ${messages[0].text}`);
   else if (messages.length > 1) announce(`Messages for ${messages.length} phones`);
   showPhones();
-  if (news.phones.some(({ phone }) => phone === thread?.phone)) loadThread();
+  if (changes.phones.some(({ phone }) => phone === thread?.phone)) loadThread();
 }
 
 // --- the scenario numbers, and the switch
@@ -369,7 +369,7 @@ async function copy(text, shown, button) {
     await navigator.clipboard.writeText(text);
     button.textContent = "Copied";
     announce("Copied");
-  } catch { // no clipboard outside of a secure page: let it be copied by hand
+  } catch { // an insecure page has no clipboard, so the number is selected for copying by hand
     getSelection().selectAllChildren(shown);
     button.textContent = "Selected";
   }
@@ -400,7 +400,7 @@ find("phones").addEventListener("keydown", (event) => {
   if (event.key === "End") moveFocus(event, find("phones").lastElementChild);
 });
 find("phones").addEventListener("click", ({ target, detail }) => {
-  // Enter on a row goes on in the conversation; a click leaves the focus where it is.
+  // Enter on a row moves the focus to the conversation. A click leaves the focus where it is.
   if (target.closest("a") && detail === 0) setTimeout(() => find(find("text").disabled ? "number" : "text").focus(), 150);
 });
 find("composer").addEventListener("submit", (event) => {
@@ -413,7 +413,7 @@ find("text").addEventListener("keydown", (event) => {
     send(find("text").value);
   }
 });
-find("words").addEventListener("click", ({ target }) => { if (target.tagName === "BUTTON") send(target.textContent); });
+find("keywords").addEventListener("click", ({ target }) => { if (target.tagName === "BUTTON") send(target.textContent); });
 find("earlier").addEventListener("click", () => loadThread(thread.before));
 addEventListener("keydown", (event) => {
   const isTyping = event.target.matches?.("input, textarea, select");
