@@ -1,35 +1,57 @@
-"""A provider from outside the tree, to be copied and changed: SMS_PROVIDERS=docs.examples.pigeon:Pigeon.
+"""A provider from outside the repository, as an example to copy: SMS_PROVIDERS=docs.examples.pigeon:Pigeon.
 
-Its carrier takes `{"letters": [{"to", "text", "ref"}]}` and answers `{"letters": [{"ref", "id"} or {"ref", "why"}]}`.
-See docs/providers.md.
+The pigeon loft accepts `{"letters": [{"to", "text", "ref"}]}` and answers `{"letters": [{"ref", "id"}]}`, or
+`{"ref", "why"}` for a letter that it refuses. See docs/providers.md.
 """
 
-import os
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+from pydantic import SecretStr
 from pydantic_core import to_json
+from pydantic_settings import SettingsConfigDict
 
-from delivery.providers.base import MISSING, AccountFault, BatchRefused, Outcome, OutgoingMessage, Provider, Standing
-from delivery.providers.http import HttpApi, failure_of, read_reason
-from delivery.providers.words import Mark, clean
-from delivery.settings import Settings
+from common.events import FailureCategory
+from delivery.providers.base import (
+    MISSING,
+    AccountError,
+    AccountStatus,
+    Outcome,
+    OutgoingMessage,
+    Provider,
+    SubmissionRefused,
+)
+from delivery.providers.http import HttpApi, error_of, read_reason
+from delivery.providers.webhook_parsing import Mark, storable_text
+from delivery.settings import OwnSettings, Settings
+
+
+class PigeonSettings(OwnSettings):
+    """The settings PIGEON_…"""
+
+    model_config = SettingsConfigDict(env_prefix="PIGEON_")
+
+    url: str = ""
+    token: SecretStr = SecretStr("")
 
 
 class Pigeon(Provider):
-    """Ten letters a flight. It tells nothing later, and cannot be asked."""
+    """Ten letters in a request. It sends no receipts and has no look-up."""
 
     name = "pigeon"
+    settings_class = PigeonSettings
+    batch_size = 10
+    concurrency = 2
+    reaches_people = True
 
-    def __init__(self, settings: Settings) -> None:
-        self.batch_size = 10
-        self.concurrency = 2
-        self.is_vendor = True  # what it takes reaches people
+    def __init__(self, settings: Settings, own: PigeonSettings | None = None) -> None:
+        own = own or PigeonSettings.from_environment()
+        own.require("url", "token")
         self._mark = Mark(settings)
         self._api = HttpApi(
-            os.environ["PIGEON_URL"],  # settings of its own: delivery's are for what is in the tree
-            {"Authorization": f"Bearer {os.environ['PIGEON_TOKEN']}"},
+            own.url,
+            {"Authorization": f"Bearer {own.token.get_secret_value()}"},
             timeout_s=settings.request_timeout_s,
             concurrency=self.concurrency,
         )
@@ -42,30 +64,31 @@ class Pigeon(Provider):
 
     async def send(self, key: UUID, body: bytes, references: Sequence[int]) -> list[Outcome]:
         answer = await self._api.post("/letters", body, {"Content-Type": "application/json"})
+        reason = read_reason(answer, "why")
         if answer.status == 400:
-            reason = read_reason(answer, "why")
-            raise BatchRefused(f"400 {reason}", Outcome("refused", category="unknown", error=reason or "Refused."))
+            item = Outcome("refused", failure_category="unknown", error=reason or "Refused.")
+            raise SubmissionRefused(f"400 {reason}", item)
         if answer.status != 200:
-            raise failure_of(answer, read_reason(answer, "why"))
+            raise error_of(answer, reason)
         letters = answer.fields().get("letters")
-        known = [letter for letter in letters if isinstance(letter, dict)] if isinstance(letters, list) else []
-        by_reference = {self._mark.read(letter.get("ref")): letter for letter in known}
-        return [_read(by_reference.get(reference)) for reference in references]
+        items = [letter for letter in letters if isinstance(letter, dict)] if isinstance(letters, list) else []
+        by_reference = {self._mark.read(item.get("ref")): item for item in items}
+        return [_read_item(by_reference.get(reference)) for reference in references]
 
-    async def check(self) -> Standing:
+    async def check(self) -> AccountStatus:
         answer = await self._api.get("/loft")
         if answer.status != 200:
-            raise AccountFault(f"{answer.status}")
-        return Standing()
+            raise AccountError(f"{answer.status}")
+        return AccountStatus()
 
     async def close(self) -> None:
         await self._api.close()
 
 
-def _read(letter: dict[str, Any] | None) -> Outcome:
-    if letter is None:
-        return MISSING  # not in the answer: nobody knows
-    if why := letter.get("why"):
-        category = "invalid_number" if why == "no such roof" else "unknown"
-        return Outcome("refused", category=category, error=clean(str(why)))
-    return Outcome("accepted", clean(str(letter.get("id"))))
+def _read_item(item: dict[str, Any] | None) -> Outcome:
+    if item is None:
+        return MISSING
+    if why := item.get("why"):
+        category: FailureCategory = "invalid_number" if why == "no such address" else "unknown"
+        return Outcome("refused", failure_category=category, error=storable_text(str(why)))
+    return Outcome("accepted", storable_text(str(item.get("id"))))

@@ -1,67 +1,69 @@
-"""What the provider contract needs to try a provider from outside: its carrier, and whom it does what for.
+"""A rehearsal of the pigeon: a server that plays its loft, so that the contract test can run on it.
 
-Run: REHEARSAL=docs.examples.pigeon_rehearsal:PigeonRehearsal, and the tests of docs/providers.md.
+Run the contract test with REHEARSAL=docs.examples.pigeon_rehearsal:PigeonRehearsal, as docs/providers.md says.
 """
 
 import asyncio
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 from aiohttp import web
+from pydantic import SecretStr
 
-from docs.examples.pigeon import Pigeon
+from docs.examples.pigeon import Pigeon, PigeonSettings
 from services.delivery.tests.providers.contract import Rehearsal, Situation, make_settings, serve
 
 
 class PigeonRehearsal(Rehearsal):
+    """The pigeon and its loft. The recipient decides what the loft does."""
+
     provider = Pigeon
     phones: ClassVar[Mapping[Situation, str]] = {
         "accepted": "+61491570006",
         "refused": "+61491570157",
         "throttled": "+61491572665",
-        "account_fault": "+61491572983",
+        "account_error": "+61491572983",
         "reset": "+61491571804",
         "silent": "+61491571491",
     }
 
     async def open(self, public_url: str, folder: Path) -> None:
-        self._taken: list[int] = []
+        self._accepted: list[int] = []
         app = web.Application()
-        app.add_routes([web.post("/letters", self._take), web.get("/loft", self._look)])
+        app.add_routes([web.post("/letters", self._accept), web.get("/loft", self._check)])
         self._runner, self._url = await serve(app)
 
     async def close(self) -> None:
         await self._runner.cleanup()
 
-    def make(self, *, url: str | None = None, is_known: bool = True, **settings: Any) -> Pigeon:
-        os.environ |= {"PIGEON_URL": url or self._url, "PIGEON_TOKEN": "bread" if is_known else "stone"}
-        made = Pigeon(make_settings(**settings))
-        made.is_vendor = False
-        return made
+    def make(self, *, url: str | None = None, has_credentials: bool = True, **settings: Any) -> Pigeon:
+        own = PigeonSettings(url=url or self._url, token=SecretStr("bread" if has_credentials else "stone"))
+        pigeon = Pigeon(make_settings(**settings), own)
+        pigeon.reaches_people = False
+        return pigeon
 
-    async def taken(self) -> list[int]:
-        return self._taken
+    async def accepted(self) -> list[int]:
+        return self._accepted
 
-    async def _look(self, request: web.Request) -> web.Response:
+    async def _check(self, request: web.Request) -> web.Response:
         return web.Response(status=200 if request.headers["Authorization"] == "Bearer bread" else 401)
 
-    async def _take(self, request: web.Request) -> web.Response:
+    async def _accept(self, request: web.Request) -> web.Response:
         if request.headers["Authorization"] != "Bearer bread":
             return web.Response(status=401)
         letters = (await request.json())["letters"]
         situations = {self._situation(letter["to"]) for letter in letters}
         if "throttled" in situations:
             return web.Response(status=429)
-        if "account_fault" in situations:
+        if "account_error" in situations:
             return web.Response(status=402)
         answers = []
         for letter in letters:
             if self._situation(letter["to"]) == "refused":
-                answers.append({"ref": letter["ref"], "why": "no such roof"})
+                answers.append({"ref": letter["ref"], "why": "no such address"})
                 continue
-            self._taken.append(int(letter["ref"].rpartition("-")[2]))
+            self._accepted.append(int(letter["ref"].rpartition("-")[2]))
             answers.append({"ref": letter["ref"], "id": f"feather-{letter['ref']}"})
         if "reset" in situations and request.transport is not None:
             request.transport.abort()

@@ -1,6 +1,6 @@
-"""What the provider contract is tried with: a rehearsal for each provider, and the address that its webhooks reach.
+"""What the contract test needs: a rehearsal for each provider, and a server that receives its webhooks.
 
-A provider from outside the tree needs a `Rehearsal` of its own, and then runs the same tests:
+A provider from outside the repository needs a `Rehearsal` of its own, and then runs the same tests:
 
     REHEARSAL=package.module:Class python -m pytest services/delivery/tests/providers/test_contract.py
 """
@@ -9,6 +9,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -16,33 +17,41 @@ import aiohttp
 from aiohttp import web
 
 from delivery.providers import PROVIDERS
-from delivery.providers.base import SubmissionError, ProviderEvent, Provider, WebhookMalformed, WebhookRefused, WebhookRequest
+from delivery.providers.base import (
+    Provider,
+    ProviderEvent,
+    SubmissionError,
+    WebhookMalformed,
+    WebhookRefused,
+    WebhookRequest,
+)
 from delivery.settings import Settings
 
 Situation = Literal[
-    "accepted",  # and delivered, where receipts are told
-    "refused",  # for good: the number is not valid
-    "opted_out",  # refused: the recipient wants nothing more
+    "accepted",  # and delivered, if the provider sends receipts
+    "refused",  # the number is not valid
+    "opted_out",  # refused, because the recipient opted out
     "throttled",
-    "account_fault",
-    "server_error",  # an answer of 5xx that says nothing
-    "reset",  # taken, then the connection breaks
-    "silent",  # taken, and never answered
+    "account_error",
+    "server_error",  # an answer of 5xx
+    "reset",  # accepted, then the connection breaks
+    "silent",  # accepted, and never answered
     # Accepted, and then:
     "undelivered",
-    "early",  # the receipts come before the answer
-    "repeated",  # each receipt comes twice
-    "out_of_order",  # `delivered` comes before `sent`
-    "mangled",  # the vendor writes its own id otherwise
-    "forged",  # a receipt is wrongly signed
+    "early",  # the receipts arrive before the answer
+    "repeated",  # each receipt arrives twice
+    "out_of_order",  # `delivered` arrives before `sent`
+    "mangled",  # the provider spells its own id in another way
+    "forged",  # a receipt has a wrong signature
 ]
 PUBLIC_PATH = "/api/webhooks/providers"
 
 
 class Rehearsal(ABC):
-    """A provider, and a vendor that does what its recipients stand for.
+    """A provider, and a server that plays the real one.
 
-    `phones`: situation → recipient (E.164). What the vendor cannot do is left out, and not tried.
+    `phones` is situation → the recipient (E.164) that causes it. A situation that the server cannot play is left out,
+    and its tests are skipped.
     """
 
     provider: ClassVar[type[Provider]]
@@ -50,37 +59,40 @@ class Rehearsal(ABC):
 
     @abstractmethod
     async def open(self, public_url: str, folder: Path) -> None:
-        """Start the vendor. It posts webhooks below this address, and may write to the folder."""
+        """Start the server. It posts webhooks below this address, and may write to the folder."""
 
     @abstractmethod
     async def close(self) -> None:
-        """Stop it."""
+        """Stop the server."""
 
     @abstractmethod
-    def make(self, *, url: str | None = None, is_known: bool = True, **settings: Any) -> Provider:
-        """The provider, pointed at the vendor or at `url`; with wrong credentials when it is not to be known."""
+    def make(self, *, url: str | None = None, has_credentials: bool = True, **settings: Any) -> Provider:
+        """Return the provider, pointed at the server or at `url`, with its credentials or with wrong ones.
+
+        `settings` are delivery's.
+        """
 
     @abstractmethod
-    async def taken(self) -> list[int]:
-        """The references that the vendor took, each as often as it did."""
+    async def accepted(self) -> list[int]:
+        """Return the references that the server accepted, each as often as it did."""
 
     async def reply(self, phone: str, text: str) -> None:
-        """Somebody answers the last message on this phone. Only needed with receipts."""
+        """Send an inbound message from this phone. It is only used if the provider sends receipts."""
         raise NotImplementedError
 
 
 def make_settings(**changes: Any) -> Settings:
-    """Settings without a database: the contract needs none."""
-    given = {
+    """Return delivery's settings without a database, which the contract does not need."""
+    values = {
         "database_url": "postgresql://nowhere/",
         "kafka_bootstrap_servers": "127.0.0.1:1",
         "internal_token_secret": "test-secret-test-secret-test-secret-0",
     }
-    return Settings(_env_file=None, **(given | changes))
+    return Settings(_env_file=None, **(values | changes))
 
 
 async def serve(app: web.Application) -> tuple[web.AppRunner, str]:
-    """Serves on a free port of this machine; returns what to clean up, and the address."""
+    """Serve an application on a free port of this machine. Return its runner, to be cleaned up, and its address."""
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -91,12 +103,12 @@ async def serve(app: web.Application) -> tuple[web.AppRunner, str]:
 
 @dataclass
 class Listener:
-    """Where webhooks arrive, as they do at delivery: read, and answered with what the reading meant."""
+    """Receives webhooks as delivery does: the provider reads them, and its verdict is the answer."""
 
     provider: Provider | None = None
     url: str = ""
     requests: list[WebhookRequest] = field(default_factory=list)
-    notices: list[ProviderEvent] = field(default_factory=list)
+    events: list[ProviderEvent] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
 
     def app(self) -> web.Application:
@@ -115,7 +127,7 @@ class Listener:
             body=await request.read(),
         )
         try:
-            notices = await self.provider.read_webhook(webhook)
+            events = await self.provider.read_webhook(webhook)
         except WebhookRefused as refused:
             self.refused.append(str(refused))
             return web.Response(status=403)
@@ -124,20 +136,20 @@ class Listener:
         except SubmissionError:
             return web.Response(status=503)
         self.requests.append(webhook)
-        self.notices += notices
+        self.events += events
         media_type, body = self.provider.webhook_answer
         return web.Response(content_type=media_type, text=body)
 
 
 class Handset(Rehearsal):
-    """The handset speaks the formats of all providers of the tree, and misbehaves for the numbers of fiction."""
+    """The handset plays all providers of the repository. Fictional numbers cause the situations."""
 
     phones: ClassVar[Mapping[Situation, str]] = {
         "accepted": "+61491570110",
         "refused": "+61491570157",
         "opted_out": "+61491570156",
         "throttled": "+61491572665",
-        "account_fault": "+61491572983",
+        "account_error": "+61491572983",
         "server_error": "+61491571266",
         "reset": "+61491571804",
         "silent": "+61491571491",
@@ -149,7 +161,7 @@ class Handset(Rehearsal):
         "forged": "+61491579212",
     }
     prefix: ClassVar[str] = ""
-    credentials: ClassVar[Mapping[str, str]] = {}
+    own: ClassVar[Mapping[str, str]] = {}
     wrong: ClassVar[Mapping[str, str]] = {}
 
     async def open(self, public_url: str, folder: Path) -> None:
@@ -176,17 +188,18 @@ class Handset(Rehearsal):
         await self._session.close()
         await self._runner.cleanup()
 
-    def make(self, *, url: str | None = None, is_known: bool = True, **settings: Any) -> Provider:
-        given = {
-            f"{self.provider.name}_base_url": url or self.url + self.prefix,
-            f"{self.provider.name}_sender_id": "+61491570006",
-            "public_url": self.public_url,
-            **self.credentials,
-            **({} if is_known else self.wrong),
+    def make(self, *, url: str | None = None, has_credentials: bool = True, **settings: Any) -> Provider:
+        own = {
+            "base_url": url or self.url + self.prefix,
+            "sender_id": "+61491570006",
+            **self.own,
+            **({} if has_credentials else self.wrong),
         }
-        return self.provider(make_settings(**(given | settings)))  # type: ignore[call-arg]
+        return self.provider(
+            make_settings(**({"public_url": self.public_url} | settings)), self.provider.settings_class(**own)
+        )
 
-    async def taken(self) -> list[int]:
+    async def accepted(self) -> list[int]:
         async with self._session.get("/api/messages/?limit=1000") as response:
             return [int(message["reference"].rpartition("-")[2]) for message in (await response.json())["messages"]]
 
@@ -195,45 +208,29 @@ class Handset(Rehearsal):
             assert response.status == 201
 
 
-def _handset(name: str, prefix: str, credentials: Mapping[str, str], wrong: Mapping[str, str]) -> type[Rehearsal]:
-    from importlib import import_module
+def _handset(name: str, prefix: str, own: Mapping[str, str], wrong: Mapping[str, str]) -> type[Rehearsal]:
+    provider = _load(PROVIDERS[name])
+    return type(name, (Handset,), {"provider": provider, "prefix": prefix, "own": own, "wrong": wrong})
 
-    module, _, attribute = PROVIDERS[name].partition(":")
-    provider = getattr(import_module(module), attribute)
-    fields = {"provider": provider, "prefix": prefix, "credentials": credentials, "wrong": wrong}
-    return type(name, (Handset,), fields)
+
+def _load(address: str) -> Any:
+    module, _, attribute = address.partition(":")
+    return getattr(import_module(module), attribute)
 
 
 def rehearsals() -> list[type[Rehearsal]]:
-    """Those of the tree, or the one that REHEARSAL names."""
-    from importlib import import_module
-
+    """Return the rehearsals of the repository's providers, or the one that REHEARSAL names."""
     if named := os.environ.get("REHEARSAL"):
-        module, _, attribute = named.partition(":")
-        return [getattr(import_module(module), attribute)]
+        return [_load(named)]
     return [
         _handset(
             "mobile_message",
             "",
-            {
-                "mobile_message_username": "user",
-                "mobile_message_password": "password",
-                "mobile_message_webhook_secret": "secret",
-            },
-            {"mobile_message_password": "wrong"},
+            {"username": "user", "password": "password", "webhook_secret": "secret"},
+            {"password": "wrong"},
         ),
-        _handset(
-            "messagemedia",
-            "/messagemedia",
-            {"messagemedia_api_key": "key", "messagemedia_api_secret": "secret"},
-            {"messagemedia_api_secret": "wrong"},
-        ),
-        _handset(
-            "twilio",
-            "/twilio",
-            {"twilio_account_sid": "AC1", "twilio_auth_token": "token"},
-            {"twilio_auth_token": "wrong"},
-        ),
+        _handset("messagemedia", "/messagemedia", {"api_key": "key", "api_secret": "secret"}, {"api_secret": "wrong"}),
+        _handset("twilio", "/twilio", {"account_sid": "AC1", "auth_token": "token"}, {"auth_token": "wrong"}),
         # The handset parses AWS's signature of a request, and does not check it.
-        _handset("aws", "/aws", {"aws_topic_arns": "arn:aws:sns:ap-southeast-2:000000000000:handset"}, {}),
+        _handset("aws", "/aws", {"topic_arns": "arn:aws:sns:ap-southeast-2:000000000000:handset"}, {}),
     ]

@@ -1,25 +1,27 @@
 """Which providers an installation has, and in which order."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 import pytest
+from pydantic_settings import BaseSettings
 
+from common.settings import InvalidSetting
 from delivery.providers import make_chains, make_providers
 from delivery.providers.base import Outcome, OutgoingMessage, Provider
 from delivery.settings import Settings
 
 HERE = __name__
+MakeSettings = Callable[..., Settings]
 
 
 class Outside(Provider):
-    """A provider that is not in the tree."""
+    """A provider from outside the repository."""
 
     name = "outside"
     formats = frozenset({"sms", "mms"})
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, own: BaseSettings | None = None) -> None:
         self.public_url = settings.public_url
 
     def prepare(self, messages: Sequence[OutgoingMessage]) -> bytes:
@@ -41,33 +43,39 @@ class Nameless(Outside):
     name = None  # type: ignore[assignment]
 
 
-def test_chains_are_in_the_order_of_the_settings_and_each_provider_is_made_once(make_settings: Any) -> None:
-    settings = make_settings(sms_providers=" mobile_message, log,log ", mms_providers=f"log,{HERE}:Outside")
-    assert make_chains(settings) == {"sms": ("mobile_message", "log"), "mms": ("log", "outside")}
-    assert list(make_providers(settings)) == ["mobile_message", "log", "outside"]
+class SmsOnly(Outside):
+    name = "sms_only"
+    formats = frozenset({"sms"})
 
 
-def test_a_class_outside_of_the_tree_is_made_with_the_settings(make_settings: Any) -> None:
-    made = make_providers(make_settings(sms_providers=f"{HERE}:Outside", public_url="https://cooee.test"))["outside"]
-    assert isinstance(made, Outside)
-    assert made.public_url == "https://cooee.test"
+def test_chains_keep_the_order_of_the_settings_and_share_each_provider(make_settings: MakeSettings) -> None:
+    settings = make_settings(sms_providers=f" {HERE}:SmsOnly, log,log ", mms_providers=f"log,{HERE}:Outside")
+    assert make_chains(settings) == {"sms": ("sms_only", "log"), "mms": ("log", "outside")}
+    assert list(make_providers(settings)) == ["sms_only", "log", "outside"]
+
+
+def test_a_class_from_outside_gets_the_settings(make_settings: MakeSettings) -> None:
+    settings = make_settings(sms_providers=f"{HERE}:Outside", public_url="https://cooee.test")
+    provider = make_providers(settings)["outside"]
+    assert isinstance(provider, Outside)
+    assert provider.public_url == "https://cooee.test"
 
 
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
-        ({"sms_providers": "log,pigeon"}, "SMS_PROVIDERS: there is no 'pigeon'; there are log, "),
-        ({"mms_providers": "log,mobile_message"}, "MMS_PROVIDERS: mobile_message takes no MMS"),
-        ({"sms_providers": " , "}, "SMS_PROVIDERS: name one at least"),
-        ({"sms_providers": "no.such.module:Class"}, "'no.such.module:Class' cannot be had"),
-        ({"sms_providers": f"{HERE}:Missing"}, "cannot be had"),
-        ({"sms_providers": ":"}, "cannot be had"),
-        ({"sms_providers": f"{HERE}:HERE"}, "no subclass of delivery.providers.base.Provider"),
+        ({"sms_providers": "log,pigeon"}, r"SMS_PROVIDERS: 'pigeon' cannot be loaded \(unknown name\); use log, "),
+        ({"mms_providers": f"log,{HERE}:SmsOnly"}, "MMS_PROVIDERS: sms_only does not send MMS"),
+        ({"sms_providers": " , "}, "SMS_PROVIDERS: name at least one provider"),
+        ({"sms_providers": "no.such.module:Class"}, "'no.such.module:Class' cannot be loaded"),
+        ({"sms_providers": f"{HERE}:Missing"}, "cannot be loaded"),
+        ({"sms_providers": ":"}, "cannot be loaded"),
+        ({"sms_providers": f"{HERE}:HERE"}, "not a subclass of delivery.providers.base.Provider"),
         ({"sms_providers": f"{HERE}:Unfinished"}, "lacks prepare, send"),
         ({"sms_providers": f"{HERE}:Nameless"}, "has no name"),
         ({"sms_providers": f"{HERE}:Impostor"}, "two classes have the name 'log'"),
     ],
 )
-def test_an_entry_that_cannot_be_used_is_named(make_settings: Any, settings: dict[str, str], problem: str) -> None:
-    with pytest.raises(ValueError, match=problem):
+def test_an_invalid_entry_is_named(make_settings: MakeSettings, settings: dict[str, str], problem: str) -> None:
+    with pytest.raises(InvalidSetting, match=problem):
         make_providers(make_settings(**settings))

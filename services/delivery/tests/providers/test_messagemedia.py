@@ -1,8 +1,7 @@
-"""MessageMedia's wire format as a table. Nothing but its published descriptions checks it."""
+"""MessageMedia's wire format as a table. It follows the published descriptions; nothing else checks it."""
 
 import base64
 import json
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -15,23 +14,23 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from common.settings import InvalidSetting
 from delivery.providers.base import (
     AccountError,
-    SubmissionRefused,
-    SubmissionError,
+    DeliveryReceipt,
     InboundMessage,
     Outcome,
     OutcomeUnknown,
     OutgoingMessage,
-    DeliveryReceipt,
+    SubmissionError,
+    SubmissionRefused,
     Throttled,
     WebhookMalformed,
     WebhookRefused,
 )
 from delivery.providers.messagemedia import MessageMedia
 
-from .conftest import MARK
+from .conftest import MARK, Make, ProviderApi, Webhook
 
 ID = "3d9c6a52-7f41-4c0e-9b8d-2a6e5f10c7b3"
-GIVEN = {"messagemedia_api_key": "key", "messagemedia_api_secret": "s3cret", "messagemedia_sender": "+61491570110"}
+GIVEN = {"api_key": "key", "api_secret": "s3cret", "sender_id": "+61491570110"}
 MESSAGES = [
     OutgoingMessage(7, "+61491570006", "Hi Ana"),
     OutgoingMessage(8, "+61491570156", "Map", "mms", "Fern", "M" * 70, "https://m.example.com/a.png"),
@@ -60,9 +59,8 @@ AT = datetime(2026, 3, 2, 4, 14, 31, tzinfo=UTC)
 
 
 @pytest.fixture
-def provider(make: Callable[..., Any]) -> MessageMedia:
-    made: MessageMedia = make(MessageMedia, **GIVEN)
-    return made
+def provider(make: Make) -> MessageMedia:
+    return make(MessageMedia, **GIVEN)
 
 
 async def send(provider: MessageMedia, messages: list[OutgoingMessage] = MESSAGES) -> list[Outcome]:
@@ -74,14 +72,14 @@ def echo(reference: int, **fields: Any) -> dict[str, Any]:
     return {"message_id": f"m-{reference}", "status": "queued", "metadata": metadata} | fields
 
 
-async def test_a_batch_is_one_request(vendor: Any, make: Any) -> None:
-    vendor.answers(202, {"messages": [echo(8), echo(7)]})
-    provider = make(MessageMedia, **GIVEN, messagemedia_account="Sub")
+async def test_a_batch_is_sent_in_one_request(api: ProviderApi, make: Make) -> None:
+    api.answers(202, {"messages": [echo(8), echo(7)]})
+    provider = make(MessageMedia, **GIVEN, account="Sub")
     assert await send(provider) == [Outcome("accepted", f"m-{i}", raw="queued") for i in (7, 8)]
-    taken = vendor.requests[0]
-    assert (taken.method, taken.path, taken.headers["Account"]) == ("POST", "/v1/messages", "Sub")
-    assert taken.headers["Authorization"] == "Basic " + base64.b64encode(b"key:s3cret").decode()
-    sms, mms = json.loads(taken.body)["messages"]
+    request = api.requests[0]
+    assert (request.method, request.path, request.headers["Account"]) == ("POST", "/v1/messages", "Sub")
+    assert request.headers["Authorization"] == "Basic " + base64.b64encode(b"key:s3cret").decode()
+    sms, mms = json.loads(request.body)["messages"]
     callback = sms["callback_url"]
     assert callback.startswith("https://sms.example.com/api/webhooks/providers/messagemedia/receipts/?token=")
     common = {"delivery_report": True, "callback_url": callback}
@@ -103,13 +101,13 @@ async def test_a_batch_is_one_request(vendor: Any, make: Any) -> None:
     }
 
 
-def test_without_a_sender_the_vendor_chooses(make: Any) -> None:
-    provider = make(MessageMedia, **(GIVEN | {"messagemedia_sender": ""}))
+def test_without_a_sender_id_the_provider_chooses(make: Make) -> None:
+    provider = make(MessageMedia, **(GIVEN | {"sender_id": ""}))
     assert "source_number" not in json.loads(provider.prepare(MESSAGES[:1]))["messages"][0]
 
 
-async def test_what_is_not_in_the_answer_is_missing(vendor: Any, provider: MessageMedia) -> None:
-    vendor.answers(202, {"messages": [echo(7, status="rejected"), echo(9)]})
+async def test_a_message_that_is_not_in_the_answer_is_missing(api: ProviderApi, provider: MessageMedia) -> None:
+    api.answers(202, {"messages": [echo(7, status="rejected"), echo(9)]})
     assert await send(provider) == [
         Outcome("refused", "m-7", "unknown", "The provider answered: rejected.", raw="rejected"),
         Outcome("missing"),
@@ -126,10 +124,10 @@ async def test_what_is_not_in_the_answer_is_missing(vendor: Any, provider: Messa
         (None, "unknown"),
     ],
 )
-async def test_one_bad_message_refuses_the_batch(
-    vendor: Any, provider: MessageMedia, details: Any, category: Any
+async def test_one_bad_message_refuses_the_whole_request(
+    api: ProviderApi, provider: MessageMedia, details: Any, category: Any
 ) -> None:
-    vendor.answers(400, {"message": "Request failed to parse.", "details": details})
+    api.answers(400, {"message": "Request failed to parse.", "details": details})
     with pytest.raises(SubmissionRefused) as raised:
         await send(provider)
     named = details[0] if isinstance(details, list) else "Request failed to parse."
@@ -152,16 +150,16 @@ async def test_one_bad_message_refuses_the_batch(
         (204, "", OutcomeUnknown),
     ],
 )
-async def test_a_whole_answer_is_one_of_the_closed_list(
-    vendor: Any, provider: MessageMedia, status: int, body: Any, error: type[SubmissionError]
+async def test_a_failed_request_raises_one_of_the_submission_errors(
+    api: ProviderApi, provider: MessageMedia, status: int, body: Any, error: type[SubmissionError]
 ) -> None:
-    vendor.answers(status, body)
+    api.answers(status, body)
     with pytest.raises(error):
         await send(provider)
 
 
 @pytest.fixture
-def read(provider: MessageMedia, webhook: Any) -> Any:
+def read(provider: MessageMedia, webhook: Webhook) -> Any:
     token = json.loads(provider.prepare(MESSAGES))["messages"][0]["callback_url"].partition("token=")[2]
 
     async def one(body: Any, kind: str = "receipts", token: str = token) -> Any:
@@ -175,7 +173,10 @@ def read(provider: MessageMedia, webhook: Any) -> Any:
     ("changes", "receipt"),
     [
         ({}, DeliveryReceipt("r-1", "delivered", "delivered 220", 7, ID, occurred_at=AT)),
-        ({"status": "enroute", "error_code": "101"}, DeliveryReceipt("r-1", "sent", "enroute 101", 7, ID, occurred_at=AT)),
+        (
+            {"status": "enroute", "error_code": "101"},
+            DeliveryReceipt("r-1", "sent", "enroute 101", 7, ID, occurred_at=AT),
+        ),
         (
             {"status": "rejected", "error_code": "302", "metadata": None, "billing_units": 2},
             DeliveryReceipt(
@@ -190,7 +191,7 @@ def read(provider: MessageMedia, webhook: Any) -> Any:
                 occurred_at=AT,
             ),
         ),
-        # What became of it is said by the status, not by the code.
+        # The status decides, not the code.
         (
             {"status": "delivered", "error_code": "301"},
             DeliveryReceipt("r-1", "delivered", "delivered 301", 7, ID, occurred_at=AT),
@@ -202,25 +203,25 @@ def read(provider: MessageMedia, webhook: Any) -> Any:
         ({"status": "dancing"}, None),
     ],
 )
-async def test_a_report(read: Any, changes: dict[str, Any], receipt: DeliveryReceipt | None) -> None:
+async def test_a_report_is_a_receipt(read: Any, changes: dict[str, Any], receipt: DeliveryReceipt | None) -> None:
     assert await read(REPORT | changes) == ([receipt] if receipt else [])
 
 
 @pytest.mark.parametrize("kind", ["receipts", "inbound"])
-async def test_a_reply_comes_to_either_address(read: Any, kind: str) -> None:
+async def test_an_inbound_message_is_accepted_at_both_addresses(read: Any, kind: str) -> None:
     at = datetime(2026, 3, 2, 4, 20, 11, tzinfo=UTC)
     expected = InboundMessage("e-1", "+61491570006", "+61491570110", "Thanks", at, reference=7, in_reply_to=ID)
     assert await read(REPLY, kind) == [expected]
 
 
-@pytest.mark.parametrize("told", ["abcdef-7", "7"])
-async def test_what_is_not_marked_as_ours_names_no_message_of_ours(read: Any, told: str) -> None:
+@pytest.mark.parametrize("reference", ["abcdef-7", "7"])
+async def test_a_reference_without_our_mark_names_no_message(read: Any, reference: str) -> None:
     for body in (REPORT, REPLY):
-        (notice,) = await read(body | {"metadata": {"reference": told}})
-        assert notice.reference is None
+        (event,) = await read(body | {"metadata": {"reference": reference}})
+        assert event.reference is None
 
 
-async def test_an_opt_out_of_the_account(read: Any) -> None:
+async def test_an_opt_out_notification_is_a_stop(read: Any) -> None:
     fields = {name: value for name, value in REPLY.items() if name not in ("reply_id", "message_id", "metadata")}
     (inbound,) = await read(fields | {"notification_id": "n-1", "content": "STOP"}, "inbound")
     assert (inbound.id, inbound.keyword, inbound.in_reply_to, inbound.reference) == ("n-1", "stop", None, None)
@@ -238,12 +239,12 @@ async def test_an_opt_out_of_the_account(read: Any) -> None:
         (REPLY | {"date_received": 5}, "date_received"),
     ],
 )
-async def test_what_says_nothing_is_named(read: Any, body: Any, named: str) -> None:
+async def test_a_malformed_webhook_names_the_field(read: Any, body: Any, named: str) -> None:
     with pytest.raises(WebhookMalformed, match=named):
         await read(body)
 
 
-async def test_without_the_token_of_our_address_nothing_is_believed(read: Any) -> None:
+async def test_without_the_token_of_our_address_a_webhook_is_refused(read: Any) -> None:
     for token in ("", "guess", "ž"):
         with pytest.raises(WebhookRefused, match="neither"):
             await read(REPORT, token=token)
@@ -259,10 +260,10 @@ def sign(body: bytes, algorithm: hashes.HashAlgorithm, kind: str = "receipts", d
     [("SHA224", hashes.SHA224()), ("SHA-256", hashes.SHA256()), ("sha512", hashes.SHA512())],
 )
 @pytest.mark.parametrize("key", [PEM, PEM.replace("\n", "\\n"), "".join(PEM.splitlines()[1:-1])])
-async def test_a_signed_webhook_is_believed(
-    make: Any, webhook: Any, name: str, algorithm: hashes.HashAlgorithm, key: str
+async def test_a_webhook_is_accepted_only_with_its_signature(
+    make: Make, webhook: Webhook, name: str, algorithm: hashes.HashAlgorithm, key: str
 ) -> None:
-    provider = make(MessageMedia, **GIVEN, messagemedia_webhook_public_key=key)
+    provider = make(MessageMedia, **GIVEN, webhook_public_key=key)
     body = json.dumps(REPORT).encode()
     headers = {
         "Date": "Mon",
@@ -286,33 +287,33 @@ async def test_a_signed_webhook_is_believed(
         await provider.read_webhook(webhook("messagemedia", "receipts", body + b" ", headers))
 
 
-async def test_without_a_key_no_signature_is_believed(provider: MessageMedia, webhook: Any) -> None:
+async def test_without_a_key_every_signed_webhook_is_refused(provider: MessageMedia, webhook: Webhook) -> None:
     with pytest.raises(WebhookRefused, match="MESSAGEMEDIA_WEBHOOK_PUBLIC_KEY"):
         await provider.read_webhook(webhook("messagemedia", "receipts", b"{}", {"X-Messagemedia-Signature": "e30="}))
 
 
-def test_a_key_that_is_none_is_named(make: Any) -> None:
+def test_an_invalid_key_is_an_invalid_setting(make: Make) -> None:
     with pytest.raises(InvalidSetting, match="MESSAGEMEDIA_WEBHOOK_PUBLIC_KEY"):
-        make(MessageMedia, **GIVEN, messagemedia_webhook_public_key="key")
+        make(MessageMedia, **GIVEN, webhook_public_key="key")
 
 
-async def test_a_look_up(vendor: Any, provider: MessageMedia) -> None:
-    vendor.answers(200, {"message_id": ID, "status": "submitted", "metadata": {"reference": f"{MARK}-7"}})
+async def test_a_look_up_returns_a_receipt(api: ProviderApi, provider: MessageMedia) -> None:
+    api.answers(200, {"message_id": ID, "status": "submitted", "metadata": {"reference": f"{MARK}-7"}})
     assert await provider.look_up(ID) == DeliveryReceipt(f"{ID}/submitted", "sent", "submitted", 7, ID)
-    vendor.answers(404, {"message": "Resource not found."})
+    api.answers(404, {"message": "Resource not found."})
     assert await provider.look_up(ID) is None
-    vendor.answers(200, {"message_id": ID, "status": "dancing"})
+    api.answers(200, {"message_id": ID, "status": "dancing"})
     assert await provider.look_up(ID) is None
-    vendor.answers(500)
+    api.answers(500)
     with pytest.raises(OutcomeUnknown):
         await provider.look_up("a/../b")
-    assert [taken.path for taken in vendor.requests][-1] == "/v1/messages/a%2F..%2Fb"
+    assert [request.path for request in api.requests][-1] == "/v1/messages/a%2F..%2Fb"
 
 
-async def test_how_the_account_stands(vendor: Any, provider: MessageMedia) -> None:
-    vendor.answers(200, {"credits": 250})
-    standing = await provider.check()
-    assert (standing.credit, standing.senders) == ("250", ("+61491570110",))
-    vendor.answers(401, {"message": "Invalid authentication credentials"})
+async def test_check_returns_credit_and_sender_ids(api: ProviderApi, provider: MessageMedia) -> None:
+    api.answers(200, {"credits": 250})
+    status = await provider.check()
+    assert (status.credit, status.sender_ids) == ("250", ("+61491570110",))
+    api.answers(401, {"message": "Invalid authentication credentials"})
     with pytest.raises(AccountError, match="credentials"):
         await provider.check()

@@ -1,19 +1,20 @@
-"""A provider from outside the tree is named by its class, and keeps the same contract."""
+"""A provider from outside the repository is named by its class, and passes the same contract."""
 
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from delivery.providers import make_providers
+from delivery.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[4]
 
 
-def test_the_example_of_the_docs_keeps_the_contract() -> None:
+def test_the_example_of_the_docs_passes_the_contract() -> None:
     named = {"REHEARSAL": "docs.examples.pigeon_rehearsal:PigeonRehearsal"}
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist"]
     run = subprocess.run(
@@ -29,11 +30,13 @@ def test_the_example_of_the_docs_keeps_the_contract() -> None:
     assert " passed" in run.stdout
 
 
-async def test_it_is_named_by_its_class(make_settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_is_named_by_its_class_and_reads_its_own_settings(
+    make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.syspath_prepend(ROOT)
     monkeypatch.setenv("PIGEON_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("PIGEON_TOKEN", "bread")
-    made = make_providers(make_settings(sms_providers="docs.examples.pigeon:Pigeon, log"))
-    assert set(made) == {"pigeon", "log"}
-    for provider in made.values():
+    providers = make_providers(make_settings(sms_providers="docs.examples.pigeon:Pigeon, log"))
+    assert set(providers) == {"pigeon", "log"}
+    for provider in providers.values():
         await provider.close()

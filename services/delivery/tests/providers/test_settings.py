@@ -1,27 +1,77 @@
-"""What each provider needs before it starts, and at which addresses it reaches people."""
+"""The settings of each provider: what it requires, the names of its variables, and what they change."""
 
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import pytest
 
-from delivery.providers import PROVIDERS, make_providers
+from common.settings import InvalidSetting, env_name
+from delivery.providers import PROVIDERS, make_providers, settings_classes
+from delivery.settings import OwnSettings, Settings
 
-GIVEN = {
-    "messagemedia": {"messagemedia_api_key": "key", "messagemedia_api_secret": "secret"},
-    "twilio": {"twilio_account_sid": "AC1", "twilio_auth_token": "token", "twilio_sender": "Cooee"},
+GIVEN: dict[str, dict[str, str]] = {
+    "mobile_message": {"USERNAME": "user", "PASSWORD": "password", "SENDER_ID": "Cooee"},
+    "messagemedia": {"API_KEY": "key", "API_SECRET": "secret"},
+    "twilio": {"ACCOUNT_SID": "AC1", "AUTH_TOKEN": "token", "SENDER_ID": "Cooee"},
     "aws": {},
-    "mobile_message": {},
 }
+MakeSettings = Callable[..., Settings]
+SetOwn = Callable[..., None]
 
 
-@pytest.mark.parametrize(
-    ("provider", "setting"),
-    [(provider, setting) for provider in GIVEN for setting in GIVEN[provider]]
-    + [("mobile_message", f"mobile_message_{name}") for name in ("username", "password", "sender")],
-)
-def test_what_is_missing_is_named(make_settings: Any, provider: str, setting: str) -> None:
-    with pytest.raises(ValueError, match=setting.upper()):
-        make_providers(make_settings(**(GIVEN[provider] | {"sms_providers": f"log,{provider}", setting: ""})))
+@pytest.fixture
+def set_own(monkeypatch: pytest.MonkeyPatch) -> SetOwn:
+    """`set_own("twilio", RATE="7")` sets the variables that a provider requires, and these."""
+
+    def set_variables(provider: str, **changes: str) -> None:
+        values: Mapping[str, str] = GIVEN[provider] | changes
+        for name, value in values.items():
+            monkeypatch.setenv(f"{provider.upper()}_{name}", value)
+
+    return set_variables
+
+
+@pytest.mark.parametrize(("provider", "name"), [(provider, name) for provider in GIVEN for name in GIVEN[provider]])
+def test_a_missing_variable_is_named(make_settings: MakeSettings, set_own: SetOwn, provider: str, name: str) -> None:
+    set_own(provider, **{name: ""})
+    with pytest.raises(InvalidSetting, match=f"{provider.upper()}_{name}"):
+        make_providers(make_settings(sms_providers=f"log,{provider}"))
+
+
+def test_an_invalid_value_is_an_error_with_its_variable_and_without_the_value(
+    make_settings: MakeSettings, set_own: SetOwn
+) -> None:
+    set_own("twilio", CONCURRENCY="plenty")
+    with pytest.raises(InvalidSetting, match="TWILIO_CONCURRENCY") as raised:
+        make_providers(make_settings(sms_providers="twilio"))
+    assert "plenty" not in str(raised.value)
+
+
+async def test_the_old_name_of_a_sender_id_is_accepted(
+    make_settings: MakeSettings, set_own: SetOwn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for provider in GIVEN:
+        set_own(provider)
+        monkeypatch.delenv(f"{provider.upper()}_SENDER_ID", raising=False)
+        monkeypatch.setenv(f"{provider.upper()}_SENDER", "+61491570006")
+    for provider in make_providers(make_settings(sms_providers=",".join(GIVEN), mms_providers="twilio")).values():
+        assert provider.default_sender_id == "+61491570006"
+        await provider.close()
+
+
+async def test_rates_and_concurrency_are_settings(make_settings: MakeSettings, set_own: SetOwn) -> None:
+    for provider in GIVEN:
+        set_own(provider, RATE="7.5", CONCURRENCY="3")
+    for provider in make_providers(make_settings(sms_providers=",".join(GIVEN), mms_providers="twilio")).values():
+        assert (provider.rate, provider.concurrency) == (7.5, 3)
+        await provider.close()
+
+
+def test_every_variable_begins_with_the_name_of_its_provider() -> None:
+    for provider, settings_class in zip(PROVIDERS, settings_classes(), strict=True):
+        assert issubclass(settings_class, OwnSettings)
+        variables = [env_name(settings_class, field) for field in settings_class.model_fields]
+        assert all(variable.startswith(f"{provider.upper()}_") for variable in variables)
+        assert not variables or f"{provider.upper()}_SENDER_ID" in variables
 
 
 @pytest.mark.parametrize(
@@ -37,30 +87,25 @@ def test_what_is_missing_is_named(make_settings: Any, provider: str, setting: st
         ("twilio", "https://mytwilio.com", False),
     ],
 )
-async def test_the_vendor_itself_is_known_by_its_host(
-    make_settings: Any, provider: str, url: str, reaches_people: bool
+async def test_only_the_providers_own_hosts_reach_people(
+    make_settings: MakeSettings, set_own: SetOwn, provider: str, url: str, reaches_people: bool
 ) -> None:
-    settings = make_settings(**GIVEN[provider], **{"sms_providers": provider, f"{provider}_base_url": url})
-    made = make_providers(settings)[provider]
+    set_own(provider, BASE_URL=url)
+    made = make_providers(make_settings(sms_providers=provider))[provider]
     assert made.reaches_people is reaches_people
     await made.close()
 
 
-async def test_rates_and_concurrency_are_settings(make_settings: Any) -> None:
-    names = [name for name in PROVIDERS if name != "log"]
-    numbers = {f"{name}_{what}": value for name in names for what, value in (("rate", 7.5), ("concurrency", 3))}
-    given = {key: value for each in GIVEN.values() for key, value in each.items()}
-    for provider in make_providers(make_settings(**given, **numbers, sms_providers=",".join(names))).values():
-        if provider.name != "log":
-            assert (provider.rate, provider.concurrency) == (7.5, 3)
-        await provider.close()
+async def test_a_setting_names_the_providers_that_handle_opt_outs(make_settings: MakeSettings, set_own: SetOwn) -> None:
+    set_own("mobile_message")
+    set_own("aws")
 
+    async def handling(**changes: str) -> set[str]:
+        providers = make_providers(make_settings(sms_providers="mobile_message,aws,log", **changes))
+        for provider in providers.values():
+            await provider.close()
+        return {provider.name for provider in providers.values() if provider.handles_opt_outs}
 
-def test_who_answers_stop_is_a_setting_of_those_who_can(make_settings: Any) -> None:
-    def answering(**changes: str) -> set[str]:
-        made = make_providers(make_settings(sms_providers="mobile_message,aws,log", **changes))
-        return {provider.name for provider in made.values() if provider.handles_opt_outs}
-
-    assert answering() == {"mobile_message", "aws"}
-    assert answering(stop_answered_by="aws,log") == {"aws"}
-    assert answering(stop_answered_by="") == set()
+    assert await handling() == {"mobile_message", "aws"}
+    assert await handling(stop_answered_by="aws,log") == {"aws"}
+    assert await handling(stop_answered_by=",") == set()

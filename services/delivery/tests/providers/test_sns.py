@@ -1,8 +1,7 @@
-"""What SNS brings: envelopes that are proven, subscriptions that are confirmed, events and replies."""
+"""AWS's webhooks through SNS: signed envelopes, subscriptions, events and inbound messages."""
 
 import base64
 import json
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,10 +13,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509.oid import NameOID
 
 from delivery.providers.aws import Aws
-from delivery.providers.base import InboundMessage, NotConnected, DeliveryReceipt, WebhookMalformed, WebhookRefused
+from delivery.providers.base import DeliveryReceipt, InboundMessage, NotConnected, WebhookMalformed, WebhookRefused
 from delivery.providers.sns import Sns
 
-from .conftest import MARK
+from .conftest import MARK, Make, ProviderApi, Webhook
 
 TOPIC = "arn:aws:sns:ap-southeast-2:123456789012:sms"
 ID = "0f9f3c5e-8f4d-4f0b-9f55-3b0e0a4c6d21"
@@ -55,7 +54,7 @@ def certificate(key: Any = KEY) -> bytes:
 
 
 def envelope(url: str, message: Any, version: str = "2", **changes: Any) -> dict[str, Any]:
-    """An envelope as SNS signs it."""
+    """Return an envelope as SNS signs it."""
     fields = {
         "Type": "Notification",
         "MessageId": "m-1",
@@ -75,16 +74,15 @@ def envelope(url: str, message: Any, version: str = "2", **changes: Any) -> dict
 
 
 @pytest.fixture
-def aws(make: Callable[..., Any]) -> Aws:
-    made: Aws = make(Aws, aws_topic_arns=f"arn:other, {TOPIC}")
-    return made
+def aws(make: Make) -> Aws:
+    return make(Aws, topic_arns=f"arn:other, {TOPIC}")
 
 
 @pytest.fixture
-def read(aws: Aws, webhook: Any, vendor: Any) -> Any:
+def read(aws: Aws, webhook: Webhook, api: ProviderApi) -> Any:
     async def one(fields: Any, kind: str = "events") -> Any:
-        if not vendor.requests:
-            vendor.answers(200, certificate())
+        if not api.requests:
+            api.answers(200, certificate())
         return await aws.read_webhook(webhook("aws", kind, json.dumps(fields).encode()))
 
     return one
@@ -92,18 +90,23 @@ def read(aws: Aws, webhook: Any, vendor: Any) -> Any:
 
 @pytest.mark.parametrize("version", ["1", "2"])
 @pytest.mark.parametrize("changes", [{}, {"Subject": "News"}])
-async def test_both_signatures_are_believed_and_the_certificate_is_fetched_once(
-    vendor: Any, read: Any, version: str, changes: dict[str, str]
+async def test_both_signature_versions_are_accepted_and_the_certificate_is_fetched_once(
+    api: ProviderApi, read: Any, version: str, changes: dict[str, str]
 ) -> None:
     for _ in range(2):
-        assert len(await read(envelope(vendor.url, EVENT, version, **changes))) == 1
-    assert [taken.path for taken in vendor.requests] == ["/SimpleNotificationService-1a2b.pem"]
+        assert len(await read(envelope(api.url, EVENT, version, **changes))) == 1
+    assert [request.path for request in api.requests] == ["/SimpleNotificationService-1a2b.pem"]
 
 
 @pytest.mark.parametrize(
     ("changes", "receipt"),
     [
-        ({}, DeliveryReceipt(f"{ID}/TEXT_DELIVERED", "delivered", "TEXT_DELIVERED", 7, ID, billed_parts=2, occurred_at=AT)),
+        (
+            {},
+            DeliveryReceipt(
+                f"{ID}/TEXT_DELIVERED", "delivered", "TEXT_DELIVERED", 7, ID, billed_parts=2, occurred_at=AT
+            ),
+        ),
         (
             {"eventType": "TEXT_SUCCESSFUL", "messageId": ID.upper(), "context": None, "eventTimestamp": None},
             DeliveryReceipt(f"{ID}/TEXT_SUCCESSFUL", "sent", "TEXT_SUCCESSFUL", None, ID, billed_parts=2),
@@ -125,8 +128,8 @@ async def test_both_signatures_are_believed_and_the_certificate_is_fetched_once(
     ],
 )
 @pytest.mark.parametrize("by_event_bridge", [False, True])
-async def test_an_event(
-    vendor: Any, read: Any, changes: dict[str, Any], receipt: DeliveryReceipt | None, by_event_bridge: bool
+async def test_an_event_is_a_receipt(
+    api: ProviderApi, read: Any, changes: dict[str, Any], receipt: DeliveryReceipt | None, by_event_bridge: bool
 ) -> None:
     event: dict[str, Any] = EVENT | changes
     if by_event_bridge:
@@ -135,45 +138,49 @@ async def test_an_event(
             "detail-type": "Text Message Delivery Status Updated",
             "detail": event,
         }
-    assert await read(envelope(vendor.url, event)) == ([receipt] if receipt else [])
+    assert await read(envelope(api.url, event)) == ([receipt] if receipt else [])
 
 
-@pytest.mark.parametrize("told", ["abcdef-7", "7"])
-async def test_what_is_not_marked_as_ours_names_no_message_of_ours(vendor: Any, read: Any, told: str) -> None:
-    (receipt,) = await read(envelope(vendor.url, EVENT | {"context": {"reference": told}}))
+@pytest.mark.parametrize("reference", ["abcdef-7", "7"])
+async def test_a_reference_without_our_mark_names_no_message(api: ProviderApi, read: Any, reference: str) -> None:
+    (receipt,) = await read(envelope(api.url, EVENT | {"context": {"reference": reference}}))
     assert (receipt.reference, receipt.provider_message_id) == (None, ID)
 
 
-async def test_a_reply(vendor: Any, read: Any) -> None:
+async def test_an_inbound_message_is_read(api: ProviderApi, read: Any) -> None:
     at = datetime(2026, 3, 2, 4, 15, 9, tzinfo=UTC)
-    assert await read(envelope(vendor.url, INBOUND)) == [
+    assert await read(envelope(api.url, INBOUND)) == [
         InboundMessage("c2b4a1d0", "+61491570006", "+61491570110", "STOP", at, "c2b4a1d0", in_reply_to=ID)
     ]
 
 
-async def test_a_subscription_is_confirmed_once_it_is_proven(vendor: Any, read: Any) -> None:
-    asked = {"Type": "SubscriptionConfirmation", "Token": "t", "SubscribeURL": f"{vendor.url}/?Action=Confirm&Token=t"}
+async def test_a_subscription_is_confirmed_only_with_a_valid_signature(api: ProviderApi, read: Any) -> None:
+    confirmation = {
+        "Type": "SubscriptionConfirmation",
+        "Token": "t",
+        "SubscribeURL": f"{api.url}/?Action=Confirm&Token=t",
+    }
     with pytest.raises(WebhookRefused, match="Signature"):
-        await read(envelope(vendor.url, "Confirm", **asked) | {"Token": "u"})
-    vendor.answers(200, "<ConfirmSubscriptionResponse/>")
-    assert await read(envelope(vendor.url, "Confirm", **asked)) == []
-    assert [taken.path for taken in vendor.requests][1:] == ["/?Action=Confirm&Token=t"]
-    vendor.answers(403, "")
+        await read(envelope(api.url, "Confirm", **confirmation) | {"Token": "u"})
+    api.answers(200, "<ConfirmSubscriptionResponse/>")
+    assert await read(envelope(api.url, "Confirm", **confirmation)) == []
+    assert [request.path for request in api.requests][1:] == ["/?Action=Confirm&Token=t"]
+    api.answers(403, "")
     with pytest.raises(WebhookRefused, match="403"):
-        await read(envelope(vendor.url, "Confirm", **asked))
-    elsewhere = asked | {"SubscribeURL": "http://127.0.0.1:9/"}
+        await read(envelope(api.url, "Confirm", **confirmation))
+    elsewhere = confirmation | {"SubscribeURL": "http://127.0.0.1:9/"}
     with pytest.raises(WebhookRefused, match="SubscribeURL"):
-        await read(envelope(vendor.url, "Confirm", **elsewhere))
+        await read(envelope(api.url, "Confirm", **elsewhere))
 
 
-async def test_the_end_of_a_subscription_is_no_news(vendor: Any, read: Any) -> None:
-    ended = {"Type": "UnsubscribeConfirmation", "Token": "t", "SubscribeURL": f"{vendor.url}/"}
-    assert await read(envelope(vendor.url, "Ended", **ended)) == []
-    assert len(vendor.requests) == 1
+async def test_the_end_of_a_subscription_is_ignored(api: ProviderApi, read: Any) -> None:
+    ended = {"Type": "UnsubscribeConfirmation", "Token": "t", "SubscribeURL": f"{api.url}/"}
+    assert await read(envelope(api.url, "Ended", **ended)) == []
+    assert len(api.requests) == 1
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "reason"),
     [
         ({"Message": "{}"}, "Signature"),
         ({"Subject": "new"}, "Signature"),
@@ -185,10 +192,12 @@ async def test_the_end_of_a_subscription_is_no_news(vendor: Any, read: Any) -> N
         ({"SigningCertURL": "{url}/SimpleNotificationService-1.pem?x=1"}, "SigningCertURL"),
     ],
 )
-async def test_what_is_not_proven_is_refused(vendor: Any, read: Any, changes: dict[str, str], told: str) -> None:
-    fields = {name: value.replace("{url}", vendor.url) for name, value in changes.items()}
-    with pytest.raises(WebhookRefused, match=told):
-        await read(envelope(vendor.url, EVENT) | fields)
+async def test_an_envelope_with_a_wrong_signature_is_refused(
+    api: ProviderApi, read: Any, changes: dict[str, str], reason: str
+) -> None:
+    fields = {name: value.replace("{url}", api.url) for name, value in changes.items()}
+    with pytest.raises(WebhookRefused, match=reason):
+        await read(envelope(api.url, EVENT) | fields)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +210,7 @@ async def test_what_is_not_proven_is_refused(vendor: Any, read: Any, changes: di
         ({"TopicArn": TOPIC, "Type": "Notification"}, "SignatureVersion"),
     ],
 )
-async def test_an_envelope_that_is_none_is_named(read: Any, fields: Any, named: str) -> None:
+async def test_a_malformed_envelope_names_the_field(read: Any, fields: Any, named: str) -> None:
     with pytest.raises(WebhookMalformed, match=named):
         await read(fields)
 
@@ -218,31 +227,31 @@ async def test_an_envelope_that_is_none_is_named(read: Any, fields: Any, named: 
         (INBOUND | {"originationNumber": None}, "originationNumber"),
     ],
 )
-async def test_a_message_that_says_nothing_is_named(vendor: Any, read: Any, message: Any, named: str) -> None:
+async def test_a_malformed_event_names_the_field(api: ProviderApi, read: Any, message: Any, named: str) -> None:
     with pytest.raises(WebhookMalformed, match=named):
-        await read(envelope(vendor.url, message))
+        await read(envelope(api.url, message))
 
 
 @pytest.mark.parametrize("body", [b"no certificate", certificate(ec.generate_private_key(ec.SECP256R1()))])
-async def test_a_certificate_that_is_none_is_refused(vendor: Any, aws: Aws, webhook: Any, body: bytes) -> None:
-    vendor.answers(200, body)
+async def test_an_invalid_certificate_is_refused(api: ProviderApi, aws: Aws, webhook: Webhook, body: bytes) -> None:
+    api.answers(200, body)
     with pytest.raises(WebhookRefused, match="RSA"):
-        await aws.read_webhook(webhook("aws", "events", json.dumps(envelope(vendor.url, EVENT)).encode()))
+        await aws.read_webhook(webhook("aws", "events", json.dumps(envelope(api.url, EVENT)).encode()))
 
 
-async def test_a_certificate_that_cannot_be_had_now_is_asked_for_again(vendor: Any, read: Any) -> None:
-    vendor.script += [None, None]  # the client asks a second time by itself, for it only reads
+async def test_a_certificate_that_is_unavailable_is_fetched_at_the_next_webhook(api: ProviderApi, read: Any) -> None:
+    api.script += [None, None]  # the HTTP client repeats a GET request once by itself
     with pytest.raises(NotConnected):
-        await read(envelope(vendor.url, EVENT))
-    vendor.script.appendleft(web.Response(status=503))
+        await read(envelope(api.url, EVENT))
+    api.script.appendleft(web.Response(status=503))
     with pytest.raises(NotConnected, match="503"):
-        await read(envelope(vendor.url, EVENT))
-    assert len(await read(envelope(vendor.url, EVENT))) == 1
+        await read(envelope(api.url, EVENT))
+    assert len(await read(envelope(api.url, EVENT))) == 1
 
 
-async def test_without_topics_nothing_is_believed(vendor: Any, make: Any, webhook: Any) -> None:
+async def test_without_topics_every_webhook_is_refused(api: ProviderApi, make: Make, webhook: Webhook) -> None:
     with pytest.raises(WebhookRefused, match="AWS_TOPIC_ARNS"):
-        await make(Aws).read_webhook(webhook("aws", "events", json.dumps(envelope(vendor.url, EVENT)).encode()))
+        await make(Aws).read_webhook(webhook("aws", "events", json.dumps(envelope(api.url, EVENT)).encode()))
     with pytest.raises(WebhookRefused, match="receipts"):
         await make(Aws).read_webhook(webhook("aws", "receipts", b""))
 
@@ -261,7 +270,7 @@ async def test_without_topics_nothing_is_believed(vendor: Any, make: Any, webhoo
         ("http://127.0.0.1:8090/SimpleNotificationService-1a.pem", False),
     ],
 )
-def test_in_earnest_only_aws_vouches(url: str, is_trusted: bool) -> None:
+def test_only_addresses_of_aws_are_trusted(url: str, is_trusted: bool) -> None:
     sns = Sns(TOPIC, "", 1.0)
     if is_trusted:
         assert sns._trusted(url, "SigningCertURL") == url
@@ -270,6 +279,6 @@ def test_in_earnest_only_aws_vouches(url: str, is_trusted: bool) -> None:
             sns._trusted(url, "SigningCertURL")
 
 
-def test_with_aws_itself_no_other_address_vouches(make: Any) -> None:
+def test_with_aws_itself_there_is_no_rehearsal_address(make: Make) -> None:
     for url in ("", "https://sms-voice.ap-southeast-2.amazonaws.com"):
-        assert make(Aws, aws_base_url=url)._sns._rehearsal is None
+        assert make(Aws, base_url=url)._sns._rehearsal is None

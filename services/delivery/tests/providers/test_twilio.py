@@ -1,6 +1,5 @@
-"""Twilio's wire format as a table; its signatures are judged by the vendor's own package."""
+"""Twilio's wire format as a table. Its own package checks the signatures."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
@@ -13,34 +12,33 @@ from twilio.request_validator import RequestValidator
 from common.settings import InvalidSetting
 from delivery.providers.base import (
     AccountError,
-    SubmissionRefused,
-    SubmissionError,
+    DeliveryReceipt,
     InboundMessage,
     Outcome,
     OutcomeUnknown,
     OutgoingMessage,
-    DeliveryReceipt,
+    SubmissionError,
+    SubmissionRefused,
     Throttled,
     WebhookMalformed,
     WebhookRefused,
 )
 from delivery.providers.twilio import Twilio
 
-from .conftest import MARK
+from .conftest import MARK, Make, ProviderApi, Webhook
 
 TOKEN = "12345678901234567890123456789012"
 ACCOUNT = "AC" + "b" * 32
 SID = "SM" + "a" * 32
-GIVEN = {"twilio_account_sid": ACCOUNT, "twilio_auth_token": TOKEN, "twilio_sender": "+61491570110"}
+GIVEN = {"account_sid": ACCOUNT, "auth_token": TOKEN, "sender_id": "+61491570110"}
 MESSAGE = OutgoingMessage(7, "+61491570006", "Hi Ana & Bo")
 RECEIPTS_URL = "https://sms.example.com/api/webhooks/providers/twilio/receipts/"
 CALLBACK = f"{RECEIPTS_URL}?reference={MARK}-7"
 
 
 @pytest.fixture
-def twilio(make: Callable[..., Any]) -> Twilio:
-    provider: Twilio = make(Twilio, **GIVEN)
-    return provider
+def twilio(make: Make) -> Twilio:
+    return make(Twilio, **GIVEN)
 
 
 async def send(provider: Twilio, message: OutgoingMessage = MESSAGE) -> Outcome:
@@ -52,10 +50,10 @@ async def send(provider: Twilio, message: OutgoingMessage = MESSAGE) -> Outcome:
     ("settings", "message", "fields"),
     [
         ({}, MESSAGE, {"From": "+61491570110"}),
-        ({"twilio_sender": "", "twilio_messaging_service_sid": "MGx"}, MESSAGE, {"MessagingServiceSid": "MGx"}),
+        ({"sender_id": "", "messaging_service_sid": "MGx"}, MESSAGE, {"MessagingServiceSid": "MGx"}),
         (
-            {"twilio_messaging_service_sid": "MGx"},
-            OutgoingMessage(7, "+61491570006", "Hi Ana & Bo", sender="Fern & Co"),
+            {"messaging_service_sid": "MGx"},
+            OutgoingMessage(7, "+61491570006", "Hi Ana & Bo", sender_id="Fern & Co"),
             {"From": "Fern & Co"},
         ),
         (
@@ -65,23 +63,23 @@ async def send(provider: Twilio, message: OutgoingMessage = MESSAGE) -> Outcome:
         ),
     ],
 )
-async def test_a_message_is_one_form(
-    vendor: Any, make: Any, settings: dict[str, str], message: OutgoingMessage, fields: dict[str, str]
+async def test_a_message_is_sent_as_one_form(
+    api: ProviderApi, make: Make, settings: dict[str, str], message: OutgoingMessage, fields: dict[str, str]
 ) -> None:
-    vendor.answers(201, {"sid": SID, "status": "queued", "num_segments": "2"})
+    api.answers(201, {"sid": SID, "status": "queued", "num_segments": "2"})
     assert await send(make(Twilio, **(GIVEN | settings)), message) == Outcome("accepted", SID, parts=2, raw="queued")
-    taken = vendor.requests[0]
-    assert (taken.method, taken.path) == ("POST", f"/2010-04-01/Accounts/{ACCOUNT}/Messages.json")
-    assert taken.headers["Content-Type"] == "application/x-www-form-urlencoded"
+    request = api.requests[0]
+    assert (request.method, request.path) == ("POST", f"/2010-04-01/Accounts/{ACCOUNT}/Messages.json")
+    assert request.headers["Content-Type"] == "application/x-www-form-urlencoded"
     expected = {"To": "+61491570006", "Body": "Hi Ana & Bo", "StatusCallback": CALLBACK} | fields
-    assert dict(parse_qsl(taken.body.decode(), strict_parsing=True)) == expected
+    assert dict(parse_qsl(request.body.decode(), strict_parsing=True)) == expected
 
 
-async def test_an_api_key_stands_in_for_the_token(vendor: Any, make: Any) -> None:
-    vendor.answers(201, {"sid": SID, "status": "accepted", "num_segments": "0"})
-    provider = make(Twilio, **GIVEN, twilio_api_key_sid="SKx", twilio_api_key_secret="s3")
+async def test_an_api_key_replaces_the_token(api: ProviderApi, make: Make) -> None:
+    api.answers(201, {"sid": SID, "status": "accepted", "num_segments": "0"})
+    provider = make(Twilio, **GIVEN, api_key_sid="SKx", api_key_secret="s3")
     assert await send(provider) == Outcome("accepted", SID, raw="accepted")
-    assert vendor.requests[0].headers["Authorization"] == "Basic U0t4OnMz"
+    assert api.requests[0].headers["Authorization"] == "Basic U0t4OnMz"
 
 
 @pytest.mark.parametrize(
@@ -99,8 +97,10 @@ async def test_an_api_key_stands_in_for_the_token(vendor: Any, make: Any) -> Non
         (21999, "unknown"),
     ],
 )
-async def test_a_refused_message_has_its_category(vendor: Any, twilio: Twilio, code: int, category: Any) -> None:
-    vendor.answers(400, {"code": code, "message": "No.", "more_info": "", "status": 400})
+async def test_a_refused_message_has_its_failure_category(
+    api: ProviderApi, twilio: Twilio, code: int, category: Any
+) -> None:
+    api.answers(400, {"code": code, "message": "No.", "more_info": "", "status": 400})
     assert await send(twilio) == Outcome("refused", failure_category=category, error=f"{code} No.")
 
 
@@ -121,10 +121,10 @@ async def test_a_refused_message_has_its_category(vendor: Any, twilio: Twilio, c
         (204, "", OutcomeUnknown),
     ],
 )
-async def test_a_whole_answer_is_one_of_the_closed_list(
-    vendor: Any, twilio: Twilio, status: int, body: Any, error: type[SubmissionError]
+async def test_a_failed_request_raises_one_of_the_submission_errors(
+    api: ProviderApi, twilio: Twilio, status: int, body: Any, error: type[SubmissionError]
 ) -> None:
-    vendor.answers(status, body)
+    api.answers(status, body)
     with pytest.raises(error) as raised:
         await send(twilio)
     assert not isinstance(raised.value, SubmissionRefused)
@@ -137,7 +137,7 @@ def signed(body: dict[str, str] | list[tuple[str, str]], url: str) -> tuple[byte
 
 
 class MultiDict(dict[str, Any]):
-    """As the vendor's package reads repeated parameters."""
+    """A dictionary whose repeated parameters Twilio's package can read."""
 
     def __init__(self, pairs: list[tuple[str, str]]) -> None:
         super().__init__(pairs)
@@ -157,7 +157,9 @@ class MultiDict(dict[str, Any]):
         ({"MessageSid": SID, "MessageStatus": "sending"}, DeliveryReceipt(f"{SID}/sending", "sent", "sending", 7, SID)),
         (
             {"MessageSid": SID, "MessageStatus": "undelivered", "ErrorCode": "30005"},
-            DeliveryReceipt(f"{SID}/undelivered", "failed", "undelivered", 7, SID, "invalid_number", "undelivered, code 30005"),
+            DeliveryReceipt(
+                f"{SID}/undelivered", "failed", "undelivered", 7, SID, "invalid_number", "undelivered, code 30005"
+            ),
         ),
         (
             {"MessageSid": SID, "MessageStatus": "failed"},
@@ -166,16 +168,18 @@ class MultiDict(dict[str, Any]):
         ({"MessageSid": SID, "MessageStatus": "dancing"}, None),
     ],
 )
-async def test_a_receipt(twilio: Twilio, webhook: Any, fields: dict[str, str], receipt: DeliveryReceipt | None) -> None:
+async def test_a_receipt_is_read(
+    twilio: Twilio, webhook: Webhook, fields: dict[str, str], receipt: DeliveryReceipt | None
+) -> None:
     body, headers = signed(fields, CALLBACK)
-    notices = await twilio.read_webhook(webhook("twilio", "receipts", body, headers, reference=f"{MARK}-7"))
-    assert notices == ([receipt] if receipt else [])
+    events = await twilio.read_webhook(webhook("twilio", "receipts", body, headers, reference=f"{MARK}-7"))
+    assert events == ([receipt] if receipt else [])
 
 
-@pytest.mark.parametrize("told", ["abcdef-7", "7"])
-async def test_what_is_not_marked_as_ours_names_no_message_of_ours(twilio: Twilio, webhook: Any, told: str) -> None:
-    body, headers = signed({"MessageSid": SID, "MessageStatus": "delivered"}, f"{RECEIPTS_URL}?reference={told}")
-    (receipt,) = await twilio.read_webhook(webhook("twilio", "receipts", body, headers, reference=told))
+@pytest.mark.parametrize("reference", ["abcdef-7", "7"])
+async def test_a_reference_without_our_mark_names_no_message(twilio: Twilio, webhook: Webhook, reference: str) -> None:
+    body, headers = signed({"MessageSid": SID, "MessageStatus": "delivered"}, f"{RECEIPTS_URL}?reference={reference}")
+    (receipt,) = await twilio.read_webhook(webhook("twilio", "receipts", body, headers, reference=reference))
     assert isinstance(receipt, DeliveryReceipt)
     assert (receipt.reference, receipt.provider_message_id) == (None, SID)
 
@@ -183,7 +187,7 @@ async def test_what_is_not_marked_as_ours_names_no_message_of_ours(twilio: Twili
 INBOUND_URL = "https://sms.example.com/api/webhooks/providers/twilio/inbound/"
 
 
-async def test_an_inbound_message(twilio: Twilio, webhook: Any) -> None:
+async def test_an_inbound_message_is_read(twilio: Twilio, webhook: Webhook) -> None:
     fields = {
         "MessageSid": SID,
         "From": "+61491570006",
@@ -217,8 +221,10 @@ async def test_an_inbound_message(twilio: Twilio, webhook: Any) -> None:
         (True, INBOUND_URL.replace("example.com/", "example.com:443/")),
     ],
 )
-async def test_what_the_vendors_validator_signs_is_believed(twilio: Twilio, webhook: Any, port: bool, url: str) -> None:
-    """Repeated parameters, in any order; the address with its port or without."""
+async def test_what_the_providers_validator_signs_is_accepted(
+    twilio: Twilio, webhook: Webhook, port: bool, url: str
+) -> None:
+    """Sign repeated parameters in any order, and the address with its port or without."""
     pairs = [("To", "+2"), ("From", "+1"), ("MessageSid", SID), ("Tag", "b"), ("Tag", "a"), ("Tag", "b"), ("Empty", "")]
     body, headers = signed(pairs, url)
     request = webhook("twilio", "inbound", body, headers)
@@ -227,8 +233,8 @@ async def test_what_the_vendors_validator_signs_is_believed(twilio: Twilio, webh
     assert len(await twilio.read_webhook(request)) == 1
 
 
-async def test_a_json_body_is_signed_by_its_hash(twilio: Twilio, webhook: Any) -> None:
-    """The signature covers the address, which names the body's hash; then there are no parameters to sign."""
+async def test_a_json_body_is_signed_by_its_hash(twilio: Twilio, webhook: Webhook) -> None:
+    """Sign only the address, which has the hash of the body: there are no parameters."""
     body = b'{"a": 1}'
     url = f"{INBOUND_URL}?bodySHA256={sha256(body).hexdigest()}"
     headers = {"X-Twilio-Signature": RequestValidator(TOKEN).compute_signature(url, {})}
@@ -239,7 +245,7 @@ async def test_a_json_body_is_signed_by_its_hash(twilio: Twilio, webhook: Any) -
         await twilio.read_webhook(webhook("twilio", "inbound", b"{}", headers, bodySHA256=sha256(body).hexdigest()))
 
 
-async def test_the_published_vector(twilio: Twilio) -> None:
+async def test_the_published_signature_example_is_accepted(twilio: Twilio) -> None:
     fields = {
         "AccountSid": ACCOUNT,
         "From": "+61400111222",
@@ -248,12 +254,12 @@ async def test_the_published_vector(twilio: Twilio) -> None:
         "To": "+61412345678",
     }
     url = "https://example.com/hooks/twilio/status?org=acme"
-    told = "".join(name + fields[name] for name in sorted(fields))
-    assert twilio._sign(url + told) == "E80mBVuTzFmXbKBy9go+N/dcIqU="
+    signed_text = "".join(name + fields[name] for name in sorted(fields))
+    assert twilio._sign(url + signed_text) == "E80mBVuTzFmXbKBy9go+N/dcIqU="
 
 
 @pytest.mark.parametrize("change", ["signature", "body", "query", "none"])
-async def test_what_is_not_signed_is_refused(twilio: Twilio, webhook: Any, change: str) -> None:
+async def test_a_webhook_with_a_wrong_signature_is_refused(twilio: Twilio, webhook: Webhook, change: str) -> None:
     body, headers = signed({"MessageSid": SID, "MessageStatus": "delivered"}, CALLBACK)
     if change == "signature":
         headers = {"X-Twilio-Signature": "ž" + headers["X-Twilio-Signature"][1:]}
@@ -280,38 +286,38 @@ async def test_what_is_not_signed_is_refused(twilio: Twilio, webhook: Any, chang
         ("inbound", {"MessageSid": SID, "From": "+1", "To": "+2", "NumMedia": "1"}, "MediaUrl0"),
     ],
 )
-async def test_what_says_nothing_is_named(
-    twilio: Twilio, webhook: Any, kind: str, fields: dict[str, str], named: str
+async def test_a_malformed_webhook_names_the_field(
+    twilio: Twilio, webhook: Webhook, kind: str, fields: dict[str, str], named: str
 ) -> None:
     body, headers = signed(fields, f"https://sms.example.com/api/webhooks/providers/twilio/{kind}/")
     with pytest.raises(WebhookMalformed, match=named):
         await twilio.read_webhook(webhook("twilio", kind, body, headers))
 
 
-async def test_a_look_up(vendor: Any, twilio: Twilio) -> None:
-    vendor.answers(200, {"sid": SID, "status": "undelivered", "error_code": 30003})
+async def test_a_look_up_returns_a_receipt(api: ProviderApi, twilio: Twilio) -> None:
+    api.answers(200, {"sid": SID, "status": "undelivered", "error_code": 30003})
     assert await twilio.look_up(SID) == DeliveryReceipt(
         f"{SID}/undelivered", "failed", "undelivered", None, SID, "unroutable", "undelivered, code 30003"
     )
-    vendor.answers(404, {"code": 20404})
+    api.answers(404, {"code": 20404})
     assert await twilio.look_up(SID) is None
-    vendor.answers(200, {"sid": SID, "status": "dancing"})
+    api.answers(200, {"sid": SID, "status": "dancing"})
     with pytest.raises(OutcomeUnknown):
         await twilio.look_up(SID)
-    assert vendor.requests[0].path == f"/2010-04-01/Accounts/{ACCOUNT}/Messages/{SID}.json"
+    assert api.requests[0].path == f"/2010-04-01/Accounts/{ACCOUNT}/Messages/{SID}.json"
 
 
-async def test_how_the_account_stands(vendor: Any, twilio: Twilio) -> None:
-    vendor.answers(200, {"status": "active"})
-    assert (await twilio.check()).senders == ("+61491570110",)
-    vendor.answers(200, {"status": "suspended"})
+async def test_check_returns_credit_and_sender_ids(api: ProviderApi, twilio: Twilio) -> None:
+    api.answers(200, {"status": "active"})
+    assert (await twilio.check()).sender_ids == ("+61491570110",)
+    api.answers(200, {"status": "suspended"})
     with pytest.raises(AccountError, match="suspended"):
         await twilio.check()
-    vendor.answers(401, {"code": 20003, "message": "Authenticate"})
+    api.answers(401, {"code": 20003, "message": "Authenticate"})
     with pytest.raises(AccountError, match="Authenticate"):
         await twilio.check()
 
 
-def test_without_a_sender_it_does_not_start(make: Any) -> None:
+def test_without_a_sender_id_or_service_the_settings_are_invalid(make: Make) -> None:
     with pytest.raises(InvalidSetting, match="TWILIO_MESSAGING_SERVICE_SID"):
-        make(Twilio, **(GIVEN | {"twilio_sender": ""}))
+        make(Twilio, **(GIVEN | {"sender_id": ""}))
