@@ -1,4 +1,4 @@
-"""Scheduling as its own roles see it, and stand-ins for its neighbours that speak the real wire format."""
+"""Scheduling as its own roles see it, and stand-ins for its services that speak the real wire format."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -12,11 +12,11 @@ from sqlalchemy import text
 from common.caller import Caller
 from common.database import Database
 from scheduling.app import create_app
-from scheduling.clients import Neighbours
+from scheduling.clients.services import OtherServices
 from scheduling.dispatch.loops import dispatch_due
 from scheduling.settings import Settings
 
-from .neighbours import ContactsStandIn, DeliveryStandIn
+from .other_services import ContactsStandIn, DeliveryStandIn
 
 SECRET = "test-secret-test-secret-test-secret-0"
 
@@ -74,19 +74,19 @@ async def database(
 
 
 @pytest.fixture
-async def neighbours(
+async def services(
     settings: Settings, contacts: ContactsStandIn, delivery: DeliveryStandIn
-) -> AsyncIterator[Neighbours]:
-    neighbours = Neighbours.connect(settings)
-    yield neighbours
-    await neighbours.close()
+) -> AsyncIterator[OtherServices]:
+    services = OtherServices.connect(settings)
+    yield services
+    await services.close()
 
 
 @pytest.fixture(scope="session")
 async def app(settings: Settings) -> AsyncIterator[Any]:
     app = create_app(settings)
     yield app
-    await app.state.neighbours.close()
+    await app.state.services.close()
     await app.state.database.close()
 
 
@@ -155,7 +155,7 @@ def make_due(database: Database) -> Callable[..., Awaitable[None]]:
             await session.execute(
                 text(
                     "UPDATE schedules SET scheduled_time = now() - interval '1 second',"
-                    " wake_at = CASE WHEN kind = 'parent' THEN now() - interval '1 second' END"
+                    " next_due_at = CASE WHEN kind = 'batch' THEN now() - interval '1 second' END"
                     " WHERE status = 'pending' AND scheduled_time IS NOT NULL"
                     " AND (CAST(:ids AS bigint[]) = '{}' OR id = ANY(CAST(:ids AS bigint[])))"
                 ),

@@ -18,15 +18,15 @@ GROUPS = OUTCOMES | {"contacts", "organisations", "settings"}
 async def running(settings, database, contacts, delivery, kafka_servers):
     """Broker, loops and relay of a worker; the signals and the health server are the process's."""
     worker = await create_worker(settings.model_copy(update={"kafka_bootstrap_servers": kafka_servers}))
-    assert {s.group_id for s in worker.broker.subscribers} == {f"scheduling.{group}" for group in GROUPS}
+    assert {s.group_id for s in worker.bus.broker.subscribers} == {f"scheduling.{group}" for group in GROUPS}
     relay = Relay(database, kafka_servers, "scheduling")
     stopping = asyncio.Event()
-    await worker.broker.start()
+    await worker.bus.broker.start()
     tasks = [asyncio.create_task(loop.run(stopping)) for loop in worker.loops]
     yield relay
     stopping.set()
     await asyncio.wait(tasks)
-    await worker.broker.stop()
+    await worker.bus.broker.stop()
     await relay.close()
     for close in worker.close:
         await close()
@@ -60,7 +60,7 @@ async def test_from_due_over_the_bus_to_sent(
         await consumer.stop()
     outcomes = [
         MessageSent(
-            organisation_id=organisation, message_id=due.schedule_id, schedule_id=due.schedule_id, run=due.run,
+            organisation_id=organisation, message_id=due.schedule_id, schedule_id=due.schedule_id, dispatch_number=due.dispatch_number,
             version=1, attempts=1, provider="log", sent_time=due.occurred_at,
         )
         for due in seen.values()

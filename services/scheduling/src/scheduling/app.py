@@ -1,4 +1,4 @@
-"""The HTTP roof of scheduling."""
+"""The HTTP entry point of scheduling."""
 
 from functools import partial
 
@@ -6,24 +6,26 @@ from fastapi import FastAPI
 
 from common.database import Database, check_database
 from common.http.app import make_app
-from scheduling.clients import Neighbours
-from scheduling.group_schedules import api as group_schedules
-from scheduling.previews import api as previews
+from scheduling.batches import api as batches
+from scheduling.clients.services import OtherServices
+from scheduling.retries import api as retries
 from scheduling.schedules import api as schedules
 from scheduling.sends import api as sends
 from scheduling.settings import Settings
 from scheduling.stats import api as stats
 from scheduling.templates import api as templates
+from scheduling.texts import api as texts
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The API of scheduling."""
+    """Return the API of scheduling."""
     database = Database(settings.database_url.get_secret_value(), "scheduling api")
-    neighbours = Neighbours.connect(settings)
+    services = OtherServices.connect(settings)
+    features = (templates, schedules, batches, retries, sends, texts, stats)
     return make_app(
         settings,
-        [templates.router, schedules.router, group_schedules.router, sends.router, previews.router, stats.router],
-        state={"database": database, "neighbours": neighbours},
+        [feature.router for feature in features],
+        state={"database": database, "services": services},
         ready=partial(check_database, database),
-        close=[neighbours.close, database.close],
+        close=[services.close, database.close],
     )

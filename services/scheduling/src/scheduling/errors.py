@@ -1,4 +1,4 @@
-"""What scheduling refuses, by name."""
+"""The errors of scheduling."""
 
 from common.errors import Forbidden, Invalid
 
@@ -27,7 +27,7 @@ class RecipientOptedOut(Invalid):
 
 
 class NoRecipients(Invalid):
-    code, default = "no_recipients", "The group has no contact that can be written to."
+    code, default = "no_recipients", "The group has no contact that can be messaged."
 
 
 class LimitReached(Invalid):

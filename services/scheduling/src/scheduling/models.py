@@ -1,47 +1,127 @@
-"""A schedule as its readers see it (the view `shown_schedules`), and which states follow which.
+"""The kinds and statuses of schedules, and the typed rows that services and rules work with."""
 
-pending → processing → sent → delivered
-   │           └─────→ failed → pending (a retry, the one way down)
-   └→ cancelled, failed
-"""
-
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from enum import StrEnum
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from common.events import Category, Format
+from sqlalchemy import Row
 
-Kind = Literal["single", "parent", "child"]
-Status = Literal["pending", "processing", "sent", "delivered", "failed", "cancelled"]
+from common.events import FailureCategory, Format
 
-STATUSES: tuple[Status, ...] = ("pending", "processing", "sent", "delivered", "failed", "cancelled")
+
+class ScheduleKind(StrEnum):
+    """What a row of `schedules` stands for."""
+
+    SINGLE = "single"
+    """One message to one recipient."""
+    BATCH = "batch"
+    """A group send, which the API calls a group schedule. It has a group and a text, and no recipient."""
+    BATCH_MESSAGE = "batch_message"
+    """The message of a batch to one member of the group."""
+
+
+class ScheduleStatus(StrEnum):
+    """Where a schedule is on its way.
+
+    pending → processing → sent → delivered
+       │           └─────→ failed → pending (a retry, the only way back)
+       └→ cancelled, failed
+    """
+
+    PENDING = "pending"
+    """The schedule waits for its time, or is due and waits for its dispatch."""
+    PROCESSING = "processing"
+    """The message was dispatched, and its outcome is open. A batch: its time has come, and it is not finished."""
+    SENT = "sent"
+    """A provider accepted the message. A batch: at least one of its messages was sent."""
+    DELIVERED = "delivered"
+    """A handset has the message. A batch never gets this status."""
+    FAILED = "failed"
+    """The message was not sent; `failure_category` and `error` say why. A batch: none of its messages was sent."""
+    CANCELLED = "cancelled"
+    """The message will not be sent: a person cancelled it, its contact was deleted, or its organisation closed."""
+
+
+# A schedule that may still be sent, or whose outcome is not known yet.
+OPEN = (ScheduleStatus.PENDING, ScheduleStatus.PROCESSING)
+# Delivery reported an outcome. A later receipt may replace it by another of these.
+REPORTED = (ScheduleStatus.SENT, ScheduleStatus.DELIVERED, ScheduleStatus.FAILED)
+# A provider accepted the message.
+SUCCESSFUL = (ScheduleStatus.SENT, ScheduleStatus.DELIVERED)
+# Nothing more happens without a retry or a late receipt.
+FINAL = (*REPORTED, ScheduleStatus.CANCELLED)
+
+# The name of an uploaded file in a schedule's `media_url`. The index on it has the same expression.
+MEDIA_NAME = "substring(media_url from '[0-9a-f-]{36}[.][a-z]{3}')"
+
+
+def sql_list(values: Iterable[StrEnum]) -> str:
+    """Return the values as SQL literals for `IN (…)`."""
+    return ", ".join(f"'{value}'" for value in values)
+
+
+class Dispatch(NamedTuple):
+    """One dispatch of a schedule."""
+
+    schedule_id: int
+    dispatch_number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a message says. `text` is as written, with placeholders."""
+
+    text: str
+    format: Format
+    media_url: str | None = None
+    subject: str | None = None
+    template_id: int | None = None
+    template_version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a message goes. `fields` are the contact's placeholder values by name; a phone alone has none.
+
+    A schedule that has its own phone keeps it when the contact's phone changes.
+    """
+
+    phone: str
+    contact_id: int | None = None
+    contact_version: int = 0
+    has_own_phone: bool = False
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def placeholder_values(self) -> Mapping[str, str] | None:
+        """The values of the placeholders, None without a contact."""
+        return self.fields if self.contact_id is not None else None
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A single message, a batch (`parent`: group set, no contact) or one message of a batch (`child`).
+    """A row of the view `shown_schedules`: a single message, a batch, or a message of a batch.
 
-    `text` is as written, with placeholders; the first three names fill them. A child has here what it takes from its
-    parent; `own_text` (with template, format, media and subject) and `own_time` say what is its own. `run` counts
-    dispatches. `waited`: whoever sent it waited for its outcome. Times are UTC, phones E.164. The fields stand in the
-    order of the view.
+    A message of a batch has here what it takes from its batch. `has_own_text` (with template, format, media and
+    subject) and `has_own_time` say which of it is its own. `outcome_awaited`: the send that made it waited for the
+    outcome (`Prefer: wait`). Times are UTC, phones E.164.
     """
 
     id: int
     organisation_id: str
-    kind: Kind
-    status: Status
-    parent_id: int | None
+    kind: ScheduleKind
+    status: ScheduleStatus
+    batch_id: int | None
     group_id: int | None
     group_name: str | None
     contact_id: int | None
     contact_version: int
-    own_phone: bool
+    has_own_phone: bool
     phone: str | None
-    first_name: str
-    last_name: str
-    company: str
+    fields: Mapping[str, str]
     name: str | None
     template_id: int | None
     template_version: int | None
@@ -50,23 +130,67 @@ class Schedule:
     format: Format
     media_url: str | None
     subject: str | None
-    run: int
+    dispatch_number: int
     attempts: int
     error: str | None
-    failure_category: Category | None
+    failure_category: FailureCategory | None
     provider: str | None
     sent_time: datetime | None
     delivered_time: datetime | None
-    hold: UUID | None
-    swept: int
-    expanded_at: datetime | None
-    child_count: int | None
-    own_text: bool
-    own_time: bool
+    next_attempt_at: datetime | None
+    reservation: UUID | None
+    sweep_count: int
+    fanned_out_at: datetime | None
+    message_count: int | None
+    has_own_text: bool
+    has_own_time: bool
+    outcome_awaited: bool
     created_by: int | None
     updated_by: int | None
     created_at: datetime
     updated_at: datetime
     request_id: str
-    next_attempt_at: datetime | None
-    waited: bool
+
+    @classmethod
+    def of(cls, row: Row[Any]) -> "Schedule":
+        """Return the schedule of a row of the view."""
+        return cls(**{**row._mapping, "kind": ScheduleKind(row.kind), "status": ScheduleStatus(row.status)})
+
+    @property
+    def content(self) -> Content:
+        """What the message says now."""
+        return Content(
+            text=self.text,
+            format=self.format,
+            media_url=self.media_url,
+            subject=self.subject,
+            template_id=self.template_id,
+            template_version=self.template_version,
+        )
+
+    @property
+    def address(self) -> Address:
+        """Where the message goes now. A batch has no address."""
+        assert self.phone is not None
+        return Address(
+            phone=self.phone,
+            contact_id=self.contact_id,
+            contact_version=self.contact_version,
+            has_own_phone=self.has_own_phone,
+            fields=self.fields,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A row of `templates`: its newest version."""
+
+    id: int
+    name: str
+    text: str
+    is_active: bool
+    version: int
+    created_by: int | None
+    updated_by: int | None
+    created_at: datetime
+    updated_at: datetime

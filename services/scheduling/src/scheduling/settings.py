@@ -1,4 +1,4 @@
-"""What scheduling is told from outside, beside what all services are."""
+"""The settings of scheduling's processes, besides those that all services have."""
 
 from typing import ClassVar
 
@@ -15,8 +15,8 @@ class Settings(StoreSettings):
     port: int = Field(8082, validation_alias="SCHEDULING_PORT")
     worker_port: int = Field(8182, validation_alias="SCHEDULING_WORKER_PORT")
     database_url: SecretStr = Field(validation_alias="SCHEDULING_DATABASE_URL")
-    contacts_url: str = Field("http://127.0.0.1:8081", description="contacts' internal address")
-    delivery_url: str = Field("http://127.0.0.1:8083", description="delivery's internal address")
-    sms_max_parts: int = Field(10, ge=1, le=255, description="parts of the longest SMS that is taken")
-    bulk_window: int = Field(5000, ge=1, description="children of one batch that are in processing at a time")
-    sweep_after_s: float = Field(120.0, gt=0, description="how long in processing before delivery is asked")
+    contacts_url: str = Field("http://127.0.0.1:8081", description="internal address of contacts")
+    delivery_url: str = Field("http://127.0.0.1:8083", description="internal address of delivery")
+    sms_max_parts: int = Field(10, ge=1, le=255, description="parts of the longest SMS that is accepted")
+    bulk_window: int = Field(5000, ge=1, description="messages of one batch that are in processing at a time")
+    sweep_after_s: float = Field(120.0, gt=0, description="seconds in processing before delivery is asked")

@@ -1,8 +1,8 @@
-"""The Kafka roof of scheduling."""
+"""The Kafka entry point of scheduling: its consumers and loops."""
 
 from functools import partial
 
-from common.bus import make_broker, subscribe
+from common.bus import make_bus, subscribe
 from common.database import Database
 from common.events import (
     ContactChanged,
@@ -15,47 +15,43 @@ from common.events import (
 )
 from common.loops import Loop
 from common.worker import Worker
-from scheduling.clients import Neighbours
+from scheduling.batches.loops import fan_out_batches, finish_batches, release_reservations
+from scheduling.clients.services import OtherServices
 from scheduling.dispatch.loops import dispatch_due
-from scheduling.group_schedules.loops import end_groups, expand_groups, release_holds, retry_groups
 from scheduling.organisations.consumers import on_settings_changed
-from scheduling.outcomes.consumers import (
-    on_message_delayed,
-    on_message_delivered,
-    on_message_failed,
-    on_message_sent,
-)
+from scheduling.outcomes import consumers as outcomes
 from scheduling.outcomes.loops import sweep
 from scheduling.recipients.consumers import on_contact_changed
-from scheduling.recipients.loops import forget_old_changes
+from scheduling.recipients.loops import delete_old_changes
+from scheduling.retries.loops import continue_retries
 from scheduling.schedules.consumers import on_organisation_changed
 from scheduling.settings import Settings
 
 
 async def create_worker(settings: Settings) -> Worker:
-    """Consumers and loops of scheduling."""
+    """Return the worker of scheduling."""
     database = Database(settings.database_url.get_secret_value(), "scheduling worker", tenant_pool=1, all_pool=12)
-    neighbours = Neighbours.connect(settings)
-    broker = make_broker(settings)
-    subscribe(broker, settings, [MessageSent], "outcomes-sent", partial(on_message_sent, database))
-    subscribe(broker, settings, [MessageFailed], "outcomes-failed", partial(on_message_failed, database))
-    subscribe(broker, settings, [MessageDelayed], "outcomes-delayed", partial(on_message_delayed, database))
-    subscribe(broker, settings, [MessageDelivered], "outcomes-delivered", partial(on_message_delivered, database))
-    subscribe(broker, settings, [ContactChanged], "contacts", partial(on_contact_changed, database))
-    subscribe(broker, settings, [OrganisationChanged], "organisations", partial(on_organisation_changed, database))
-    subscribe(broker, settings, [SettingsChanged], "settings", partial(on_settings_changed, database))
+    services = OtherServices.connect(settings)
+    bus = make_bus(settings)
+    subscribe(bus, settings, [MessageSent], "outcomes-sent", partial(outcomes.on_message_sent, database))
+    subscribe(bus, settings, [MessageFailed], "outcomes-failed", partial(outcomes.on_message_failed, database))
+    subscribe(bus, settings, [MessageDelayed], "outcomes-delayed", partial(outcomes.on_message_delayed, database))
+    subscribe(bus, settings, [MessageDelivered], "outcomes-delivered", partial(outcomes.on_message_delivered, database))
+    subscribe(bus, settings, [ContactChanged], "contacts", partial(on_contact_changed, database))
+    subscribe(bus, settings, [OrganisationChanged], "organisations", partial(on_organisation_changed, database))
+    subscribe(bus, settings, [SettingsChanged], "settings", partial(on_settings_changed, database))
     return Worker(
         settings=settings,
         database=database,
-        broker=broker,
+        bus=bus,
         loops=[
             Loop("dispatch", partial(dispatch_due, database, settings), 0.1),
-            Loop("expand groups", partial(expand_groups, database, neighbours), 0.2),
-            Loop("retry groups", partial(retry_groups, database), 0.2),
-            Loop("end groups", partial(end_groups, database), 0.5),
-            Loop("release holds", partial(release_holds, database, neighbours), 1.0),
-            Loop("sweep", partial(sweep, database, neighbours, settings), min(5.0, settings.sweep_after_s / 4)),
-            Loop("forget changes", partial(forget_old_changes, database), 3600.0),
+            Loop("fan out batches", partial(fan_out_batches, database, services), 0.2),
+            Loop("continue retries", partial(continue_retries, database), 0.2),
+            Loop("finish batches", partial(finish_batches, database), 0.5),
+            Loop("release reservations", partial(release_reservations, database, services), 1.0),
+            Loop("sweep", partial(sweep, database, services, settings), min(5.0, settings.sweep_after_s / 4)),
+            Loop("delete old contact changes", partial(delete_old_changes, database), 3600.0),
         ],
-        close=[neighbours.close],
+        close=[services.close],
     )

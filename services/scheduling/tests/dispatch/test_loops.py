@@ -6,15 +6,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from common.events import ContactChanged, ContactState, OrganisationChanged
-from scheduling.group_schedules.loops import end_groups, expand_groups, release_holds
-from scheduling.recipients.service import follow_contacts
-from scheduling.schedules.service import close_organisations
+from scheduling.batches.loops import finish_batches, fan_out_batches, release_reservations
+from scheduling.recipients.service import apply_contact_changed
+from scheduling.schedules.service import apply_organisation_changed
 
 
 async def test_what_is_due_goes_out_once_and_what_is_not_stays(
     soon, client, contacts, organisation, make_due, dispatch, database, outbox_events
 ):
-    ana = contacts.add(organisation, first_name="Ana")
+    ana = contacts.add(organisation, {"first_name": "Ana"})
     due = await client.ok(
         "POST",
         "/api/schedules/",
@@ -25,7 +25,7 @@ async def test_what_is_due_goes_out_once_and_what_is_not_stays(
     await dispatch()
     await dispatch()
     [event] = await outbox_events(database)
-    assert (event.schedule_id, event.run, event.text, event.lane, event.hold) == (
+    assert (event.schedule_id, event.dispatch_number, event.text, event.lane, event.reservation) == (
         due["id"],
         1,
         "Hi Ana",
@@ -37,14 +37,14 @@ async def test_what_is_due_goes_out_once_and_what_is_not_stays(
 
 
 async def test_a_batch_expands_goes_out_and_ends(
-    client, other, contacts, delivery, neighbours, organisation, database, dispatch, make_batch, make_due, outbox_events
+    client, other, contacts, delivery, services, organisation, database, dispatch, make_batch, make_due, outbox_events
 ):
     batch = await make_batch(120)
     assert batch["child_count"] == 120
     assert len(batch["schedules"]) == 50
     detail = await client.ok("GET", f"/api/group-schedules/{batch['id']}/")
     assert detail["counts"]["pending"] == 120
-    while await expand_groups(database, neighbours):
+    while await fan_out_batches(database, services):
         pass
     await make_due()
     await dispatch()
@@ -52,7 +52,7 @@ async def test_a_batch_expands_goes_out_and_ends(
     assert len(events) == len({event.schedule_id for event in events}) == 120
     assert {event.text for event in events} == {f"Hi First{n}" for n in range(1, 121)}
     assert {event.lane for event in events} == {"bulk"}
-    assert {event.group_schedule_id for event in events} == {batch["id"]}
+    assert {event.batch_id for event in events} == {batch["id"]}
     detail = await client.ok("GET", f"/api/group-schedules/{batch['id']}/?page=3")
     assert detail["status"] == "processing"
     assert detail["counts"] == {"pending": 0, "processing": 120, "sent": 0, "delivered": 0, "failed": 0, "cancelled": 0}
@@ -78,7 +78,7 @@ async def test_batches_with_a_message_left_for_later_keep_no_other_batch_waiting
     await make_due(*(batch["id"] for batch in held_up))
     await dispatch()
     [event] = await outbox_events(database)
-    assert event.group_schedule_id == held_up[50]["id"]
+    assert event.batch_id == held_up[50]["id"]
 
 
 async def test_single_sends_do_not_wait_for_a_batch(
@@ -115,11 +115,11 @@ async def test_what_was_heard_before_a_schedule_was_written_counts_at_dispatch(
     people = [contacts.add(organisation) for _ in range(3)]
     async with database.all_tenants() as session:
         changes = [
-            state(people[0], version=2, first_name="Bea", phone="+61491000777"),
+            state(people[0], version=2, fields={"first_name": "Bea"}, phone="+61491000777"),
             state(people[1], version=2, opt_out=True),
             state(people[2], version=2, is_active=False),
         ]
-        await follow_contacts(session, [ContactChanged(organisation_id=organisation, contacts=tuple(changes))])
+        await apply_contact_changed(session, [ContactChanged(organisation_id=organisation, contacts=tuple(changes))])
     made = [
         await client.ok(
             "POST",
@@ -142,8 +142,8 @@ async def test_a_child_that_is_too_long_once_filled_fails_and_the_others_go(
 ):
     batch = await make_batch(3, text="{{company}} " + "x" * 1500)
     async with database.all_tenants() as session:
-        long = state(contacts.contacts[2], version=2, company="y" * 200)
-        await follow_contacts(session, [ContactChanged(organisation_id=organisation, contacts=(long,))])
+        long = state(contacts.contacts[2], version=2, fields={"company": "y" * 200})
+        await apply_contact_changed(session, [ContactChanged(organisation_id=organisation, contacts=(long,))])
     await make_due()
     await dispatch()
     assert len(await outbox_events(database)) == 2
@@ -163,7 +163,7 @@ async def test_a_closed_organisation_sends_nothing_and_is_refused(
     stale = OrganisationChanged(organisation_id=organisation, closed=False, version=1)
     for events in ([stale, closed], [closed], [stale]):
         async with database.all_tenants() as session:
-            await close_organisations(session, events)
+            await apply_organisation_changed(session, events)
     assert (await client("POST", "/api/schedules/", body)).status_code == 403
     send = {"message": "x", "recipient": "0491000999"}
     assert (await client("POST", "/api/sms/send/", send)).status_code == 403
@@ -176,29 +176,29 @@ async def test_a_closed_organisation_sends_nothing_and_is_refused(
     assert theirs["id"] in {event.schedule_id for event in events}
     async with database.all_tenants() as session:
         opened = OrganisationChanged(organisation_id=organisation, closed=False, version=3)
-        await close_organisations(session, [opened])
+        await apply_organisation_changed(session, [opened])
     days = await client.ok("GET", "/api/schedules/?status=cancelled&date_from=2020-01-01")
     assert days["pagination"]["total"] == 1
 
 
 async def test_a_hold_is_drawn_on_by_the_first_run_and_given_back_at_the_end(
-    client, contacts, delivery, neighbours, organisation, dispatch, database, outbox_events, run_sql
+    client, contacts, delivery, services, organisation, dispatch, database, outbox_events, run_sql
 ):
     group = contacts.add_group(organisation, [contacts.add(organisation)["contact_id"] for _ in range(2)])
     sent = await client.ok("POST", "/api/sms/send-to-group/", {"message": "Hi", "group_id": group})
-    [(reference, hold)] = delivery.holds.items()
-    assert hold["units"] == 2
+    [(reference, reservation)] = delivery.reservations.items()
+    assert reservation["parts"] == 2
     await dispatch()
-    assert {str(event.hold) for event in await outbox_events(database)} == {reference}
-    await end_groups(database)
-    assert not await release_holds(database, neighbours)
-    await run_sql("UPDATE schedules SET status = 'sent' WHERE kind = 'child'")
-    await end_groups(database)
-    delivery.away = True
+    assert {str(event.reservation) for event in await outbox_events(database)} == {reference}
+    await finish_batches(database)
+    assert not await release_reservations(database, services)
+    await run_sql("UPDATE schedules SET status = 'sent' WHERE kind = 'batch_message'")
+    await finish_batches(database)
+    delivery.unavailable = True
     with pytest.raises(Exception, match="delivery"):
-        await release_holds(database, neighbours)
-    delivery.away = False
-    await release_holds(database, neighbours)
+        await release_reservations(database, services)
+    delivery.unavailable = False
+    await release_reservations(database, services)
     assert delivery.released == [reference]
     assert (await client.ok("GET", f"/api/group-schedules/{sent['group_schedule_id']}/"))["status"] == "sent"
-    assert not await release_holds(database, neighbours)
+    assert not await release_reservations(database, services)

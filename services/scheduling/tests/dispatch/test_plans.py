@@ -7,14 +7,14 @@ import pytest
 from sqlalchemy import make_url, text
 
 from scheduling.dispatch import repository as dispatch
-from scheduling.group_schedules import repository as groups
+from scheduling.batches import repository as groups
 from scheduling.outcomes import repository as outcomes
 from scheduling.recipients import repository as recipients
 from scheduling.schedules import repository as schedules
 from scheduling.stats import repository as stats
 
 SINGLES = """
-    INSERT INTO schedules (organisation_id, kind, status, contact_id, phone, text, scheduled_time, format, run,
+    INSERT INTO schedules (organisation_id, kind, status, contact_id, phone, text, scheduled_time, format, dispatch_number,
                            sweep_at)
     SELECT 'org_' || g % 20, 'single', (ARRAY['pending', 'processing', 'sent', 'sent'])[g % 4 + 1], g, '+61491000999',
            'x', now() + (g - 50000) * interval '10 seconds', 'sms', 1,
@@ -22,18 +22,18 @@ SINGLES = """
     FROM generate_series(1, 100000) g
 """
 PARENTS = """
-    INSERT INTO schedules (organisation_id, kind, status, group_id, text, scheduled_time, wake_at, format, child_count,
-                           expanded_at)
-    SELECT 'org_' || g % 20, 'parent', (ARRAY['processing', 'sent'])[g % 2 + 1], 1, 'x', now() - g * interval '1 hour',
+    INSERT INTO schedules (organisation_id, kind, status, group_id, text, scheduled_time, next_due_at, format, message_count,
+                           fanned_out_at)
+    SELECT 'org_' || g % 20, 'batch', (ARRAY['processing', 'sent'])[g % 2 + 1], 1, 'x', now() - g * interval '1 hour',
            now() - g * interval '1 hour', 'sms', 1000, now()
     FROM generate_series(1, 100) g
 """
 CHILDREN = """
-    INSERT INTO schedules (organisation_id, kind, status, parent_id, contact_id, phone)
-    SELECT p.organisation_id, 'child',
+    INSERT INTO schedules (organisation_id, kind, status, batch_id, contact_id, phone)
+    SELECT p.organisation_id, 'batch_message',
            CASE p.status WHEN 'sent' THEN 'sent' ELSE (ARRAY['pending', 'processing', 'sent'])[g % 3 + 1] END, p.id, g,
            '+61491000999'
-    FROM schedules p, generate_series(1, 1000) g WHERE p.kind = 'parent'
+    FROM schedules p, generate_series(1, 1000) g WHERE p.kind = 'batch'
 """
 PAGE = {"limit": 50, "offset": 100}
 DAYS = {"start": None, "end": None, "statuses": ["pending", "processing", "sent"], "group_id": None}
@@ -69,16 +69,16 @@ async def plan(session, statement, values):
 async def test_no_statement_of_the_main_road_or_of_a_list_reads_the_whole_table(filled, database, run_sql):
     ids = list(range(1, 501))
     runs = {"ids": ids, "runs": [1] * 500, "after_s": 20}
-    parent = (await run_sql("SELECT max(id) AS id FROM schedules WHERE kind = 'parent'"))[0].id
+    parent = (await run_sql("SELECT max(id) AS id FROM schedules WHERE kind = 'batch'"))[0].id
     frozen = {"formats": ["sms"] * 500, "times": [None] * 500, "ids": ids}
     heard = {"versions": [1] * 500, "organisations": ["org_1"] * 500, "runs": [1] * 500, "statuses": ["sent"] * 500}
     heard |= {"attempts": [1] * 500, "providers": ["log"] * 500, "sent_times": [None] * 500, "ids": ids}
     heard |= {"delivered_times": [None] * 500, "next_attempts": [None] * 500}
     heard |= {"categories": [None] * 500, "errors": [None] * 500}
     across = [
-        (dispatch._START_PARENTS, {}),
+        (dispatch._START_BATCHES, {}),
         (dispatch._CLAIM_SINGLES, {"batch": 500}),
-        (dispatch._CLAIM_CHILDREN, {"batch": 500, "window": 5000}),
+        (dispatch._CLAIM_MESSAGES, {"batch": 500, "window": 5000}),
         (dispatch._PENDING, {"ids": ids}),
         (dispatch._HAND_OVER, {**frozen, "parts": [1] * 500, "sweep_after_s": 20}),
         (dispatch._END, {**frozen, "categories": [None] * 500, "errors": [None] * 500}),
@@ -86,20 +86,20 @@ async def test_no_statement_of_the_main_road_or_of_a_list_reads_the_whole_table(
         (recipients._APPLY_TO_CONTACTS, {"organisations": ["org_1"] * 5, "ids": ids[:5], "opted_out": "x"}),
         (recipients._FAIL_BARE, {"organisations": ["org_1"] * 5, "ids": ids[:5], "opted_out": "x"}),
         (outcomes._SETTLE, heard),
-        (outcomes._LOCK_PARENTS, heard),
+        (outcomes._LOCK_BATCHES, heard),
         (outcomes._CORRECT, heard),
         (outcomes._OVERDUE, {"batch": 500}),
         (outcomes._LATER, runs),
         (outcomes._COUNT_SWEEP, runs),
-        (groups._CLAIM_EXPANSION, {}),
+        (groups._CLAIM_FAN_OUT, {}),
         (groups._CLAIM_RETRY, {}),
-        (schedules._SETTLE_CANCELLED, {"parent_id": parent, "batch": 5000}),
-        (schedules._RETRY_CHILDREN, {"parent_id": parent, "batch": 5000}),
+        (schedules._SETTLE_CANCELLED, {"batch_id": parent, "batch": 5000}),
+        (schedules._RETRY_MESSAGES, {"batch_id": parent, "batch": 5000}),
         (groups._LOCK_ENDING, {}),
         (groups._END_FINISHED, {"ids": [parent], "none_sent": "x", "nobody": "x"}),
         (groups._END_AGAIN, {"ids": [parent], "none_sent": "x", "nobody": "x"}),
-        (groups._ENDED_HOLDS, {}),
-        (groups._KNOWN_HOLDS, {"references": []}),
+        (groups._ENDED_RESERVATIONS, {}),
+        (groups._KNOWN_RESERVATIONS, {"references": []}),
     ]
     mine = [
         (schedules._LOCK, {"id": 5}),
@@ -108,11 +108,11 @@ async def test_no_statement_of_the_main_road_or_of_a_list_reads_the_whole_table(
         (schedules._PAGE, {**DAYS, **PAGE}),
         (schedules._COUNT_OF_CONTACT, {"contact_id": 5}),
         (schedules._PAGE_OF_CONTACT, {"contact_id": 5, **PAGE}),
-        (schedules._COUNT_FAILED, {"parent_id": parent, "include_unknown": False}),
-        (schedules._PAGE_CHILDREN, {"parent_id": parent, **PAGE}),
+        (schedules._COUNT_FAILED, {"batch_id": parent, "include_unknown": False}),
+        (schedules._PAGE_MESSAGES, {"batch_id": parent, **PAGE}),
         (groups._COUNT, DAYS),
         (groups._PAGE, {**DAYS, **PAGE}),
-        (groups._COUNT_CHILDREN, {"id": parent}),
+        (groups._COUNT_MESSAGES, {"id": parent}),
         (groups._TAKE_AWAY, {"id": parent}),
         (groups._HAS_PENDING, {"id": parent}),
         (stats._COUNT, {"zone": "UTC", "start": None, "end": None}),
@@ -128,9 +128,9 @@ async def test_no_statement_of_the_main_road_or_of_a_list_reads_the_whole_table(
 async def test_organisations_and_their_batches_take_turns(database, run_sql):
     await run_sql(PARENTS)
     await run_sql(CHILDREN.replace("generate_series(1, 1000)", "generate_series(1, 200)"))
-    await run_sql("DELETE FROM schedules WHERE kind = 'child' AND organisation_id = 'org_1' AND contact_id > 5")
+    await run_sql("DELETE FROM schedules WHERE kind = 'batch_message' AND organisation_id = 'org_1' AND contact_id > 5")
     async with database.all_tenants() as session:
-        ids = await dispatch.claim_children_all_tenants(session, 500, 5000)
+        ids = await dispatch.claim_messages_all_tenants(session, 500, 5000)
         found = await session.execute(
             text("SELECT organisation_id, count(*) AS n FROM schedules WHERE id = ANY(:ids) GROUP BY 1"), {"ids": ids}
         )

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from common.events import MessageDelayed, MessageDelivered, MessageFailed, MessageSent
-from scheduling.group_schedules.loops import end_groups
+from scheduling.batches.loops import finish_batches
 from scheduling.outcomes.consumers import (
     on_message_delayed,
     on_message_delivered,
@@ -37,7 +37,7 @@ async def schedule(client):
 @pytest.fixture
 def word(organisation):
     def make(event_class, schedule_id, version, run=1, **values):
-        about = {"organisation_id": organisation, "message_id": 1, "schedule_id": schedule_id, "run": run}
+        about = {"organisation_id": organisation, "message_id": 1, "schedule_id": schedule_id, "dispatch_number": run}
         return event_class(**{**about, "version": version, "attempts": version, **values})
 
     return make
@@ -54,7 +54,7 @@ def sent(word):
 @pytest.fixture
 def failed(word):
     def make(schedule_id, version, run=1, **changes):
-        values = {"category": "outcome_unknown", "error": "Unknown.", **changes}
+        values = {"failure_category": "outcome_unknown", "error": "Unknown.", **changes}
         return word(MessageFailed, schedule_id, version, run, **values)
 
     return make
@@ -72,7 +72,7 @@ def delivered(word):
 @pytest.fixture
 def delayed(word):
     def make(schedule_id, version, run=1, **changes):
-        values = {"next_attempt_at": LATER, "category": "rate_limited", "error": "Busy.", **changes}
+        values = {"next_attempt_at": LATER, "failure_category": "rate_limited", "error": "Busy.", **changes}
         return word(MessageDelayed, schedule_id, version, run, **values)
 
     return make
@@ -132,7 +132,7 @@ async def test_a_message_that_is_tried_again_says_when_and_is_still_asked_for(
     assert (await row_of(schedule)).sweep_at == before.sweep_at is not None
     await on_message_delayed(database, records(delayed(schedule, 1)))
     assert (await row_of(schedule)).attempts == 2
-    await on_message_failed(database, records(failed(schedule, 3, category="blocked")))
+    await on_message_failed(database, records(failed(schedule, 3, failure_category="blocked")))
     await on_message_delayed(database, records(delayed(schedule, 4)))  # what has an outcome is open no more
     shown = await client.ok("GET", f"/api/schedules/{schedule}/")
     assert (shown["status"], shown["attempts"], shown["next_attempt_at"]) == ("failed", 3, None)
@@ -140,13 +140,13 @@ async def test_a_message_that_is_tried_again_says_when_and_is_still_asked_for(
     await on_message_delayed(database, records(delayed(schedule, 9)))
     assert (await row_of(schedule)).next_attempt_at is None
     await dispatch()
-    await on_message_delayed(database, records(delayed(schedule, 1, run=2)))
+    await on_message_delayed(database, records(delayed(schedule, 1, dispatch_number=2)))
     assert (await row_of(schedule)).next_attempt_at == LATER
 
 
 async def test_a_receipt_says_that_what_was_sent_failed(client, database, schedule, sent, failed):
     await on_message_sent(database, records(sent(schedule, 1)))
-    await on_message_failed(database, records(failed(schedule, 2, category="expired", error="Too late.")))
+    await on_message_failed(database, records(failed(schedule, 2, failure_category="expired", error="Too late.")))
     shown = await client.ok("GET", f"/api/schedules/{schedule}/")
     assert (shown["status"], shown["failure_category"], shown["error"]) == ("failed", "expired", "Too late.")
     assert (shown["sent_time"], shown["delivered_time"]) == (SENT, None)
@@ -158,8 +158,8 @@ async def running(make_batch, make_due, dispatch, client, run_sql):
     batch = await make_batch(3)
     await make_due()
     await dispatch()
-    rows = await run_sql("SELECT id FROM schedules WHERE parent_id = :id ORDER BY id", id=batch["id"])
-    await run_sql("UPDATE schedules SET expanded_at = now() WHERE id = :id", id=batch["id"])
+    rows = await run_sql("SELECT id FROM schedules WHERE batch_id = :id ORDER BY id", id=batch["id"])
+    await run_sql("UPDATE schedules SET fanned_out_at = now() WHERE id = :id", id=batch["id"])
     return f"/api/group-schedules/{batch['id']}/", [row.id for row in rows]
 
 
@@ -169,7 +169,7 @@ async def test_receipts_are_counted_and_leave_the_end_of_a_batch_alone(
     path, children = running
     await on_message_sent(database, records(*(sent(child, 1) for child in children[1:])))
     await on_message_delivered(database, records(delivered(children[0], 2)))
-    await end_groups(database)
+    await finish_batches(database)
     before = await client.ok("GET", path)
     assert (before["status"], before["counts"]["sent"], before["counts"]["delivered"]) == ("sent", 2, 1)
     await on_message_delivered(database, records(*(delivered(child, 2) for child in children)))
@@ -184,10 +184,10 @@ async def test_a_batch_whose_last_sent_message_failed_has_failed_and_is_sent_aga
 ):
     path, children = running
     await on_message_sent(database, records(*(sent(child, 1) for child in children)))
-    await end_groups(database)
+    await finish_batches(database)
 
     async def fail(child):
-        await on_message_failed(database, records(failed(child, 2, category="expired")))
+        await on_message_failed(database, records(failed(child, 2, failure_category="expired")))
 
     await fail(children[0])
     assert (await client.ok("GET", path))["status"] == "sent"
@@ -203,10 +203,12 @@ async def test_a_batch_whose_last_sent_message_failed_has_failed_and_is_sent_aga
 async def test_a_receipt_after_a_retry_of_others_does_not_end_the_batch(client, database, running, sent, failed):
     path, children = running
     await on_message_sent(database, records(sent(children[0], 1)))
-    await on_message_failed(database, records(*(failed(child, 1, category="blocked") for child in children[1:])))
-    await end_groups(database)
+    await on_message_failed(
+        database, records(*(failed(child, 1, failure_category="blocked") for child in children[1:]))
+    )
+    await finish_batches(database)
     assert (await client.ok("POST", path + "retry/"))["retried"] == 2
-    await on_message_failed(database, records(failed(children[0], 2, category="expired")))
+    await on_message_failed(database, records(failed(children[0], 2, failure_category="expired")))
     assert (await client.ok("GET", path))["status"] == "processing"
 
 
@@ -225,22 +227,22 @@ async def test_a_whole_batch_twice_with_unknown_ids_and_a_stranger(client, datab
 
 
 async def test_an_older_run_changes_nothing(client, database, schedule, sent, failed, dispatch, run_sql):
-    await on_message_failed(database, records(failed(schedule, 4, category="blocked")))
+    await on_message_failed(database, records(failed(schedule, 4, failure_category="blocked")))
     await client.ok("POST", f"/api/schedules/{schedule}/retry/")
     await on_message_sent(database, records(sent(schedule, 9)))
     assert (await client.ok("GET", f"/api/schedules/{schedule}/"))["status"] == "pending"
     await dispatch()
     await on_message_sent(database, records(sent(schedule, 9)))
-    await on_message_sent(database, records(sent(schedule, 9, run=3)))
+    await on_message_sent(database, records(sent(schedule, 9, dispatch_number=3)))
     assert (await client.ok("GET", f"/api/schedules/{schedule}/"))["status"] == "processing"
-    await on_message_sent(database, records(sent(schedule, 1, run=2)))
+    await on_message_sent(database, records(sent(schedule, 1, dispatch_number=2)))
     assert (await client.ok("GET", f"/api/schedules/{schedule}/"))["status"] == "sent"
 
 
 async def test_what_is_cancelled_stays_so(client, database, make_schedule, sent):
     made = await make_schedule()
     await client("DELETE", f"/api/schedules/{made['id']}/")
-    await on_message_sent(database, records(sent(made["id"], 1, run=0)))
+    await on_message_sent(database, records(sent(made["id"], 1, dispatch_number=0)))
     assert (await client.ok("GET", f"/api/schedules/{made['id']}/"))["status"] == "cancelled"
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from common.events import ContactChanged, ContactState
 from scheduling.recipients.consumers import on_contact_changed
-from scheduling.recipients.loops import forget_old_changes
+from scheduling.recipients.loops import delete_old_changes
 
 
 @pytest.fixture
@@ -23,10 +23,15 @@ async def test_pending_schedules_follow_their_contact(client, contacts, organisa
     batch = await make_batch(2)
     single = await make_schedule(contact=1, text="Hi {{first_name}}")
     bare = await make_schedule(phone=contacts.contacts[1]["phone"])
-    changed = {**contacts.contacts[1], "version": 3, "first_name": "Zoe", "phone": "+61491000777"}
+    changed = {
+        **contacts.contacts[1],
+        "version": 3,
+        "fields": {"first_name": "Zoe", "last_name": "Last1"},
+        "phone": "+61491000777",
+    }
     await tell(changed)
-    await tell({**changed, "version": 2, "first_name": "Old"})
-    await tell({**changed, "version": 9, "first_name": "Theirs"}, organisation_id="org_other")
+    await tell({**changed, "version": 2, "fields": {"first_name": "Old"}})
+    await tell({**changed, "version": 9, "fields": {"first_name": "Theirs"}}, organisation_id="org_other")
     shown = await client.ok("GET", f"/api/schedules/{single['id']}/")
     assert (shown["text"], shown["phone"], shown["recipient_name"]) == ("Hi Zoe", "0491000777", "Zoe Last1")
     children = (await client.ok("GET", f"/api/group-schedules/{batch['id']}/"))["schedules"]
@@ -72,6 +77,6 @@ async def test_a_stale_opt_out_fails_nothing(client, contacts, organisation, mak
 
 async def test_changes_are_kept_for_a_day(contacts, organisation, tell, database, run_sql):
     await tell({**contacts.add(organisation), "version": 2}, {**contacts.add(organisation), "version": 2})
-    await run_sql("UPDATE contact_changes SET heard_at = now() - interval '25 hours' WHERE contact_id = 1")
-    await forget_old_changes(database)
+    await run_sql("UPDATE contact_changes SET received_at = now() - interval '25 hours' WHERE contact_id = 1")
+    await delete_old_changes(database)
     assert [row.contact_id for row in await run_sql("SELECT contact_id FROM contact_changes")] == [2]

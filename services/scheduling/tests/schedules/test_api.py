@@ -10,7 +10,7 @@ def later(**delta):
 
 
 async def test_a_schedule_shows_what_will_be_sent(client, other, contacts, organisation, soon):
-    ana = contacts.add(organisation, first_name="Ana", last_name="Lee", company="Acme")
+    ana = contacts.add(organisation, {"first_name": "Ana", "last_name": "Lee", "company": "Acme"})
     template = await client.ok("POST", "/api/templates/", {"name": "t", "text": "Hi {{first_name}} of {{company}}"})
     body = {
         "contact_id": ana["contact_id"],
@@ -107,13 +107,13 @@ async def test_who_may_not_be_written_to_is_refused(client, contacts, organisati
 
 
 async def test_without_contacts_nothing_is_written(client, contacts, soon):
-    contacts.away = True
+    contacts.unavailable = True
     answer = await client("POST", SCHEDULES, {"phone": "0491000999", "text": "x", "scheduled_time": soon})
     assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
 
 
 async def test_a_body_as_it_was_read_can_be_written_back(client, contacts, organisation, make_schedule):
-    ana = contacts.add(organisation, first_name="Ana")
+    ana = contacts.add(organisation, {"first_name": "Ana"})
     template = await client.ok("POST", "/api/templates/", {"name": "t", "text": "Hi {{first_name}}"})
     for fields in (
         {"contact": ana["contact_id"], "template": template["id"]},
@@ -125,12 +125,12 @@ async def test_a_body_as_it_was_read_can_be_written_back(client, contacts, organ
         await client("DELETE", f"/api/templates/{template['id']}/")
         again = await client.ok("PUT", f"{SCHEDULES}{made['id']}/", made)
         assert {**again, "updated_at": None} == {**made, "updated_at": None}
-    contacts.contacts[1].update(first_name="Bea", version=2)
+    contacts.contacts[1].update(fields={"first_name": "Bea", "last_name": "Last1"}, version=2)
     assert (await client.ok("PATCH", f"{SCHEDULES}{made['id']}/", {"contact": 1}))["recipient_name"] == "Bea Last1"
 
 
 async def test_what_is_left_out_stays_and_what_wins_takes_the_other_off(client, contacts, organisation, make_schedule):
-    ana, bea = contacts.add(organisation, first_name="Ana"), contacts.add(organisation, first_name="Bea")
+    ana, bea = contacts.add(organisation, {"first_name": "Ana"}), contacts.add(organisation, {"first_name": "Bea"})
     template = await client.ok("POST", "/api/templates/", {"name": "t", "text": "Hi {{first_name}}"})
     made = await make_schedule(contact=ana["contact_id"], template=template["id"], name="n")
     url = f"{SCHEDULES}{made['id']}/"
@@ -237,7 +237,9 @@ async def test_only_what_failed_goes_again(client, make_schedule, dispatch, run_
     url = f"{SCHEDULES}{made['id']}/retry/"
     answer = await client("POST", url)
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid")
-    fail = "UPDATE schedules SET status='failed', failure_category=:category, error='No.', attempts=5, run=1"
+    fail = (
+        "UPDATE schedules SET status='failed', failure_category=:category, error='No.', attempts=5, dispatch_number=1"
+    )
     await run_sql(fail, category="outcome_unknown")
     assert (await client("POST", url)).status_code == 400
     assert (await client("POST", f"{url}?include_unknown=maybe")).json()["include_unknown"]
@@ -247,4 +249,4 @@ async def test_only_what_failed_goes_again(client, make_schedule, dispatch, run_
     assert (again["status"], again["attempts"], again["error"], again["failure_category"]) == ("pending", 0, None, None)
     await dispatch()
     [event] = await outbox_events(database)
-    assert (event.schedule_id, event.run) == (made["id"], 2)
+    assert (event.schedule_id, event.dispatch_number) == (made["id"], 2)

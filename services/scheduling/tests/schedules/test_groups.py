@@ -29,7 +29,7 @@ async def test_a_group_is_kept_and_shown_and_one_message_goes(
     await make_due(made["id"])
     await dispatch()
     [event] = [e for e in await outbox_events(database) if isinstance(e, ScheduleDue)]
-    assert (event.schedule_id, event.phone, event.lane, event.group_schedule_id) == (
+    assert (event.schedule_id, event.phone, event.lane, event.batch_id) == (
         made["id"],
         "+61491000999",
         "single",

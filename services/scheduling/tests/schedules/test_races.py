@@ -3,6 +3,7 @@
 import asyncio
 
 from scheduling.dispatch import repository as claims
+from scheduling.dispatch.rules import decide
 
 
 async def test_never_both_cancelled_and_sent(client, make_schedule, make_due, dispatch, database, outbox_events):
@@ -30,7 +31,7 @@ async def test_a_cancellation_waits_for_a_dispatch_that_is_under_way(
         assert await claims.claim_singles_all_tenants(session, 10) == [made["id"]]
         cancel = asyncio.create_task(client("DELETE", f"/api/schedules/{made['id']}/"))
         [due] = await claims.read_pending_all_tenants(session, [made["id"]])
-        await claims.hand_over_all_tenants(session, [due], [1], 20)
+        await claims.mark_dispatched_all_tenants(session, [decide(due, 10)], 20)
         assert not cancel.done()
     assert (await cancel).status_code == 400
 

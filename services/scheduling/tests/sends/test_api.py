@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from common.events import ScheduleDue
-from scheduling.group_schedules.loops import end_groups
+from scheduling.batches.loops import finish_batches
 
 SEND = "/api/sms/send/"
 MMS = "/api/sms/send-mms/"
@@ -14,7 +14,7 @@ ONE = {"message": "Hi", "recipient": "0491 000 999"}
 async def test_a_send_is_held_written_and_published_in_one_go(
     client, other, contacts, delivery, organisation, database, outbox_events, row_of
 ):
-    ana = contacts.add(organisation, first_name="Ana", company="Acme")
+    ana = contacts.add(organisation, {"first_name": "Ana", "company": "Acme"})
     message = " Hi {{ first_name }} of {{company}} "
     body = {"message": message, "recipient": "0491 000 001", "contact_id": ana["contact_id"]}
     answer = await client("POST", SEND, body)
@@ -28,13 +28,18 @@ async def test_a_send_is_held_written_and_published_in_one_go(
     }
     [event] = await outbox_events(database)
     assert isinstance(event, ScheduleDue)
-    assert (event.schedule_id, event.run, event.lane, event.parts) == (told["schedule_id"], 1, "single", 1)
+    assert (event.schedule_id, event.dispatch_number, event.lane, event.parts) == (told["schedule_id"], 1, "single", 1)
     assert (event.text, event.phone, event.contact_id) == ("Hi Ana of Acme", "+61491000001", ana["contact_id"])
     assert event.request_id == answer.headers["X-Request-ID"]
-    hold = delivery.holds[str(event.hold)]
-    assert (hold["format"], hold["units"]) == ("sms", 1)
+    reservation = delivery.reservations[str(event.reservation)]
+    assert (reservation["format"], reservation["parts"]) == ("sms", 1)
     row = await row_of(told["schedule_id"])
-    assert (row.status, row.run, row.hold, row.organisation_id) == ("processing", 1, event.hold, organisation)
+    assert (row.status, row.dispatch_number, row.reservation, row.organisation_id) == (
+        "processing",
+        1,
+        event.reservation,
+        organisation,
+    )
     shown = await client.ok("GET", "/api/schedules/")
     assert [(s["text"], s["recipient_name"]) for s in shown["results"]] == [("Hi Ana of Acme", "Ana Last1")]
     assert (await other("POST", SEND, body)).status_code == 404
@@ -71,7 +76,7 @@ async def test_what_cannot_be_sent_is_refused_and_leaves_nothing(
     assert answer.json()[field]
     assert not await outbox_events(database)
     assert not await run_sql("SELECT 1 FROM schedules")
-    assert not delivery.holds
+    assert not delivery.reservations
 
 
 async def test_an_opt_out_of_the_number_or_the_contact_refuses(client, contacts, organisation):
@@ -98,10 +103,10 @@ async def test_a_limit_says_how_many_are_left(client, delivery, make_group, run_
 
 
 async def test_without_delivery_a_send_is_accepted_and_checked_there(client, delivery, database, outbox_events):
-    delivery.away = True
+    delivery.unavailable = True
     assert (await client("POST", SEND, ONE)).status_code == 202
     [event] = await outbox_events(database)
-    assert event.hold is None
+    assert event.reservation is None
 
 
 async def test_a_picture_counts_as_one_and_may_have_no_text(client, delivery, database, outbox_events):
@@ -110,8 +115,8 @@ async def test_a_picture_counts_as_one_and_may_have_no_text(client, delivery, da
     [event] = await outbox_events(database)
     assert (event.format, event.text, event.subject, event.parts) == ("mms", "", "Hi", 1)
     assert event.media_url == "https://example.com/a.png"
-    [hold] = delivery.holds.values()
-    assert (hold["format"], hold["units"]) == ("mms", 1)
+    [reservation] = delivery.reservations.values()
+    assert (reservation["format"], reservation["parts"]) == ("mms", 1)
 
 
 async def test_a_send_keeps_its_number_whatever_the_contacts(client, contacts, organisation, database, outbox_events):
@@ -127,8 +132,8 @@ async def test_a_batch_now_is_named_after_group_and_time(
     told = await client.ok("POST", GROUP, {"message": "Hi {{first_name}}" + "x" * 160, "group_id": make_group(3)})
     assert told["results"] == {"successful": 3, "failed": 0, "total": 3}
     assert told["group_name"] == "Group 1"
-    [hold] = delivery.holds.values()
-    assert hold["units"] == 6
+    [reservation] = delivery.reservations.values()
+    assert reservation["parts"] == 6
     detail = await client.ok("GET", f"/api/group-schedules/{told['group_schedule_id']}/")
     assert detail["name"].startswith("Group 1 20")
     assert detail["status"] == "processing"
@@ -177,14 +182,14 @@ async def test_a_waiting_batch_tells_its_counts(client, make_group, run_sql, dat
 
     await eventually(is_written)
     await run_sql(
-        "UPDATE schedules SET status = 'failed', failure_category = 'blocked', error = 'No.' WHERE kind = 'child'"
+        "UPDATE schedules SET status = 'failed', failure_category = 'blocked', error = 'No.' WHERE kind = 'batch_message'"
     )
     await run_sql(
         "UPDATE schedules SET status = 'sent' WHERE id IN"
-        " (SELECT id FROM schedules WHERE kind = 'child' ORDER BY id LIMIT :sent)",
+        " (SELECT id FROM schedules WHERE kind = 'batch_message' ORDER BY id LIMIT :sent)",
         sent=sent,
     )
-    await end_groups(database)
+    await finish_batches(database)
     answer = await waiting
     assert answer.status_code == status
     assert answer.json()["success"] is (sent > 0)
@@ -241,7 +246,7 @@ async def test_a_replay_of_a_batch_that_waited(client, make_group, run_sql):
     key, body = {"Idempotency-Key": "k1"}, {"message": "Hi", "group_id": make_group(2)}
     first = await client("POST", "/api/sms/send-to-group/", body, headers={**key, "Prefer": "wait=1"})
     assert first.status_code == 202
-    await run_sql("UPDATE schedules SET status = CASE kind WHEN 'parent' THEN 'sent' ELSE 'delivered' END")
+    await run_sql("UPDATE schedules SET status = CASE kind WHEN 'batch' THEN 'sent' ELSE 'delivered' END")
     await run_sql(FAIL + " WHERE id = (SELECT max(id) FROM schedules)")
     again = await client("POST", "/api/sms/send-to-group/", body, headers=key)
     assert (again.status_code, again.headers["Idempotent-Replayed"]) == (207, "true")
@@ -258,7 +263,7 @@ async def test_a_refused_send_does_not_use_up_its_key(client, delivery, run_sql)
 
 
 async def test_what_a_text_would_cost(client, other, contacts, organisation):
-    ana = contacts.add(organisation, first_name="Ana")
+    ana = contacts.add(organisation, {"first_name": "Ana"})
     template = await client.ok("POST", "/api/templates/", {"name": "t", "text": "Hi {{first_name}} – ok"})
     preview = "/api/sms/preview/"
     told = await client.ok("POST", preview, {"template_id": template["id"], "contact_id": ana["contact_id"]})

@@ -1,4 +1,4 @@
-"""What scheduling asks contacts."""
+"""Calls to the internal API of contacts."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +13,10 @@ from common.events import ContactState
 
 
 class Recipient(BaseModel):
-    """Who a message goes to; with a bare phone `contact` only tells whose it is. `refused`: why nothing may be sent."""
+    """The recipient of a message.
+
+    When the request named only a phone, `contact` is the contact that has it. `refused` says why nothing may be sent.
+    """
 
     contact: ContactState | None
     phone: str
@@ -21,7 +24,7 @@ class Recipient(BaseModel):
 
 
 class Group(BaseModel):
-    """A group; `eligible_count` counts its members that are active and not opted out."""
+    """A group. `eligible_count` counts its members that are active and not opted out."""
 
     id: int
     name: str
@@ -30,7 +33,7 @@ class Group(BaseModel):
 
 
 class Members(BaseModel):
-    """A page of eligible members in the order of their ids; `next` is where the next page starts, None at the end."""
+    """A page of eligible members in the order of their ids. `next` is the `after` of the next page, None at the end."""
 
     members: list[ContactState]
     next: int | None
@@ -43,22 +46,22 @@ class Contacts:
     client: ServiceClient
 
     async def find_recipient(self, caller: Caller, contact_id: int | None, phone: str | None) -> Recipient:
-        """The recipient of a message to a contact, to a phone (E.164), or to both. Raises NotFound."""
+        """Return the recipient of a message to a contact, to a phone (E.164), or to both. Raises NotFound."""
         body = {"contact_id": contact_id, "phone": phone}
         return Recipient.model_validate(await self._call(caller, "POST", "/internal/recipients/", json=body))
 
     async def get_contact(self, caller: Caller, contact_id: int) -> ContactState:
-        """Raises NotFound."""
+        """Return a contact. Raises NotFound."""
         return ContactState.model_validate(await self._call(caller, "GET", f"/internal/contacts/{contact_id}/"))
 
     async def get_group(self, caller: Caller, group_id: int) -> Group:
-        """Raises NotFound."""
+        """Return a group, also a deleted one. Raises NotFound."""
         return Group.model_validate(await self._call(caller, "GET", f"/internal/groups/{group_id}/"))
 
     async def page_members(
         self, caller: Caller, group_id: int, after: int, limit: int, joined_before: datetime | None = None
     ) -> Members:
-        """Members whose ids come after `after` and who were in the group by `joined_before`. Raises NotFound."""
+        """Return members with ids above `after` that were in the group by `joined_before`. Raises NotFound."""
         params = {"after": str(after), "limit": str(limit)}
         if joined_before is not None:
             params["joined_before"] = joined_before.isoformat()

@@ -1,4 +1,4 @@
-"""What scheduling asks delivery."""
+"""Calls to the internal API of delivery."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,27 +13,30 @@ from common.clients import Refused, ServiceClient
 from common.events import Format
 from common.fields import show_time
 from scheduling.errors import LimitReached
+from scheduling.models import Dispatch
 
 
 class MessageReport(BaseModel):
-    """What became of one run of a schedule; `event` is there for sent (MessageSent), delivered (MessageDelivered) and
-    failed (MessageFailed)."""
+    """What delivery knows about one dispatch of a schedule.
+
+    `event` is the MessageSent, MessageDelivered or MessageFailed of the states of the same name.
+    """
 
     schedule_id: int
-    run: int
-    state: Literal["unknown_here", "open", "sent", "delivered", "failed"]
+    dispatch_number: int
+    state: Literal["not_found", "open", "sent", "delivered", "failed"]
     event: dict[str, Any] | None = None
 
 
 class Reports(BaseModel):
-    """`intake_lag`: how many ScheduleDue wait to be taken in."""
+    """The reports that were asked for. `intake_lag` counts the ScheduleDue events that delivery has not read yet."""
 
     states: list[MessageReport]
     intake_lag: int = 0
 
 
 class Limits(BaseModel):
-    """The monthly limits of an organisation; None is no limit."""
+    """The monthly limits of an organisation. None is no limit."""
 
     sms_limit: int | None = None
     mms_limit: int | None = None
@@ -45,30 +48,33 @@ class Delivery:
 
     client: ServiceClient
 
-    async def put_hold(
-        self, caller: Caller, reference: UUID, message_format: Format, units: int, scheduled_time: datetime
+    async def reserve(
+        self, caller: Caller, reference: UUID, message_format: Format, parts: int, scheduled_time: datetime
     ) -> None:
-        """Holds units of the month's limit under the reference, once. Raises LimitReached."""
-        body = {"format": message_format, "units": units, "scheduled_time": show_time(scheduled_time)}
+        """Reserve parts of the month's limit under a reference. A repeated call reserves nothing more.
+
+        Raises LimitReached.
+        """
+        body = {"format": message_format, "parts": parts, "scheduled_time": show_time(scheduled_time)}
         try:
-            await self.client.call(caller, "PUT", f"/internal/holds/{reference}/", json=body)
+            await self.client.call(caller, "PUT", f"/internal/reservations/{reference}/", json=body)
         except Refused as refused:
             if refused.body.get("code") != "limit_exceeded":
                 raise
-            told = {name: refused.body.get(name) for name in ("remaining", "required", "limit")}
+            usage = {name: refused.body.get(name) for name in ("remaining", "required", "limit")}
             raise LimitReached(
-                f"The monthly limit has {told['remaining']} left and this needs {told['required']}.", extra=told
+                f"The monthly limit has {usage['remaining']} left and this needs {usage['required']}.", extra=usage
             ) from None
 
-    async def release_hold(self, organisation_id: str, reference: UUID) -> None:
-        """Gives back what is left of a hold."""
-        await self.client.call(system(organisation_id), "DELETE", f"/internal/holds/{reference}/")
+    async def release_reservation(self, organisation_id: str, reference: UUID) -> None:
+        """Release what is left of a reservation."""
+        await self.client.call(system(organisation_id), "DELETE", f"/internal/reservations/{reference}/")
 
-    async def find_states(self, runs: Sequence[tuple[int, int]]) -> Reports:
-        """What became of (schedule, run), at most 500 of them."""
-        body = {"schedules": [{"schedule_id": schedule_id, "run": run} for schedule_id, run in runs]}
+    async def find_states(self, dispatches: Sequence[Dispatch]) -> Reports:
+        """Return what delivery knows about the dispatches, 500 at most."""
+        body = {"schedules": [dispatch._asdict() for dispatch in dispatches]}
         return Reports.model_validate(await self.client.call(system(), "POST", "/internal/messages/states/", json=body))
 
     async def get_limits(self, caller: Caller) -> Limits:
-        """The organisation's monthly limits."""
+        """Return the monthly limits of the caller's organisation."""
         return Limits.model_validate(await self.client.call(caller, "GET", "/internal/limits/"))

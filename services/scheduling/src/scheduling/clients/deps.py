@@ -1,23 +1,30 @@
-"""How routes come by the neighbours."""
+"""Dependencies of routes: the other services, and the context in which messages are written."""
 
 from typing import Annotated
 
 from fastapi import Depends, Request
 
 from common.http.deps import CallerDep
-from scheduling.clients import Neighbours, Writer
+from scheduling.clients.services import OtherServices, WriteContext
 from scheduling.settings import Settings
 
 
-async def get_neighbours(request: Request) -> Neighbours:
-    neighbours: Neighbours = request.app.state.neighbours
-    return neighbours
+async def get_services(request: Request) -> OtherServices:
+    """Return the clients of this process."""
+    services: OtherServices = request.app.state.services
+    return services
 
 
-async def get_writer(request: Request, caller: CallerDep) -> Writer:
+async def get_write_context(request: Request, caller: CallerDep) -> WriteContext:
+    """Return the caller with the clients and the settings that matter to messages."""
     settings: Settings = request.app.state.settings
-    return Writer(caller, request.app.state.neighbours, settings.sms_max_parts, settings.sweep_after_s)
+    return WriteContext(
+        caller=caller,
+        services=request.app.state.services,
+        max_parts=settings.sms_max_parts,
+        sweep_after_s=settings.sweep_after_s,
+    )
 
 
-NeighboursDep = Annotated[Neighbours, Depends(get_neighbours)]
-WriterDep = Annotated[Writer, Depends(get_writer)]
+ServicesDep = Annotated[OtherServices, Depends(get_services)]
+WriteContextDep = Annotated[WriteContext, Depends(get_write_context)]

@@ -1,4 +1,4 @@
-"""The clock of the whole: what is due is dispatched."""
+"""The loop that dispatches due schedules."""
 
 from common.database import Database
 from scheduling.dispatch import service
@@ -6,7 +6,7 @@ from scheduling.settings import Settings
 
 
 async def dispatch_due(database: Database, settings: Settings) -> bool:
-    """One claim; true when there may be more to claim at once."""
+    """Claim and dispatch once. Return whether there may be more to claim at once."""
     async with database.all_tenants() as session:
         return await service.dispatch_due(
             session,

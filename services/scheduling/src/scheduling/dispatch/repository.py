@@ -1,22 +1,30 @@
-"""Claims of what is due. The database's clock decides; every claim is one transaction with its events."""
+"""Statements that claim due schedules. The database's clock decides what is due.
 
-# ruff: noqa: S608 (what is put together are constants of this file)
+A claim and its events are one transaction.
+"""
+
+# ruff: noqa: S608 (the statements are put together from constants of this file)
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from common.events import Category
-from scheduling.dispatch.rules import Due
+from common.bulk import Columns
+from common.events import ScheduleDue
+from scheduling.dispatch.rules import DueSchedule, Refusal
+from scheduling.models import OPEN, Address, Content, sql_list
 
-_START_PARENTS = text(
+_IDS = Columns(id="bigint")
+_DISPATCHED = Columns(id="bigint", parts="int", format="text", scheduled_time="timestamptz")
+_REFUSED = Columns(id="bigint", failure_category="text", error="text", format="text", scheduled_time="timestamptz")
+
+_START_BATCHES = text(
     """
     UPDATE schedules SET status = 'processing', updated_by = NULL, updated_at = now()
     WHERE id = ANY(ARRAY(
-        SELECT id FROM schedules WHERE kind = 'parent' AND status = 'pending' AND scheduled_time <= now()
+        SELECT id FROM schedules WHERE kind = 'batch' AND status = 'pending' AND scheduled_time <= now()
         ORDER BY scheduled_time, id LIMIT 100 FOR UPDATE SKIP LOCKED))
     """
 )
@@ -26,126 +34,129 @@ _CLAIM_SINGLES = text(
     ORDER BY scheduled_time, id LIMIT :batch FOR UPDATE SKIP LOCKED
     """
 )
-# Organisations take turns, and their batches; a batch gets its share of the claim, and no more than its window leaves.
-# A batch whose pending children are all for later has no turn: such batches would keep the others waiting.
-# Parents are locked, shared, so that whoever cancels one knows what was still handed over.
-_CLAIM_CHILDREN = text(
-    """
+# Organisations take turns, and so do the batches of one organisation. A batch gets its share of the claim, but no more
+# than its window leaves. A batch whose pending messages are all for later gets no turn, because such batches would keep
+# the others waiting.
+# The batches are locked in share mode, so that a cancellation of a batch knows which messages were dispatched.
+_CLAIM_MESSAGES = text(
+    f"""
     WITH candidates AS MATERIALIZED (
-        SELECT p.id, p.organisation_id, p.wake_at FROM schedules p
-        WHERE p.kind = 'parent' AND p.status IN ('pending', 'processing') AND p.wake_at <= now()
-          AND EXISTS (SELECT FROM schedules c WHERE c.kind = 'child' AND c.parent_id = p.id AND c.status = 'pending'
-                      AND (c.scheduled_time <= now() OR c.scheduled_time IS NULL AND p.status = 'processing'))
+        SELECT b.id, b.organisation_id, b.next_due_at FROM schedules b
+        WHERE b.kind = 'batch' AND b.status IN ({sql_list(OPEN)}) AND b.next_due_at <= now()
+          AND EXISTS (SELECT FROM schedules m
+                      WHERE m.kind = 'batch_message' AND m.batch_id = b.id AND m.status = 'pending'
+                        AND (m.scheduled_time <= now() OR m.scheduled_time IS NULL AND b.status = 'processing'))
     ), turns AS MATERIALIZED (
         SELECT id FROM candidates
-        ORDER BY row_number() OVER (PARTITION BY organisation_id ORDER BY wake_at, id), wake_at LIMIT 50
-    ), parents AS MATERIALIZED (
+        ORDER BY row_number() OVER (PARTITION BY organisation_id ORDER BY next_due_at, id), next_due_at LIMIT 50
+    ), batches AS MATERIALIZED (
         SELECT id, status FROM schedules
-        WHERE id = ANY(ARRAY(SELECT id FROM turns)) AND status IN ('pending', 'processing')
+        WHERE id = ANY(ARRAY(SELECT id FROM turns)) AND status IN ({sql_list(OPEN)})
         FOR SHARE SKIP LOCKED
     )
-    SELECT c.id
-    FROM parents p
+    SELECT m.id
+    FROM batches b
     CROSS JOIN LATERAL (
         SELECT least(greatest(:batch / (SELECT count(*) FROM turns), 10), :window - count(*)) AS room
-        FROM (SELECT FROM schedules w WHERE w.kind = 'child' AND w.parent_id = p.id AND w.status = 'processing'
-              LIMIT :window) AS under_way
+        FROM (SELECT FROM schedules w WHERE w.kind = 'batch_message' AND w.batch_id = b.id AND w.status = 'processing'
+              LIMIT :window) AS in_processing
     ) r
     CROSS JOIN LATERAL (
-        SELECT c.id FROM schedules c
-        WHERE c.kind = 'child' AND c.parent_id = p.id AND c.status = 'pending'
-          AND (c.scheduled_time <= now() OR c.scheduled_time IS NULL AND p.status = 'processing')
-        ORDER BY c.id LIMIT r.room FOR UPDATE SKIP LOCKED
-    ) c
+        SELECT m.id FROM schedules m
+        WHERE m.kind = 'batch_message' AND m.batch_id = b.id AND m.status = 'pending'
+          AND (m.scheduled_time <= now() OR m.scheduled_time IS NULL AND b.status = 'processing')
+        ORDER BY m.id LIMIT r.room FOR UPDATE SKIP LOCKED
+    ) m
     """
 )
-# The planner takes such an array for ten long, and goes by the index whatever it thinks of the table.
-_IDS = "ARRAY(SELECT unnest(CAST(:ids AS bigint[])))"
+# PostgreSQL estimates ten elements for an array from a query, so it uses the index even with stale statistics.
 _READ = f"""
-    SELECT v.id, v.organisation_id, v.parent_id, v.contact_id, v.phone, v.first_name, v.last_name, v.company, v.text,
-           v.format, v.subject, v.media_url, v.scheduled_time, v.run, v.hold, v.request_id, coalesce(o.closed, false)
+    SELECT v.id, v.organisation_id, v.batch_id, v.contact_id, v.phone, v.fields, v.text, v.format, v.subject,
+           v.media_url, v.scheduled_time, v.dispatch_number, v.reservation, v.request_id,
+           coalesce(o.closed, false) AS closed
     FROM shown_schedules v LEFT JOIN organisations o ON o.organisation_id = v.organisation_id
-    WHERE v.id = ANY({_IDS}) AND v.status = :status
+    WHERE v.id = ANY(ARRAY(SELECT unnest({_IDS.array("id")}))) AND v.status = :status
     ORDER BY v.scheduled_time, v.id
 """
-_PENDING = text(_READ.replace(":status", "'pending'"))
-_UNDER_WAY = text(_READ.replace(":status", "'processing'"))
-_HAND_OVER = text(
+_READ_PENDING = text(_READ.replace(":status", "'pending'"))
+_READ_PROCESSING = text(_READ.replace(":status", "'processing'"))
+_MARK_DISPATCHED = text(
     f"""
     UPDATE schedules s
-    SET status = 'processing', run = s.run + 1, outcome_version = 0, message_parts = d.parts, format = d.format,
-        scheduled_time = d.scheduled_time, swept = 0, updated_by = NULL,
+    SET status = 'processing', dispatch_number = s.dispatch_number + 1, outcome_version = 0, message_parts = d.parts,
+        format = d.format, scheduled_time = d.scheduled_time, sweep_count = 0, updated_by = NULL,
         sweep_at = now() + make_interval(secs => CAST(:sweep_after_s AS double precision)), updated_at = now()
-    FROM unnest(CAST(:ids AS bigint[]), CAST(:parts AS int[]), CAST(:formats AS text[]),
-                CAST(:times AS timestamptz[])) AS d (id, parts, format, scheduled_time)
-    WHERE s.id = d.id AND s.id = ANY({_IDS})
+    FROM {_DISPATCHED.unnest("d")}
+    WHERE s.id = d.id AND s.id = ANY(ARRAY(SELECT unnest({_DISPATCHED.array("id")})))
     """
 )
-_END = text(
+_REFUSE = text(
     f"""
     UPDATE schedules s
-    SET status = CASE WHEN d.category IS NULL THEN 'cancelled' ELSE 'failed' END, failure_category = d.category,
-        error = d.error, format = d.format, scheduled_time = d.scheduled_time, updated_by = NULL,
-        updated_at = now()
-    FROM unnest(CAST(:ids AS bigint[]), CAST(:categories AS text[]), CAST(:errors AS text[]),
-                CAST(:formats AS text[]), CAST(:times AS timestamptz[]))
-         AS d (id, category, error, format, scheduled_time)
-    WHERE s.id = d.id AND s.id = ANY({_IDS})
+    SET status = CASE WHEN r.failure_category IS NULL THEN 'cancelled' ELSE 'failed' END,
+        failure_category = r.failure_category, error = r.error, format = r.format, scheduled_time = r.scheduled_time,
+        updated_by = NULL, updated_at = now()
+    FROM {_REFUSED.unnest("r")}
+    WHERE s.id = r.id AND s.id = ANY(ARRAY(SELECT unnest({_REFUSED.array("id")})))
     """
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A schedule that is due and will not go out: failed, or, without a category, cancelled."""
-
-    schedule: Due
-    category: Category | None
-    error: str | None
-
-
-async def start_parents_all_tenants(session: AsyncSession) -> None:
-    """Batches whose time has come are in processing, before their children can be claimed."""
-    await session.execute(_START_PARENTS)
+async def start_batches_all_tenants(session: AsyncSession) -> None:
+    """Move batches whose time has come to processing, so that their messages can be claimed."""
+    await session.execute(_START_BATCHES)
 
 
 async def claim_singles_all_tenants(session: AsyncSession, batch: int) -> list[int]:
-    """Locks due single schedules, the earliest first, and returns their ids."""
+    """Lock due single schedules, the earliest first, and return their ids."""
     return list((await session.scalars(_CLAIM_SINGLES, {"batch": batch})).all())
 
 
-async def claim_children_all_tenants(session: AsyncSession, batch: int, window: int) -> list[int]:
-    """Locks due children in turns and returns their ids; at most `window` of a batch are in processing."""
-    return list((await session.scalars(_CLAIM_CHILDREN, {"batch": batch, "window": window})).all())
+async def claim_messages_all_tenants(session: AsyncSession, batch: int, window: int) -> list[int]:
+    """Lock due messages of batches in turns and return their ids. At most `window` of a batch are in processing."""
+    return list((await session.scalars(_CLAIM_MESSAGES, {"batch": batch, "window": window})).all())
 
 
-async def read_pending_all_tenants(session: AsyncSession, ids: Sequence[int]) -> list[Due]:
-    """The claimed schedules that are still pending."""
-    return [Due(*row) for row in await session.execute(_PENDING, {"ids": ids})]
+async def read_pending_all_tenants(session: AsyncSession, ids: Sequence[int]) -> list[DueSchedule]:
+    """Return the claimed schedules that are still pending."""
+    return [_due(row) for row in await session.execute(_READ_PENDING, {"id": list(ids)})]
 
 
-async def read_under_way_all_tenants(session: AsyncSession, ids: Sequence[int]) -> list[Due]:
-    """The schedules of these that are in processing."""
-    return [Due(*row) for row in await session.execute(_UNDER_WAY, {"ids": ids})]
+async def read_processing_all_tenants(session: AsyncSession, ids: Sequence[int]) -> list[DueSchedule]:
+    """Return those of the schedules that are in processing."""
+    return [_due(row) for row in await session.execute(_READ_PROCESSING, {"id": list(ids)})]
 
 
-async def hand_over_all_tenants(
-    session: AsyncSession, schedules: Sequence[Due], parts: Sequence[int], sweep_after_s: float
+async def mark_dispatched_all_tenants(
+    session: AsyncSession, events: Sequence[ScheduleDue], sweep_after_s: float
 ) -> None:
-    """Begins the next run of each, with what it costs; its time and format stand from now on."""
-    given = {"parts": list(parts), "sweep_after_s": sweep_after_s}
-    await session.execute(_HAND_OVER, {**_frozen(schedules), **given})
+    """Move the schedules of these events to processing, and freeze their time, format and parts."""
+    values = _DISPATCHED.bind(events, id=[event.schedule_id for event in events])
+    await session.execute(_MARK_DISPATCHED, {**values, "sweep_after_s": sweep_after_s})
 
 
-async def end_all_tenants(session: AsyncSession, ended: Sequence[Ended]) -> None:
-    """Ends what is due and will not go out."""
-    given = {"categories": [e.category for e in ended], "errors": [e.error for e in ended]}
-    await session.execute(_END, {**_frozen([e.schedule for e in ended]), **given})
+async def refuse_all_tenants(session: AsyncSession, refusals: Sequence[Refusal]) -> None:
+    """Fail or cancel due schedules that are not sent."""
+    schedules = [refusal.schedule for refusal in refusals]
+    values = _REFUSED.bind(
+        refusals,
+        id=[schedule.id for schedule in schedules],
+        format=[schedule.content.format for schedule in schedules],
+        scheduled_time=[schedule.scheduled_time for schedule in schedules],
+    )
+    await session.execute(_REFUSE, values)
 
 
-def _frozen(schedules: Sequence[Due]) -> dict[str, list[Any]]:
-    return {
-        "ids": [schedule.id for schedule in schedules],
-        "formats": [schedule.format for schedule in schedules],
-        "times": [schedule.scheduled_time for schedule in schedules],
-    }
+def _due(row: Row[Any]) -> DueSchedule:
+    return DueSchedule(
+        id=row.id,
+        organisation_id=row.organisation_id,
+        batch_id=row.batch_id,
+        address=Address(phone=row.phone, contact_id=row.contact_id, fields=row.fields),
+        content=Content(text=row.text, format=row.format, media_url=row.media_url, subject=row.subject),
+        scheduled_time=row.scheduled_time,
+        dispatch_number=row.dispatch_number,
+        reservation=row.reservation,
+        request_id=row.request_id,
+        is_organisation_closed=row.closed,
+    )

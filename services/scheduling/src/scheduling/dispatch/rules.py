@@ -1,58 +1,73 @@
-"""What is due, and the event that says so: pure."""
+"""Decide about a due schedule: the event that dispatches it, or why it is not sent."""
 
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from common.events import Format, ScheduleDue
-from scheduling.texts.service import Names, fill
+from common.events import FailureCategory, ScheduleDue
+from scheduling.models import Address, Content
+from scheduling.templates.rules import fill
+from scheduling.texts.rules import check_filled
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
-    """All that one run of a single schedule or a child needs. `text` is as written; `run` counts the runs so far."""
+class DueSchedule:
+    """A due single schedule, or a due message of a batch. `dispatch_number` counts its dispatches so far."""
 
     id: int
     organisation_id: str
-    parent_id: int | None
-    contact_id: int | None
-    phone: str
-    first_name: str
-    last_name: str
-    company: str
-    text: str
-    format: Format
-    subject: str | None
-    media_url: str | None
+    batch_id: int | None
+    address: Address
+    content: Content
     scheduled_time: datetime
-    run: int
-    hold: UUID | None
+    dispatch_number: int
+    reservation: UUID | None
     request_id: str
-    closed: bool = False
+    is_organisation_closed: bool = False
 
     @property
-    def filled(self) -> str:
-        """The text as it goes to the recipient."""
-        return fill(self.text, Names(self.first_name, self.last_name, self.company))
+    def filled_text(self) -> str:
+        """The text as the recipient gets it."""
+        return fill(self.content.text, self.address.fields)
 
 
-def make_due(due: Due, run: int, text: str, parts: int) -> ScheduleDue:
-    """The event of one run: the same id whenever it is made for the same run. Only run 1 draws on a hold."""
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A due schedule that is not sent: it fails, or without a category it is cancelled."""
+
+    schedule: DueSchedule
+    failure_category: FailureCategory | None = None
+    error: str | None = None
+
+
+def decide(due: DueSchedule, max_parts: int) -> ScheduleDue | Refusal:
+    """Return the event of the schedule's next dispatch, or the reason why there is none."""
+    if due.is_organisation_closed:
+        return Refusal(due)
+    text = due.filled_text
+    parts, fault = check_filled(due.content.format, text, max_parts)
+    if fault is not None:
+        return Refusal(due, "content_rejected", fault)
+    return make_event(due, due.dispatch_number + 1, text, parts)
+
+
+def make_event(due: DueSchedule, dispatch_number: int, text: str, parts: int) -> ScheduleDue:
+    """Return the event of a dispatch. Its id follows from the dispatch, and only the first uses the reservation."""
     return ScheduleDue(
-        event_id=ScheduleDue.id_of(due.id, run),
+        event_id=ScheduleDue.id_of(due.id, dispatch_number),
         organisation_id=due.organisation_id,
         request_id=due.request_id,
         schedule_id=due.id,
-        run=run,
-        group_schedule_id=due.parent_id,
-        contact_id=due.contact_id,
-        phone=due.phone,
+        dispatch_number=dispatch_number,
+        batch_id=due.batch_id,
+        contact_id=due.address.contact_id,
+        phone=due.address.phone,
         text=text,
-        format=due.format,
-        subject=due.subject,
-        media_url=due.media_url,
+        format=due.content.format,
+        subject=due.content.subject,
+        media_url=due.content.media_url,
         parts=parts,
         scheduled_time=due.scheduled_time,
-        lane="bulk" if due.parent_id is not None else "single",
-        hold=due.hold if run == 1 else None,
+        lane="bulk" if due.batch_id is not None else "single",
+        reservation=due.reservation if dispatch_number == 1 else None,
     )

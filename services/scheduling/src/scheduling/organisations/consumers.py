@@ -1,4 +1,4 @@
-"""Settings that changed."""
+"""Consume changed settings of organisations."""
 
 from collections.abc import Sequence
 
@@ -9,4 +9,5 @@ from scheduling.organisations import service
 
 
 async def on_settings_changed(database: Database, records: Sequence[Record]) -> None:
-    await consume(database, SettingsChanged, records, service.follow_settings)
+    """Apply a batch of SettingsChanged."""
+    await consume(database, SettingsChanged, records, service.apply_settings_changed)

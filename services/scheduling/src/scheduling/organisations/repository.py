@@ -1,26 +1,33 @@
-"""What scheduling keeps of an organisation."""
+"""Statements on what scheduling stores of an organisation: its time zone, and whether it is closed."""
 
-from collections.abc import Sequence
+# ruff: noqa: S608 (the statements are put together from constants of this file)
 
-from sqlalchemy import Row, text
+from collections.abc import Collection
+from typing import NamedTuple
+
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from common.bulk import Columns
 from common.events import OrganisationChanged, SettingsChanged
+
+_ZONE = Columns(organisation_id="text", timezone="text", version="bigint")
+_CLOSED = Columns(organisation_id="text", closed="boolean", version="bigint")
 
 _FIND = text("SELECT timezone, closed FROM organisations WHERE organisation_id = :organisation")
 _SET_ZONES = text(
-    """
+    f"""
     INSERT INTO organisations AS o (organisation_id, timezone, timezone_version)
-    SELECT * FROM unnest(CAST(:organisations AS text[]), CAST(:zones AS text[]), CAST(:versions AS bigint[]))
+    SELECT * FROM {_ZONE.unnest("new")}
     ON CONFLICT (organisation_id) DO UPDATE
     SET timezone = excluded.timezone, timezone_version = excluded.timezone_version
     WHERE o.timezone_version < excluded.timezone_version
     """
 )
 _SET_CLOSED = text(
-    """
+    f"""
     INSERT INTO organisations AS o (organisation_id, closed, closed_version)
-    SELECT * FROM unnest(CAST(:organisations AS text[]), CAST(:closed AS boolean[]), CAST(:versions AS bigint[]))
+    SELECT * FROM {_CLOSED.unnest("new")}
     ON CONFLICT (organisation_id) DO UPDATE
     SET closed = excluded.closed, closed_version = excluded.closed_version
     WHERE o.closed_version < excluded.closed_version
@@ -29,31 +36,28 @@ _SET_CLOSED = text(
 )
 
 
-async def find(session: AsyncSession, organisation_id: str) -> Row[tuple[str, bool]] | None:
-    """(timezone, closed), or None when nothing was heard of the organisation."""
-    return (await session.execute(_FIND, {"organisation": organisation_id})).one_or_none()
+class Organisation(NamedTuple):
+    """What scheduling knows of an organisation."""
+
+    timezone: str
+    closed: bool
 
 
-async def set_zones_all_tenants(session: AsyncSession, events: Sequence[SettingsChanged]) -> None:
-    """Takes over newer settings; `events` has each organisation once."""
-    await session.execute(
-        _SET_ZONES,
-        {
-            "organisations": [event.organisation_id for event in events],
-            "zones": [event.timezone for event in events],
-            "versions": [event.version for event in events],
-        },
-    )
+async def find(session: AsyncSession, organisation_id: str) -> Organisation | None:
+    """Return an organisation, or None when no event about it has arrived."""
+    row = (await session.execute(_FIND, {"organisation": organisation_id})).one_or_none()
+    return None if row is None else Organisation(timezone=row.timezone, closed=row.closed)
 
 
-async def set_closed_all_tenants(session: AsyncSession, events: Sequence[OrganisationChanged]) -> list[str]:
-    """Takes over newer states; `events` has each organisation once. Returns those that are closed by it."""
-    rows = await session.execute(
-        _SET_CLOSED,
-        {
-            "organisations": [event.organisation_id for event in events],
-            "closed": [event.closed for event in events],
-            "versions": [event.version for event in events],
-        },
-    )
+async def set_zones_all_tenants(session: AsyncSession, events: Collection[SettingsChanged]) -> None:
+    """Store time zones that are newer than the stored ones. `events` has each organisation once."""
+    await session.execute(_SET_ZONES, _ZONE.bind(events))
+
+
+async def set_closed_all_tenants(session: AsyncSession, events: Collection[OrganisationChanged]) -> list[str]:
+    """Store whether organisations are closed where that is newer. `events` has each organisation once.
+
+    Return the organisations that these events closed.
+    """
+    rows = await session.execute(_SET_CLOSED, _CLOSED.bind(events))
     return [row.organisation_id for row in rows if row.closed]

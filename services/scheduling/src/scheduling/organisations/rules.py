@@ -1,4 +1,4 @@
-"""Wall clocks: api.md, Times; domain.md, Time."""
+"""Convert the wall clock of a time zone to UTC, and days to instants."""
 
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
@@ -11,23 +11,23 @@ def _zones() -> frozenset[str]:
 
 
 def find_zone(name: str) -> ZoneInfo | None:
-    """The zone of that name, or None."""
+    """Return the time zone of that name, or None."""
     return ZoneInfo(name) if name in _zones() else None
 
 
 def to_utc(moment: datetime, zone: ZoneInfo) -> datetime:
-    """A time as it was written, in UTC; without an offset it is the zone's wall clock.
+    """Return a time in UTC. Without an offset it is the wall clock of the zone.
 
-    A wall time that is skipped goes forward to the next that exists; one that comes twice is its first.
-    Raises OverflowError for a time outside of the calendar.
+    A wall time that a change to daylight saving skips becomes the next one that exists. One that comes twice is the
+    first. Raises OverflowError for a time outside of the calendar.
     """
     if moment.tzinfo is not None:
         return moment.astimezone(UTC)
     first = moment.replace(tzinfo=zone, fold=0).astimezone(UTC)
     if first.astimezone(zone).replace(tzinfo=None) == moment:
         return first
-    # Inside the gap the offset before it (fold 0) gives an instant after it, and the one after it (fold 1) an instant
-    # before it: the gap itself lies where the zone's offset changes in between.
+    # Inside the gap, the offset before it (fold 0) gives an instant after the gap, and the offset after it (fold 1)
+    # gives an instant before the gap. The gap is where the zone's offset changes between these two.
     low, high = moment.replace(tzinfo=zone, fold=1).astimezone(UTC), first
     before = low.astimezone(zone).utcoffset()
     while high - low > timedelta(seconds=1):
@@ -40,12 +40,12 @@ def to_utc(moment: datetime, zone: ZoneInfo) -> datetime:
 
 
 def day_bounds(first: date | None, last: date | None, zone: ZoneInfo) -> tuple[datetime | None, datetime | None]:
-    """The instants from which and before which the days first to last (inclusive) lie."""
+    """Return the start of the day `first` and the end of the day `last` in the zone. The end is exclusive."""
     start = to_utc(datetime.combine(first, datetime.min.time()), zone) if first else None
     end = to_utc(datetime.combine(last + timedelta(days=1), datetime.min.time()), zone) if last else None
     return start, end
 
 
 def today(zone: ZoneInfo, now: datetime) -> date:
-    """The day that it is in the zone."""
+    """Return the current day in the zone."""
     return now.astimezone(zone).date()

@@ -1,54 +1,52 @@
-"""What a word of delivery makes of a schedule: pure."""
+"""Convert delivery's events to the outcome that a schedule shows."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeAlias
 
-from common.events import Category, MessageDelayed, MessageDelivered, MessageFailed, MessageSent
-from scheduling.models import Status
+from common.events import FailureCategory, MessageDelayed, MessageDelivered, MessageFailed, MessageSent
+from scheduling.models import ScheduleStatus
 
-Word: TypeAlias = MessageSent | MessageFailed | MessageDelayed | MessageDelivered
+OutcomeEvent: TypeAlias = MessageSent | MessageFailed | MessageDelayed | MessageDelivered
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A schedule after delivery's word, in the order of the statement's columns."""
+    """What an event of delivery makes of a dispatch of a schedule."""
 
     schedule_id: int
     organisation_id: str
-    run: int
+    dispatch_number: int
     version: int
-    status: Status
+    status: ScheduleStatus
     attempts: int
     provider: str | None
     sent_time: datetime | None = None
     delivered_time: datetime | None = None
     next_attempt_at: datetime | None = None
-    category: Category | None = None
+    failure_category: FailureCategory | None = None
     error: str | None = None
 
 
-def newest(words: Iterable[Word]) -> list[Word]:
-    """One word a schedule, the one with the highest (run, version), in the order of their ids."""
-    found: dict[int, Word] = {}
-    for word in words:
-        known = found.get(word.schedule_id)
-        if known is None or (known.run, known.version) < (word.run, word.version):
-            found[word.schedule_id] = word
-    return [found[key] for key in sorted(found)]
-
-
-def outcome_of(word: Word) -> Outcome:
-    """What a schedule shows after the word. One that is tried again stays in processing."""
-    about = (word.schedule_id, word.organisation_id, word.run, word.version)
-    by = (word.attempts, word.provider)
-    match word:
+def outcome_of(event: OutcomeEvent) -> Outcome:
+    """Return the outcome of an event. A delayed message stays in processing."""
+    outcome = Outcome(
+        schedule_id=event.schedule_id,
+        organisation_id=event.organisation_id,
+        dispatch_number=event.dispatch_number,
+        version=event.version,
+        status=ScheduleStatus.PROCESSING,
+        attempts=event.attempts,
+        provider=event.provider,
+    )
+    match event:
         case MessageSent():
-            return Outcome(*about, "sent", *by, sent_time=word.sent_time)
+            return replace(outcome, status=ScheduleStatus.SENT, sent_time=event.sent_time)
         case MessageDelivered():
-            return Outcome(*about, "delivered", *by, sent_time=word.sent_time, delivered_time=word.delivered_time)
+            status = ScheduleStatus.DELIVERED
+            return replace(outcome, status=status, sent_time=event.sent_time, delivered_time=event.delivered_time)
         case MessageDelayed():
-            return Outcome(*about, "processing", *by, next_attempt_at=word.next_attempt_at)
+            return replace(outcome, next_attempt_at=event.next_attempt_at)
         case MessageFailed():
-            return Outcome(*about, "failed", *by, category=word.category, error=word.error)
+            status = ScheduleStatus.FAILED
+            return replace(outcome, status=status, failure_category=event.failure_category, error=event.error)

@@ -1,4 +1,4 @@
-"""What became of a dispatch: heard from delivery, or asked for when nothing is heard."""
+"""Outcomes of dispatches: reported by delivery's events, or asked for when no event arrives."""
 
 from collections.abc import Sequence
 
@@ -6,57 +6,72 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.events import MessageDelivered, MessageFailed, MessageSent
+from common.versions import newest
+from scheduling.batches.service import recompute_outcomes
 from scheduling.clients.delivery import Reports
 from scheduling.dispatch.service import publish_again
-from scheduling.group_schedules.service import end_again
+from scheduling.models import Dispatch
 from scheduling.outcomes import repository
-from scheduling.outcomes.rules import Word, newest, outcome_of
+from scheduling.outcomes.repository import Swept
+from scheduling.outcomes.rules import OutcomeEvent, outcome_of
 
 log = structlog.get_logger()
 
 BATCH = 500
-SWEEPS = 5
+MAX_SWEEPS = 5
 
-_EVENTS: dict[str, type[Word]] = {"sent": MessageSent, "failed": MessageFailed, "delivered": MessageDelivered}
-
-
-async def apply_outcomes(session: AsyncSession, words: Sequence[Word]) -> None:
-    """Takes over delivery's words by the highest (run, version); unknown schedules and older runs change nothing."""
-    turned = await repository.apply_all_tenants(session, [outcome_of(word) for word in newest(words)])
-    if turned:
-        await end_again(session, turned)
+_EVENTS: dict[str, type[OutcomeEvent]] = {"sent": MessageSent, "failed": MessageFailed, "delivered": MessageDelivered}
 
 
-async def find_overdue(session: AsyncSession) -> list[tuple[int, int]]:
-    """(schedule, run) of what has been in processing for too long."""
+async def apply_outcomes(session: AsyncSession, events: Sequence[OutcomeEvent]) -> None:
+    """Apply delivery's events. The highest (dispatch number, version) of a schedule wins.
+
+    Events of unknown schedules and of older dispatches change nothing. A late receipt may change sent to failed or
+    back; then the status of its batch is computed again.
+    """
+    latest = newest(
+        events, key=lambda event: event.schedule_id, version=lambda event: (event.dispatch_number, event.version)
+    )
+    corrected = await repository.apply_all_tenants(session, [outcome_of(event) for event in latest.values()])
+    if corrected:
+        await recompute_outcomes(session, corrected)
+
+
+async def find_overdue(session: AsyncSession) -> list[Dispatch]:
+    """Return dispatches that have been in processing for too long."""
     return await repository.find_overdue_all_tenants(session, BATCH)
 
 
-async def settle_overdue(session: AsyncSession, reports: Reports, after_s: float) -> None:
-    """Applies what delivery knows; what it never got is published again, five times at most (bus.md, Sweepers)."""
-    outcomes: list[Word] = []
-    lost: list[tuple[int, int]] = []
-    waiting: list[tuple[int, int]] = []
+async def apply_reports(session: AsyncSession, reports: Reports, after_s: float) -> None:
+    """Apply what delivery reports about overdue dispatches.
+
+    A dispatch that delivery does not know is published again, `MAX_SWEEPS` times at most, unless delivery still has
+    events to read.
+    """
+    outcomes: list[OutcomeEvent] = []
+    lost: list[Dispatch] = []
+    waiting: list[Dispatch] = []
     for report in reports.states:
+        dispatch = Dispatch(report.schedule_id, report.dispatch_number)
         if report.state in _EVENTS:
             outcomes.append(_EVENTS[report.state].model_validate(report.event))
-        elif report.state == "unknown_here" and not reports.intake_lag:
-            lost.append((report.schedule_id, report.run))
+        elif report.state == "not_found" and not reports.intake_lag:
+            lost.append(dispatch)
         else:
-            waiting.append((report.schedule_id, report.run))
+            waiting.append(dispatch)
     if outcomes:
         await apply_outcomes(session, outcomes)
     if waiting:
-        await repository.sweep_later_all_tenants(session, waiting, after_s)
+        await repository.postpone_sweep_all_tenants(session, waiting, after_s)
     if lost:
         await _publish_lost(session, await repository.count_sweep_all_tenants(session, lost, after_s))
 
 
-async def _publish_lost(session: AsyncSession, swept: Sequence[tuple[int, int]]) -> None:
-    stuck = [schedule_id for schedule_id, times in swept if times > SWEEPS]
+async def _publish_lost(session: AsyncSession, lost: Sequence[Swept]) -> None:
+    stuck = [swept.schedule_id for swept in lost if swept.sweep_count > MAX_SWEEPS]
     if stuck:
-        log.error("schedules are stuck: delivery never took them in", schedules=stuck)
-    again = [schedule_id for schedule_id, times in swept if times <= SWEEPS]
+        log.error("schedules stuck", schedules=stuck, sweeps=MAX_SWEEPS)
+    again = [swept.schedule_id for swept in lost if swept.sweep_count <= MAX_SWEEPS]
     if again:
-        log.warning("published again what delivery did not know", count=len(again))
+        log.warning("dispatches published again", count=len(again))
         await publish_again(session, again)

@@ -1,4 +1,4 @@
-"""Contacts that changed."""
+"""Consume changed contacts."""
 
 from collections.abc import Sequence
 
@@ -9,4 +9,5 @@ from scheduling.recipients import service
 
 
 async def on_contact_changed(database: Database, records: Sequence[Record]) -> None:
-    await consume(database, ContactChanged, records, service.follow_contacts)
+    """Apply a batch of ContactChanged."""
+    await consume(database, ContactChanged, records, service.apply_contact_changed)

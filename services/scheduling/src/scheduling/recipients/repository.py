@@ -1,34 +1,45 @@
-"""What was heard of contacts in the last day, and what follows from it for pending schedules."""
+"""Statements on the contact changes of the last day, and on the pending schedules that they concern."""
 
-# ruff: noqa: S608 (what is put together are constants of this file)
+# ruff: noqa: S608 (the statements are put together from constants of this file)
 
-from collections.abc import Sequence
+import json
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from common.bulk import Columns
 from common.events import ContactState
 
 OPTED_OUT = "The recipient has opted out."
 
-_KEEP = text(
-    """
-    INSERT INTO contact_changes AS c (organisation_id, contact_id, version, phone, first_name, last_name, company,
-                                      is_active, opt_out)
-    SELECT * FROM unnest(CAST(:organisations AS text[]), CAST(:ids AS bigint[]), CAST(:versions AS bigint[]),
-                         CAST(:phones AS text[]), CAST(:first_names AS text[]), CAST(:last_names AS text[]),
-                         CAST(:companies AS text[]), CAST(:active AS boolean[]), CAST(:opt_outs AS boolean[]))
+_CHANGE = Columns(
+    organisation_id="text",
+    contact_id="bigint",
+    version="bigint",
+    phone="text",
+    fields="jsonb",
+    is_active="boolean",
+    opt_out="boolean",
+)
+_CONTACT = Columns(organisation_id="text", contact_id="bigint")
+_IDS = Columns(id="bigint")
+
+_SAVE = text(
+    f"""
+    INSERT INTO contact_changes AS c ({", ".join(_CHANGE.names)})
+    SELECT * FROM {_CHANGE.unnest("new")}
     ON CONFLICT (organisation_id, contact_id) DO UPDATE
-    SET version = excluded.version, phone = excluded.phone, first_name = excluded.first_name,
-        last_name = excluded.last_name, company = excluded.company, is_active = excluded.is_active,
-        opt_out = excluded.opt_out, heard_at = now()
+    SET version = excluded.version, phone = excluded.phone, fields = excluded.fields, is_active = excluded.is_active,
+        opt_out = excluded.opt_out, received_at = now()
     WHERE c.version < excluded.version
     """
 )
 _APPLY = """
     UPDATE schedules s
-    SET phone = CASE WHEN s.own_phone THEN s.phone ELSE c.phone END, first_name = c.first_name,
-        last_name = c.last_name, company = c.company, contact_version = c.version,
+    SET phone = CASE WHEN s.has_own_phone THEN s.phone ELSE c.phone END, fields = c.fields,
+        contact_version = c.version,
         status = CASE WHEN NOT c.is_active THEN 'cancelled' WHEN c.opt_out THEN 'failed' ELSE s.status END,
         failure_category = CASE WHEN c.is_active AND c.opt_out THEN 'opted_out' ELSE s.failure_category END,
         error = CASE WHEN c.is_active AND c.opt_out THEN :opted_out ELSE s.error END,
@@ -38,63 +49,60 @@ _APPLY = """
       AND s.status = 'pending'
 """
 _APPLY_TO_CONTACTS = text(
-    _APPLY
-    + """
-      AND (s.organisation_id, s.contact_id) IN
-          (SELECT * FROM unnest(CAST(:organisations AS text[]), CAST(:ids AS bigint[])))
-    """
+    f"{_APPLY} AND (s.organisation_id, s.contact_id) IN (SELECT * FROM {_CONTACT.unnest('changed')})"
 )
-# The planner takes such an array for ten long, and goes by the index whatever it thinks of the table.
-_APPLY_TO_SCHEDULES = text(_APPLY + " AND s.id = ANY(ARRAY(SELECT unnest(CAST(:ids AS bigint[]))))")
-_FAIL_BARE = text(
-    """
+# PostgreSQL estimates ten elements for an array from a query, so it uses the index even with stale statistics.
+_APPLY_TO_SCHEDULES = text(f"{_APPLY} AND s.id = ANY(ARRAY(SELECT unnest({_IDS.array('id')})))")
+_FAIL_WITHOUT_CONTACT = text(
+    f"""
     UPDATE schedules s
     SET status = 'failed', failure_category = 'opted_out', error = :opted_out, updated_by = NULL, updated_at = now()
     FROM contact_changes c
-    WHERE (c.organisation_id, c.contact_id) IN
-          (SELECT * FROM unnest(CAST(:organisations AS text[]), CAST(:ids AS bigint[])))
+    WHERE (c.organisation_id, c.contact_id) IN (SELECT * FROM {_CONTACT.unnest("changed")})
       AND c.opt_out AND s.organisation_id = c.organisation_id AND s.phone = c.phone AND s.contact_id IS NULL
-      AND s.status = 'pending' AND s.kind <> 'parent'
+      AND s.status = 'pending' AND s.kind <> 'batch'
     """
 )
-_FORGET = text("DELETE FROM contact_changes WHERE heard_at < now() - interval '1 day'")
+_DELETE_OLD = text("DELETE FROM contact_changes WHERE received_at < now() - interval '1 day'")
 
 
-async def keep_all_tenants(session: AsyncSession, contacts: Sequence[tuple[str, ContactState]]) -> None:
-    """Keeps (organisation, state) where it is newer; each contact is there once, in order of the keys."""
-    await session.execute(
-        _KEEP,
-        {
-            "organisations": [organisation_id for organisation_id, _ in contacts],
-            "ids": [contact.contact_id for _, contact in contacts],
-            "versions": [contact.version for _, contact in contacts],
-            "phones": [contact.phone for _, contact in contacts],
-            "first_names": [contact.first_name for _, contact in contacts],
-            "last_names": [contact.last_name for _, contact in contacts],
-            "companies": [contact.company for _, contact in contacts],
-            "active": [contact.is_active for _, contact in contacts],
-            "opt_outs": [contact.opt_out for _, contact in contacts],
-        },
+class Change(NamedTuple):
+    """The newest state of a contact, with its organisation."""
+
+    organisation_id: str
+    contact: ContactState
+
+
+async def save_all_tenants(session: AsyncSession, changes: Collection[Change]) -> None:
+    """Store the changes that are newer than the stored ones. `changes` has each contact once, in order of the keys."""
+    contacts = [change.contact for change in changes]
+    values = _CHANGE.bind(
+        contacts,
+        organisation_id=[change.organisation_id for change in changes],
+        fields=[json.dumps(contact.fields) for contact in contacts],
     )
+    await session.execute(_SAVE, values)
 
 
-async def apply_to_contacts_all_tenants(session: AsyncSession, contacts: Sequence[tuple[str, ContactState]]) -> None:
-    """Brings the pending schedules of these contacts, and those to an opted-out phone, to what is kept of them."""
-    given = {
-        "organisations": [organisation_id for organisation_id, _ in contacts],
-        "ids": [contact.contact_id for _, contact in contacts],
+async def apply_to_contacts_all_tenants(session: AsyncSession, changes: Collection[Change]) -> None:
+    """Bring the pending schedules of these contacts to the stored changes.
+
+    Pending schedules to the phone of an opted-out contact fail, too, when they name no contact themselves.
+    """
+    values = {
+        **_CONTACT.bind_tuples([(change.organisation_id, change.contact.contact_id) for change in changes]),
         "opted_out": OPTED_OUT,
     }
-    await session.execute(_APPLY_TO_CONTACTS, given)
-    if any(contact.opt_out for _, contact in contacts):
-        await session.execute(_FAIL_BARE, given)
+    await session.execute(_APPLY_TO_CONTACTS, values)
+    if any(change.contact.opt_out for change in changes):
+        await session.execute(_FAIL_WITHOUT_CONTACT, values)
 
 
 async def apply_to_schedules_all_tenants(session: AsyncSession, schedule_ids: Sequence[int]) -> None:
-    """Brings these schedules, as far as they are pending, to what is kept of their contacts."""
-    await session.execute(_APPLY_TO_SCHEDULES, {"ids": schedule_ids, "opted_out": OPTED_OUT})
+    """Bring these schedules, as far as they are pending, to the stored changes of their contacts."""
+    await session.execute(_APPLY_TO_SCHEDULES, {"id": list(schedule_ids), "opted_out": OPTED_OUT})
 
 
-async def forget_all_tenants(session: AsyncSession) -> None:
-    """Drops what is older than a day: whoever read a contact before that has long written its schedules."""
-    await session.execute(_FORGET)
+async def delete_old_all_tenants(session: AsyncSession) -> None:
+    """Delete changes that are older than a day. A request that read a contact before then has written its schedules."""
+    await session.execute(_DELETE_OLD)

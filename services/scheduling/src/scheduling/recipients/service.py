@@ -1,4 +1,4 @@
-"""Who messages go to: asked of contacts on writing, and followed while a schedule is pending."""
+"""The recipients of messages: checked at contacts when a schedule is written, and updated while it is pending."""
 
 from collections.abc import Sequence
 
@@ -6,23 +6,25 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.caller import Caller
 from common.errors import Invalid
-from common.events import ContactChanged, ContactState
+from common.events import ContactChanged
+from common.versions import newest
 from scheduling.clients.contacts import Contacts, Group, Recipient
 from scheduling.errors import RecipientOptedOut
 from scheduling.recipients import repository
+from scheduling.recipients.repository import Change
 
 
 async def get_recipient(
     contacts: Contacts, caller: Caller, contact_id: int | None, phone: str | None, field: str
 ) -> Recipient:
-    """The recipient that a body names. Raises NotFound; RecipientOptedOut or Invalid under `field`."""
+    """Return the recipient that a body names. Raises NotFound, or RecipientOptedOut or Invalid under `field`."""
     recipient = await contacts.find_recipient(caller, contact_id, phone)
     check_recipient(recipient, field)
     return recipient
 
 
 def check_recipient(recipient: Recipient, field: str) -> None:
-    """Raises RecipientOptedOut or Invalid under `field` for one that may not be written to."""
+    """Raise RecipientOptedOut or Invalid under `field` for a recipient that may not be messaged."""
     if recipient.refused == "opted_out":
         raise RecipientOptedOut.field(field, "This recipient has opted out.")
     if recipient.refused == "inactive":
@@ -30,37 +32,36 @@ def check_recipient(recipient: Recipient, field: str) -> None:
 
 
 async def find_group(contacts: Contacts, caller: Caller, group_id: int | None) -> Group | None:
-    """The group that a body names, None when it names none. Raises NotFound."""
+    """Return the group that a body names, None when it names none. Raises NotFound."""
     return None if group_id is None else await contacts.get_group(caller, group_id)
 
 
 def check_group(group: Group | None) -> None:
-    """Raises Invalid under `group_id` for one that was deleted."""
+    """Raise Invalid under `group_id` for a deleted group."""
     if group is not None and not group.is_active:
         raise Invalid.field("group_id", "This group has been deleted.")
 
 
-async def follow_contacts(session: AsyncSession, events: Sequence[ContactChanged]) -> None:
-    """Keeps the newest state of each contact, and brings its pending schedules to it.
+async def apply_contact_changed(session: AsyncSession, events: Sequence[ContactChanged]) -> None:
+    """Store the newest state of each contact, and bring its pending schedules to it.
 
-    They are filled again; a deleted contact's are cancelled, an opted-out one's failed (api.md, Contacts).
+    Their phone and placeholder fields follow the contact. Schedules of a deleted contact are cancelled, those of an
+    opted-out contact fail.
     """
-    newest: dict[tuple[str, int], ContactState] = {}
-    for event in events:
-        for contact in event.contacts:
-            key = (event.organisation_id, contact.contact_id)
-            if key not in newest or newest[key].version < contact.version:
-                newest[key] = contact
-    contacts = [(key[0], newest[key]) for key in sorted(newest)]
-    await repository.keep_all_tenants(session, contacts)
-    await repository.apply_to_contacts_all_tenants(session, contacts)
+    changes = newest(
+        (Change(event.organisation_id, contact) for event in events for contact in event.contacts),
+        key=lambda change: (change.organisation_id, change.contact.contact_id),
+        version=lambda change: change.contact.version,
+    ).values()
+    await repository.save_all_tenants(session, changes)
+    await repository.apply_to_contacts_all_tenants(session, changes)
 
 
-async def catch_up(session: AsyncSession, schedule_ids: Sequence[int]) -> None:
-    """Applies what was heard before these schedules were written with an older state of their contacts."""
+async def apply_stored_changes(session: AsyncSession, schedule_ids: Sequence[int]) -> None:
+    """Apply contact changes that arrived before these schedules were inserted from an older copy of the contact."""
     await repository.apply_to_schedules_all_tenants(session, schedule_ids)
 
 
-async def forget_old_changes(session: AsyncSession) -> None:
-    """Changes are kept for a day."""
-    await repository.forget_all_tenants(session)
+async def delete_old_changes(session: AsyncSession) -> None:
+    """Delete stored changes after a day."""
+    await repository.delete_old_all_tenants(session)

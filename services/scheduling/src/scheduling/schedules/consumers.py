@@ -1,4 +1,4 @@
-"""Organisations that were closed, or opened again."""
+"""Consume organisations that were closed or opened again."""
 
 from collections.abc import Sequence
 
@@ -9,4 +9,5 @@ from scheduling.schedules import service
 
 
 async def on_organisation_changed(database: Database, records: Sequence[Record]) -> None:
-    await consume(database, OrganisationChanged, records, service.close_organisations)
+    """Apply a batch of OrganisationChanged."""
+    await consume(database, OrganisationChanged, records, service.apply_organisation_changed)

@@ -1,90 +1,91 @@
-"""What a schedule becomes when it is written: pure."""
+"""The values of a schedule that is written, and the checks on them."""
 
-from dataclasses import dataclass, replace
+import json
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from common.errors import Invalid
 from common.events import ContactState, Format
 from common.fields import show_time
-from scheduling.models import Schedule
-from scheduling.texts.service import Names, check_message
+from scheduling.models import Address, Content, Schedule, ScheduleKind
+from scheduling.templates.rules import fill
+from scheduling.texts.rules import check_message
 
 HORIZON = timedelta(days=366)
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
-    """Where a message goes. `own_phone`: the phone was given by itself and does not follow the contact."""
-
-    phone: str
-    contact_id: int | None = None
-    contact_version: int = 0
-    own_phone: bool = False
-    first_name: str = ""
-    last_name: str = ""
-    company: str = ""
-
-    @property
-    def names(self) -> Names | None:
-        """What fills placeholders; None without a contact."""
-        return Names(self.first_name, self.last_name, self.company) if self.contact_id is not None else None
-
-    @classmethod
-    def of(cls, contact: ContactState | None, phone: str, own_phone: bool = False) -> "Address":
-        """The address of a contact, or of a bare phone."""
-        if contact is None:
-            return cls(phone)
-        return cls(
-            phone,
-            contact.contact_id,
-            contact.version,
-            own_phone,
-            contact.first_name,
-            contact.last_name,
-            contact.company,
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class Draft:
-    """What a message says, and when it goes. Name and group are notes: one message still goes to one recipient."""
+    """A message before it is written. Name and group are notes: a single message goes to its one recipient."""
 
-    text: str
-    format: Format
+    content: Content
     scheduled_time: datetime
-    template_id: int | None = None
-    template_version: int | None = None
-    media_url: str | None = None
-    subject: str | None = None
     name: str | None = None
     group_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SendNow:
-    """What a schedule has whose first run begins as it is written; `waited`: whoever sends waits for its outcome."""
+    """The values of a schedule that is dispatched as it is written."""
 
     message_parts: int
-    hold: UUID | None
+    reservation: UUID | None
     sweep_after_s: float
-    waited: bool
+    outcome_awaited: bool
+
+
+def contact_address(contact: ContactState | None, phone: str, *, has_own_phone: bool = False) -> Address:
+    """Return the address of a contact, or of a phone alone."""
+    if contact is None:
+        return Address(phone)
+    return Address(
+        phone=phone,
+        contact_id=contact.contact_id,
+        contact_version=contact.version,
+        has_own_phone=has_own_phone,
+        fields=contact.fields,
+    )
+
+
+def draft_of(row: Schedule) -> Draft:
+    """Return what a schedule says now."""
+    return Draft(row.content, row.scheduled_time, name=row.name, group_id=row.group_id)
+
+
+def draft_columns(draft: Draft) -> dict[str, Any]:
+    """Return a draft's values by column."""
+    notes = {"scheduled_time": draft.scheduled_time, "name": draft.name, "group_id": draft.group_id}
+    return {**asdict(draft.content), **notes}
+
+
+def address_columns(address: Address) -> dict[str, Any]:
+    """Return an address's values by column."""
+    return {
+        "phone": address.phone,
+        "contact_id": address.contact_id,
+        "contact_version": address.contact_version,
+        "has_own_phone": address.has_own_phone,
+        "fields": json.dumps(dict(address.fields)),
+    }
 
 
 def check_draft(draft: Draft, address: Address, max_parts: int, field: str = "text") -> int:
-    """The parts of a message that can go out. Raises Invalid under `field` or `media_url`."""
-    check_media(draft.format, draft.media_url)
-    return check_message(draft.format, draft.text, address.names, max_parts, field)
+    """Return the parts of a message that can be sent. Raises Invalid under `field` or `media_url`."""
+    content = draft.content
+    check_media(content.format, content.media_url)
+    return check_message(content.format, content.text, address.placeholder_values, max_parts, field)
 
 
 def check_media(message_format: Format, media_url: str | None) -> None:
-    """Raises Invalid under `media_url` for an MMS without media."""
+    """Raise Invalid under `media_url` for an MMS without media."""
     if message_format == "mms" and not media_url:
         raise Invalid.field("media_url", "An MMS needs a media_url.")
 
 
 def check_time(moment: datetime, now: datetime) -> datetime:
-    """A time that can be scheduled. Raises Invalid under `scheduled_time`."""
+    """Return a time if a message can be scheduled for it. Raises Invalid under `scheduled_time`."""
     if moment <= now:
         raise Invalid.field("scheduled_time", "Enter a time in the future.")
     if moment > now + HORIZON:
@@ -92,34 +93,16 @@ def check_time(moment: datetime, now: datetime) -> datetime:
     return moment
 
 
-def address_of(row: Schedule) -> Address:
-    """Where a schedule goes now."""
-    assert row.phone is not None
-    return Address(
-        row.phone, row.contact_id, row.contact_version, row.own_phone, row.first_name, row.last_name, row.company
-    )
+def shown_text(row: Schedule) -> str:
+    """Return the text that the API shows: that of a batch as written, all others filled."""
+    return row.text if row.kind == ScheduleKind.BATCH else fill(row.text, row.fields)
 
 
-def draft_of(row: Schedule) -> Draft:
-    """What a schedule says now."""
-    return Draft(
-        row.text,
-        row.format,
-        row.scheduled_time,
-        row.template_id,
-        row.template_version,
-        row.media_url,
-        row.subject,
-        row.name,
-        row.group_id,
-    )
-
-
-def with_text(draft: Draft, text: str, shown: str) -> Draft:
-    """The draft with a text and no template. The text that is shown may be written back: it changes nothing."""
-    return replace(draft, text=draft.text if text == shown else text, template_id=None, template_version=None)
+def with_text(content: Content, text: str, shown: str) -> Content:
+    """Return the content with another text and no template. The shown text changes nothing: it was read before."""
+    return replace(content, text=content.text if text == shown else text, template_id=None, template_version=None)
 
 
 def is_same_time(first: datetime, second: datetime) -> bool:
-    """Whether two times are shown alike: what was read may be written back."""
+    """Return whether the API shows two times alike. A client may write back a time that it has read."""
     return show_time(first) == show_time(second)

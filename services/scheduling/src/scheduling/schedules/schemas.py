@@ -1,6 +1,7 @@
-"""Bodies of schedules, and how they are shown."""
+"""Bodies and queries of schedules, and how the API shows a schedule."""
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,50 +9,54 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field
 
 from common.errors import Invalid
-from common.events import Category, Format
-from common.fields import Audit, Id, Time, line
+from common.events import FailureCategory, Format
+from common.fields import Audit, Id, Time, bounded_text
+from common.paging import Page, Paginated, Pagination
 from common.phones import normalise_phone, show_phone
-from scheduling.models import STATUSES, Schedule, Status
-from scheduling.texts.service import AnyText, Names, count_parts, fill
+from scheduling.models import Schedule, ScheduleStatus
+from scheduling.schedules.rules import shown_text
+from scheduling.templates.rules import fill
+from scheduling.templates.schemas import AnyText
+from scheduling.texts.rules import count_parts
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _URL = re.compile(r"https?://[^\s/?#]+[^\s]*", re.IGNORECASE)
-_V1: dict[Status, str] = {
-    "pending": "PENDING",
-    "processing": "PENDING",
-    "sent": "SENT",
-    "delivered": "SENT",
-    "failed": "FAILED",
-    "cancelled": "DELETED",
+_V1 = {
+    ScheduleStatus.PENDING: "PENDING",
+    ScheduleStatus.PROCESSING: "PENDING",
+    ScheduleStatus.SENT: "SENT",
+    ScheduleStatus.DELIVERED: "SENT",
+    ScheduleStatus.FAILED: "FAILED",
+    ScheduleStatus.CANCELLED: "DELETED",
 }
 
 
-def _is_text(given: Any) -> Any:
+def _check_is_text(given: Any) -> Any:
     if not isinstance(given, datetime) and not (isinstance(given, str) and _DAY.match(given)):
         raise ValueError("Enter a date and time in ISO 8601.")
     return given
 
 
-def _is_url(url: str) -> str:
+def _check_url(url: str) -> str:
     if not _URL.fullmatch(url):
         raise ValueError("Enter a valid http or https URL.")
     return url
 
 
-WallTime = Annotated[datetime, BeforeValidator(_is_text)]
+WallTime = Annotated[datetime, BeforeValidator(_check_is_text)]
 Phone = Annotated[str, AfterValidator(normalise_phone)]
 if TYPE_CHECKING:
     Name = str
     Url = str
     Subject = str
 else:
-    Name = line(200)
-    Url = Annotated[line(2048), AfterValidator(_is_url)]
-    Subject = line(64)
+    Name = bounded_text(200)
+    Url = Annotated[bounded_text(2048), AfterValidator(_check_url)]
+    Subject = bounded_text(64)
 
 
-class Content(BaseModel):
-    """What a message says. A body may name its template either way."""
+class ContentFields(BaseModel):
+    """What a message says. A body may name its template by `template` or by `template_id`."""
 
     template: Id | None = None
     template_id: Id | None = None
@@ -61,15 +66,17 @@ class Content(BaseModel):
     subject: Subject | None = None
 
 
-class ContentUpdate(Content):
-    """What is left out stays. `template` wins over `text`."""
+class ContentUpdate(ContentFields):
+    """Changes of what a message says, and when. Omitted fields stay. `template` wins over `text`."""
 
-    scheduled_time: Annotated[WallTime | None, Field(description="without an offset: the organisation's clock")] = None
-    status: str = Field("", description="`cancelled` cancels; any other word is ignored")
+    scheduled_time: Annotated[WallTime | None, Field(description="without an offset: the organisation's time zone")] = (
+        None
+    )
+    status: str = Field("", description="`cancelled` cancels; any other value is ignored")
 
 
 class ScheduleUpdate(ContentUpdate):
-    """What is left out stays. `template` wins over `text`, `contact` over `phone`."""
+    """Changes of a schedule. Omitted fields stay. `template` wins over `text`, `contact` over `phone`."""
 
     name: Name | None = None
     group: Annotated[Id | None, Field(description="a note: the message goes to its one recipient")] = None
@@ -80,13 +87,16 @@ class ScheduleUpdate(ContentUpdate):
 
 
 class ScheduleCreate(ScheduleUpdate):
-    """A text or a template, to a contact or a phone, at a time within the next 366 days. A PUT needs the same."""
+    """A new schedule, or all of one (PUT).
+
+    It has a text or a template, a contact or a phone, and a time within the next 366 days.
+    """
 
     scheduled_time: WallTime
 
 
 class ScheduleFields(BaseModel):
-    """What a schedule shows beside who wrote it."""
+    """The fields of a schedule before its audit fields."""
 
     id: int
     name: str | None
@@ -105,7 +115,7 @@ class ScheduleFields(BaseModel):
     delivered_time: Time | None
     status: str
     error: str | None
-    failure_category: Category | None
+    failure_category: FailureCategory | None
     attempts: int
     next_attempt_at: Time | None
     provider: str | None
@@ -115,18 +125,21 @@ class ScheduleFields(BaseModel):
 
 
 class ScheduleOut(Audit, ScheduleFields):
-    """One message to one recipient. `text`, `message_parts`, `phone`, `recipient_name`: as it will be, or was, sent."""
+    """One message to one recipient.
+
+    `text`, `message_parts`, `phone` and `recipient_name` are as the message will be, or was, sent.
+    """
 
 
 class MediaNames(BaseModel):
-    """Files that delivery would remove, 500 at most."""
+    """Files that delivery wants to delete, 500 at most."""
 
     names: list[str] = Field(max_length=500)
     since: AwareDatetime
 
 
 class UsedMedia(BaseModel):
-    """Those of them that are still needed."""
+    """Those of the files that are still needed."""
 
     used: list[str]
 
@@ -141,27 +154,36 @@ class Days:
     date_to: str | None = None
 
 
-def show(row: Schedule, v1: bool) -> dict[str, Any]:
-    """The fields of ScheduleOut. A parent shows its text as written, its parts as with empty values."""
-    filled = fill(row.text, Names(row.first_name, row.last_name, row.company))
-    names = f"{row.first_name} {row.last_name}".strip()
+def render_schedule(row: Schedule, v1: bool) -> ScheduleOut:
+    """Return the answer of a schedule, with `v1` in the older status names."""
+    return ScheduleOut(**render_fields(row, v1))
+
+
+def render_schedules(rows: Sequence[Schedule], total: int, page: Page, v1: bool) -> Paginated[ScheduleOut]:
+    """Return the answer of a page of schedules."""
+    return Paginated(results=[render_schedule(row, v1) for row in rows], pagination=Pagination.of(page, total))
+
+
+def render_fields(row: Schedule, v1: bool) -> dict[str, Any]:
+    """Return the fields of ScheduleOut. A batch shows its parts as with empty placeholder values."""
+    recipient_name = f"{row.fields.get('first_name', '')} {row.fields.get('last_name', '')}".strip()
     return {
         "id": row.id,
         "name": row.name,
         "template": row.template_id,
         "template_version": row.template_version,
-        "text": row.text if row.kind == "parent" else filled,
-        "message_parts": count_parts(row.format, filled),
+        "text": shown_text(row),
+        "message_parts": count_parts(row.format, fill(row.text, row.fields)),
         "contact": row.contact_id,
-        "recipient_name": names or None,
+        "recipient_name": recipient_name or None,
         "phone": show_phone(row.phone) if row.phone else None,
         "group": row.group_id,
-        "parent": row.parent_id,
-        "group_schedule_id": row.parent_id,
+        "parent": row.batch_id,
+        "group_schedule_id": row.batch_id,
         "scheduled_time": row.scheduled_time,
         "sent_time": row.sent_time,
         "delivered_time": row.delivered_time,
-        "status": _V1[row.status] if v1 else row.status,
+        "status": render_status(row.status, v1),
         "error": row.error,
         "failure_category": row.failure_category,
         "attempts": row.attempts,
@@ -177,8 +199,22 @@ def show(row: Schedule, v1: bool) -> dict[str, Any]:
     }
 
 
+def render_status(status: ScheduleStatus, v1: bool) -> str:
+    """Return the name of a status in the API."""
+    return _V1[status] if v1 else status.value
+
+
+def render_counts(counts: Mapping[ScheduleStatus, int], v1: bool) -> dict[str, int]:
+    """Return counts by the API's status names, with zeros."""
+    shown: dict[str, int] = {}
+    for status in ScheduleStatus:
+        name = render_status(status, v1)
+        shown[name] = shown.get(name, 0) + counts.get(status, 0)
+    return shown
+
+
 def read_date(name: str, given: str | None) -> date | None:
-    """A day of the query, None when absent. Raises Invalid under its name."""
+    """Return a day of the query, None when absent. Raises Invalid under its name."""
     if not given:
         return None
     try:
@@ -190,46 +226,37 @@ def read_date(name: str, given: str | None) -> date | None:
 
 
 def read_flag(name: str, given: str | None) -> bool:
-    """A yes or no of the query, no when absent. Raises Invalid under its name."""
+    """Return a boolean of the query, False when absent. Raises Invalid under its name."""
     if given not in (None, "", "true", "false", "1", "0"):
         raise Invalid.field(name, "Enter true or false.")
     return given in ("true", "1")
 
 
 def read_format(given: str | None) -> bool:
-    """Whether `?status_format=` asks for v1's words. Raises Invalid under its name."""
+    """Return whether `?status_format=` asks for the status names of v1. Raises Invalid under its name."""
     if given not in (None, "", "v1", "v2"):
         raise Invalid.field("status_format", "Enter v1, or leave it out.")
     return given == "v1"
 
 
-def read_statuses(given: str | None, v1: bool) -> list[Status]:
-    """The statuses that `?status=` lists, by default all but cancelled. Raises Invalid under its name."""
+def read_statuses(given: str | None, v1: bool) -> list[ScheduleStatus]:
+    """Return the statuses that `?status=` lists, by default all but cancelled. Raises Invalid under its name."""
     if not given:
-        return [status for status in STATUSES if status != "cancelled"]
-    words = [word.strip() for word in given.split(",") if word.strip()]
-    found = [status for status in STATUSES if (_V1[status] if v1 else status) in words]
-    if len({_V1[status] if v1 else status for status in found}) != len(set(words)):
+        return [status for status in ScheduleStatus if status != ScheduleStatus.CANCELLED]
+    names = {name.strip() for name in given.split(",") if name.strip()}
+    found = [status for status in ScheduleStatus if render_status(status, v1) in names]
+    if {render_status(status, v1) for status in found} != names:
         raise Invalid.field("status", "Unknown status.")
     return found
 
 
 def is_cancelling(status: str, v1: bool) -> bool:
-    """Whether the `status` of a PATCH says to cancel."""
-    return status == (_V1["cancelled"] if v1 else "cancelled")
-
-
-def count_by_word(counts: dict[Status, int], v1: bool) -> dict[str, int]:
-    """Counts under the words of the answer, zeros too."""
-    told: dict[str, int] = {}
-    for status in STATUSES:
-        word = _V1[status] if v1 else status
-        told[word] = told.get(word, 0) + counts.get(status, 0)
-    return told
+    """Return whether the `status` of a PATCH cancels."""
+    return status == render_status(ScheduleStatus.CANCELLED, v1)
 
 
 def one_of(body: BaseModel, name: str) -> int | None:
-    """The id that a body gives as `name` or as `name_id`. Raises Invalid when they differ."""
+    """Return the id that a body gives as `name` or as `name_id`. Raises Invalid when they differ."""
     first: int | None = getattr(body, name)
     second: int | None = getattr(body, f"{name}_id")
     if first is not None and second is not None and first != second:
@@ -237,8 +264,13 @@ def one_of(body: BaseModel, name: str) -> int | None:
     return first if first is not None else second
 
 
+def names_either(body: BaseModel, name: str) -> bool:
+    """Return whether the body has `name` or `name_id` at all, also as null."""
+    return name in body.model_fields_set or f"{name}_id" in body.model_fields_set
+
+
 def check_required(body: ScheduleCreate) -> None:
-    """Raises Invalid under each field that a POST or PUT lacks."""
+    """Raise Invalid under each field that a POST or PUT lacks."""
     faults: dict[str, list[str]] = {}
     if one_of(body, "template") is None and not body.text and body.format == "sms":
         faults["text"] = ["Enter a text or choose a template."]
@@ -246,8 +278,3 @@ def check_required(body: ScheduleCreate) -> None:
         faults["contact"] = ["Choose a contact or enter a phone."]
     if faults:
         raise Invalid(fields=faults)
-
-
-def names_either(body: BaseModel, name: str) -> bool:
-    """Whether the body has `name` or `name_id` at all, null too."""
-    return name in body.model_fields_set or f"{name}_id" in body.model_fields_set

@@ -1,4 +1,4 @@
-"""The three sends. They commit before they wait for an outcome, in short sessions of their own."""
+"""The three sends. They commit before they wait for an outcome, and they wait in short sessions of their own."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -11,9 +11,12 @@ from pydantic_core import from_json
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.http.app import JsonRoute
-from scheduling.clients.deps import WriterDep
+from scheduling.batches.service import count_messages, get_batch
+from scheduling.clients.deps import WriteContextDep
+from scheduling.schedules.service import get_schedule
 from scheduling.sends import service
 from scheduling.sends.schemas import (
+    FinalAnswer,
     GroupNotSent,
     MessageNotSent,
     SendMmsRequest,
@@ -22,15 +25,22 @@ from scheduling.sends.schemas import (
     Sent,
     SentToGroup,
     read_wait,
+    render_accepted,
+    render_accepted_batch,
+    render_final,
+    render_final_batch,
 )
 
 _POLL_S = 0.1
-_KEPT_HEADERS = ("preference-applied", "idempotent-replayed")
+_RETAINED_HEADERS = ("preference-applied", "idempotent-replayed")
 
 
 class WaitingRoute(JsonRoute):
-    """A send that was accepted waits for its outcome as `Prefer` says. One that is answered again under its key waits
-    as its own `Prefer` says; without one, a send that waited at first has the outcome that is known by then."""
+    """A route whose accepted sends wait for their outcome as `Prefer` says.
+
+    A replay under an idempotency key waits as its own `Prefer` says. Without one, the replay of a send that waited
+    has the outcome that is known by then.
+    """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         accept = super().get_route_handler()
@@ -44,8 +54,8 @@ class WaitingRoute(JsonRoute):
                 response.headers["Preference-Applied"] = f"wait={wait_s}"
                 return await _wait(request, response, wait_s)
             if "idempotent-replayed" in response.headers:
-                found = await _find_answer(request, response)
-                return _final(response, found) if found is not None and found.waited else response
+                final = await _find_final(request, response)
+                return _replace(response, final) if final is not None and final.outcome_awaited else response
             return response
 
         return accept_and_wait
@@ -53,7 +63,7 @@ class WaitingRoute(JsonRoute):
 
 router = APIRouter(route_class=WaitingRoute, tags=["sending"])
 
-# Read by the route, named here for the documentation.
+# WaitingRoute reads the header. The parameter puts it into the API document.
 Prefer = Annotated[str | None, Header(description="`wait=N`: wait for the outcome, 30 s at most (RFC 7240)")]
 _ONE: dict[int | str, dict[str, Any]] = {
     200: {"model": Sent, "description": "Sent, after a wait"},
@@ -67,31 +77,34 @@ _MANY: dict[int | str, dict[str, Any]] = {
 
 
 @router.post("/api/sms/send/", status_code=202, responses=_ONE)
-async def send(request: Request, writer: WriterDep, body: SendRequest, prefer: Prefer = None) -> Sent:
-    """Sends a message."""
-    async with _session(request, writer.caller.organisation_id) as session:
-        return await service.send_now(session, writer, body, waits=read_wait(prefer) > 0)
+async def send(request: Request, context: WriteContextDep, body: SendRequest, prefer: Prefer = None) -> Sent:
+    """Send a message."""
+    async with _session(request, context.caller.organisation_id) as session:
+        schedule_id = await service.send_now(session, context, body, outcome_awaited=read_wait(prefer) > 0)
+    return render_accepted(schedule_id)
 
 
 @router.post("/api/sms/send-mms/", status_code=202, responses=_ONE)
-async def send_mms(request: Request, writer: WriterDep, body: SendMmsRequest, prefer: Prefer = None) -> Sent:
-    """Sends a picture, with or without a text."""
-    async with _session(request, writer.caller.organisation_id) as session:
-        return await service.send_now(session, writer, body, waits=read_wait(prefer) > 0)
+async def send_mms(request: Request, context: WriteContextDep, body: SendMmsRequest, prefer: Prefer = None) -> Sent:
+    """Send a picture, with or without a text."""
+    async with _session(request, context.caller.organisation_id) as session:
+        schedule_id = await service.send_now(session, context, body, outcome_awaited=read_wait(prefer) > 0)
+    return render_accepted(schedule_id)
 
 
 @router.post("/api/sms/send-to-group/", status_code=202, responses=_MANY)
 async def send_to_group(
-    request: Request, writer: WriterDep, body: SendToGroupRequest, prefer: Prefer = None
+    request: Request, context: WriteContextDep, body: SendToGroupRequest, prefer: Prefer = None
 ) -> SentToGroup:
-    """Sends a message to every member of a group."""
-    async with _session(request, writer.caller.organisation_id) as session:
-        return await service.send_to_group(session, writer, body, waits=read_wait(prefer) > 0)
+    """Send a message to every member of a group."""
+    async with _session(request, context.caller.organisation_id) as session:
+        accepted = await service.send_to_group(session, context, body, outcome_awaited=read_wait(prefer) > 0)
+    return render_accepted_batch(accepted.batch_id, accepted.group)
 
 
 @asynccontextmanager
 async def _session(request: Request, organisation_id: str) -> AsyncIterator[AsyncSession]:
-    """A transaction that is over before the wait begins; under an idempotency key the key's own."""
+    """Begin a transaction that ends before the wait. A request with an idempotency key already has one."""
     if (keyed := request.scope.get("keyed_session")) is not None:
         yield keyed
         return
@@ -100,26 +113,27 @@ async def _session(request: Request, organisation_id: str) -> AsyncIterator[Asyn
 
 
 async def _wait(request: Request, accepted: Response, wait_s: int) -> Response:
-    """The outcome or, when the time is up, what was accepted."""
+    """Return the outcome, or the accepted answer when the time is over."""
     deadline = asyncio.get_running_loop().time() + wait_s
     while True:
-        found = await _find_answer(request, accepted)
-        if found is not None:
-            return _final(accepted, found)
+        final = await _find_final(request, accepted)
+        if final is not None:
+            return _replace(accepted, final)
         if asyncio.get_running_loop().time() >= deadline:
             return accepted
         await asyncio.sleep(_POLL_S)
 
 
-async def _find_answer(request: Request, accepted: Response) -> service.Answer | None:
-    """The outcome of what was accepted, None while it is open."""
+async def _find_final(request: Request, accepted: Response) -> FinalAnswer | None:
+    """Return the final answer of an accepted send, None while its outcome is open."""
     body = from_json(bytes(accepted.body))
     async with request.app.state.database.tenant(request.scope["caller_log"]["organisation"]) as session:
         if "group_schedule_id" in body:
-            return await service.find_group_answer(session, body["group_schedule_id"])
-        return await service.find_answer(session, body["schedule_id"])
+            batch = await get_batch(session, body["group_schedule_id"])
+            return render_final_batch(batch, await count_messages(session, batch))
+        return render_final(await get_schedule(session, body["schedule_id"]))
 
 
-def _final(accepted: Response, found: service.Answer) -> Response:
-    kept = {name: accepted.headers[name] for name in _KEPT_HEADERS if name in accepted.headers}
-    return JSONResponse(found.body.model_dump(mode="json"), found.status, headers=kept)
+def _replace(accepted: Response, final: FinalAnswer) -> Response:
+    headers = {name: accepted.headers[name] for name in _RETAINED_HEADERS if name in accepted.headers}
+    return JSONResponse(final.body.model_dump(mode="json"), final.status, headers=headers)

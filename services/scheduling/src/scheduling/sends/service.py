@@ -1,7 +1,7 @@
-"""Sends: schedules that are due now."""
+"""Use cases of the sends. A send is a schedule that is due now."""
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -9,157 +9,97 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from common.context import request_id
 from common.errors import Unavailable
 from common.events import Format
-from scheduling.clients import Writer
-from scheduling.dispatch.service import Due, publish_first
-from scheduling.group_schedules.service import add_batch, check_batch, find_batch, read_group
-from scheduling.models import Schedule
+from scheduling.batches import service as batches
+from scheduling.batches.rules import check_content
+from scheduling.clients.contacts import Group
+from scheduling.clients.services import WriteContext
+from scheduling.dispatch.rules import DueSchedule
+from scheduling.dispatch.service import publish_first
+from scheduling.models import Content
 from scheduling.organisations.service import get_zone
 from scheduling.recipients.service import get_recipient
-from scheduling.schedules.service import Address, Draft, SendNow, add_schedule, check_media, find_outcome
-from scheduling.sends.schemas import (
-    GroupNotSent,
-    MessageNotSent,
-    NotSent,
-    Results,
-    SendMmsRequest,
-    SendRequest,
-    SendToGroupRequest,
-    Sent,
-    SentToGroup,
-)
-from scheduling.texts.service import check_message
+from scheduling.schedules.rules import Draft, SendNow, check_draft, check_media, contact_address
+from scheduling.schedules.service import add_schedule
+from scheduling.sends.schemas import SendMmsRequest, SendRequest, SendToGroupRequest
 
 _NAME_LENGTH = 200
 
 
-async def send_now(session: AsyncSession, writer: Writer, body: SendRequest | SendMmsRequest, *, waits: bool) -> Sent:
-    """One message: its units are held, then the schedule and its ScheduleDue are written together. `waits`: whoever
-    sends waits for the outcome.
+class AcceptedBatch(NamedTuple):
+    """A send to a group that was accepted."""
 
-    Neighbours are asked before the session's first statement. Raises NotFound, Invalid, RecipientOptedOut,
-    LimitReached, Unavailable (without contacts nothing can be sent).
+    batch_id: int
+    group: Group
+
+
+async def send_now(
+    session: AsyncSession, context: WriteContext, body: SendRequest | SendMmsRequest, *, outcome_awaited: bool
+) -> int:
+    """Reserve the parts of a message, then write the schedule and its ScheduleDue together. Return the schedule's id.
+
+    The other services are called before the session's first statement. Raises NotFound, Invalid, RecipientOptedOut,
+    LimitReached, and Unavailable without contacts.
     """
-    caller, now = writer.caller, datetime.now(UTC)
-    draft = _draft(body, now)
-    check_media(draft.format, draft.media_url)
-    recipient = await get_recipient(writer.neighbours.contacts, caller, body.contact_id, body.recipient, "recipient")
+    caller, now = context.caller, datetime.now(UTC)
+    draft = Draft(_content(body), now)
+    content = draft.content
+    check_media(content.format, content.media_url)
+    recipient = await get_recipient(context.services.contacts, caller, body.contact_id, body.recipient, "recipient")
     contact = recipient.contact if body.contact_id is not None else None
-    address = Address.of(contact, recipient.phone, own_phone=contact is not None and contact.phone != recipient.phone)
-    parts = check_message(draft.format, draft.text, address.names, writer.max_parts, "message")
-    hold = await _hold(writer, draft.format, parts, now)
-    send = SendNow(parts, hold, writer.sweep_after_s, waits)
+    has_own_phone = contact is not None and contact.phone != recipient.phone
+    address = contact_address(contact, recipient.phone, has_own_phone=has_own_phone)
+    parts = check_draft(draft, address, context.max_parts, "message")
+    reservation = await _reserve(context, content.format, parts, now)
+    send = SendNow(parts, reservation, context.sweep_after_s, outcome_awaited)
     schedule_id = await add_schedule(session, caller, address, draft, send)
-    due = Due(
-        schedule_id,
-        caller.organisation_id,
-        None,
-        address.contact_id,
-        address.phone,
-        address.first_name,
-        address.last_name,
-        address.company,
-        draft.text,
-        draft.format,
-        draft.subject,
-        draft.media_url,
-        now,
-        0,
-        hold,
-        request_id(),
+    due = DueSchedule(
+        id=schedule_id,
+        organisation_id=caller.organisation_id,
+        batch_id=None,
+        address=address,
+        content=content,
+        scheduled_time=now,
+        dispatch_number=0,
+        reservation=reservation,
+        request_id=request_id(),
     )
     await publish_first(session, due, parts)
-    return Sent(message="Message accepted.", schedule_id=schedule_id, status="processing")
+    return schedule_id
 
 
-def _draft(body: SendRequest | SendMmsRequest, now: datetime) -> Draft:
+def _content(body: SendRequest | SendMmsRequest) -> Content:
     if isinstance(body, SendMmsRequest):
-        return Draft(body.message, "mms", now, media_url=body.media_url, subject=body.subject)
-    return Draft(body.message, "sms", now)
+        return Content(text=body.message, format="mms", media_url=body.media_url, subject=body.subject)
+    return Content(text=body.message, format="sms")
 
 
-async def send_to_group(session: AsyncSession, writer: Writer, body: SendToGroupRequest, *, waits: bool) -> SentToGroup:
-    """A batch that is due now, named after group and time. Raises NotFound, Invalid, NoRecipients, LimitReached."""
+async def send_to_group(
+    session: AsyncSession, context: WriteContext, body: SendToGroupRequest, *, outcome_awaited: bool
+) -> AcceptedBatch:
+    """Create a batch that is due now, named after its group and time.
+
+    Raises NotFound, Invalid, NoRecipients, LimitReached, and Unavailable without contacts.
+    """
     now = datetime.now(UTC)
-    recipients = await read_group(writer, body.group_id)
-    group = recipients[0]
-    draft = Draft(body.message, "sms", now)
-    parts = check_batch(draft, writer.max_parts, "message")
-    hold = await _hold(writer, "sms", group.eligible_count * parts, now)
-    local = now.astimezone(await get_zone(session, writer.caller.organisation_id))
-    when = f" {local:%Y-%m-%d %H:%M}"
-    named = Draft(body.message, "sms", now, name=group.name[: _NAME_LENGTH - len(when)] + when)
-    parent_id = await add_batch(session, writer.caller, recipients, named, hold, waited=waits)
-    return SentToGroup(
-        message=f"{group.eligible_count} messages accepted.",
-        results=Results(successful=group.eligible_count, failed=0, total=group.eligible_count),
-        group_name=group.name,
-        group_schedule_id=parent_id,
+    audience = await batches.read_audience(context, body.group_id)
+    group = audience.group
+    content = Content(text=body.message, format="sms")
+    parts = check_content(content, context.max_parts, "message")
+    reservation = await _reserve(context, "sms", group.eligible_count * parts, now)
+    local = now.astimezone(await get_zone(session, context.caller.organisation_id))
+    time = f" {local:%Y-%m-%d %H:%M}"
+    draft = Draft(content, now, name=group.name[: _NAME_LENGTH - len(time)] + time)
+    batch_id = await batches.add_batch(
+        session, context.caller, audience, draft, reservation, outcome_awaited=outcome_awaited
     )
+    return AcceptedBatch(batch_id, group)
 
 
-async def _hold(writer: Writer, message_format: Format, units: int, now: datetime) -> UUID | None:
-    """The reference of a hold; None while delivery is away: then the limit is checked on arrival."""
+async def _reserve(context: WriteContext, message_format: Format, parts: int, now: datetime) -> UUID | None:
+    """Reserve parts and return the reference. Without delivery return None: it then checks the limit on arrival."""
     reference = uuid4()
     try:
-        await writer.neighbours.delivery.put_hold(writer.caller, reference, message_format, units, now)
+        await context.services.delivery.reserve(context.caller, reference, message_format, parts, now)
     except Unavailable:
         return None
     return reference
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The HTTP status and body of a send whose outcome is known; `waited`: it was sent to wait for that."""
-
-    status: int
-    body: Sent | SentToGroup | NotSent
-    waited: bool
-
-
-async def find_answer(session: AsyncSession, schedule_id: int) -> Answer | None:
-    """The final answer of a send, None while it is open."""
-    row = await find_outcome(session, schedule_id)
-    if row.status in ("pending", "processing"):
-        return None
-    if row.status in ("sent", "delivered"):
-        sent = Sent(message="Message sent.", schedule_id=row.id, status=row.status)
-        return Answer(200, sent, row.waited)
-    not_sent = MessageNotSent(
-        message="The message was not sent.",
-        error=row.error or "The message was cancelled.",
-        failure_category=row.failure_category or "unknown",
-        request_id=request_id(),
-        schedule_id=row.id,
-        status=row.status,
-    )
-    return Answer(502, not_sent, row.waited)
-
-
-async def find_group_answer(session: AsyncSession, parent_id: int) -> Answer | None:
-    """The final answer of a send to a group, None while any of its messages is open."""
-    row, counts = await find_batch(session, parent_id)
-    if row.status in ("pending", "processing"):
-        return None
-    sent, total = counts.get("sent", 0) + counts.get("delivered", 0), sum(counts.values())
-    results = Results(successful=sent, failed=total - sent, total=total)
-    if sent == 0:
-        return Answer(502, _group_not_sent(row, results), row.waited)
-    some_sent = SentToGroup(
-        message=f"{sent} of {total} messages sent.",
-        results=results,
-        group_name=row.group_name or "",
-        group_schedule_id=row.id,
-    )
-    return Answer(200 if sent == total else 207, some_sent, row.waited)
-
-
-def _group_not_sent(row: Schedule, results: Results) -> GroupNotSent:
-    return GroupNotSent(
-        message="No message was sent.",
-        error=row.error or "The batch was cancelled.",
-        failure_category=row.failure_category or "unknown",
-        request_id=request_id(),
-        results=results,
-        group_name=row.group_name or "",
-        group_schedule_id=row.id,
-    )

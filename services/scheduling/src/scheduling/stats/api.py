@@ -2,14 +2,15 @@
 
 from common.http.app import feature_router
 from common.http.deps import CallerDep, SessionDep
-from scheduling.clients.deps import NeighboursDep
+from scheduling.clients.deps import ServicesDep
 from scheduling.stats import service
-from scheduling.stats.schemas import Stats
+from scheduling.stats.schemas import Stats, render_stats
 
 router = feature_router("stats")
 
 
 @router.get("/api/stats/monthly/")
-async def get_monthly_stats(session: SessionDep, caller: CallerDep, neighbours: NeighboursDep) -> Stats:
-    """Messages of the last 12 months, and the limits."""
-    return await service.get_monthly_stats(session, neighbours, caller)
+async def get_monthly_stats(session: SessionDep, caller: CallerDep, services: ServicesDep) -> Stats:
+    """Get the message counts of the last 12 months, and the monthly limits."""
+    months, limits = await service.get_monthly_stats(session, services, caller)
+    return render_stats(months, limits)

@@ -1,14 +1,15 @@
-"""Counts of messages by month."""
+"""The statement that counts messages by month."""
 
-from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Row, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-# A child has a time in its own row once it was handed over; before that it goes by its parent's. A retry may come some
-# time after its parent.
+from scheduling.models import ScheduleStatus
+from scheduling.stats.rules import StatusCount
+
+# A message of a batch has a time in its own row once it was dispatched. Before that, it counts by the time of its
+# batch. A retry may have a time long after that of the batch.
 _COUNT = text(
     """
     SELECT to_char(time AT TIME ZONE :zone, 'YYYY-MM') AS month, status, format, count(*) AS messages,
@@ -18,11 +19,11 @@ _COUNT = text(
         FROM schedules s
         WHERE s.kind = 'single' AND s.scheduled_time >= :start AND s.scheduled_time < :end AND s.status <> 'cancelled'
         UNION ALL
-        SELECT coalesce(c.scheduled_time, p.scheduled_time), c.status, coalesce(c.format, p.format), c.message_parts
-        FROM schedules p JOIN schedules c ON c.kind = 'child' AND c.parent_id = p.id
-        WHERE p.kind = 'parent' AND p.scheduled_time >= CAST(:start AS timestamptz) - interval '366 days'
-          AND p.scheduled_time < :end AND c.status <> 'cancelled'
-          AND NOT (c.status = 'pending' AND p.status = 'cancelled')
+        SELECT coalesce(m.scheduled_time, b.scheduled_time), m.status, coalesce(m.format, b.format), m.message_parts
+        FROM schedules b JOIN schedules m ON m.kind = 'batch_message' AND m.batch_id = b.id
+        WHERE b.kind = 'batch' AND b.scheduled_time >= CAST(:start AS timestamptz) - interval '366 days'
+          AND b.scheduled_time < :end AND m.status <> 'cancelled'
+          AND NOT (m.status = 'pending' AND b.status = 'cancelled')
     ) AS counted
     WHERE time >= :start AND time < :end
     GROUP BY month, status, format
@@ -30,6 +31,15 @@ _COUNT = text(
 )
 
 
-async def count(session: AsyncSession, zone: str, start: datetime, end: datetime) -> Sequence[Row[Any]]:
-    """(month, status, format, messages, parts) of what lies from `start` until before `end`."""
-    return (await session.execute(_COUNT, {"zone": zone, "start": start, "end": end})).all()
+async def count(session: AsyncSession, zone: str, start: datetime, end: datetime) -> list[StatusCount]:
+    """Return the counts of messages from `start` until before `end`, by month of the zone, status and format."""
+    return [
+        StatusCount(
+            month=row.month,
+            status=ScheduleStatus(row.status),
+            format=row.format,
+            messages=row.messages,
+            parts=row.parts,
+        )
+        for row in await session.execute(_COUNT, {"zone": zone, "start": start, "end": end})
+    ]

@@ -5,48 +5,51 @@ from common.http.app import feature_router
 from common.http.deps import CallerDep, PageDep, SessionDep
 from common.paging import Paginated
 from scheduling.templates import service
-from scheduling.templates.schemas import TemplateCreate, TemplateOut, TemplateUpdate
+from scheduling.templates.schemas import (
+    TemplateCreate,
+    TemplateOut,
+    TemplateUpdate,
+    render_template,
+    render_templates,
+)
 
 router = feature_router("templates")
-
-TemplateId = Id
 
 
 @router.get("/api/templates/")
 async def list_templates(session: SessionDep, page: PageDep) -> Paginated[TemplateOut]:
-    """Active templates by name."""
-    return await service.list_templates(session, page)
+    """List active templates by name."""
+    templates, total = await service.list_templates(session, page)
+    return render_templates(templates, total, page)
 
 
 @router.post("/api/templates/", status_code=201)
 async def create_template(session: SessionDep, caller: CallerDep, body: TemplateCreate) -> TemplateOut:
-    """A new template."""
-    return await service.create_template(session, caller, body)
+    """Create a template."""
+    return render_template(await service.create_template(session, caller, body))
 
 
 @router.get("/api/templates/{template_id}/")
-async def get_template(session: SessionDep, template_id: TemplateId) -> TemplateOut:
-    """One template, also a deleted one."""
-    return await service.get_template(session, template_id)
+async def get_template(session: SessionDep, template_id: Id) -> TemplateOut:
+    """Get a template, also a deleted one."""
+    return render_template(await service.get_template(session, template_id))
 
 
 @router.put("/api/templates/{template_id}/")
 async def replace_template(
-    session: SessionDep, caller: CallerDep, template_id: TemplateId, body: TemplateCreate
+    session: SessionDep, caller: CallerDep, template_id: Id, body: TemplateCreate
 ) -> TemplateOut:
-    """A new version of the template."""
-    return await service.update_template(session, caller, template_id, body)
+    """Replace a template by a new version of it."""
+    return render_template(await service.update_template(session, caller, template_id, body))
 
 
 @router.patch("/api/templates/{template_id}/")
-async def update_template(
-    session: SessionDep, caller: CallerDep, template_id: TemplateId, body: TemplateUpdate
-) -> TemplateOut:
-    """A new version of the template; what is left out stays."""
-    return await service.update_template(session, caller, template_id, body)
+async def update_template(session: SessionDep, caller: CallerDep, template_id: Id, body: TemplateUpdate) -> TemplateOut:
+    """Change a template, which makes a new version. Omitted fields stay."""
+    return render_template(await service.update_template(session, caller, template_id, body))
 
 
 @router.delete("/api/templates/{template_id}/", status_code=204)
-async def delete_template(session: SessionDep, caller: CallerDep, template_id: TemplateId) -> None:
-    """Deletes the template; it can still be read, and schedules made from it stay."""
+async def delete_template(session: SessionDep, caller: CallerDep, template_id: Id) -> None:
+    """Delete a template. It can still be read, and schedules made from it stay."""
     await service.delete_template(session, caller, template_id)

@@ -1,17 +1,18 @@
-"""The statements on templates and their versions."""
+"""Statements on templates and their versions."""
 
-# ruff: noqa: S608 (what is put together are constants of this file)
+# ruff: noqa: S608 (the statements are put together from constants of this file)
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Row, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.paging import Page
+from scheduling.models import Template
 
 _COLUMNS = "id, name, text, is_active, version, created_by, updated_by, created_at, updated_at"
-_VERSION = """
+_ADD_VERSION = """
     INSERT INTO template_versions (organisation_id, template_id, version, name, text, created_by)
     SELECT organisation_id, id, version, name, text, updated_by FROM written
 """
@@ -20,7 +21,7 @@ _ADD = text(
     WITH written AS (
         INSERT INTO templates (organisation_id, name, text, created_by, updated_by)
         VALUES (:organisation_id, :name, :text, :user_id, :user_id) RETURNING *
-    ), kept AS ({_VERSION})
+    ), added AS ({_ADD_VERSION})
     SELECT {_COLUMNS} FROM written
     """
 )
@@ -31,7 +32,7 @@ _UPDATE = text(
                is_active = coalesce(:is_active, is_active), version = version + 1, updated_by = :user_id,
                updated_at = now()
         WHERE id = :id RETURNING *
-    ), kept AS ({_VERSION})
+    ), added AS ({_ADD_VERSION})
     SELECT {_COLUMNS} FROM written
     """
 )
@@ -40,22 +41,25 @@ _PAGE = text(f"SELECT {_COLUMNS} FROM templates WHERE is_active ORDER BY lower(n
 _COUNT = text("SELECT count(*) FROM templates WHERE is_active")
 
 
-async def add(session: AsyncSession, values: Mapping[str, Any]) -> Row[Any]:
-    """A new template with its version 1. Values: organisation_id, name, text, user_id."""
-    return (await session.execute(_ADD, values)).one()
+async def add(session: AsyncSession, values: Mapping[str, Any]) -> Template:
+    """Insert a template with its version 1. The values are organisation_id, name, text and user_id."""
+    return Template(**(await session.execute(_ADD, values)).one()._mapping)
 
 
-async def update(session: AsyncSession, values: Mapping[str, Any]) -> Row[Any] | None:
-    """A new version; None for name, text, is_active leaves them. None when there is no such template."""
-    return (await session.execute(_UPDATE, values)).one_or_none()
+async def update(session: AsyncSession, values: Mapping[str, Any]) -> Template | None:
+    """Write a new version. None for name, text or is_active leaves it as it is. Return None without such a template."""
+    row = (await session.execute(_UPDATE, values)).one_or_none()
+    return None if row is None else Template(**row._mapping)
 
 
-async def find(session: AsyncSession, template_id: int) -> Row[Any] | None:
-    return (await session.execute(_FIND, {"id": template_id})).one_or_none()
+async def find(session: AsyncSession, template_id: int) -> Template | None:
+    """Return a template, also a deleted one."""
+    row = (await session.execute(_FIND, {"id": template_id})).one_or_none()
+    return None if row is None else Template(**row._mapping)
 
 
-async def page(session: AsyncSession, page: Page) -> tuple[Sequence[Row[Any]], int]:
-    """A page of active templates, and how many there are."""
+async def page(session: AsyncSession, page: Page) -> tuple[list[Template], int]:
+    """Return a page of active templates by name, and how many there are."""
     total = await session.scalar(_COUNT)
-    rows = (await session.execute(_PAGE, {"limit": page.limit, "offset": page.offset})).all()
-    return rows, int(total or 0)
+    rows = await session.execute(_PAGE, {"limit": page.limit, "offset": page.offset})
+    return [Template(**row._mapping) for row in rows], int(total or 0)

@@ -1,20 +1,42 @@
-"""Bodies of templates."""
+"""Bodies of templates, and the types of text fields that may have placeholders."""
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
-from common.fields import Audit, line
-from scheduling.texts.service import Text
+from common.fields import Audit, bounded_text, clean_text
+from common.paging import Page, Paginated, Pagination
+from common.placeholders import PLACEHOLDERS
+from scheduling.models import Template
+from scheduling.templates.rules import find_unknown_placeholder
 
+
+def _check_placeholders(text: str) -> str:
+    unknown = find_unknown_placeholder(text)
+    if unknown is not None:
+        *others, last = (f"{{{{{name}}}}}" for name in PLACEHOLDERS)
+        raise ValueError(f"Unknown placeholder {unknown[:60]}: use {', '.join(others)} or {last}.")
+    return text
+
+
+def _check_not_blank(text: str) -> str:
+    if not text:
+        raise ValueError("This field may not be blank.")
+    return text
+
+
+AnyText = Annotated[str, AfterValidator(clean_text), AfterValidator(_check_placeholders)]
+Text = Annotated[AnyText, AfterValidator(_check_not_blank)]
 if TYPE_CHECKING:
     Name = str
 else:
-    Name = line(200, min_length=1)
+    Name = bounded_text(200, min_length=1)
 
 
 class TemplateCreate(BaseModel):
-    """A new template; a PUT too. `is_active` matters to a PUT only."""
+    """A new template, or all of one (PUT). `is_active` matters to a PUT only."""
 
     name: Name
     text: Annotated[Text, Field(examples=["Hello {{first_name}}, see you tomorrow."])]
@@ -22,7 +44,7 @@ class TemplateCreate(BaseModel):
 
 
 class TemplateUpdate(BaseModel):
-    """What is left out stays. `is_active: true` brings a deleted template back."""
+    """Changes of a template. Omitted fields stay; `is_active: true` restores a deleted template."""
 
     name: Name = ""
     text: Text = ""
@@ -30,7 +52,7 @@ class TemplateUpdate(BaseModel):
 
 
 class TemplateFields(BaseModel):
-    """What a template shows beside who wrote it."""
+    """The fields of a template before its audit fields."""
 
     id: int
     name: str
@@ -40,4 +62,15 @@ class TemplateFields(BaseModel):
 
 
 class TemplateOut(Audit, TemplateFields):
-    """Every update makes a new `version`; a message keeps the one it was made from."""
+    """A template. Every update makes a new `version`; a message keeps the version it was made from."""
+
+
+def render_template(template: Template) -> TemplateOut:
+    """Return the answer of a template."""
+    return TemplateOut(**asdict(template))
+
+
+def render_templates(templates: Sequence[Template], total: int, page: Page) -> Paginated[TemplateOut]:
+    """Return the answer of a page of templates."""
+    results = [render_template(template) for template in templates]
+    return Paginated(results=results, pagination=Pagination.of(page, total))

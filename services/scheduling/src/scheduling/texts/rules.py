@@ -1,13 +1,12 @@
-"""Placeholders, what a text costs, and its plainer form: api.md, Templates; domain.md, Text."""
+"""The size of a text, whether it can be sent, and its plainer form."""
 
-import re
-from dataclasses import dataclass
+from collections.abc import Mapping
 
+from common.errors import Invalid
 from common.events import Format
 from common.sms import measure
+from scheduling.templates.rules import fill, has_placeholders
 
-_PLACEHOLDER = re.compile(r"\{\{\s*([^{}]*?)\s*\}\}")
-PLACEHOLDERS = ("first_name", "last_name", "company")
 MMS_LENGTH = 1600
 
 _PLAIN = str.maketrans(
@@ -24,39 +23,42 @@ _PLAIN = str.maketrans(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Names:
-    """What fills the placeholders of a message to one contact."""
-
-    first_name: str = ""
-    last_name: str = ""
-    company: str = ""
-
-
-def find_unknown(text: str) -> str | None:
-    """The first placeholder that nothing fills, as it was written, or None."""
-    if "{{" not in text:
-        return None
-    return next((m.group(0) for m in _PLACEHOLDER.finditer(text) if m.group(1) not in PLACEHOLDERS), None)
-
-
-def has_placeholders(text: str) -> bool:
-    """Whether a contact is needed to fill the text."""
-    return "{{" in text and _PLACEHOLDER.search(text) is not None
-
-
-def fill(text: str, names: Names) -> str:
-    """The text with its placeholders filled; an empty value fills in nothing."""
-    if "{{" not in text:
-        return text
-    return _PLACEHOLDER.sub(lambda m: str(getattr(names, m.group(1), m.group(0))), text).strip()
-
-
 def count_parts(message_format: Format, filled: str) -> int:
-    """Parts of an SMS; an MMS is always 1."""
+    """Return the parts of an SMS. An MMS always counts as one."""
     return 1 if message_format == "mms" else measure(filled).parts
 
 
+def check_filled(message_format: Format, filled: str, max_parts: int) -> tuple[int, str | None]:
+    """Return the parts of a filled text, and the sentence that says why it cannot be sent, or None."""
+    if message_format == "mms":
+        too_long = len(filled) > MMS_LENGTH
+        return 1, f"The text of an MMS may have {MMS_LENGTH} characters at most." if too_long else None
+    parts = measure(filled).parts
+    if not filled:
+        return parts, "The message has no text."
+    return parts, describe_excess(parts, max_parts)
+
+
+def describe_excess(parts: int, max_parts: int) -> str | None:
+    """Return the sentence that refuses an SMS with too many parts, or None."""
+    return None if parts <= max_parts else f"This message has {parts} parts; {max_parts} are the most."
+
+
+def check_message(
+    message_format: Format, text: str, fields: Mapping[str, str] | None, max_parts: int, field: str
+) -> int:
+    """Return the parts of a text as these placeholder values fill it; None stands for a message without a contact.
+
+    Raises Invalid under `field`.
+    """
+    if fields is None and has_placeholders(text):
+        raise Invalid.field(field, "Placeholders need a contact to fill them.")
+    parts, fault = check_filled(message_format, fill(text, fields or {}), max_parts)
+    if fault is not None:
+        raise Invalid.field(field, fault)
+    return parts
+
+
 def simplify(text: str) -> str:
-    """The text with typographic characters in their plain forms, which keep a message in GSM-7."""
+    """Return the text with typographic characters in their plain forms, which keep a message in GSM-7."""
     return text.translate(_PLAIN).strip()

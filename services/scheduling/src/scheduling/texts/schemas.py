@@ -1,34 +1,23 @@
-"""Texts that several features take, and what one costs."""
+"""Bodies of the preview of a text."""
 
-from typing import Annotated
+from pydantic import BaseModel, Field
 
-from pydantic import AfterValidator, BaseModel, Field
-
-from common.fields import clean_text
-from scheduling.texts.rules import find_unknown
-
-
-def _known_placeholders(text: str) -> str:
-    unknown = find_unknown(text)
-    if unknown is not None:
-        raise ValueError(
-            f"Unknown placeholder {unknown[:60]}: use {{{{first_name}}}}, {{{{last_name}}}} or {{{{company}}}}."
-        )
-    return text
+from common.fields import Id
+from common.sms import measure
+from scheduling.templates.schemas import AnyText
+from scheduling.texts.rules import simplify
 
 
-def _not_blank(text: str) -> str:
-    if not text:
-        raise ValueError("This field may not be blank.")
-    return text
+class PreviewRequest(BaseModel):
+    """A message or a template, and the contact that it would go to."""
 
-
-AnyText = Annotated[str, AfterValidator(clean_text), AfterValidator(_known_placeholders)]
-Text = Annotated[AnyText, AfterValidator(_not_blank)]
+    message: AnyText | None = None
+    template_id: Id | None = None
+    contact_id: Id | None = None
 
 
 class Cost(BaseModel):
-    """A text and what it costs: `units` are septets (GSM-7) or 16-bit units (UCS-2)."""
+    """A text and its size. `units` are septets (GSM-7) or 16-bit units (UCS-2)."""
 
     text: str
     encoding: str = Field(examples=["GSM-7", "UCS-2"])
@@ -37,6 +26,17 @@ class Cost(BaseModel):
 
 
 class Preview(Cost):
-    """`suggestion`: the cleaned-up text, when cleaning changes it."""
+    """A text, its size, and as `suggestion` a plainer text if there is one."""
 
     suggestion: Cost | None
+
+
+def render_preview(text: str) -> Preview:
+    """Return the answer of a previewed text."""
+    plain = simplify(text)
+    return Preview(**_measure(text).model_dump(), suggestion=_measure(plain) if plain != text else None)
+
+
+def _measure(text: str) -> Cost:
+    size = measure(text)
+    return Cost(text=text, encoding=size.encoding, units=size.units, parts=size.parts)

@@ -9,7 +9,7 @@ ORGANISATION = web.RequestKey("organisation", str)
 
 
 class StandIn:
-    """A server on a free port that takes internal tokens; `away` makes it answer 503."""
+    """A server on a free port that takes internal tokens; `unavailable` makes it answer 503."""
 
     audience = ""
 
@@ -18,7 +18,7 @@ class StandIn:
         self.forget()
 
     def forget(self) -> None:
-        self.away = False
+        self.unavailable = False
         self.calls: list[tuple[str, str, Any]] = []
 
     def routes(self) -> list[web.RouteDef]:
@@ -27,8 +27,8 @@ class StandIn:
     async def __aenter__(self) -> Self:
         @web.middleware
         async def middleware(request: web.Request, handler: Any) -> web.StreamResponse:
-            if self.away:
-                return web.json_response({"detail": "away", "code": "unavailable"}, status=503)
+            if self.unavailable:
+                return web.json_response({"detail": "unavailable", "code": "unavailable"}, status=503)
             token = request.headers["Authorization"].removeprefix("Bearer ")
             claims = jwt.decode(token, self._secret, algorithms=["HS256"], audience=self.audience)
             assert claims["iss"] == "scheduling"
@@ -65,22 +65,25 @@ class ContactsStandIn(StandIn):
         self.contacts: dict[int, dict[str, Any]] = {}
         self.groups: dict[int, dict[str, Any]] = {}
 
-    def add(self, organisation: str, **fields: Any) -> dict[str, Any]:
+    def add(self, organisation: str, placeholders: dict[str, str] | None = None, **state: Any) -> dict[str, Any]:
         """A contact; returns its state."""
         number = len(self.contacts) + 1
-        state = {
+        contact = {
             "contact_id": number,
             "version": 1,
             "phone": f"+614910{number:05d}",
-            "first_name": f"First{number}",
-            "last_name": f"Last{number}",
-            "company": "",
+            "fields": {
+                "first_name": f"First{number}",
+                "last_name": f"Last{number}",
+                "company": "",
+                **(placeholders or {}),
+            },
             "is_active": True,
             "opt_out": False,
-            **fields,
+            **state,
         }
-        self.contacts[number] = {**state, "organisation": organisation}
-        return state
+        self.contacts[number] = {**contact, "organisation": organisation}
+        return contact
 
     def add_group(self, organisation: str, contact_ids: list[int], **fields: Any) -> int:
         number = len(self.groups) + 1
@@ -152,25 +155,25 @@ class DeliveryStandIn(StandIn):
     def forget(self) -> None:
         super().forget()
         self.remaining: int | None = None
-        self.holds: dict[str, dict[str, Any]] = {}
+        self.reservations: dict[str, dict[str, Any]] = {}
         self.released: list[str] = []
         self.states: dict[tuple[int, int], dict[str, Any]] = {}
         self.limits = {"sms_limit": None, "mms_limit": None, "timezone": "Australia/Adelaide"}
 
     def routes(self) -> list[web.RouteDef]:
         return [
-            web.put("/internal/holds/{reference}/", self._put),
-            web.delete("/internal/holds/{reference}/", self._release),
+            web.put("/internal/reservations/{reference}/", self._put),
+            web.delete("/internal/reservations/{reference}/", self._release),
             web.post("/internal/messages/states/", self._states),
             web.get("/internal/limits/", self._limits),
         ]
 
     async def _put(self, request: web.Request) -> web.Response:
         body = await request.json()
-        if self.remaining is not None and body["units"] > self.remaining:
-            told = {"remaining": self.remaining, "required": body["units"], "limit": 10}
+        if self.remaining is not None and body["parts"] > self.remaining:
+            told = {"remaining": self.remaining, "required": body["parts"], "limit": 10}
             return web.json_response({"detail": "No.", "code": "limit_exceeded", **told}, status=400)
-        self.holds[request.match_info["reference"]] = body
+        self.reservations[request.match_info["reference"]] = body
         return web.json_response({"remaining": self.remaining})
 
     async def _release(self, request: web.Request) -> web.Response:
@@ -181,7 +184,7 @@ class DeliveryStandIn(StandIn):
         assert request[ORGANISATION] == ""
         told = []
         for asked in (await request.json())["schedules"]:
-            known = self.states.get((asked["schedule_id"], asked["run"]), {"state": "unknown_here"})
+            known = self.states.get((asked["schedule_id"], asked["dispatch_number"]), {"state": "not_found"})
             told.append({**asked, **known})
         return web.json_response({"states": told, "intake_lag": 0})
 

@@ -1,7 +1,7 @@
 import pytest
 
 from common.events import MessageFailed, MessageSent
-from scheduling.group_schedules.loops import end_groups, expand_groups
+from scheduling.batches.loops import finish_batches, fan_out_batches
 from scheduling.outcomes.service import apply_outcomes
 
 BATCHES = "/api/group-schedules/"
@@ -113,7 +113,7 @@ async def test_a_child_may_go_before_its_batch(client, make_batch, make_due, dis
     async with database.all_tenants() as session:
         from sqlalchemy import text
 
-        await session.execute(text("UPDATE schedules SET wake_at = now() WHERE id = :id"), {"id": batch["id"]})
+        await session.execute(text("UPDATE schedules SET next_due_at = now() WHERE id = :id"), {"id": batch["id"]})
     await dispatch()
     assert [event.text for event in await outbox_events(database)] == ["Hi First1"]
     await client.ok("PATCH", f"{BATCHES}{batch['id']}/", {"text": "New"})
@@ -136,13 +136,25 @@ async def outcomes(database, events):
 
 def sent(due, version=1, **changes):
     values = {"organisation_id": due.organisation_id, "message_id": due.schedule_id, "schedule_id": due.schedule_id}
-    values |= {"run": due.run, "version": version, "attempts": 1, "provider": "log", "sent_time": due.occurred_at}
+    values |= {
+        "dispatch_number": due.dispatch_number,
+        "version": version,
+        "attempts": 1,
+        "provider": "log",
+        "sent_time": due.occurred_at,
+    }
     return MessageSent(**{**values, **changes})
 
 
-def failed(due, version=1, category="invalid_number", **changes):
+def failed(due, version=1, failure_category="invalid_number", **changes):
     values = {"organisation_id": due.organisation_id, "message_id": due.schedule_id, "schedule_id": due.schedule_id}
-    values |= {"run": due.run, "version": version, "attempts": 1, "category": category, "error": "No."}
+    values |= {
+        "dispatch_number": due.dispatch_number,
+        "version": version,
+        "attempts": 1,
+        "failure_category": failure_category,
+        "error": "No.",
+    }
     return MessageFailed(**{**values, **changes})
 
 
@@ -154,11 +166,11 @@ async def test_a_batch_ends_when_no_message_is_open_and_goes_again(
     await make_due()
     await dispatch()
     one, two, three, four = await outbox_events(database)
-    await outcomes(database, [failed(one), failed(two), failed(three, category="outcome_unknown")])
-    await end_groups(database)
+    await outcomes(database, [failed(one), failed(two), failed(three, failure_category="outcome_unknown")])
+    await finish_batches(database)
     assert (await client.ok("GET", url))["status"] == "processing"
     await outcomes(database, [failed(four)])
-    await end_groups(database)
+    await finish_batches(database)
     ended = await client.ok("GET", url)
     assert ended["status"] == "failed"
     assert ended["error"]
@@ -169,17 +181,19 @@ async def test_a_batch_ends_when_no_message_is_open_and_goes_again(
     await run_sql("DELETE FROM outbox")
     await dispatch()
     again = await outbox_events(database)
-    assert {(event.schedule_id, event.run) for event in again} == {(e.schedule_id, 2) for e in (one, two, four)}
+    assert {(event.schedule_id, event.dispatch_number) for event in again} == {
+        (e.schedule_id, 2) for e in (one, two, four)
+    }
     # outcomes of the first run, late: they change nothing
     await outcomes(database, [sent(one, version=9), failed(two, version=9)])
-    await end_groups(database)
+    await finish_batches(database)
     assert (await client.ok("GET", url))["status"] == "processing"
     await outcomes(database, [failed(event) for event in again])
-    await end_groups(database)
+    await finish_batches(database)
     assert (await client.ok("GET", url))["status"] == "failed"
     # what may have arrived did arrive: the end is worked out again
     await outcomes(database, [sent(three, version=2)])
-    await end_groups(database)
+    await finish_batches(database)
     assert (await client.ok("GET", url))["status"] == "sent"
     assert (await client.ok("POST", f"{url}retry/?include_unknown=true"))["retried"] == 3
 
@@ -194,7 +208,7 @@ async def test_the_rest_of_a_running_batch_can_be_cancelled_and_its_failures_ret
     first, *rest = await outbox_events(database)
     assert (await client("DELETE", url)).status_code == 204
     await outcomes(database, [failed(first), *map(sent, rest)])
-    await end_groups(database)
+    await finish_batches(database)
     detail = await client.ok("GET", f"{url}?status_format=v1")
     assert detail["counts"] == {"PENDING": 0, "SENT": 3, "FAILED": 1, "DELETED": 6}
     assert detail["status"] == "DELETED"
@@ -206,27 +220,27 @@ async def test_the_rest_of_a_running_batch_can_be_cancelled_and_its_failures_ret
     await run_sql("DELETE FROM outbox")
     await dispatch()
     [again] = await outbox_events(database)
-    assert (again.schedule_id, again.run) == (first.schedule_id, 2)
+    assert (again.schedule_id, again.dispatch_number) == (first.schedule_id, 2)
     await outcomes(database, [sent(again)])
-    await end_groups(database)
+    await finish_batches(database)
     detail = await client.ok("GET", url)
     assert (detail["status"], detail["counts"]["sent"], detail["counts"]["cancelled"]) == ("sent", 4, 6)
 
 
 async def test_members_as_they_are_when_a_page_is_read(
-    client, contacts, organisation, neighbours, make_batch, database, make_due, dispatch, outbox_events, run_sql
+    client, contacts, organisation, services, make_batch, database, make_due, dispatch, outbox_events, run_sql
 ):
     batch = await make_batch(130)
     assert (await run_sql("SELECT count(*) AS n FROM schedules"))[0].n == 51
     contacts.contacts[100]["opt_out"] = True
     contacts.groups[1]["members"].remove(110)
-    contacts.away = True
+    contacts.unavailable = True
     with pytest.raises(Exception, match="contacts"):
-        await expand_groups(database, neighbours)
-    assert not await expand_groups(database, neighbours), "under lease"
-    await run_sql("UPDATE schedules SET lease_until = now() WHERE kind = 'parent'")
-    contacts.away = False
-    while await expand_groups(database, neighbours):
+        await fan_out_batches(database, services)
+    assert not await fan_out_batches(database, services), "under lease"
+    await run_sql("UPDATE schedules SET fan_out_lease_until = now() WHERE kind = 'batch'")
+    contacts.unavailable = False
+    while await fan_out_batches(database, services):
         pass
     detail = await client.ok("GET", f"{BATCHES}{batch['id']}/")
     assert (detail["child_count"], detail["counts"]["pending"]) == (128, 128)
@@ -235,10 +249,10 @@ async def test_members_as_they_are_when_a_page_is_read(
     assert len(await outbox_events(database)) == 128
 
 
-async def test_a_batch_cancelled_while_it_expands_expands_no_further(client, neighbours, make_batch, database, run_sql):
+async def test_a_batch_cancelled_while_it_expands_expands_no_further(client, services, make_batch, database, run_sql):
     batch = await make_batch(80)
     assert (await client("DELETE", f"{BATCHES}{batch['id']}/")).status_code == 204
-    assert not await expand_groups(database, neighbours)
+    assert not await fan_out_batches(database, services)
     detail = await client.ok("GET", f"{BATCHES}{batch['id']}/")
     assert (detail["child_count"], detail["counts"]["cancelled"]) == (80, 80)
 
@@ -249,7 +263,7 @@ async def test_a_batch_whose_messages_were_all_cancelled_is_cancelled(client, ma
         await client("DELETE", f"/api/schedules/{child['id']}/")
     await make_due()
     await dispatch()
-    await end_groups(database)
+    await finish_batches(database)
     assert (await client.ok("GET", f"{BATCHES}{batch['id']}/"))["status"] == "cancelled"
 
 
@@ -259,7 +273,9 @@ async def test_delivery_asks_which_holds_are_known(client, delivery, bearer, mak
     stranger = "0e9f2f0a-3d5c-4c1b-9d3e-3a3a3a3a3a3a"
     known = [call[1].split("/")[3] for call in delivery.calls if call[0] == "PUT"]
     headers = bearer("scheduling", "", role="system", issuer="delivery", user_id=None)
-    answer = await client.http.post("/internal/holds/known/", json={"references": [*known, stranger]}, headers=headers)
+    answer = await client.http.post(
+        "/internal/reservations/known/", json={"references": [*known, stranger]}, headers=headers
+    )
     assert sorted(answer.json()["known"]) == sorted(known)
     assert len(known) == 2
-    assert (await client("POST", "/internal/holds/known/", {"references": []})).status_code == 401
+    assert (await client("POST", "/internal/reservations/known/", {"references": []})).status_code == 401
