@@ -14,25 +14,13 @@ from delivery.messages import service
 from delivery.messages.schemas import ScheduleRun
 
 
-async def test_the_states_of_runs_are_told_with_their_events(
-    due: Callable[..., ScheduleDue],
-    take_in: Any,
-    make_sender: Any,
-    send: Any,
-    limit: Any,
-    make_settings: Any,
-    serve: Any,
-    bearer: Any,
-    database: Database,
-    outbox_events: Any,
-    organisation: str,
-) -> None:
-    sent, failed, waiting = due(), due(parts=5), due(organisation_id="org_other", format="mms")
-    await limit("sms_limit", "2")
-    await take_in(sent, failed, waiting)
-    await send(make_sender())
+async def test_the_states_of_runs_are_told_with_their_events(stage: Stage, make_settings: Any, serve: Any, bearer: Any) -> None:
+    sent, failed, waiting = stage.due(), stage.due(parts=5), stage.due(organisation_id="org_other", format="mms")
+    await stage.set_config("sms_limit", "2")
+    await stage.add_due(sent, failed, waiting)
+    await stage.send(stage.make_worker())
     asked = [
-        {"schedule_id": event.schedule_id, "run": run}
+        {"schedule_id": event.schedule_id, "dispatch_number": run}
         for event, run in ((waiting, 1), (sent, 1), (failed, 1), (sent, 2))
     ]
     app = create_app(make_settings())
@@ -44,7 +32,7 @@ async def test_the_states_of_runs_are_told_with_their_events(
     assert body["intake_lag"] == 1, "nobody knows, as there is no broker"
     assert [state["state"] for state in body["states"]] == ["open", "sent", "failed", "unknown_here"]
     told = MessageSent.model_validate(body["states"][1]["event"])
-    on_the_bus = next(event for event in await outbox_events(database) if isinstance(event, MessageSent))
+    on_the_bus = next(event for event in await stage.events() if isinstance(event, MessageSent))
     assert told.model_dump(exclude={"event_id", "occurred_at"}) == on_the_bus.model_dump(
         exclude={"event_id", "occurred_at"}
     )
@@ -62,21 +50,13 @@ async def test_the_lag_is_what_the_intake_has_not_taken_in(kafka_servers: str) -
     assert await intake_lag(kafka_servers) == before + 3
 
 
-async def test_a_delivered_message_is_told_as_such(
-    due: Callable[..., ScheduleDue],
-    take_in: Any,
-    make_sender: Any,
-    send: Any,
-    execute: Any,
-    database: Database,
-    organisation: str,
-) -> None:
-    event = due()
-    await take_in(event)
-    await send(make_sender())
-    await execute("UPDATE messages SET status = 'delivered', delivered_time = now(), version = 2")
-    async with database.all_tenants() as session:
-        (state,) = await service.states(session, [ScheduleRun(schedule_id=event.schedule_id, run=1)])
+async def test_a_delivered_message_is_told_as_such(stage: Stage) -> None:
+    event = stage.due()
+    await stage.add_due(event)
+    await stage.send(stage.make_worker())
+    await stage.execute("UPDATE messages SET status = 'delivered', delivered_time = now(), version = 2")
+    async with stage.database.all_tenants() as session:
+        (state,) = await service.states(session, [ScheduleRun(schedule_id=event.schedule_id, dispatch_number=1)])
     assert state.state == "delivered"
     assert MessageDelivered.model_validate(state.event).version == 2
 

@@ -1,4 +1,4 @@
-"""The worker as a process of its own, between a real broker and the carrier."""
+"""The worker as a process of its own, between a real broker and the fake provider."""
 
 import asyncio
 import os
@@ -13,18 +13,24 @@ from uuid import uuid4
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
+from common.database import Database
 from common.events import ContactChanged, ContactState, Event, MessageFailed, MessageSent, ScheduleDue
+from services.delivery.tests.fake_provider import FakeProvider
+from services.delivery.tests.stage import Stage
 from tools.embedded.processes import free_port
 
 SECRET = "test-secret-test-secret-test-secret-0"
 Start = Callable[[], Awaitable[asyncio.subprocess.Process]]
+Produce = Callable[..., Awaitable[None]]
+ReadOutcomes = Callable[[int], Awaitable[list[Any]]]
+Eventually = Callable[..., Awaitable[Any]]
 
 
 @pytest.fixture
 async def start_worker(
-    delivery_url: str, kafka_servers: str, carrier: Any, repository_root: Path, database: Any
+    delivery_url: str, kafka_servers: str, fake_provider: FakeProvider, repository_root: Path, database: Database
 ) -> AsyncIterator[Start]:
-    """`await start_worker()`: `python -m delivery worker`; killed at the end."""
+    """`await start_worker()` starts `python -m delivery worker`, which is killed at the end."""
     environment = {
         **os.environ,
         "DELIVERY_DATABASE_URL": delivery_url,
@@ -33,10 +39,10 @@ async def start_worker(
         "KAFKA_SESSION_TIMEOUT_MS": "6000",
         "INTERNAL_TOKEN_SECRET": SECRET,
         "SMS_PROVIDERS": "mobile_message",
-        "MOBILE_MESSAGE_BASE_URL": carrier.url,
+        "MOBILE_MESSAGE_BASE_URL": fake_provider.url,
         "MOBILE_MESSAGE_USERNAME": "user",
         "MOBILE_MESSAGE_PASSWORD": "password",
-        "MOBILE_MESSAGE_SENDER": "Cooee",
+        "MOBILE_MESSAGE_SENDER_ID": "Cooee",
         "REQUEST_TIMEOUT_S": "1",
         "LEASE_S": "1.5",
         "REPLAY_AFTER_S": "1",
@@ -59,7 +65,7 @@ async def start_worker(
 
 @pytest.fixture
 async def produce(kafka_servers: str) -> AsyncIterator[Callable[..., Awaitable[None]]]:
-    """`await produce(event, …)`; bytes go to the topic of ScheduleDue as they are."""
+    """`await produce(event, …)` sends events to Kafka. Bytes are sent to the topic of ScheduleDue as they are."""
     producer = AIOKafkaProducer(bootstrap_servers=kafka_servers)
     await producer.start()
 
@@ -75,8 +81,8 @@ async def produce(kafka_servers: str) -> AsyncIterator[Callable[..., Awaitable[N
 
 
 @pytest.fixture
-async def heard(kafka_servers: str) -> AsyncIterator[Callable[[int], Awaitable[list[Any]]]]:
-    """`await heard(n)`: the next n outcomes on the bus since the test began."""
+async def read_outcomes(kafka_servers: str) -> AsyncIterator[Callable[[int], Awaitable[list[Any]]]]:
+    """`await read_outcomes(n)` returns the next n outcomes on Kafka since the test began."""
     consumer = AIOKafkaConsumer(
         MessageSent.topic, MessageFailed.topic, bootstrap_servers=kafka_servers, group_id=f"test-{uuid4()}"
     )
@@ -96,45 +102,45 @@ async def heard(kafka_servers: str) -> AsyncIterator[Callable[[int], Awaitable[l
     await consumer.stop()
 
 
-async def test_from_the_bus_to_the_carrier_and_back_and_an_orderly_stop(
-    start_worker: Start, produce: Any, heard: Any, due: Any, carrier: Any, rows: Any, organisation: str, eventually: Any
+async def test_due_events_are_sent_and_published_and_the_worker_stops_in_order(
+    stage: Stage, start_worker: Start, produce: Produce, read_outcomes: ReadOutcomes, eventually: Eventually
 ) -> None:
     worker = await start_worker()
     state = ContactState(contact_id=9, version=1, phone="+61453000009", is_active=True, opt_out=True)
-    await produce(ContactChanged(organisation_id=organisation, contacts=(state,)))
-    await eventually(lambda: rows("SELECT 1 FROM contact_opt_outs"))
-    events = [due() for _ in range(5)]
-    await produce(*events[:2], b"{ not json", *events[2:], events[0], due(contact_id=9))
-    outcomes = await heard(6)
+    await produce(ContactChanged(organisation_id=stage.organisation, contacts=(state,)))
+    await eventually(lambda: stage.rows("SELECT 1 FROM contact_opt_outs"))
+    events = [stage.due() for _ in range(5)]
+    await produce(*events[:2], b"{ not json", *events[2:], events[0], stage.due(contact_id=9))
+    outcomes = await read_outcomes(6)
     assert {o.schedule_id for o in outcomes if isinstance(o, MessageSent)} == {e.schedule_id for e in events}
-    assert [o.category for o in outcomes if isinstance(o, MessageFailed)] == ["opted_out"]
-    assert len(carrier.taken) == 5
-    assert [row.body for row in await rows("SELECT body FROM dead_letters")] == [b"{ not json"]
+    assert [o.failure_category for o in outcomes if isinstance(o, MessageFailed)] == ["opted_out"]
+    assert len(stage.provider.accepted) == 5
+    assert [row.body for row in await stage.rows("SELECT body FROM dead_letters")] == [b"{ not json"]
     worker.send_signal(signal.SIGTERM)
     assert await asyncio.wait_for(worker.wait(), 40) == 0
 
 
-async def test_a_worker_that_is_killed_in_the_middle_of_a_call_sends_exactly_once(
-    start_worker: Start, produce: Any, heard: Any, due: Any, carrier: Any, rows: Any, eventually: Any
+async def test_a_worker_that_is_killed_during_a_submission_sends_every_message_once(
+    stage: Stage, start_worker: Start, produce: Produce, read_outcomes: ReadOutcomes, eventually: Eventually
 ) -> None:
-    carrier.script += [carrier.take_and_wait] * 4
+    stage.provider.script += [stage.provider.accept_and_wait] * 4
     worker = await start_worker()
-    events = [due(lane=lane) for lane in ("single", "bulk") for _ in range(3)]
+    events = [stage.due(lane=lane) for lane in ("single", "bulk") for _ in range(3)]
     await produce(*events)
 
     async def is_in_flight() -> bool:
-        return bool(carrier.taken)
+        return bool(stage.provider.accepted)
 
     await eventually(is_in_flight, 40)
     worker.kill()
     await worker.wait()
-    assert await rows("SELECT 1 FROM calls"), "a call was in flight"
-    carrier.script.clear()
+    assert await stage.rows("SELECT 1 FROM submissions"), "a submission was open"
+    stage.provider.script.clear()
     await start_worker()
-    outcomes = await heard(6)
+    outcomes = await read_outcomes(6)
     assert {(type(o), o.schedule_id) for o in outcomes} == {(MessageSent, e.schedule_id) for e in events}
-    keys = [key for key, _ in carrier.requests]
-    assert len(set(keys)) < len(keys), "a call was repeated"
-    references = [item["custom_ref"] for item in carrier.taken]
+    keys = [key for key, _ in stage.provider.requests]
+    assert len(set(keys)) < len(keys), "a submission was resent"
+    references = [item["custom_ref"] for item in stage.provider.accepted]
     assert len(references) == len(set(references)) == 6
-    assert [row.taken for row in await rows("SELECT taken FROM limits")] == [6]
+    assert await stage.usage() == 6

@@ -27,7 +27,7 @@ SECRET = "test-secret-test-secret-test-secret-0"
 @pytest.fixture
 def put(client: httpx.AsyncClient, bearer: Any, organisation: str) -> Callable[..., Awaitable[httpx.Response]]:
     """`await put(reference, units)`: a hold, as scheduling asks for it."""
-    headers = bearer("delivery", organisation, issuer="scheduling")
+    headers = bearer("delivery", stage.organisation, issuer="scheduling")
 
     async def hold(reference: UUID, units: int, **changes: Any) -> httpx.Response:
         body = {"format": "sms", "units": units, "scheduled_time": APRIL} | changes
@@ -37,107 +37,97 @@ def put(client: httpx.AsyncClient, bearer: Any, organisation: str) -> Callable[.
 
 
 async def taken(rows: Rows) -> int:
-    return sum(row.taken for row in await rows("SELECT taken FROM limits"))
+    return sum(row.usage for row in await stage.rows("SELECT usage FROM limit_usage"))
 
 
-async def test_a_hold_takes_places_once_and_says_what_is_left(put: Any, limit: Limit, rows: Rows) -> None:
-    await limit("sms_limit", "10")
+async def test_a_hold_takes_places_once_and_says_what_is_left(stage: Stage, put: Any) -> None:
+    await stage.set_config("sms_limit", "10")
     reference = uuid4()
     for _ in range(2):
         answer = await put(reference, 4)
         assert (answer.status_code, answer.json()) == (200, {"remaining": 6})
-    assert await taken(rows) == 4
+    assert await stage.usage() == 4
     assert (await put(uuid4(), 6)).json() == {"remaining": 0}
 
 
-async def test_a_hold_that_does_not_fit_is_refused_whole(put: Any, limit: Limit, rows: Rows) -> None:
-    await limit("sms_limit", "10")
+async def test_a_hold_that_does_not_fit_is_refused_whole(stage: Stage, put: Any) -> None:
+    await stage.set_config("sms_limit", "10")
     await put(uuid4(), 8)
     answer = await put(uuid4(), 3)
     assert answer.status_code == 400
     body = answer.json()
     assert (body["code"], body["remaining"], body["required"], body["limit"]) == ("limit_exceeded", 2, 3, 10)
     assert body["detail"]
-    assert await taken(rows) == 8
+    assert await stage.usage() == 8
 
 
-async def test_without_a_limit_a_hold_is_counted_and_nothing_is_said(put: Any, limit: Limit, rows: Rows) -> None:
-    await limit("mms_limit", "unlimited")
+async def test_without_a_limit_a_hold_is_counted_and_nothing_is_said(stage: Stage, put: Any) -> None:
+    await stage.set_config("mms_limit", "unlimited")
     assert (await put(uuid4(), 4)).json() == {"remaining": None}
     assert (await put(uuid4(), 4, format="mms")).json() == {"remaining": None}
-    assert await taken(rows) == 8
+    assert await stage.usage() == 8
 
 
-async def test_a_released_hold_gives_back_what_is_left(
-    put: Any, client: httpx.AsyncClient, bearer: Any, organisation: str, rows: Rows
-) -> None:
+async def test_a_released_hold_gives_back_what_is_left(stage: Stage, put: Any, client: httpx.AsyncClient, bearer: Any) -> None:
     reference = uuid4()
     await put(reference, 4)
     url = f"/internal/holds/{reference}/"
     stranger = bearer("delivery", "org_other", issuer="scheduling")
     assert (await client.delete(url, headers=stranger)).status_code == 204
-    assert await taken(rows) == 4
+    assert await stage.usage() == 4
     for _ in range(2):
-        mine = bearer("delivery", organisation, issuer="scheduling")
+        mine = bearer("delivery", stage.organisation, issuer="scheduling")
         assert (await client.delete(url, headers=mine)).status_code == 204
-    assert await taken(rows) == 0
+    assert await stage.usage() == 0
 
 
-async def test_internal_routes_are_for_scheduling_alone(
-    client: httpx.AsyncClient, bearer: Any, organisation: str
-) -> None:
-    for headers in ({}, bearer("delivery", organisation), bearer("scheduling", organisation, issuer="scheduling")):
+async def test_internal_routes_are_for_scheduling_alone(stage: Stage, client: httpx.AsyncClient, bearer: Any) -> None:
+    for headers in ({}, bearer("delivery", stage.organisation), bearer("scheduling", stage.organisation, issuer="scheduling")):
         answer = await client.put(f"/internal/holds/{uuid4()}/", json={}, headers=headers)
         assert answer.status_code == 401
 
 
-async def test_many_at_once_end_exactly_at_the_limit(
-    put: Any, limit: Limit, rows: Rows, database: Database, due: Callable[..., ScheduleDue]
-) -> None:
-    await limit("sms_limit", "60")
+async def test_many_at_once_end_exactly_at_the_limit(stage: Stage, put: Any) -> None:
+    await stage.set_config("sms_limit", "60")
 
     async def send_now() -> int:
         return sum([(await put(uuid4(), 1)).status_code == 200 for _ in range(5)])
 
-    async def take_in() -> None:
-        async with database.all_tenants() as session:
+    async def stage.add_due() -> None:
+        async with stage.database.all_tenants() as session:
             moment = datetime(2026, 4, 10, tzinfo=UTC)
-            await messages.take_in(session, [due(scheduled_time=moment) for _ in range(10)], 86_400)
+            await messages.take_in(session, [stage.due(scheduled_time=moment) for _ in range(10)], 86_400)
 
-    answers = await asyncio.gather(*(send_now() for _ in range(8)), *(take_in() for _ in range(8)))
+    answers = await asyncio.gather(*(send_now() for _ in range(8)), *(stage.add_due() for _ in range(8)))
     held = sum(answer for answer in answers if answer is not None)
-    (queued,) = await rows("SELECT count(*) FROM messages WHERE status = 'queued'")
+    (queued,) = await stage.rows("SELECT count(*) FROM messages WHERE status = 'queued'")
     assert held + queued.count == 60
-    assert await taken(rows) == 60
+    assert await stage.usage() == 60
 
 
-async def test_what_is_taken_is_what_messages_and_holds_add_up_to(
-    database: Database, due: Callable[..., ScheduleDue], take_in: Any, put: Any, execute: Any, organisation: str
-) -> None:
+async def test_what_is_taken_is_what_messages_and_holds_add_up_to(stage: Stage, put: Any) -> None:
     async def drift() -> list[tuple[str, int, int]]:
-        async with database.all_tenants() as session:
+        async with stage.database.all_tenants() as session:
             found = await service.find_drift(session, datetime(2026, 5, 10, tzinfo=UTC).date())
-        return [(row.organisation_id, row.taken, row.counted) for row in found]
+        return [(row.organisation_id, row.usage, row.counted) for row in found]
 
     moment = datetime(2026, 4, 10, tzinfo=UTC)
-    await take_in(*(due(scheduled_time=moment, parts=2) for _ in range(4)))
+    await stage.add_due(*(stage.due(scheduled_time=moment, parts=2) for _ in range(4)))
     await put(uuid4(), 3)
-    await execute(
+    await stage.execute(
         "UPDATE messages SET status = 'failed', category = CASE id % 2 WHEN 0 THEN 'unknown' ELSE 'outcome_unknown' END"
         " WHERE id IN (SELECT id FROM messages ORDER BY id LIMIT 2)"
     )
-    await execute("UPDATE limits SET taken = taken - 2")
+    await stage.execute("UPDATE limit_usage SET usage = usage - 2")
     assert await drift() == []
-    await execute("UPDATE limits SET taken = taken + 1")
-    assert await drift() == [(organisation, 10, 9)]
+    await stage.execute("UPDATE limit_usage SET usage = usage + 1")
+    assert await drift() == [(stage.organisation, 10, 9)]
 
 
-async def test_limits_and_zone_are_told_to_scheduling(
-    client: httpx.AsyncClient, bearer: Any, organisation: str, limit: Limit
-) -> None:
-    await limit("sms_limit", "10")
-    await limit("timezone", "Australia/Perth")
-    answer = await client.get("/internal/limits/", headers=bearer("delivery", organisation, issuer="scheduling"))
+async def test_limits_and_zone_are_told_to_scheduling(stage: Stage, client: httpx.AsyncClient, bearer: Any) -> None:
+    await stage.set_config("sms_limit", "10")
+    await stage.set_config("timezone", "Australia/Perth")
+    answer = await client.get("/internal/limits/", headers=bearer("delivery", stage.organisation, issuer="scheduling"))
     assert answer.json() == {"sms_limit": 10, "mms_limit": None, "timezone": "Australia/Perth"}
 
 
@@ -164,27 +154,25 @@ async def scheduling() -> AsyncIterator[tuple[ServiceClient, set[str]]]:
     await runner.cleanup()
 
 
-async def test_a_hold_whose_schedule_never_came_is_released(
-    put: Any, rows: Rows, database: Database, scheduling: Any, execute: Any
-) -> None:
+async def test_a_hold_whose_schedule_never_came_is_released(stage: Stage, put: Any, scheduling: Any) -> None:
     client, known = scheduling
     lost, waiting = uuid4(), uuid4()
     known.add(str(waiting))
     await put(lost, 3)
     await put(waiting, 2)
-    assert not await check_holds(database, client)
-    assert await taken(rows) == 5, "a hold that is not 90 s old is left alone"
-    await execute("UPDATE holds SET check_at = now()")
-    await check_holds(database, client)
-    assert await taken(rows) == 2
-    assert [row.reference for row in await rows("SELECT reference FROM holds")] == [waiting]
+    assert not await check_holds(stage.database, client)
+    assert await stage.usage() == 5, "a hold that is not 90 s old is left alone"
+    await stage.execute("UPDATE holds SET check_at = now()")
+    await check_holds(stage.database, client)
+    assert await stage.usage() == 2
+    assert [row.reference for row in await stage.rows("SELECT reference FROM holds")] == [waiting]
 
 
-async def test_while_scheduling_is_away_holds_stay(put: Any, rows: Rows, database: Database, execute: Any) -> None:
+async def test_while_scheduling_is_away_holds_stay(stage: Stage, put: Any) -> None:
     await put(uuid4(), 3)
-    await execute("UPDATE holds SET check_at = now()")
+    await stage.execute("UPDATE holds SET check_at = now()")
     client = ServiceClient("http://127.0.0.1:9", issuer="delivery", audience="scheduling", secret=SECRET)
     with pytest.raises(Unavailable):
-        await check_holds(database, client)
+        await check_holds(stage.database, client)
     await client.close()
-    assert await taken(rows) == 3
+    assert await stage.usage() == 3
