@@ -58,7 +58,7 @@ class Api:
         self._session, self._gateway, self._token = session, gateway.rstrip("/"), token
 
     async def call(self, method: str, path: str, *, expect: tuple[int, ...] = (200, 201, 202, 204), **more: Any) -> Any:
-        """Return the JSON answer. Raises JourneyFailed on another status. A GET is retried while the gateway is down."""
+        """Return the JSON answer. Raises JourneyFailed on other statuses. A GET is retried for 60 s."""
         deadline = time.monotonic() + 60
         while True:
             headers = {"Authorization": f"Bearer {self._token()}", **more.get("headers", {})}

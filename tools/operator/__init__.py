@@ -1,1 +1,1 @@
-"""What an operator does by hand: see how things are, find what is stuck and why, repair."""
+"""The operator's commands: show how the system is doing, find what is stuck and why, and repair it."""

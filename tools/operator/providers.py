@@ -1,4 +1,4 @@
-"""How the carriers are, and a message to one of them, past everything else."""
+"""The commands `health` and `send-test`, and look-ups of a message: requests to the providers, past all services."""
 
 import argparse
 import asyncio
@@ -7,49 +7,49 @@ from uuid import uuid4
 
 from common.phones import FICTIONAL_MOBILES, InvalidPhone, normalise_phone, show_phone
 from delivery.providers import make_chains, make_providers
-from delivery.providers.base import CallError, OutgoingMessage, Provider
+from delivery.providers.base import OutgoingMessage, Provider, SubmissionError
 from tools.operator.stack import OperatorError, Stack
 
 _TIMEOUT_S = 30.0
-_REFERENCE = 2**62  # no message will ever have this id: a receipt for it finds none
+_REFERENCE = 2**62  # no message has this id, so delivery receipts of a test message match none
 
 
 async def health(stack: Stack, _: argparse.Namespace) -> int:
-    """Asks every provider that is configured with our credentials for something harmless. 1 when one fails."""
+    """Check our credentials at every configured provider with a harmless request. 1 when one fails."""
     try:
         settings = stack.delivery_settings()
         chains, providers = make_chains(settings), make_providers(settings)
-    except (ValueError, KeyError) as error:  # a class from outside the tree reads the environment itself
+    except (ValueError, KeyError) as error:  # a class from outside the tree may read the environment itself
         raise OperatorError(f"delivery's settings: {error}") from None
-    good = [await _check(provider, _places(chains, name)) for name, provider in providers.items()]
-    return 0 if all(good) else 1
+    results = [await _check(provider, _positions(chains, name)) for name, provider in providers.items()]
+    return 0 if all(results) else 1
 
 
-def _places(chains: dict[str, tuple[str, ...]], name: str) -> str:
-    """`sms 1, mms 2`: where the provider stands in the chains."""
+def _positions(chains: dict[str, tuple[str, ...]], name: str) -> str:
+    """Return the positions of a provider in the chains, such as `sms 1, mms 2`."""
     return ", ".join(f"{kind} {chain.index(name) + 1}" for kind, chain in chains.items() if name in chain)
 
 
-async def _check(provider: Provider, places: str) -> bool:
+async def _check(provider: Provider, positions: str) -> bool:
     try:
         async with asyncio.timeout(_TIMEOUT_S):
-            standing = await provider.check()
-    except CallError as error:
-        print(f"{provider.name:<16} {places:<14} FAILED  {error.category}: {error.reason}")
+            status = await provider.check()
+    except SubmissionError as error:
+        print(f"{provider.name:<16} {positions:<14} FAILED  {error.failure_category}: {error.reason}")
         return False
     except TimeoutError:
-        print(f"{provider.name:<16} {places:<14} FAILED  no answer within {_TIMEOUT_S:.0f} s")
+        print(f"{provider.name:<16} {positions:<14} FAILED  no answer within {_TIMEOUT_S:.0f} s")
         return False
     finally:
         await provider.close()
-    told = [f"credit {standing.credit}"] if standing.credit is not None else []
-    told += [f"senders {', '.join(standing.senders)}"] if standing.senders else []
-    print(f"{provider.name:<16} {places:<14} ok      {'; '.join(told)}".rstrip())
+    details = [f"credit {status.credit}"] if status.credit is not None else []
+    details += [f"sender IDs {', '.join(status.sender_ids)}"] if status.sender_ids else []
+    print(f"{provider.name:<16} {positions:<14} ok      {'; '.join(details)}".rstrip())
     return True
 
 
 async def send_test(stack: Stack, options: argparse.Namespace) -> int:
-    """Hands a message to a provider directly. 0 when it took it, 1 when not or nobody knows, 2 without --yes."""
+    """Submit one message to a provider directly. 0 when it was accepted, 1 when not or unknown, 2 without --yes."""
     try:
         phone = normalise_phone(options.to)
     except InvalidPhone as error:
@@ -61,54 +61,53 @@ async def send_test(stack: Stack, options: argparse.Namespace) -> int:
         providers = make_providers(settings)
     except (ValueError, KeyError) as error:
         raise OperatorError(f"--provider {options.provider}: {error}") from None
+    message = OutgoingMessage(id=_REFERENCE, phone=phone, text=options.text, format=kind, media_url=options.media_url)
     try:
-        return await _send(
-            providers[chosen],
-            OutgoingMessage(_REFERENCE, phone, options.text, kind, media_url=options.media_url),
-            options.yes,
-        )
+        return await _send(providers[chosen], message, options.yes)
     finally:
         for provider in providers.values():
             await provider.close()
 
 
 async def look_up(stack: Stack, name: str, provider_message_id: str) -> str:
-    """What a provider says today of a message that it took, in words. Raises OperatorError."""
+    """Ask a provider for the status of a message that it accepted, and return its answer as text.
+
+    Raises OperatorError when the provider is not configured.
+    """
     try:
         provider = make_providers(stack.delivery_settings())[name]
     except (ValueError, KeyError):
-        raise OperatorError(f"{name} is not configured, and cannot be asked") from None
-    if not provider.looks_up:
-        return f"{name} cannot be asked for a message"
+        raise OperatorError(f"{name} is not configured, so it cannot be asked: see SMS_PROVIDERS") from None
+    if not provider.can_look_up:
+        return f"{name} has no look-up of messages"
     try:
         async with asyncio.timeout(_TIMEOUT_S):
             receipt = await provider.look_up(provider_message_id)
-    except (CallError, TimeoutError) as error:
+    except (SubmissionError, TimeoutError) as error:
         return f"{name} does not answer: {getattr(error, 'reason', 'time-out')}"
     finally:
         await provider.close()
-    return (
-        f"{name} says {receipt.raw} ({receipt.status})" if receipt else f"{name} does not know it, which proves nothing"
-    )
+    if receipt is None:
+        return f"{name} does not know the message, which does not prove that it was not sent"
+    return f"{name} reports {receipt.raw} ({receipt.status})"
 
 
-async def _send(provider: Provider, message: OutgoingMessage, yes: bool) -> int:
-    if provider.is_vendor and message.phone in FICTIONAL_MOBILES:
-        raise OperatorError("this number is reserved for fiction and reaches nobody: it is kept from real vendors")
-    print(f"{message.format.upper()} to {show_phone(message.phone)} straight to {provider.name}:")
-    print("no limit, no opt-out is asked, and nothing is recorded here.")
-    if not yes:
-        print("Nothing was sent: say --yes to send it.")
+async def _send(provider: Provider, message: OutgoingMessage, confirmed: bool) -> int:
+    if provider.reaches_people and message.phone in FICTIONAL_MOBILES:
+        raise OperatorError("--to: real providers never get a fictional number: enter another one")
+    print(f"{message.format.upper()} to {show_phone(message.phone)} directly through {provider.name}.")
+    print("Limits and opt-outs are not checked, and nothing is stored.")
+    if not confirmed:
+        print("Nothing was sent. Add --yes to send the message.")
         return 2
     try:
         (outcome,) = await provider.send(uuid4(), provider.prepare([message]), [message.id])
-    except CallError as error:
-        print(
-            f"{'unknown whether it was taken' if error.maybe_taken else 'not taken'}: {error.category}: {error.reason}"
-        )
+    except SubmissionError as error:
+        result = "unknown whether the message was accepted" if error.maybe_accepted else "not accepted"
+        print(f"{result}: {error.failure_category}: {error.reason}")
         return 1
     if outcome.status != "accepted":
-        print(f"{outcome.status}: {outcome.category or ''} {outcome.error or ''}".rstrip())
+        print(f"{outcome.status}: {outcome.failure_category or ''} {outcome.error or ''}".rstrip())
         return 1
     print(f"accepted as {outcome.provider_message_id or '(no id)'}")
     return 0

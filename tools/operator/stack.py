@@ -1,4 +1,4 @@
-"""What the commands stand on: the services' settings and databases, as the environment says where they are."""
+"""Access of the commands to the services: their settings and databases, as the environment names them."""
 
 import json
 import os
@@ -13,23 +13,31 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.database import Database
+from common.settings import env_name
 from delivery.settings import Settings
 from tools.embedded.environment import DATABASE, HOST, STORES, add_databases, stack_environment
 
 
 class OperatorError(RuntimeError):
-    """The command cannot do what it was asked; the message says why and what to do."""
+    """The command cannot do what was asked. The message says why and what to do."""
 
 
 class Stack:
-    """The services of one system."""
+    """The services of one system.
+
+    Providers read their settings from the environment of this process, so it must agree with `environment`.
+    """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
+        """Set the environment variables of the services."""
         self.environment = environment
 
     @classmethod
     def from_environment(cls) -> "Stack":
-        """Where the environment says; what it leaves out is of the embedded stack in `COOEE_HOME`, if there is one."""
+        """Use the environment of this process. The embedded stack in `COOEE_HOME` fills in what is not set.
+
+        Raises OperatorError when neither names the databases.
+        """
         home = Path(os.environ.get("COOEE_HOME") or ".cooee")
         if all(os.environ.get(f"{service.upper()}_DATABASE_URL") for service in STORES):
             return cls(os.environ)
@@ -39,19 +47,18 @@ class Stack:
         environment = stack_environment(home, os.environ | _running(home))
         environment.setdefault("KAFKA_BOOTSTRAP_SERVERS", f"{HOST}:{environment['KAFKA_PORT']}")
         add_databases(environment, f"postgresql://{HOST}:{environment['POSTGRES_PORT']}/{DATABASE}")
-        os.environ.update(environment)  # AWS's library looks for its credentials there, not in delivery's settings
+        os.environ.update(environment)
         return cls(environment)
 
     def delivery_settings(self, **changes: Any) -> Settings:
-        """Delivery's settings, with changes. Raises ValueError."""
-        fields = Settings.model_fields
-        names = {field: str(fields[field].validation_alias or field).upper() for field in fields}
-        given = {field: self.environment[name] for field, name in names.items() if self.environment.get(name)}
-        return Settings(_env_file=None, **(given | changes))
+        """Return delivery's settings with changes. Raises ValueError when one is missing or invalid."""
+        names = {field: env_name(Settings, field) for field in Settings.model_fields}
+        values = {field: self.environment[name] for field, name in names.items() if self.environment.get(name)}
+        return Settings(_env_file=None, **(values | changes))
 
     @asynccontextmanager
     async def session(self, service: str) -> AsyncIterator[AsyncSession]:
-        """A transaction in a service's schema that sees every organisation. Raises OperatorError."""
+        """Begin a transaction in a service's schema that sees every organisation. Raises OperatorError."""
         url = self.environment.get(f"{service.upper()}_DATABASE_URL")
         if not url:
             raise OperatorError(f"{service.upper()}_DATABASE_URL is not set")
@@ -65,13 +72,13 @@ class Stack:
             await database.close()
 
     async def rows(self, service: str, statement: str, **parameters: Any) -> Sequence[Row[Any]]:
-        """What a service's database says."""
+        """Return the rows of a statement in a service's database."""
         async with self.session(service) as session:
             return (await session.execute(text(statement), parameters)).all()
 
 
 def _running(home: Path) -> dict[str, str]:
-    """Where a running stack's PostgreSQL, broker and handset listen, and who sends, if not as usual."""
+    """Return the ports and provider chains of the running stack, which may differ from the defaults."""
     try:
         running = json.loads((home / "stack.json").read_text())
     except (OSError, ValueError):
@@ -83,12 +90,12 @@ def _running(home: Path) -> dict[str, str]:
 
 
 def show_time(moment: datetime | None) -> str:
-    """A time in UTC, to the second."""
+    """Return a time in UTC, to the second."""
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z" if moment else "-"
 
 
 def show_age(moment: datetime | None) -> str:
-    """How long ago, or in how long, in the largest unit that fits."""
+    """Return the time since or until a moment, in the largest unit that fits."""
     if moment is None:
         return "-"
     seconds = (datetime.now(UTC) - moment).total_seconds()
@@ -99,14 +106,14 @@ def show_age(moment: datetime | None) -> str:
 
 
 def mask(phone: str | None, reveal: bool) -> str:
-    """A phone as it may be shown: who asks for more says so."""
+    """Return a phone with its middle digits hidden, unless `reveal` is set."""
     return phone or "-" if reveal or not phone else f"{phone[:4]}…{phone[-2:]}"
 
 
-def read_since(given: str) -> datetime:
-    """A time in ISO 8601, or how long ago: `90m`, `6h`, `2d`. Raises ValueError."""
+def read_since(value: str) -> datetime:
+    """Read a time in ISO 8601, or an age such as `90m`, `6h`, `2d`. Raises ValueError."""
     units = {"m": "minutes", "h": "hours", "d": "days"}
-    if given[:-1].isdigit() and given[-1] in units:
-        return datetime.now(UTC) - timedelta(**{units[given[-1]]: int(given[:-1])})
-    moment = datetime.fromisoformat(given)
+    if value[:-1].isdigit() and value[-1] in units:
+        return datetime.now(UTC) - timedelta(**{units[value[-1]]: int(value[:-1])})
+    moment = datetime.fromisoformat(value)
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,116 +1,117 @@
-"""What does not go on, and why: counts by organisation, no phones and no texts."""
+"""The command `stuck`: what makes no progress, and why. It counts by organisation, without phones and texts."""
 
 import argparse
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from tools.operator.letters import SERVICES
+from tools.embedded.environment import STORES
 from tools.operator.stack import Stack, show_age
 
 
 @dataclass(frozen=True)
-class Look:
-    """Where something may be stuck. The statement gives `number`, `oldest` and what it is grouped by."""
+class Check:
+    """One kind of things that may be stuck. Its statement returns organisation_id, detail, number and oldest."""
 
     service: str
-    what: str
-    why: str
+    subject: str
+    reason: str
     statement: str
 
 
-_LOOKS = (
-    Look(
+_CHECKS = (
+    Check(
         "scheduling",
         "schedules in processing",
-        "delivery has not told their outcome; it is asked ever more seldom, five times, then an operator is needed",
+        "delivery has published no outcome; scheduling asks five times, in growing intervals",
         """
-        SELECT organisation_id, 'asked ' || swept || ' times' AS detail, count(*) AS number, min(updated_at) AS oldest
-        FROM schedules WHERE status = 'processing' AND kind <> 'parent' AND updated_at < :since
+        SELECT organisation_id, 'asked ' || sweep_count || ' times' AS detail, count(*) AS number,
+               min(updated_at) AS oldest
+        FROM schedules WHERE status = 'processing' AND kind <> 'batch' AND updated_at < :since
         GROUP BY 1, 2 ORDER BY 4
         """,
     ),
-    Look(
+    Check(
         "scheduling",
-        "schedules that are overdue",
-        "dispatch has not taken them: is scheduling's worker running, are other batches of theirs in processing?",
+        "overdue schedules",
+        "they are not dispatched: does scheduling's worker run, and are other batches in processing?",
         """
         SELECT s.organisation_id, s.kind AS detail, count(*) AS number, min(s.scheduled_time) AS oldest FROM schedules s
         WHERE s.status = 'pending' AND s.scheduled_time < :since
-          AND NOT EXISTS (SELECT FROM schedules p WHERE p.id = s.parent_id AND p.organisation_id = s.organisation_id
-                          AND p.status = 'cancelled')
+          AND NOT EXISTS (SELECT FROM schedules b WHERE b.id = s.batch_id AND b.organisation_id = s.organisation_id
+                          AND b.status = 'cancelled')
         GROUP BY 1, 2 ORDER BY 4
         """,
     ),
-    Look(
+    Check(
         "scheduling",
-        "batches that are not expanded",
-        "their members are read from contacts page by page: does contacts answer?",
+        "batches without a finished fan-out",
+        "their members are read from contacts page by page: is contacts available?",
         """
         SELECT organisation_id, 'batch ' || id AS detail, 1 AS number, created_at AS oldest FROM schedules
-        WHERE kind = 'parent' AND expanded_at IS NULL AND status IN ('pending', 'processing')
+        WHERE kind = 'batch' AND fanned_out_at IS NULL AND status IN ('pending', 'processing')
           AND created_at < :since
         ORDER BY 4
         """,
     ),
-    Look(
+    Check(
         "delivery",
-        "messages queued",
-        "no provider has taken them: is delivery's worker running, is its rate or its breaker holding them?",
+        "queued messages",
+        "no provider worker has claimed them: does delivery's worker run, is a circuit open, is the rate too low?",
         """
         SELECT organisation_id, format || ' ' || lane AS detail, count(*) AS number, min(created_at) AS oldest
         FROM messages WHERE status = 'queued' AND created_at < :since GROUP BY 1, 2 ORDER BY 4
         """,
     ),
-    Look(
+    Check(
         "delivery",
         "messages that wait for another attempt",
-        "the reason is what the provider said last",
+        "the category is the provider's last answer",
         """
-        SELECT organisation_id, coalesce(provider, '-') || ' ' || coalesce(category, '-') || ', attempt '
+        SELECT organisation_id, coalesce(provider, '-') || ' ' || coalesce(failure_category, '-') || ', attempt '
                || attempts AS detail, count(*) AS number, min(created_at) AS oldest
         FROM messages WHERE status = 'retry_wait' AND created_at < :since GROUP BY 1, 2 ORDER BY 4
         """,
     ),
-    Look(
+    Check(
         "delivery",
-        "messages of unknown outcome",
-        "nobody knows whether the provider took them: a receipt, a look-up, a repetition or the end of the call says",
+        "messages with an unknown outcome",
+        "a delivery receipt, a look-up, a resend or the end of the submission decides whether they were sent",
         """
-        SELECT m.organisation_id, c.provider AS detail, count(*) AS number, min(c.requested_at) AS oldest
-        FROM calls c CROSS JOIN unnest(c.message_ids) AS of (id) JOIN messages m ON m.id = of.id
-        WHERE m.status = 'unknown' AND c.requested_at < :since GROUP BY 1, 2 ORDER BY 4
+        SELECT m.organisation_id, s.provider AS detail, count(*) AS number, min(s.tried_at) AS oldest
+        FROM submissions s CROSS JOIN unnest(s.message_ids) AS of (id) JOIN messages m ON m.id = of.id
+        WHERE m.status = 'unknown' AND s.tried_at < :since GROUP BY 1, 2 ORDER BY 4
         """,
     ),
-    Look(
+    Check(
         "delivery",
-        "calls of unknown outcome",
-        "past their end their messages fail as outcome_unknown",
+        "submissions without a result",
+        "when they are given up, their messages fail with outcome_unknown",
         """
         SELECT '(all)' AS organisation_id, provider || ' ' || state || ', ' || sum(cardinality(message_ids))
-               || ' messages, at most ' || max(requests) || ' requests, the last ends '
-               || to_char(max(ends_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24\\:MI"Z"') AS detail, count(*) AS number,
-               min(requested_at) AS oldest
-        FROM calls WHERE requested_at < :since GROUP BY provider, state ORDER BY 4
+               || ' messages, at most ' || max(tries) || ' tries, the last is given up '
+               || to_char(max(give_up_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24\\:MI"Z"') AS detail,
+               count(*) AS number, min(tried_at) AS oldest
+        FROM submissions WHERE tried_at < :since GROUP BY provider, state ORDER BY 4
         """,
     ),
-    Look(
+    Check(
         "delivery",
-        "holds that are not looked after",
-        "scheduling is asked about each now and then: does it answer?",
+        "reservations with an overdue check",
+        "scheduling is asked whether they are still needed: is scheduling available?",
         """
-        SELECT organisation_id, format || ', ' || sum(units) || ' units' AS detail, count(*) AS number,
+        SELECT organisation_id, format || ', ' || sum(parts) || ' parts' AS detail, count(*) AS number,
                min(check_at) AS oldest
-        FROM holds WHERE check_at < :since GROUP BY organisation_id, format ORDER BY 4
+        FROM reservations WHERE check_at < :since GROUP BY organisation_id, format ORDER BY 4
         """,
     ),
-    Look(
+    Check(
         "delivery",
-        "notices of providers that match no message",
-        "they are kept and matched again; those of other systems on the same account never match",
+        "webhook events that match no message",
+        "they are stored and checked again; events of other systems on the same account never match",
         """
-        SELECT '(all)' AS organisation_id, provider || ' ' || kind || ', looked at ' || max(looks) || ' times'
+        SELECT '(all)' AS organisation_id, provider || ' ' || kind || ', checked ' || max(checks) || ' times'
                AS detail, count(*) AS number, min(received_at) AS oldest
-        FROM notices WHERE due_at IS NOT NULL AND received_at < :since GROUP BY provider, kind ORDER BY 4
+        FROM webhook_events WHERE due_at IS NOT NULL AND received_at < :since GROUP BY provider, kind ORDER BY 4
         """,
     ),
 )
@@ -118,30 +119,30 @@ _OUTBOX = """
     SELECT '(all)' AS organisation_id, topic AS detail, count(*) AS number, min(created_at) AS oldest FROM outbox
     WHERE created_at < now() - interval '30 seconds' GROUP BY topic ORDER BY 4
 """
-_LETTERS = """
+_DEAD_LETTERS = """
     SELECT '(all)' AS organisation_id,
-           topic || CASE WHEN count(*) > 50 THEN ', enough to stop its consumer' ELSE '' END AS detail,
+           topic || CASE WHEN count(*) > 50 THEN ', enough to pause its consumer' ELSE '' END AS detail,
            count(*) AS number, min(created_at) AS oldest FROM dead_letters
-    WHERE NOT passed GROUP BY topic ORDER BY 4
+    WHERE NOT acknowledged GROUP BY topic ORDER BY 4
 """
-_EVERYWHERE = tuple(
-    Look(service, what, why, statement)
-    for service in SERVICES
-    for what, why, statement in (
-        ("events that are not published", "the relay cannot reach Kafka, or the worker is not running", _OUTBOX),
-        ("dead letters", "records that could not be read: dead-letters show, replay; resume", _LETTERS),
+_CHECKS_OF_EVERY_SERVICE = tuple(
+    Check(service, subject, reason, statement)
+    for service in STORES
+    for subject, reason, statement in (
+        ("unpublished events", "the relay cannot reach Kafka, or the worker does not run", _OUTBOX),
+        ("dead letters", "records that could not be read: see dead-letters, and acknowledge", _DEAD_LETTERS),
     )
 )
 
 
 async def stuck(stack: Stack, options: argparse.Namespace) -> int:
-    """Everything that has not gone on for `--minutes`. 1 when there is something."""
+    """List what has made no progress for `--minutes`. 1 when there is something."""
     found, since = False, datetime.now(UTC) - timedelta(minutes=options.minutes)
-    for look in (*_LOOKS, *_EVERYWHERE):
-        given = {"since": since} if ":since" in look.statement else {}
-        if rows := await stack.rows(look.service, look.statement, **given):
+    for check in (*_CHECKS, *_CHECKS_OF_EVERY_SERVICE):
+        parameters = {"since": since} if ":since" in check.statement else {}
+        if rows := await stack.rows(check.service, check.statement, **parameters):
             found = True
-            print(f"{look.service}: {sum(row.number for row in rows):,} {look.what} ({look.why})")
+            print(f"{check.service}: {sum(row.number for row in rows):,} {check.subject} ({check.reason})")
             for row in rows:
                 print(f"  {row.organisation_id:<32} {row.number:>7,}  oldest {show_age(row.oldest):<10} {row.detail}")
     if not found:

@@ -1,4 +1,4 @@
-"""The commands over the databases of all three services."""
+"""Fixtures of the operator's commands: the databases of all three services, and the commands over them."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -7,22 +7,24 @@ import pytest
 from sqlalchemy import text
 
 from common.database import Database
+from tools.embedded.environment import STORES
 from tools.operator.__main__ import run
-from tools.operator.stack import Stack
 
-SERVICES = ("contacts", "scheduling", "delivery")
+Operator = Callable[..., Awaitable[tuple[int, str]]]
+Sql = Callable[..., Awaitable[list[Any]]]
 
 
 @pytest.fixture(scope="session")
 def urls(service_url: Callable[[str], str]) -> dict[str, str]:
-    return {service: service_url(service) for service in SERVICES}
+    """Return service → the URL of its database."""
+    return {service: service_url(service) for service in STORES}
 
 
 @pytest.fixture
 async def databases(
     urls: dict[str, str], open_database: Callable[[str, str], Awaitable[Database]]
 ) -> AsyncIterator[dict[str, Database]]:
-    """Service → its database, emptied."""
+    """Return service → its database, emptied."""
     opened = {service: await open_database(url, service) for service, url in urls.items()}
     yield opened
     for database in opened.values():
@@ -30,8 +32,8 @@ async def databases(
 
 
 @pytest.fixture
-def sql(databases: dict[str, Database]) -> Callable[..., Awaitable[list[Any]]]:
-    """`await sql("delivery", "INSERT …", name=value)`: what it returns, if it does."""
+def sql(databases: dict[str, Database]) -> Sql:
+    """`await sql("delivery", "INSERT …", name=value)` executes a statement and returns its rows, if it has some."""
 
     async def execute(service: str, statement: str, **values: Any) -> list[Any]:
         async with databases[service].all_tenants() as session:
@@ -42,28 +44,27 @@ def sql(databases: dict[str, Database]) -> Callable[..., Awaitable[list[Any]]]:
 
 
 @pytest.fixture
-def stack(urls: dict[str, str]) -> Stack:
-    return Stack(
-        {
-            **{f"{service.upper()}_DATABASE_URL": url for service, url in urls.items()},
-            "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
-            "INTERNAL_TOKEN_SECRET": "test-secret-test-secret-test-secret-0",
-            "MOBILE_MESSAGE_USERNAME": "user",
-            "MOBILE_MESSAGE_PASSWORD": "password",
-            "MOBILE_MESSAGE_SENDER": "Cooee",
-        }
-    )
-
-
-@pytest.fixture
 def operator(
-    stack: Stack, databases: dict[str, Database], capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Awaitable[tuple[int, str]]]:
-    """`await operator("stuck", …)`: the exit code, and what was printed."""
+    urls: dict[str, str],
+    databases: dict[str, Database],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Operator:
+    """`await operator("stuck", …, NAME="value")` runs a command and returns its exit code and its output."""
+    environment = {
+        **{f"{service.upper()}_DATABASE_URL": url for service, url in urls.items()},
+        "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
+        "INTERNAL_TOKEN_SECRET": "test-secret-test-secret-test-secret-0",
+        "MOBILE_MESSAGE_USERNAME": "user",
+        "MOBILE_MESSAGE_PASSWORD": "password",
+        "MOBILE_MESSAGE_SENDER_ID": "Cooee",
+    }
 
-    async def command(*words: str, **environment: str) -> tuple[int, str]:
+    async def command(*arguments: str, **variables: str) -> tuple[int, str]:
+        for name, value in (environment | variables).items():
+            monkeypatch.setenv(name, value)
         capsys.readouterr()
-        code = await run(words, Stack({**stack.environment, **environment}))
+        code = await run(arguments)
         printed = capsys.readouterr()
         return code, printed.out + printed.err
 

@@ -1,36 +1,33 @@
-"""The whole history of one message, over the services."""
-
-from collections.abc import Awaitable, Callable
-from typing import Any
+"""The history of one message is shown from all services."""
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from .conftest import Operator, Sql
 from .test_stuck import PHONE, TEXT, add_message, add_schedule
-
-Operator = Callable[..., Awaitable[tuple[int, str]]]
 
 
 @pytest.fixture
-async def journey(sql: Any, organisation: str) -> tuple[int, int]:
-    """A schedule that failed once, was retried, delivered and answered: its id, and that of its second message."""
-    sent = {"run": "2", "contact_id": "5", "provider": "'twilio'", "attempts": "1", "sent_time": "now()"}
+async def journey(sql: Sql, organisation: str) -> tuple[int, int]:
+    """Store a schedule that failed, was retried, delivered and replied to. Return its id and its second message's."""
+    sent = {"dispatch_number": "2", "contact_id": "5", "provider": "'twilio'", "attempts": "1", "sent_time": "now()"}
     schedule = await add_schedule(sql, organisation, "delivered", delivered_time="now()", **sent)
     of = {"schedule_id": str(schedule), "contact_id": "5"}
-    failed = {"category": "'unroutable'", "error": "'No route.'", "provider": "'aws'"}
-    await add_message(sql, organisation, "failed", run="1", **of, **failed)
+    failed = {"failure_category": "'unroutable'", "error": "'No route.'", "provider": "'aws'"}
+    await add_message(sql, organisation, "failed", dispatch_number="1", **of, **failed)
     key = "'7f0e6a1f-5f0e-4d55-9d0d-0b6f8a5a1c11'"
-    sent = {"run": "2", "provider": "'twilio'", "provider_message_id": "'SM123'", "call_key": key, "attempts": "1"}
+    sent = {"dispatch_number": "2", "provider": "'twilio'", "provider_message_id": "'SM123'", "attempts": "1"}
+    sent["submission_key"] = key
     period = {"period": "date '2026-11-01'", "sent_time": "now()", "delivered_time": "now()", "billed_parts": "1"}
     message = await add_message(sql, organisation, "delivered", **of, **sent, **period)
-    await sql("delivery", f"INSERT INTO limits VALUES ('{organisation}', date '2026-11-01', 'sms', 41)")
+    await sql("delivery", f"INSERT INTO limit_usage VALUES ('{organisation}', date '2026-11-01', 'sms', 41)")
     await sql(
         "delivery", f"INSERT INTO configs (organisation_id, name, value) VALUES ('{organisation}', 'sms_limit', '100')"
     )
     await sql(
         "delivery",
-        "INSERT INTO notices (provider, fingerprint, kind, body, message_id, due_at, request_id)"
+        "INSERT INTO webhook_events (provider, fingerprint, kind, body, message_id, due_at, request_id)"
         f" VALUES ('twilio', 'x', 'receipt', '{{}}', {message}, NULL, '')",
     )
     await sql(
@@ -40,7 +37,7 @@ async def journey(sql: Any, organisation: str) -> tuple[int, int]:
     )
     await sql(
         "delivery",
-        f"INSERT INTO stops VALUES ('{organisation}', '{PHONE}', true, now(), 'reply', NULL, 1)",
+        f"INSERT INTO opt_outs VALUES ('{organisation}', '{PHONE}', true, now(), 'reply', NULL, 1)",
     )
     await sql(
         "delivery",
@@ -50,56 +47,56 @@ async def journey(sql: Any, organisation: str) -> tuple[int, int]:
     return schedule, message
 
 
-async def test_a_message_is_followed_through_all_services_by_either_id(
-    operator: Operator, journey: tuple[int, int]
-) -> None:
+async def test_message_is_shown_from_all_services_by_either_id(operator: Operator, journey: tuple[int, int]) -> None:
     schedule, message = journey
-    code, told = await operator("message", "--schedule", str(schedule))
+    code, output = await operator("message", "--schedule", str(schedule))
     assert code == 0
-    for words in (
+    for expected in (
         f"scheduling: schedule {schedule}, single, delivered",
         "by twilio, attempts 1",
-        "delivery: event delivery.message-delivered.v1 waits in the outbox",
-        f"failed, run 1 of schedule {schedule}",
+        "delivery: event delivery.message-delivered.v1 is in the outbox",
+        f"failed, dispatch 1 of schedule {schedule}",
         "unroutable: No route.",
-        f"delivery: message {message}, delivered, run 2 of schedule {schedule}",
+        f"delivery: message {message}, delivered, dispatch 2 of schedule {schedule}",
         "twilio SM123",
-        "7f0e6a1f-5f0e-4d55-9d0d-0b6f8a5a1c11 settled",
+        "7f0e6a1f-5f0e-4d55-9d0d-0b6f8a5a1c11 complete",
         "billed 1 parts",
-        "kept, 41 taken of 100 in 2026-11",
+        "counted, 41 used of 100 in 2026-11",
         "delivery: receipt of twilio at",
-        "delivery: answer ",
+        "delivery: inbound message ",
         "(stop)",
-        "today: the recipient is stopped at delivery",
+        "today: the phone is opted out, at delivery",
     ):
-        assert words in told, words
-    assert await operator("message", str(message)) == (0, told)
+        assert expected in output, expected
+    assert await operator("message", str(message)) == (0, output)
 
 
-async def test_phones_and_texts_are_shown_only_when_asked(operator: Operator, journey: tuple[int, int]) -> None:
-    _, told = await operator("message", str(journey[1]))
-    assert PHONE not in told
-    assert TEXT not in told
-    assert "Stop it" not in told
-    _, told = await operator("message", str(journey[1]), "--reveal")
-    assert PHONE in told
-    assert TEXT in told
-    assert "Stop it" in told
+async def test_phones_and_texts_are_shown_only_with_reveal(operator: Operator, journey: tuple[int, int]) -> None:
+    _, output = await operator("message", str(journey[1]))
+    assert PHONE not in output
+    assert TEXT not in output
+    assert "Stop it" not in output
+    _, output = await operator("message", str(journey[1]), "--reveal")
+    assert PHONE in output
+    assert TEXT in output
+    assert "Stop it" in output
 
 
-async def test_what_delivery_has_not_heard_of_is_said_so(operator: Operator, sql: Any, organisation: str) -> None:
-    schedule = await add_schedule(sql, organisation, "processing", run="1", swept="2", sweep_at="now()")
-    code, told = await operator("message", "--schedule", str(schedule))
+async def test_schedule_without_a_message_is_reported(operator: Operator, sql: Sql, organisation: str) -> None:
+    schedule = await add_schedule(
+        sql, organisation, "processing", dispatch_number="1", sweep_count="2", sweep_at="now()"
+    )
+    code, output = await operator("message", "--schedule", str(schedule))
     assert code == 0
-    assert "delivery asked 2 times" in told
-    assert "delivery: knows nothing of it yet" in told
+    assert "delivery asked 2 times" in output
+    assert "delivery: has no message of this schedule" in output
     assert (await operator("message", "999"))[0] == 2
 
 
-async def test_the_provider_is_asked_what_it_says_today(operator: Operator, sql: Any, organisation: str) -> None:
+async def test_provider_is_asked_for_the_present_status(operator: Operator, sql: Sql, organisation: str) -> None:
     async def look_up(request: web.Request) -> web.Response:
-        asked = request.query["message_id"]
-        found = [{"message_id": asked, "custom_ref": "1", "status": "delivered"}] if asked == "mm-1" else []
+        message_id = request.query["message_id"]
+        found = [{"message_id": message_id, "custom_ref": "1", "status": "delivered"}] if message_id == "mm-1" else []
         return web.json_response({"results": found})
 
     app = web.Application()
@@ -108,15 +105,15 @@ async def test_the_provider_is_asked_what_it_says_today(operator: Operator, sql:
         of: dict[str, str] = {"provider": "'mobile_message'", "attempts": "1", "sent_time": "now()"}
         known = await add_message(sql, organisation, "sent", schedule_id="1", provider_message_id="'mm-1'", **of)
         unknown = await add_message(sql, organisation, "sent", schedule_id="2", provider_message_id="'mm-2'", **of)
-        stranger = await add_message(
+        unconfigured = await add_message(
             sql, organisation, "sent", **of | {"provider": "'twilio'"}, provider_message_id="'SM1'"
         )
-        where = {"SMS_PROVIDERS": "mobile_message", "MOBILE_MESSAGE_BASE_URL": str(server.make_url(""))}
-        code, told = await operator("message", str(known), "--ask", **where)
-        assert (code, "today: mobile_message says delivered (delivered)" in told) == (0, True)
-        _, told = await operator("message", str(unknown), "--ask", **where)
-        assert "mobile_message does not know it, which proves nothing" in told
-        code, told = await operator("message", str(stranger), "--ask", **where)
-        assert (code, "twilio is not configured" in told) == (2, True)
-    _, told = await operator("message", str(known), "--ask", **where)
-    assert "mobile_message does not answer: " in told
+        variables = {"SMS_PROVIDERS": "mobile_message", "MOBILE_MESSAGE_BASE_URL": str(server.make_url(""))}
+        code, output = await operator("message", str(known), "--ask", **variables)
+        assert (code, "today: mobile_message reports delivered (delivered)" in output) == (0, True)
+        _, output = await operator("message", str(unknown), "--ask", **variables)
+        assert "mobile_message does not know the message" in output
+        code, output = await operator("message", str(unconfigured), "--ask", **variables)
+        assert (code, "twilio is not configured" in output) == (2, True)
+    _, output = await operator("message", str(known), "--ask", **variables)
+    assert "mobile_message does not answer: " in output

@@ -1,17 +1,22 @@
-"""States published again reach the outboxes, each with a version that counts."""
+"""States that are published again are in the outboxes, each with a version that consumers apply."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from common.database import Database
 
+from .conftest import Operator, Sql
 from .test_stuck import add_message
+
+OutboxEvents = Callable[[Database], Awaitable[list[Any]]]
 
 
 async def test_states_that_changed_since_a_time_are_published_again(
-    operator: Any, sql: Any, databases: dict[str, Database], outbox_events: Any, organisation: str
+    operator: Operator, sql: Sql, databases: dict[str, Database], outbox_events: OutboxEvents, organisation: str
 ) -> None:
-    stop = f"'{organisation}', '+61491570%s', true, now() - interval '%s', 'reply', NULL, %s"
-    await sql("delivery", f"INSERT INTO stops VALUES ({stop % ('006', '1 hour', 8)}), ({stop % ('110', '9 days', 7)})")
+    opt_out = f"'{organisation}', '+61491570%s', true, now() - interval '%s', 'reply', NULL, %s"
+    rows = f"({opt_out % ('006', '1 hour', 8)}), ({opt_out % ('110', '9 days', 7)})"
+    await sql("delivery", f"INSERT INTO opt_outs VALUES {rows}")
     await sql(
         "delivery",
         "INSERT INTO configs (organisation_id, name, value) VALUES (:o, 'timezone', 'Australia/Perth'),"
@@ -19,11 +24,11 @@ async def test_states_that_changed_since_a_time_are_published_again(
         o=organisation,
     )
     version = (await sql("delivery", "SELECT nextval('settings_versions') AS v"))[0].v
-    code, told = await operator("republish", "--since", "2d")
-    assert (code, "stops: what changed since" in told) == (0, True)
+    code, output = await operator("republish", "--since", "2d")
+    assert (code, "opt-outs: changes since" in output) == (0, True)
     events = await outbox_events(databases["delivery"])
-    stops = [event for event in events if event.topic == "delivery.stop-changed.v1"]
-    assert [(event.phone, event.stopped, event.version) for event in stops] == [("+61491570006", True, 8)]
+    opt_outs = [event for event in events if event.topic == "delivery.opt-out-changed.v1"]
+    assert [(event.phone, event.opted_out, event.version) for event in opt_outs] == [("+61491570006", True, 8)]
     zones = {event.organisation_id: event for event in events if event.topic == "delivery.settings-changed.v1"}
     assert {name: event.timezone for name, event in zones.items()} == {
         organisation: "Australia/Perth",
@@ -33,7 +38,7 @@ async def test_states_that_changed_since_a_time_are_published_again(
 
 
 async def test_contacts_and_organisations_are_published_again(
-    operator: Any, sql: Any, databases: dict[str, Database], outbox_events: Any, organisation: str
+    operator: Operator, sql: Sql, databases: dict[str, Database], outbox_events: OutboxEvents, organisation: str
 ) -> None:
     await sql(
         "contacts",
@@ -47,12 +52,12 @@ async def test_contacts_and_organisations_are_published_again(
 
 
 async def test_outcomes_are_published_again(
-    operator: Any, sql: Any, databases: dict[str, Database], outbox_events: Any, organisation: str
+    operator: Operator, sql: Sql, databases: dict[str, Database], outbox_events: OutboxEvents, organisation: str
 ) -> None:
     old = {"created_at": "now() - interval '3 days'", "sent_time": "now() - interval '3 days'"}
     await add_message(sql, organisation, "sent", **old, changed_at=old["sent_time"])
     late = await add_message(sql, organisation, "delivered", **old, delivered_time="now()")
-    failed = await add_message(sql, organisation, "failed", **old, category="'unroutable'", error="'No.'")
+    failed = await add_message(sql, organisation, "failed", **old, failure_category="'unroutable'", error="'No.'")
     await add_message(sql, organisation, "queued")
     await operator("republish", "--since", "2d")
     events = await outbox_events(databases["delivery"])
@@ -62,6 +67,6 @@ async def test_outcomes_are_published_again(
     ]
 
 
-async def test_a_time_that_is_none_is_refused(operator: Any) -> None:
-    code, told = await operator("republish", "--since", "yesterday")
-    assert (code, "is no time" in told) == (2, True)
+async def test_invalid_time_is_refused(operator: Operator) -> None:
+    code, output = await operator("republish", "--since", "yesterday")
+    assert (code, "is not a time" in output) == (2, True)

@@ -1,4 +1,4 @@
-"""Where the commands find an embedded stack."""
+"""The commands find a running embedded stack."""
 
 import json
 import os
@@ -10,8 +10,8 @@ from tools.embedded.environment import stack_environment
 from tools.operator.stack import Stack
 
 
-def test_running_stack_is_met_as_it_was_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stack_environment(tmp_path, {})  # makes the secrets
+def test_running_stack_is_used_with_its_ports_and_providers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stack_environment(tmp_path, {})  # creates the secrets
     worker = {"port": 4, "sms": "aws,twilio", "mms": "twilio"}
     running = {"postgres": {"port": 1}, "broker": {"port": 2}, "handset": {"port": 3}, "delivery worker": worker}
     (tmp_path / "stack.json").write_text(json.dumps(running))

@@ -1,17 +1,15 @@
-"""What is stuck is found, counted by organisation, and told without phones or texts."""
-
-from collections.abc import Awaitable, Callable
-from typing import Any
+"""What is stuck is listed and counted by organisation, without phones and texts."""
 
 import pytest
 
-Operator = Callable[..., Awaitable[tuple[int, str]]]
-Sql = Callable[..., Awaitable[list[Any]]]
+from .conftest import Operator, Sql
+
 PHONE, TEXT = "+61491570006", "Hi Ana"
 HOUR = "now() - interval '1 hour'"
 
 
 async def add_schedule(sql: Sql, organisation: str, status: str, **changes: str) -> int:
+    """Store a schedule that is an hour old and return its id. Values are SQL."""
     values = {
         "organisation_id": f"'{organisation}'",
         "kind": "'single'",
@@ -29,14 +27,15 @@ async def add_schedule(sql: Sql, organisation: str, status: str, **changes: str)
 
 
 async def add_message(sql: Sql, organisation: str, status: str, **changes: str) -> int:
+    """Store a message that is an hour old and return its id. Values are SQL."""
     values = {
         "organisation_id": f"'{organisation}'",
         "schedule_id": "7",
-        "run": "(SELECT count(*) + 1 FROM messages)",
+        "dispatch_number": "(SELECT count(*) + 1 FROM messages)",
         "phone": f"'{PHONE}'",
         "text": f"'{TEXT}'",
         "format": "'sms'",
-        "units": "1",
+        "parts": "1",
         "scheduled_time": HOUR,
         "period": "date '2026-11-01'",
         "deadline": "now() + interval '1 day'",
@@ -51,6 +50,7 @@ async def add_message(sql: Sql, organisation: str, status: str, **changes: str) 
 
 
 async def add_outbox(sql: Sql, service: str, topic: str) -> None:
+    """Store an event that is an hour old in the outbox."""
     await sql(
         service,
         "INSERT INTO outbox (event_id, topic, key, body, request_id, created_at)"
@@ -67,31 +67,29 @@ async def test_nothing_is_stuck_in_a_quiet_system(operator: Operator, sql: Sql, 
     assert await operator("stuck") == (0, "nothing is stuck\n")
 
 
-async def test_everything_that_is_stuck_is_told_once_with_its_reason(
-    operator: Operator, sql: Sql, organisation: str
-) -> None:
-    await add_schedule(sql, organisation, "processing", swept="3")
-    await add_schedule(sql, organisation, "processing", swept="3")
+async def test_everything_stuck_is_listed_once_with_its_reason(operator: Operator, sql: Sql, organisation: str) -> None:
+    await add_schedule(sql, organisation, "processing", sweep_count="3")
+    await add_schedule(sql, organisation, "processing", sweep_count="3")
     await add_schedule(sql, organisation, "pending")
-    parent = {"kind": "'parent'", "group_id": "1", "wake_at": "now()", "child_count": "5", "phone": "NULL"}
-    batch = await add_schedule(sql, organisation, "pending", scheduled_time="now() + interval '1 day'", **parent)
+    values = {"kind": "'batch'", "group_id": "1", "next_due_at": "now()", "message_count": "5", "phone": "NULL"}
+    batch = await add_schedule(sql, organisation, "pending", scheduled_time="now() + interval '1 day'", **values)
     await add_message(sql, organisation, "queued")
-    waiting = {"provider": "'twilio'", "category": "'account_error'", "attempts": "2"}
+    waiting = {"provider": "'twilio'", "failure_category": "'account_error'", "attempts": "2"}
     await add_message(sql, organisation, "retry_wait", next_attempt_at="now()", **waiting)
     unknown = await add_message(sql, organisation, "unknown", provider="'twilio'")
     await sql(
         "delivery",
-        "INSERT INTO calls (key, provider, message_ids, body, requests, state, requested_at, due_at, ends_at)"
+        "INSERT INTO submissions (key, provider, message_ids, body, tries, state, tried_at, due_at, give_up_at)"
         f" VALUES (gen_random_uuid(), 'twilio', ARRAY[{unknown}], 'x', 4, 'unknown', {HOUR}, now(), now())",
     )
-    await sql("delivery", f"INSERT INTO limits VALUES ('{organisation}', date '2026-11-01', 'sms', 9)")
+    await sql("delivery", f"INSERT INTO limit_usage VALUES ('{organisation}', date '2026-11-01', 'sms', 9)")
     await sql(
         "delivery",
-        f"INSERT INTO holds VALUES (gen_random_uuid(), '{organisation}', date '2026-11-01', 'sms', 9, {HOUR})",
+        f"INSERT INTO reservations VALUES (gen_random_uuid(), '{organisation}', date '2026-11-01', 'sms', 9, {HOUR})",
     )
     await sql(
         "delivery",
-        "INSERT INTO notices (provider, fingerprint, kind, body, looks, received_at, request_id)"
+        "INSERT INTO webhook_events (provider, fingerprint, kind, body, checks, received_at, request_id)"
         f" VALUES ('aws', 'x', 'receipt', '{{}}', 6, {HOUR}, '')",
     )
     await add_outbox(sql, "delivery", "delivery.message-sent.v1")
@@ -101,43 +99,43 @@ async def test_everything_that_is_stuck_is_told_once_with_its_reason(
         "INSERT INTO dead_letters (topic, kafka_partition, kafka_offset, sha256, body, error)"
         " VALUES ('delivery.message-sent.v1', 0, 1, 'x', 'x', 'x')",
     )
-    code, told = await operator("stuck")
+    code, output = await operator("stuck")
     assert code == 1
-    for words in (
+    for expected in (
         "scheduling: 2 schedules in processing",
         "asked 3 times",
-        "scheduling: 1 schedules that are overdue",
-        "scheduling: 1 batches that are not expanded",
+        "scheduling: 1 overdue schedules",
+        "scheduling: 1 batches without a finished fan-out",
         f"batch {batch}",
-        "delivery: 1 messages queued",
+        "delivery: 1 queued messages",
         "delivery: 1 messages that wait for another attempt",
         "twilio account_error, attempt 2",
-        "delivery: 1 messages of unknown outcome",
-        "delivery: 1 calls of unknown outcome",
-        "twilio unknown, 1 messages, at most 4 requests",
-        "delivery: 1 holds that are not looked after",
-        "sms, 9 units",
-        "delivery: 1 notices of providers that match no message",
-        "aws receipt, looked at 6 times",
-        "delivery: 1 events that are not published",
-        "contacts: 1 events that are not published",
+        "delivery: 1 messages with an unknown outcome",
+        "delivery: 1 submissions without a result",
+        "twilio unknown, 1 messages, at most 4 tries",
+        "delivery: 1 reservations with an overdue check",
+        "sms, 9 parts",
+        "delivery: 1 webhook events that match no message",
+        "aws receipt, checked 6 times",
+        "delivery: 1 unpublished events",
+        "contacts: 1 unpublished events",
         "scheduling: 1 dead letters",
     ):
-        assert told.count(words) == 1, words
-    assert organisation in told
-    assert PHONE not in told
-    assert TEXT not in told
+        assert output.count(expected) == 1, expected
+    assert organisation in output
+    assert PHONE not in output
+    assert TEXT not in output
 
 
 @pytest.mark.parametrize(("minutes", "code"), [("30", 1), ("90", 0)])
-async def test_how_long_something_may_take_can_be_said(
+async def test_minutes_set_how_long_something_may_take(
     operator: Operator, sql: Sql, organisation: str, minutes: str, code: int
 ) -> None:
     await add_message(sql, organisation, "queued")
     assert (await operator("stuck", "--minutes", minutes))[0] == code
 
 
-async def test_a_database_that_is_away_is_said_so(operator: Operator) -> None:
+async def test_unavailable_database_is_reported_without_its_password(operator: Operator) -> None:
     url = "postgresql://delivery:secret-word@127.0.0.1:9/cooee"
-    code, told = await operator("message", "1", DELIVERY_DATABASE_URL=url)
-    assert (code, "delivery's database" in told, "secret-word" in told) == (2, True, False)
+    code, output = await operator("message", "1", DELIVERY_DATABASE_URL=url)
+    assert (code, "delivery's database" in output, "secret-word" in output) == (2, True, False)
