@@ -1,4 +1,4 @@
-"""Holds over HTTP, and under many at once: the limit is met exactly."""
+"""Reservations over HTTP, and many at once: the limit is kept exactly."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -11,36 +11,30 @@ import pytest
 from aiohttp import web
 
 from common.clients import ServiceClient
-from common.database import Database
 from common.errors import Unavailable
-from common.events import ScheduleDue
 from delivery.limits import service
-from delivery.limits.loops import check_holds
-from delivery.messages import service as messages
+from delivery.limits.loops import check_reservations
+from services.delivery.tests.stage import Stage
 
-Limit = Callable[[str, str], Awaitable[None]]
-Rows = Callable[..., Awaitable[list[Any]]]
 APRIL = "2026-04-10T00:00:00Z"
 SECRET = "test-secret-test-secret-test-secret-0"
+Bearer = Callable[..., dict[str, str]]
+Put = Callable[..., Awaitable[httpx.Response]]
 
 
 @pytest.fixture
-def put(client: httpx.AsyncClient, bearer: Any, organisation: str) -> Callable[..., Awaitable[httpx.Response]]:
-    """`await put(reference, units)`: a hold, as scheduling asks for it."""
-    headers = bearer("delivery", stage.organisation, issuer="scheduling")
+def put(client: httpx.AsyncClient, bearer: Bearer, organisation: str) -> Put:
+    """`await put(reference, parts)` reserves parts, as scheduling does."""
+    headers = bearer("delivery", organisation, issuer="scheduling")
 
-    async def hold(reference: UUID, units: int, **changes: Any) -> httpx.Response:
-        body = {"format": "sms", "units": units, "scheduled_time": APRIL} | changes
-        return await client.put(f"/internal/holds/{reference}/", json=body, headers=headers)
+    async def reserve(reference: UUID, parts: int, **changes: Any) -> httpx.Response:
+        body = {"format": "sms", "parts": parts, "scheduled_time": APRIL} | changes
+        return await client.put(f"/internal/reservations/{reference}/", json=body, headers=headers)
 
-    return hold
-
-
-async def taken(rows: Rows) -> int:
-    return sum(row.usage for row in await stage.rows("SELECT usage FROM limit_usage"))
+    return reserve
 
 
-async def test_a_hold_takes_places_once_and_says_what_is_left(stage: Stage, put: Any) -> None:
+async def test_a_reservation_counts_once_and_answers_what_remains(stage: Stage, put: Put) -> None:
     await stage.set_config("sms_limit", "10")
     reference = uuid4()
     for _ in range(2):
@@ -50,7 +44,7 @@ async def test_a_hold_takes_places_once_and_says_what_is_left(stage: Stage, put:
     assert (await put(uuid4(), 6)).json() == {"remaining": 0}
 
 
-async def test_a_hold_that_does_not_fit_is_refused_whole(stage: Stage, put: Any) -> None:
+async def test_a_reservation_that_does_not_fit_is_refused_as_a_whole(stage: Stage, put: Put) -> None:
     await stage.set_config("sms_limit", "10")
     await put(uuid4(), 8)
     answer = await put(uuid4(), 3)
@@ -61,19 +55,21 @@ async def test_a_hold_that_does_not_fit_is_refused_whole(stage: Stage, put: Any)
     assert await stage.usage() == 8
 
 
-async def test_without_a_limit_a_hold_is_counted_and_nothing_is_said(stage: Stage, put: Any) -> None:
+async def test_without_a_limit_a_reservation_is_counted_and_remaining_is_null(stage: Stage, put: Put) -> None:
     await stage.set_config("mms_limit", "unlimited")
     assert (await put(uuid4(), 4)).json() == {"remaining": None}
     assert (await put(uuid4(), 4, format="mms")).json() == {"remaining": None}
     assert await stage.usage() == 8
 
 
-async def test_a_released_hold_gives_back_what_is_left(stage: Stage, put: Any, client: httpx.AsyncClient, bearer: Any) -> None:
+async def test_a_released_reservation_returns_what_is_left(
+    stage: Stage, put: Put, client: httpx.AsyncClient, bearer: Bearer
+) -> None:
     reference = uuid4()
     await put(reference, 4)
-    url = f"/internal/holds/{reference}/"
-    stranger = bearer("delivery", "org_other", issuer="scheduling")
-    assert (await client.delete(url, headers=stranger)).status_code == 204
+    url = f"/internal/reservations/{reference}/"
+    other = bearer("delivery", "org_other", issuer="scheduling")
+    assert (await client.delete(url, headers=other)).status_code == 204
     assert await stage.usage() == 4
     for _ in range(2):
         mine = bearer("delivery", stage.organisation, issuer="scheduling")
@@ -81,31 +77,36 @@ async def test_a_released_hold_gives_back_what_is_left(stage: Stage, put: Any, c
     assert await stage.usage() == 0
 
 
-async def test_internal_routes_are_for_scheduling_alone(stage: Stage, client: httpx.AsyncClient, bearer: Any) -> None:
-    for headers in ({}, bearer("delivery", stage.organisation), bearer("scheduling", stage.organisation, issuer="scheduling")):
-        answer = await client.put(f"/internal/holds/{uuid4()}/", json={}, headers=headers)
+async def test_the_internal_routes_are_only_for_scheduling(
+    stage: Stage, client: httpx.AsyncClient, bearer: Bearer
+) -> None:
+    for headers in (
+        {},
+        bearer("delivery", stage.organisation),
+        bearer("scheduling", stage.organisation, issuer="scheduling"),
+    ):
+        answer = await client.put(f"/internal/reservations/{uuid4()}/", json={}, headers=headers)
         assert answer.status_code == 401
 
 
-async def test_many_at_once_end_exactly_at_the_limit(stage: Stage, put: Any) -> None:
+async def test_many_at_once_use_exactly_the_limit(stage: Stage, put: Put) -> None:
     await stage.set_config("sms_limit", "60")
 
     async def send_now() -> int:
         return sum([(await put(uuid4(), 1)).status_code == 200 for _ in range(5)])
 
-    async def stage.add_due() -> None:
-        async with stage.database.all_tenants() as session:
-            moment = datetime(2026, 4, 10, tzinfo=UTC)
-            await messages.take_in(session, [stage.due(scheduled_time=moment) for _ in range(10)], 86_400)
+    async def add_due() -> None:
+        moment = datetime(2026, 4, 10, tzinfo=UTC)
+        await stage.add_due(*(stage.due(scheduled_time=moment) for _ in range(10)))
 
-    answers = await asyncio.gather(*(send_now() for _ in range(8)), *(stage.add_due() for _ in range(8)))
-    held = sum(answer for answer in answers if answer is not None)
+    answers = await asyncio.gather(*(send_now() for _ in range(8)), *(add_due() for _ in range(8)))
+    reserved = sum(answer for answer in answers if answer is not None)
     (queued,) = await stage.rows("SELECT count(*) FROM messages WHERE status = 'queued'")
-    assert held + queued.count == 60
+    assert reserved + queued.count == 60
     assert await stage.usage() == 60
 
 
-async def test_what_is_taken_is_what_messages_and_holds_add_up_to(stage: Stage, put: Any) -> None:
+async def test_usage_is_what_messages_and_reservations_add_up_to(stage: Stage, put: Put) -> None:
     async def drift() -> list[tuple[str, int, int]]:
         async with stage.database.all_tenants() as session:
             found = await service.find_drift(session, datetime(2026, 5, 10, tzinfo=UTC).date())
@@ -115,7 +116,8 @@ async def test_what_is_taken_is_what_messages_and_holds_add_up_to(stage: Stage, 
     await stage.add_due(*(stage.due(scheduled_time=moment, parts=2) for _ in range(4)))
     await put(uuid4(), 3)
     await stage.execute(
-        "UPDATE messages SET status = 'failed', category = CASE id % 2 WHEN 0 THEN 'unknown' ELSE 'outcome_unknown' END"
+        "UPDATE messages SET status = 'failed',"
+        " failure_category = CASE id % 2 WHEN 0 THEN 'unknown' ELSE 'outcome_unknown' END"
         " WHERE id IN (SELECT id FROM messages ORDER BY id LIMIT 2)"
     )
     await stage.execute("UPDATE limit_usage SET usage = usage - 2")
@@ -124,7 +126,7 @@ async def test_what_is_taken_is_what_messages_and_holds_add_up_to(stage: Stage, 
     assert await drift() == [(stage.organisation, 10, 9)]
 
 
-async def test_limits_and_zone_are_told_to_scheduling(stage: Stage, client: httpx.AsyncClient, bearer: Any) -> None:
+async def test_scheduling_reads_limits_and_time_zone(stage: Stage, client: httpx.AsyncClient, bearer: Bearer) -> None:
     await stage.set_config("sms_limit", "10")
     await stage.set_config("timezone", "Australia/Perth")
     answer = await client.get("/internal/limits/", headers=bearer("delivery", stage.organisation, issuer="scheduling"))
@@ -133,7 +135,7 @@ async def test_limits_and_zone_are_told_to_scheduling(stage: Stage, client: http
 
 @pytest.fixture
 async def scheduling() -> AsyncIterator[tuple[ServiceClient, set[str]]]:
-    """A client of scheduling, and the references that scheduling knows."""
+    """Return a client of scheduling, and the references that scheduling knows."""
     known: set[str] = set()
 
     async def answer(request: web.Request) -> web.Response:
@@ -141,7 +143,7 @@ async def scheduling() -> AsyncIterator[tuple[ServiceClient, set[str]]]:
         return web.json_response({"known": [reference for reference in asked if reference in known]})
 
     app = web.Application()
-    app.router.add_post("/internal/holds/known/", answer)
+    app.router.add_post("/internal/reservations/known/", answer)
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -154,25 +156,25 @@ async def scheduling() -> AsyncIterator[tuple[ServiceClient, set[str]]]:
     await runner.cleanup()
 
 
-async def test_a_hold_whose_schedule_never_came_is_released(stage: Stage, put: Any, scheduling: Any) -> None:
+async def test_a_reservation_without_a_schedule_is_released(stage: Stage, put: Put, scheduling: Any) -> None:
     client, known = scheduling
     lost, waiting = uuid4(), uuid4()
     known.add(str(waiting))
     await put(lost, 3)
     await put(waiting, 2)
-    assert not await check_holds(stage.database, client)
-    assert await stage.usage() == 5, "a hold that is not 90 s old is left alone"
-    await stage.execute("UPDATE holds SET check_at = now()")
-    await check_holds(stage.database, client)
+    assert not await check_reservations(stage.database, client)
+    assert await stage.usage() == 5, "a reservation is not checked before 90 s"
+    await stage.execute("UPDATE reservations SET check_at = now()")
+    await check_reservations(stage.database, client)
     assert await stage.usage() == 2
-    assert [row.reference for row in await stage.rows("SELECT reference FROM holds")] == [waiting]
+    assert [row.reference for row in await stage.rows("SELECT reference FROM reservations")] == [waiting]
 
 
-async def test_while_scheduling_is_away_holds_stay(stage: Stage, put: Any) -> None:
+async def test_while_scheduling_is_unavailable_reservations_stay(stage: Stage, put: Put) -> None:
     await put(uuid4(), 3)
-    await stage.execute("UPDATE holds SET check_at = now()")
+    await stage.execute("UPDATE reservations SET check_at = now()")
     client = ServiceClient("http://127.0.0.1:9", issuer="delivery", audience="scheduling", secret=SECRET)
     with pytest.raises(Unavailable):
-        await check_holds(stage.database, client)
+        await check_reservations(stage.database, client)
     await client.close()
     assert await stage.usage() == 3

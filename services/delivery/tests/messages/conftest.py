@@ -1,4 +1,4 @@
-"""Delivery's application beside a stand-in for contacts' internal API."""
+"""Delivery's application with a fake of contacts' internal API."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
@@ -20,14 +20,14 @@ PHONE = "+61453000001"
 
 
 class Contacts:
-    """(organisation, id) → phone."""
+    """A fake of contacts: the phones of contacts by (organisation, id)."""
 
     def __init__(self) -> None:
         self.phones: dict[tuple[str, int], str] = {}
-        self.is_away = False
+        self.is_unavailable = False
 
     async def get(self, request: web.Request) -> web.StreamResponse:
-        if self.is_away:
+        if self.is_unavailable:
             return web.Response(status=503, text="{}")
         caller = verify(
             request.headers["Authorization"], audience="contacts", issuers=frozenset({"delivery"}), secret=SECRET
@@ -42,6 +42,7 @@ class Contacts:
 
 @pytest.fixture
 def contacts() -> Contacts:
+    """Return the fake of contacts."""
     return Contacts()
 
 
@@ -52,10 +53,11 @@ async def client(
     serve: Callable[[Any], httpx.AsyncClient],
     contacts: Contacts,
 ) -> AsyncIterator[httpx.AsyncClient]:
+    """Return a client of delivery's application, which calls the fake of contacts."""
     port = free_port()
-    stand_in = web.Application()
-    stand_in.router.add_get("/internal/contacts/{id}/", contacts.get)
-    runner = web.AppRunner(stand_in, access_log=None, shutdown_timeout=0.1)
+    fake = web.Application()
+    fake.router.add_get("/internal/contacts/{id}/", contacts.get)
+    runner = web.AppRunner(fake, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
     app = create_app(make_settings(contacts_url=f"http://127.0.0.1:{port}"))
@@ -66,13 +68,20 @@ async def client(
 
 @pytest.fixture
 def add(database: Database, organisation: str) -> Callable[..., Awaitable[int]]:
-    """`await add("outbound", **columns)`: a message, and its id."""
+    """`await add("outbound", **columns)` inserts a message and returns its id."""
 
     async def insert(direction: str, **changes: Any) -> int:
         moment = changes.pop("time", datetime.now(UTC))
         row: dict[str, Any] = {"organisation_id": organisation, "phone": PHONE, "text": "Hi", **changes}
         if direction == "outbound":
-            defaults = {"run": 1, "format": "sms", "units": 1, "lane": "bulk", "request_id": "", "status": "sent"}
+            defaults = {
+                "dispatch_number": 1,
+                "format": "sms",
+                "parts": 1,
+                "lane": "bulk",
+                "request_id": "",
+                "status": "sent",
+            }
             dates = {"period": moment.date(), "scheduled_time": moment, "deadline": moment, "created_at": moment}
             row = {**defaults, **dates, **row}
         else:
@@ -90,10 +99,10 @@ def add(database: Database, organisation: str) -> Callable[..., Awaitable[int]]:
 def get(
     client: httpx.AsyncClient, bearer: Callable[..., dict[str, str]], organisation: str
 ) -> Callable[..., Awaitable[Any]]:
-    """`await get("/api/messages/?…", organisation)`: the answer's JSON; `status` is what is expected."""
+    """`await get("/api/messages/?…", organisation)` returns the JSON of an answer with `status`."""
 
-    async def read(path: str, asking: str = organisation, status: int = 200) -> Any:
-        answer = await client.get(path, headers=bearer("delivery", asking))
+    async def read(path: str, caller: str = organisation, status: int = 200) -> Any:
+        answer = await client.get(path, headers=bearer("delivery", caller))
         assert answer.status_code == status, answer.text
         return answer.json()
 

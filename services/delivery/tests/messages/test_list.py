@@ -1,4 +1,4 @@
-"""/api/messages/ and a contact's messages: both directions, newest first, one's own alone."""
+"""The lists of messages: both directions, the newest first, only those of the organisation."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -7,8 +7,12 @@ from typing import Any
 import httpx
 import pytest
 
+from services.delivery.tests.messages.conftest import Contacts
+
 Get = Callable[..., Awaitable[Any]]
 Add = Callable[..., Awaitable[int]]
+SetConfig = Callable[[str, str], Awaitable[None]]
+Execute = Callable[..., Awaitable[None]]
 NOON = datetime(2026, 4, 4, 12, tzinfo=UTC)
 OTHER_PHONE = "+61453000002"
 
@@ -17,14 +21,14 @@ def ids(answer: Any) -> list[int]:
     return [row["id"] for row in answer["results"]]
 
 
-async def test_both_directions_are_shown_together_the_newest_first(get: Get, add: Add) -> None:
+async def test_both_directions_are_listed_together_the_newest_first(get: Get, add: Add) -> None:
     sent = await add("outbound", time=NOON, schedule_id=17, contact_id=5, status="delivered", text="Ana?")
-    came = await add("inbound", time=NOON + timedelta(minutes=1), schedule_id=17, contact_id=5, text="Yes!\nWhy?")
-    ours = await add("outbound", time=NOON + timedelta(minutes=2), answers=came, text="Reply STOP")
+    inbound = await add("inbound", time=NOON + timedelta(minutes=1), schedule_id=17, contact_id=5, text="Yes!\nWhy?")
+    auto_reply = await add("outbound", time=NOON + timedelta(minutes=2), auto_reply_to=inbound, text="Reply STOP")
     answer = await get("/api/messages/")
     assert answer["results"][1:] == [
         {
-            "id": came,
+            "id": inbound,
             "direction": "inbound",
             "text": "Yes!\nWhy?",
             "phone": "0453000001",
@@ -45,7 +49,7 @@ async def test_both_directions_are_shown_together_the_newest_first(get: Get, add
         },
     ]
     assert answer["results"][0] | {"time": ""} == {
-        "id": ours,
+        "id": auto_reply,
         "direction": "outbound",
         "text": "Reply STOP",
         "phone": "0453000001",
@@ -56,7 +60,7 @@ async def test_both_directions_are_shown_together_the_newest_first(get: Get, add
     }
 
 
-async def test_pages_fit_together_and_one_past_the_end_is_empty(get: Get, add: Add) -> None:
+async def test_pages_have_every_message_once_and_a_page_past_the_end_is_empty(get: Get, add: Add) -> None:
     made = []
     for n in range(7):
         direction = "outbound" if n % 2 else "inbound"
@@ -75,8 +79,8 @@ async def test_pages_fit_together_and_one_past_the_end_is_empty(get: Get, add: A
     assert (await get(f"/api/messages/?page={10**14}"))["results"] == []
 
 
-async def test_filters(get: Get, add: Add) -> None:
-    words = {
+async def test_filters_select_messages(get: Get, add: Add) -> None:
+    public = {
         "queued": "processing",
         "sending": "processing",
         "retry_wait": "processing",
@@ -85,30 +89,30 @@ async def test_filters(get: Get, add: Add) -> None:
         "delivered": "delivered",
         "failed": "failed",
     }
-    made = {state: await add("outbound", status=state, schedule_id=n) for n, state in enumerate(words, start=1)}
+    made = {state: await add("outbound", status=state, schedule_id=n) for n, state in enumerate(public, start=1)}
     other = await add("inbound", phone=OTHER_PHONE)
-    for word in ("processing", "sent", "delivered", "failed"):
-        answer = await get(f"/api/messages/?status={word}")
-        assert {row["status"] for row in answer["results"]} == {word}
-        assert sorted(ids(answer)) == sorted(made[state] for state in words if words[state] == word)
+    for status in ("processing", "sent", "delivered", "failed"):
+        answer = await get(f"/api/messages/?status={status}")
+        assert {row["status"] for row in answer["results"]} == {status}
+        assert sorted(ids(answer)) == sorted(made[state] for state in public if public[state] == status)
         assert answer["pagination"]["total"] == len(answer["results"])
     assert len(ids(await get("/api/messages/?status=sent,received,%20failed"))) == 3
     assert ids(await get("/api/messages/?status=received")) == [other]
     assert ids(await get("/api/messages/?direction=inbound")) == [other]
-    assert len(ids(await get("/api/messages/?direction=outbound&status="))) == len(words)
+    assert len(ids(await get("/api/messages/?direction=outbound&status="))) == len(public)
     assert (await get("/api/messages/?direction=inbound&status=sent"))["pagination"]["total"] == 0
     for spelling in ("0453 000 002", "%2B61453000002", "61453000002", "(04) 5300 0002"):
         assert ids(await get(f"/api/messages/?phone={spelling}")) == [other]
 
 
-async def test_days_are_those_of_the_organisations_zone_and_inclusive(get: Get, add: Add, limit: Any) -> None:
+async def test_days_are_inclusive_and_in_the_organisations_time_zone(get: Get, add: Add, set_config: SetConfig) -> None:
     # The night in which Adelaide's clocks go back: the day has 25 hours.
     moments = ["2026-04-04T13:29:59", "2026-04-04T13:30:00", "2026-04-05T14:29:59", "2026-04-05T14:30:00"]
     made = [await add("inbound", time=datetime.fromisoformat(moment + "+00:00")) for moment in moments]
     assert ids(await get("/api/messages/?date_from=2026-04-05&date_to=2026-04-05")) == [made[2], made[1]]
     assert ids(await get("/api/messages/?date_from=2026-04-06")) == [made[3]]
     assert ids(await get("/api/messages/?date_to=2026-04-04")) == [made[0]]
-    await limit("timezone", "UTC")
+    await set_config("timezone", "UTC")
     assert ids(await get("/api/messages/?date_from=2026-04-05")) == [made[3], made[2]]
 
 
@@ -129,11 +133,13 @@ async def test_days_are_those_of_the_organisations_zone_and_inclusive(get: Get, 
         ("limit=x", "limit"),
     ],
 )
-async def test_a_filter_that_cannot_be_used_is_400_under_its_name(get: Get, query: str, field: str) -> None:
+async def test_an_invalid_filter_answers_400_under_its_name(get: Get, query: str, field: str) -> None:
     assert next(iter(await get(f"/api/messages/?{query}", status=400))) == field
 
 
-async def test_lists_hold_only_what_is_ones_own(get: Get, add: Add, contacts: Any, organisation: str) -> None:
+async def test_lists_have_only_messages_of_the_organisation(
+    get: Get, add: Add, contacts: Contacts, organisation: str
+) -> None:
     mine = [await add("outbound", contact_id=5), await add("inbound", contact_id=5)]
     theirs = [await add(d, organisation_id="org_theirs", contact_id=5) for d in ("outbound", "inbound")]
     contacts.phones |= {(organisation, 5): "+61453000001", ("org_theirs", 6): "+61453000001"}
@@ -141,12 +147,12 @@ async def test_lists_hold_only_what_is_ones_own(get: Get, add: Add, contacts: An
     assert sorted(ids(await get("/api/messages/", "org_theirs"))) == theirs
     assert sorted(ids(await get("/api/contacts/5/messages/"))) == mine
     assert sorted(ids(await get("/api/contacts/6/messages/", "org_theirs"))) == theirs
-    for strange in ("6", "999", "0", str(10**30)):
-        assert (await get(f"/api/contacts/{strange}/messages/", status=404))["code"] == "not_found"
+    for unknown in ("6", "999", "0", str(10**30)):
+        assert (await get(f"/api/contacts/{unknown}/messages/", status=404))["code"] == "not_found"
 
 
-async def test_a_contact_has_its_own_messages_and_those_of_its_phone_once_each(
-    get: Get, add: Add, contacts: Any, organisation: str
+async def test_a_contact_has_its_messages_and_those_of_its_phone_once_each(
+    get: Get, add: Add, contacts: Contacts, organisation: str
 ) -> None:
     contacts.phones[organisation, 5] = OTHER_PHONE
     made = [
@@ -162,16 +168,16 @@ async def test_a_contact_has_its_own_messages_and_those_of_its_phone_once_each(
     assert answer["pagination"]["total"] == 5
 
 
-async def test_contacts_that_is_away_is_told(get: Get, contacts: Any) -> None:
-    contacts.is_away = True
+async def test_while_contacts_is_unavailable_the_list_answers_503(get: Get, contacts: Contacts) -> None:
+    contacts.is_unavailable = True
     assert (await get("/api/contacts/5/messages/", status=503))["code"] == "unavailable"
 
 
-async def test_a_closed_organisation_reads_nothing(get: Get, execute: Any, organisation: str) -> None:
+async def test_a_closed_organisation_answers_403(get: Get, execute: Execute, organisation: str) -> None:
     await execute("INSERT INTO organisations VALUES (:o, true, 1)", o=organisation)
     assert (await get("/api/messages/", status=403))["code"] == "permission_denied"
 
 
-async def test_without_a_token_nothing_is_told(client: httpx.AsyncClient) -> None:
+async def test_without_a_token_the_lists_answer_401(client: httpx.AsyncClient) -> None:
     for path in ("/api/messages/", "/api/contacts/5/messages/"):
         assert (await client.get(path)).status_code == 401
