@@ -1,10 +1,12 @@
-"""The service as its callers see it: its application on a real database, as the service's own roles."""
+"""The contacts service as its callers see it: its application on a real database, with the service's own roles."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from sqlalchemy import text
 
 from common.database import Database
@@ -12,11 +14,12 @@ from contacts.app import create_app
 from contacts.settings import Settings
 
 WEBHOOK_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+TOKEN_SECRET = "test-secret-test-secret-test-secret-0"
 
 
 @pytest.fixture(scope="session")
 def contacts_url(service_url: Callable[[str], str]) -> str:
-    """The service's database, made before any event loop runs."""
+    """Create the service's schema, before any event loop runs, and return its URL."""
     return service_url("contacts")
 
 
@@ -24,7 +27,7 @@ def contacts_url(service_url: Callable[[str], str]) -> str:
 def settings(contacts_url: str) -> Settings:
     return Settings(
         database_url=contacts_url,
-        internal_token_secret="test-secret-test-secret-test-secret-0",
+        internal_token_secret=TOKEN_SECRET,
         kafka_bootstrap_servers="127.0.0.1:1",
         clerk_webhook_signing_secret=WEBHOOK_SECRET,
         port=0,
@@ -33,7 +36,7 @@ def settings(contacts_url: str) -> Settings:
 
 
 @pytest.fixture(scope="session")
-async def app(settings: Settings) -> AsyncIterator[Any]:
+async def app(settings: Settings) -> AsyncIterator[FastAPI]:
     app = create_app(settings)
     yield app
     await app.state.database.close()
@@ -49,26 +52,15 @@ async def database(
     await database.close()
 
 
-@pytest.fixture
-def run_sql(database: Database) -> Callable[..., Awaitable[Any]]:
-    """`await run_sql("…", id=1)`: a statement across all organisations."""
-
-    async def run(statement: str, **values: Any) -> Any:
-        async with database.all_tenants() as session:
-            result = await session.execute(text(statement), values)
-            return result.all() if result.returns_rows else None  # type: ignore[attr-defined]
-
-    return run
-
-
 class Client:
-    """One member of one organisation."""
+    """A caller of one organisation: a member of it, or another service on its behalf."""
 
     def __init__(self, http: httpx.AsyncClient, headers: dict[str, str]) -> None:
-        self._http, self._headers = http, headers
+        self.http = http
+        self.headers = headers
 
     async def call(self, method: str, path: str, **more: Any) -> httpx.Response:
-        return await self._http.request(method, path, headers=self._headers, **more)
+        return await self.http.request(method, path, headers=self.headers, **more)
 
     async def get(self, path: str, **params: Any) -> Any:
         answer = await self.call("GET", path, params=params)
@@ -80,46 +72,89 @@ class Client:
         assert answer.status_code == status, answer.text
         return answer.json()
 
+    async def put(self, path: str, body: Any, status: int = 200) -> Any:
+        answer = await self.call("PUT", path, json=body)
+        assert answer.status_code == status, answer.text
+        return answer.json()
+
     async def patch(self, path: str, body: Any, status: int = 200) -> Any:
         answer = await self.call("PATCH", path, json=body)
         assert answer.status_code == status, answer.text
         return answer.json()
 
-    async def contact(self, phone: str, **fields: Any) -> Any:
+    async def add_contact(self, phone: Any, **fields: Any) -> Any:
         return await self.post("/api/contacts/", {"phone": phone, **fields})
 
-    async def group(self, name: str, *member_ids: int) -> Any:
+    async def get_contact(self, contact_id: int) -> Any:
+        return await self.get(f"/api/contacts/{contact_id}/")
+
+    async def delete_contact(self, contact_id: int) -> None:
+        assert (await self.call("DELETE", f"/api/contacts/{contact_id}/")).status_code == 204
+
+    async def add_group(self, name: str, *member_ids: int) -> Any:
         return await self.post("/api/groups/", {"name": name, "member_ids": list(member_ids)})
+
+    async def get_group(self, group_id: int) -> Any:
+        return await self.get(f"/api/groups/{group_id}/")
 
     async def upload(self, content: bytes | str, name: str = "list.csv", **params: Any) -> httpx.Response:
         body = content.encode() if isinstance(content, str) else content
         return await self.call("POST", "/api/contacts/import/", params=params, files={"file": (name, body, "text/csv")})
 
 
+ClientOf = Callable[..., Client]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The service with an empty database, and its callers.
+
+    `mine` is a member of the organisation org_mine, `theirs` of org_theirs. `scheduling` and `gateway` are services.
+    """
+
+    app: FastAPI
+    database: Database
+    http: httpx.AsyncClient
+    client_of: ClientOf
+    read_outbox: Callable[[Database], Awaitable[list[Any]]]
+    mine: Client
+    theirs: Client
+    scheduling: Client
+    gateway: Client
+
+    async def events(self) -> list[Any]:
+        """Return the events in the outbox, in order."""
+        return await self.read_outbox(self.database)
+
+    async def run_sql(self, statement: str, **values: Any) -> Sequence[Any]:
+        """Run a statement across all organisations."""
+        async with self.database.all_tenants() as session:
+            result = await session.execute(text(statement), values)
+            return result.all() if result.returns_rows else []  # type: ignore[attr-defined]
+
+
 @pytest.fixture
-def client_of(app: Any, serve: Callable[[Any], httpx.AsyncClient], bearer: Callable[..., dict[str, str]]) -> Any:
-    """`client_of("org_1", user_id=2)`: a member's client; `issuer="scheduling"` for a neighbour's."""
+def stage(
+    app: FastAPI,
+    database: Database,
+    serve: Callable[[Any], httpx.AsyncClient],
+    bearer: Callable[..., dict[str, str]],
+    outbox_events: Callable[[Database], Awaitable[list[Any]]],
+) -> Stage:
     http = serve(app)
 
-    def make(organisation_id: str, **more: Any) -> Client:
+    def client_of(organisation_id: str, **more: Any) -> Client:
+        """Return a member's client, or with `issuer="delivery"` the client of another service."""
         return Client(http, bearer("contacts", organisation_id, **more))
 
-    return make
-
-
-@pytest.fixture
-def mine(database: Database, client_of: Any) -> Client:
-    """A member of the organisation that most tests are about."""
-    return client_of("org_mine")
-
-
-@pytest.fixture
-def theirs(database: Database, client_of: Any) -> Client:
-    """A member of another organisation."""
-    return client_of("org_theirs")
-
-
-@pytest.fixture
-def neighbour(database: Database, client_of: Any) -> Client:
-    """Scheduling, on behalf of the same organisation."""
-    return client_of("org_mine", issuer="scheduling", role="system", user_id=None)
+    return Stage(
+        app=app,
+        database=database,
+        http=http,
+        client_of=client_of,
+        read_outbox=outbox_events,
+        mine=client_of("org_mine"),
+        theirs=client_of("org_theirs"),
+        scheduling=client_of("org_mine", issuer="scheduling", role="system", user_id=None),
+        gateway=client_of("", issuer="gateway", role="system", user_id=None),
+    )

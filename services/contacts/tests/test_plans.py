@@ -1,7 +1,7 @@
-"""With 200,000 contacts in an organisation every list still goes through an index."""
+"""The plans of statements: with 200,000 contacts in an organisation every list uses an index."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import asyncpg
@@ -9,8 +9,12 @@ import pytest
 from sqlalchemy import make_url
 from sqlalchemy.dialects.postgresql.asyncpg import dialect
 
+from common.database import Database
 from contacts.contacts import repository
-from contacts.groups import repository as groups
+from contacts.contacts.repository import Search
+from contacts.contacts.rules import MAX_LENGTHS
+from contacts.groups import repository as groups_repository
+from contacts.models import groups
 
 ROWS = 200_000
 FILL = """
@@ -28,106 +32,115 @@ OPT_OUTS = """
            now() - CASE WHEN i > 600 THEN interval '1 hour' ELSE interval '0' END
     FROM generate_series(1, 20000) i
 """
+Node = tuple[str, str]
+Connect = Callable[[str], Awaitable[asyncpg.Connection]]
 
 
 @pytest.fixture
-async def full(contacts_url: str, database: Any, eventually: Any) -> AsyncIterator[asyncpg.Connection]:
-    """The tenant's role in an organisation of 200,000 contacts, 4,000 of them in a group, with a small neighbour."""
-    url = make_url(contacts_url)
-    tenant = await asyncpg.connect(url.set(username="contacts_tenant").render_as_string(hide_password=False))
+async def connect(contacts_url: str, database: Database) -> AsyncIterator[Connect]:
+    """`await connect("tenant")`: a connection as one of the service's roles."""
+    opened: list[asyncpg.Connection] = []
+
+    async def open_as(role: str) -> asyncpg.Connection:
+        url = make_url(contacts_url).set(username=f"contacts_{role}").render_as_string(hide_password=False)
+        opened.append(await asyncpg.connect(url))
+        return opened[-1]
+
+    yield open_as
+    for connection in opened:
+        await connection.close()
+
+
+@pytest.fixture
+async def tenant(connect: Connect, eventually: Callable[..., Awaitable[Any]]) -> asyncpg.Connection:
+    """A connection as the tenant role in an organisation of 200,000 contacts, beside a small organisation.
+
+    2 % of the contacts are in the first group, half of them in the second.
+    """
+    tenant = await connect("tenant")
     await tenant.execute("SET statement_timeout = 0")  # filling takes its time on a busy machine
     for organisation, rows in (("org_small", 1000), ("org_mine", ROWS)):
         await tenant.execute("SELECT set_config('app.organisation_id', $1, false)", organisation)
         await tenant.execute(FILL, rows)
     await tenant.execute("INSERT INTO groups (name) VALUES ('A'), ('B')")
     await tenant.execute(MEMBERS)
-    owner = await asyncpg.connect(url.set(username="contacts_owner").render_as_string(hide_password=False))
+    owner = await connect("owner")
 
     async def vacuumed() -> bool:
-        """Another's snapshot may keep the first vacuum from marking the new pages as visible to all."""
+        # An older snapshot of another transaction can keep a vacuum from marking the new pages as visible to all.
         await owner.execute("VACUUM (ANALYZE) contacts")
-        return await owner.fetchval("SELECT relallvisible = relpages FROM pg_class WHERE oid = 'contacts'::regclass")
+        done: bool = await owner.fetchval(
+            "SELECT relallvisible = relpages FROM pg_class WHERE oid = 'contacts'::regclass"
+        )
+        return done
 
     await eventually(vacuumed)
     await owner.execute("VACUUM (ANALYZE) group_members")
-    await owner.close()
-    yield tenant
-    await tenant.close()
+    return tenant
 
 
-def scans(plan: Any) -> set[tuple[str, str]]:
-    """(kind of node, table or index) of everything that reads a table."""
+def nodes(plan: Any) -> set[Node]:
+    """Return (kind of node, table or index) of everything in a plan."""
     found = {(plan["Node Type"], plan.get("Index Name", plan.get("Relation Name", "")))}
-    return found.union(*(scans(part) for part in plan.get("Plans", [])))
+    return found.union(*(nodes(part) for part in plan.get("Plans", [])))
 
 
-async def explain(connection: asyncpg.Connection, statement: Any, **values: Any) -> set[tuple[str, str]]:
+async def explain(connection: asyncpg.Connection, statement: Any, **values: Any) -> set[Node]:
     compiled = statement.compile(dialect=dialect(), compile_kwargs={"render_postcompile": True})
     arguments = [values[name] for name in compiled.positiontup]
     plan = json.loads(await connection.fetchval(f"EXPLAIN (FORMAT JSON) {compiled}", *arguments))
-    return scans(plan[0]["Plan"])
+    return nodes(plan[0]["Plan"])
 
 
-async def test_every_list_goes_through_an_index(contacts_url: str, full: asyncpg.Connection) -> None:
-    plain = await explain(full, repository._LISTS["", False], limit=50, offset=1000)
+async def test_lists_of_a_large_organisation_use_indexes(tenant: asyncpg.Connection) -> None:
+    plain = await explain(tenant, repository.LISTS[Search.NONE, False], limit=50, offset=1000)
     assert {"contacts_counted", "contacts_listed"} <= {name for _, name in plain}
-    members = await explain(full, repository._MEMBERS, limit=50, offset=0, group_id=1)
+    members = await explain(tenant, repository.MEMBERS, limit=50, offset=0, group_id=1)
     wanted = {"limit": 50, "offset": 0, "patterns": ["%ana9%"], "group_id": 1}
-    indexed = [await explain(full, repository._LISTS["indexed", excluded], **wanted) for excluded in (False, True)]
-    # Who of a large group is active is found faster in the whole table than contact by contact.
+    searches = (repository.LISTS[Search.INDEXED, excluded] for excluded in (False, True))
+    indexed = [await explain(tenant, search, **wanted) for search in searches]
+    # For a large group, a scan of all contacts is faster than reading its members contact by contact.
     assert not {("Seq Scan", "group_members")} & members
     for found in (plain, *indexed):
         assert not [node for node, _ in found if node == "Seq Scan"], found
-    await check_search(contacts_url, full)
 
 
-async def test_a_group_of_half_the_contacts_reads_no_contact_that_is_not_in_an_index(full: asyncpg.Connection) -> None:
-    """Half of the contacts are in the group: that many members are found faster in one go than one by one."""
+async def test_search_function_uses_the_trigram_index(tenant: asyncpg.Connection, connect: Connect) -> None:
+    body = await tenant.fetchval("SELECT prosrc FROM pg_proc WHERE proname = 'search_contacts'")
+    statement = body.split("$query$")[1].replace("$1", "'org_mine'").replace("$2", "ARRAY['%nguyen77%']")
+    owner = await connect("owner")
+    plan = json.loads(await owner.fetchval(f"EXPLAIN (FORMAT JSON) {statement}"))
+    assert ("Bitmap Index Scan", "contacts_searched") in nodes(plan[0]["Plan"])
+    assert await tenant.fetchval("SELECT count(*) FROM search_contacts(ARRAY['%nguyen77%'])") == 2168
+
+
+async def test_group_with_half_of_the_contacts_uses_indexes_of_contacts(tenant: asyncpg.Connection) -> None:
     wanted = {"limit": 50, "offset": 1000, "patterns": ["%ana9%"], "group_id": 2}
-    statements = [repository._MEMBERS, *(repository._LISTS[search, True] for search in ("", "indexed"))]
-    for statement in statements:
-        found = await explain(full, statement, **wanted)
+    lists = [repository.LISTS[search, True] for search in (Search.NONE, Search.INDEXED)]
+    for statement in (repository.MEMBERS, *lists):
+        found = await explain(tenant, statement, **wanted)
         assert ("Seq Scan", "contacts") not in found
-        if statement is not repository._MEMBERS:  # the group is nearly all of the memberships there are
+        if statement is not repository.MEMBERS:  # the group has nearly all memberships that there are
             assert {"group_members_pkey", "group_members_contact"} & {name for _, name in found}
 
 
-async def test_what_was_heard_of_numbers_reaches_contacts_by_their_phones(
-    contacts_url: str, full: asyncpg.Connection
-) -> None:
-    url = make_url(contacts_url).set(username="contacts_all").render_as_string(hide_password=False)
-    everything = await asyncpg.connect(url)
+async def test_opt_outs_find_contacts_by_phone(tenant: asyncpg.Connection, connect: Connect) -> None:
+    everything = await connect("all")
     await everything.execute(OPT_OUTS)
-    found = await explain(everything, repository._APPLY_OPT_OUTS)
+    found = await explain(everything, repository.APPLY_OPT_OUTS)
     assert {("Index Scan", "contacts_phone"), ("Index Scan", "contacts_pkey")} <= found
     assert ("Seq Scan", "contacts") not in found
-    changed = await everything.fetch(str(repository._APPLY_OPT_OUTS))
+    changed = await everything.fetch(str(repository.APPLY_OPT_OUTS))
     assert len(changed) == 500
-    await everything.close()
-    rows = {name: [""] * 1000 for name in ("first_name", "last_name", "email", "company")}
+    rows: dict[str, list[Any]] = {name: [""] * 1000 for name in MAX_LENGTHS}
     rows |= {"row": list(range(1000)), "phone": [f"+6149{n:07d}" for n in range(1000)]}
-    imported = await explain(full, repository._IMPORT, **rows, user_id=None, update=False)
+    imported = await explain(tenant, repository.IMPORT, **rows, user_id=None, update=False)
     assert not {("Seq Scan", "opt_outs"), ("Seq Scan", "contacts")} & imported
 
 
-async def check_search(contacts_url: str, full: asyncpg.Connection) -> None:
-    """The function's own statement, as its owner."""
-    body = await full.fetchval("SELECT prosrc FROM pg_proc WHERE proname = 'search_contacts'")
-    statement = body.split("$query$")[1].replace("$1", "'org_mine'").replace("$2", "ARRAY['%nguyen77%']")
-    url = make_url(contacts_url).set(username="contacts_owner").render_as_string(hide_password=False)
-    owner = await asyncpg.connect(url)
-    plan = json.loads(await owner.fetchval(f"EXPLAIN (FORMAT JSON) {statement}"))
-    await owner.close()
-    assert ("Bitmap Index Scan", "contacts_searched") in scans(plan[0]["Plan"])
-    assert await full.fetchval("SELECT count(*) FROM search_contacts(ARRAY['%nguyen77%'])") == 2168
-
-
-async def test_a_group_that_was_just_imported_is_read_at_once(contacts_url: str, database: Any) -> None:
-    """What the planner knows is from before the import: of this organisation nothing. Neither is a member looked for
-    in all of the organisation, nor a contact in all of the group."""
-    url = make_url(contacts_url)
-    tenant = await asyncpg.connect(url.set(username="contacts_tenant").render_as_string(hide_password=False))
-    owner = await asyncpg.connect(url.set(username="contacts_owner").render_as_string(hide_password=False))
+async def test_group_imported_after_the_last_statistics_is_read_fast(connect: Connect) -> None:
+    """PostgreSQL knows nothing of the new organisation. It must read neither all contacts nor all members per row."""
+    tenant, owner = await connect("tenant"), await connect("owner")
     for organisation, rows in (("org_before", 20_000), ("org_new", 30_000)):
         await tenant.execute("SELECT set_config('app.organisation_id', $1, false)", organisation)
         await tenant.execute(FILL, rows)
@@ -136,13 +149,11 @@ async def test_a_group_that_was_just_imported_is_read_at_once(contacts_url: str,
         if organisation == "org_before":
             await owner.execute("ANALYZE contacts, group_members")
     await tenant.execute("SET statement_timeout = '20s'")
-    page = repository._MEMBERS.bindparams(limit=50, offset=0, group_id=group)
-    count = groups._COUNTED.where(groups.groups.c.id == group)
+    page = repository.MEMBERS.bindparams(limit=50, offset=0, group_id=group)
+    count = groups_repository.COUNTED.where(groups.c.id == group)
     answers = []
     for statement in (page, count):
         compiled = statement.compile(dialect=dialect(), compile_kwargs={"render_postcompile": True})
-        arguments = [compiled.params[name] for name in compiled.positiontup]
+        arguments = [compiled.params[name] for name in compiled.positiontup or ()]
         answers.append(await tenant.fetch(str(compiled), *arguments))
-    await owner.close()
-    await tenant.close()
     assert (len(answers[0]), answers[1][0]["member_count"]) == (50, 30_000)

@@ -1,4 +1,4 @@
-"""What belongs to another organisation does not exist: in every route, and for the database's own roles."""
+"""What belongs to another organisation does not exist: for every route, and for the database's own roles."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -6,6 +6,8 @@ from typing import Any
 import asyncpg
 import pytest
 from sqlalchemy import make_url
+
+from .conftest import Stage
 
 TENANT_TABLES = ["contacts", "groups", "group_members", "memberships", "organisations", "opt_outs"]
 
@@ -28,65 +30,67 @@ TENANT_TABLES = ["contacts", "groups", "group_members", "memberships", "organisa
         ("GET", "/api/users/{user}/", None),
     ],
 )
-async def test_another_organisations_ids_are_not_found(
-    mine: Any, theirs: Any, database: Any, client_of: Any, method: str, path: str, body: Any
+async def test_id_of_another_organisation_answers_404_and_changes_nothing(
+    stage: Stage, method: str, path: str, body: dict[str, Any] | None
 ) -> None:
     identity = {"clerk_user_id": "u", "clerk_organisation_id": "org_mine", "first_seen_at": "2026-01-01T00:00:00Z"}
-    user = await client_of("", role="system").post("/internal/identity/", identity, 200)
-    contact = await mine.contact("0491570006", first_name="Ana")
-    group = await mine.group("A", contact["id"])
+    user = await stage.gateway.post("/internal/identity/", identity, 200)
+    contact = await stage.mine.add_contact("0491570006", first_name="Ana")
+    group = await stage.mine.add_group("A", contact["id"])
     ids = {"contact": contact["id"], "group": group["id"], "user": user["user_id"]}
     if body and "member_ids" in body:
         body = {**body, "member_ids": [contact["id"]]}
-    answer = await theirs.call(method, path.format(**ids), json=body)
+    answer = await stage.theirs.call(method, path.format(**ids), json=body)
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
-    assert await mine.get(f"/api/contacts/{contact['id']}/") == contact
-    shown = await mine.get(f"/api/groups/{group['id']}/")
+    assert await stage.mine.get_contact(contact["id"]) == contact
+    shown = await stage.mine.get_group(group["id"])
     assert (shown["name"], shown["is_active"], shown["member_count"]) == ("A", True, 1)
     for listed in ("/api/contacts/", "/api/groups/", "/api/users/", "/api/contacts/?search=ana"):
-        assert (await theirs.get(listed))["pagination"]["total"] == 0
+        assert (await stage.theirs.get(listed))["pagination"]["total"] == 0
 
 
-async def test_every_route_needs_a_token_of_the_gateway_with_an_organisation(app: Any, serve: Any, bearer: Any) -> None:
-    http = serve(app)
-    schema = (await http.get("/openapi.json")).json()
+async def test_route_without_a_gateway_token_of_an_organisation_is_refused(stage: Stage) -> None:
+    schema = (await stage.http.get("/openapi.json")).json()
     for path, operations in schema["paths"].items():
         if path.startswith("/api/webhooks/"):
             continue
         for method in operations:
-            place = path.format(contact_id=1, group_id=1, user_id=1)
+            url = path.format(contact_id=1, group_id=1, user_id=1)
             for headers, status in (
                 ({}, 401),
-                (bearer("contacts", "org_mine", issuer="scheduling"), 401),
-                (bearer("delivery", "org_mine"), 401),
-                (bearer("contacts", ""), 403),
+                (stage.client_of("org_mine", issuer="scheduling").headers, 401),
+                (stage.client_of("", issuer="gateway").headers, 403),
             ):
-                answer = await http.request(method, place, headers=headers)
+                answer = await stage.http.request(method, url, headers=headers)
                 assert answer.status_code == status, (method, path)
 
 
+async def test_token_for_another_service_is_refused(stage: Stage, bearer: Any) -> None:
+    for path in ("/api/contacts/", "/api/groups/", "/api/users/"):
+        answer = await stage.http.get(path, headers=bearer("delivery", "org_mine"))
+        assert answer.status_code == 401
+
+
 @pytest.fixture
-async def tenant(contacts_url: str, mine: Any) -> AsyncIterator[asyncpg.Connection]:
-    """The tenant's own role, beside rows of org_mine in every table."""
-    url = make_url(contacts_url)
-    everything = await asyncpg.connect(url.set(username="contacts_all").render_as_string(hide_password=False))
-    await everything.execute("INSERT INTO organisations (organisation_id) VALUES ('org_mine')")
-    await everything.execute("INSERT INTO users (clerk_id) VALUES ('user_1')")
-    await everything.execute("INSERT INTO memberships (organisation_id, user_id) SELECT 'org_mine', id FROM users")
-    await everything.execute(
+async def tenant(contacts_url: str, stage: Stage) -> AsyncIterator[asyncpg.Connection]:
+    """A connection as the tenant role, while org_mine has a row in every table."""
+    await stage.run_sql("INSERT INTO organisations (organisation_id) VALUES ('org_mine')")
+    await stage.run_sql("INSERT INTO users (clerk_id) VALUES ('user_1')")
+    await stage.run_sql("INSERT INTO memberships (organisation_id, user_id) SELECT 'org_mine', id FROM users")
+    await stage.run_sql(
         "INSERT INTO opt_outs (organisation_id, phone, opted_out, changed_at, source, version)"
         " VALUES ('org_mine', '+61491570156', true, now(), 'reply', 1)"
     )
-    await everything.close()
-    contact = await mine.contact("0491570006", first_name="Ana", opt_out=True)
-    await mine.group("A", contact["id"])
-    connection = await asyncpg.connect(url.set(username="contacts_tenant").render_as_string(hide_password=False))
+    contact = await stage.mine.add_contact("0491570006", first_name="Ana", opt_out=True)
+    await stage.mine.add_group("A", contact["id"])
+    url = make_url(contacts_url).set(username="contacts_tenant")
+    connection = await asyncpg.connect(url.render_as_string(hide_password=False))
     yield connection
     await connection.close()
 
 
 @pytest.mark.parametrize("organisation", [None, "", "org_theirs"])
-async def test_the_tenants_role_sees_and_changes_nothing_of_others(
+async def test_tenant_role_of_another_organisation_reads_and_changes_no_row(
     tenant: asyncpg.Connection, organisation: str | None
 ) -> None:
     if organisation is not None:
@@ -113,7 +117,7 @@ async def test_the_tenants_role_sees_and_changes_nothing_of_others(
             await tenant.execute(forbidden)
 
 
-async def test_the_tenants_role_sees_its_own(tenant: asyncpg.Connection) -> None:
+async def test_tenant_role_of_the_organisation_reads_its_rows(tenant: asyncpg.Connection) -> None:
     await tenant.execute("SELECT set_config('app.organisation_id', 'org_mine', false)")
     for table in (*TENANT_TABLES, "users"):
         assert await tenant.fetchval(f"SELECT count(*) FROM {table}") == 1
@@ -122,8 +126,8 @@ async def test_the_tenants_role_sees_its_own(tenant: asyncpg.Connection) -> None
         await tenant.execute("UPDATE contacts SET organisation_id = 'org_theirs'")
 
 
-async def test_a_group_cannot_hold_another_organisations_contact(tenant: asyncpg.Connection, theirs: Any) -> None:
-    foreign = await theirs.contact("0491570006")
+async def test_contact_of_another_organisation_cannot_be_a_member(tenant: asyncpg.Connection, stage: Stage) -> None:
+    foreign = await stage.theirs.add_contact("0491570006")
     await tenant.execute("SELECT set_config('app.organisation_id', 'org_mine', false)")
     with pytest.raises(asyncpg.ForeignKeyViolationError):
         await tenant.execute(

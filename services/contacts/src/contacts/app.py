@@ -1,4 +1,4 @@
-"""The HTTP roof."""
+"""The HTTP entry point."""
 
 from fastapi import FastAPI
 
@@ -7,11 +7,13 @@ from common.http.app import make_app
 from contacts.contacts.api import router as contacts_router
 from contacts.groups.api import router as groups_router
 from contacts.identity.api import router as identity_router
+from contacts.imports.api import router as imports_router
+from contacts.recipients.api import router as recipients_router
 from contacts.settings import Settings
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The api process: every feature's routes on one database."""
+    """Return the API with the routes of every feature."""
     database = Database(settings.database_url.get_secret_value(), "contacts api")
 
     async def ready() -> None:
@@ -19,7 +21,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     return make_app(
         settings,
-        [contacts_router, groups_router, identity_router],
+        [contacts_router, imports_router, groups_router, recipients_router, identity_router],
         state={"database": database},
         ready=ready,
         close=[database.close],

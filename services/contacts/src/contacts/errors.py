@@ -1,12 +1,12 @@
-"""What can go wrong here, in domain words."""
+"""The errors of this service."""
 
 from typing import ClassVar
 
 from common.errors import Invalid
 
 
-class PhoneTaken(Invalid):
-    """Phones are unique within an organisation."""
+class PhoneExists(Invalid):
+    """Another active contact of the organisation has this phone."""
 
     sentence: ClassVar[str] = "A contact with this phone number already exists."
 
@@ -15,12 +15,12 @@ class PhoneTaken(Invalid):
 
 
 class NumberOptedOut(Invalid):
-    """Who said STOP, here or to the provider, is not opted in again by a tick in a form."""
+    """The owner of the number opted out. Only the owner, or a confirmed new consent, can opt in again."""
 
     def __init__(self) -> None:
         sentence = (
-            "This number has said STOP, to us or to the provider. Its owner can send START; or, when the person has"
-            " consented again, confirm that with `confirm_opt_in`: true."
+            "The owner of this number opted out with STOP or at the provider. The owner can send START. If the person"
+            " consented again, send `confirm_opt_in`: true together with `opt_out`: false."
         )
         super().__init__(fields={"opt_out": [sentence]})
 

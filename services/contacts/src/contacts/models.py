@@ -1,7 +1,12 @@
-"""The tables of this service, the rows that its statements return, and the values of its status columns."""
+"""The tables of this service, the rows that its statements return, and the values of its status columns.
 
+The migrations create the tables. A row has the columns of its statement in the same order, so that
+`ContactRow._make(row)` works.
+"""
+
+from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, Boolean, Column, DateTime, MetaData, Table, Text
 
@@ -33,15 +38,13 @@ class Role(StrEnum):
     MEMBER = "member"
 
 
-_AUDIT = ("created_by", "updated_by")
+def _timestamp(name: str) -> Column[Any]:
+    return Column(name, DateTime(timezone=True))
 
 
 def _audit() -> list[Column[Any]]:
-    return [
-        *(Column(name, BigInteger) for name in _AUDIT),
-        Column("created_at", DateTime(timezone=True)),
-        Column("updated_at", DateTime(timezone=True)),
-    ]
+    users = [Column(name, BigInteger) for name in ("created_by", "updated_by")]
+    return [*users, _timestamp("created_at"), _timestamp("updated_at")]
 
 
 contacts = Table(
@@ -57,10 +60,10 @@ contacts = Table(
     Column("user_id", BigInteger),
     Column("is_active", Boolean),
     Column("opt_out", Boolean),
-    Column("opted_out_at", DateTime(timezone=True)),
+    _timestamp("opted_out_at"),
     Column("opt_out_source", Text),
     Column("opt_out_message_id", BigInteger),
-    Column("opt_in_confirmed_at", DateTime(timezone=True)),
+    _timestamp("opt_in_confirmed_at"),
     Column("version", BigInteger),
     *_audit(),
 )
@@ -80,14 +83,14 @@ group_members = Table(
     metadata,
     Column("group_id", BigInteger),
     Column("contact_id", BigInteger),
-    Column("joined_at", DateTime(timezone=True)),
+    _timestamp("joined_at"),
 )
 
 
-def _source() -> list[Column[Any]]:
-    """What Clerk says has Clerk's times: see the migration."""
-    moments = ("source_created_at", "source_updated_at", "deleted_at", "created_at", "updated_at")
-    return [*(Column(name, DateTime(timezone=True)) for name in moments), Column("is_active", Boolean)]
+def _clerk_times() -> list[Column[Any]]:
+    """Return the columns with Clerk's own times. The migration explains them."""
+    names = ("source_created_at", "source_updated_at", "deleted_at", "created_at", "updated_at")
+    return [*(_timestamp(name) for name in names), Column("is_active", Boolean)]
 
 
 organisations = Table(
@@ -97,7 +100,7 @@ organisations = Table(
     Column("name", Text),
     Column("slug", Text),
     Column("version", BigInteger),
-    *_source(),
+    *_clerk_times(),
 )
 
 users = Table(
@@ -108,7 +111,7 @@ users = Table(
     Column("first_name", Text),
     Column("last_name", Text),
     Column("email", Text),
-    *_source(),
+    *_clerk_times(),
 )
 
 memberships = Table(
@@ -117,5 +120,107 @@ memberships = Table(
     Column("organisation_id", Text),
     Column("user_id", BigInteger),
     Column("role", Text),
-    *_source(),
+    *_clerk_times(),
 )
+
+
+class ContactRow(NamedTuple):
+    """A contact, active or deleted."""
+
+    id: int
+    organisation_id: str
+    first_name: str
+    last_name: str
+    phone: str
+    email: str
+    company: str
+    user_id: int | None
+    is_active: bool
+    opt_out: bool
+    opted_out_at: datetime | None
+    opt_out_source: str | None
+    opt_out_message_id: int | None
+    opt_in_confirmed_at: datetime | None
+    version: int
+    created_by: int | None
+    updated_by: int | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class NumberOptOut(NamedTuple):
+    """The opt-out of a number: when and how it began, and the inbound message with STOP, if there was one."""
+
+    changed_at: datetime
+    source: str
+    message_id: int | None
+
+
+class ImportedRow(NamedTuple):
+    """The result of one row of an import.
+
+    `contact_id` is None when the row was refused, because its phone belongs to another contact or, with `is_repeated`,
+    was written by an earlier row of the same file. `was_active` is None for a new contact.
+    """
+
+    row: int
+    contact_id: int | None
+    opt_out: bool | None
+    was_active: bool | None
+    is_repeated: bool | None
+
+
+class GroupRow(NamedTuple):
+    """A group with the number of its active members."""
+
+    id: int
+    name: str
+    description: str
+    is_active: bool
+    created_by: int | None
+    updated_by: int | None
+    created_at: datetime
+    updated_at: datetime
+    member_count: int
+
+
+class GroupStateRow(NamedTuple):
+    """A group with the number of its members who may be messaged."""
+
+    id: int
+    name: str
+    is_active: bool
+    eligible_count: int
+
+
+class UserRow(NamedTuple):
+    """A user with the role in the session's organisation. Inactive is a user who left it or was deleted."""
+
+    id: int
+    first_name: str
+    last_name: str
+    email: str
+    clerk_id: str
+    role: str
+    is_active: bool
+    created_at: datetime
+    updated_at: datetime
+
+
+class OrganisationRow(NamedTuple):
+    """An organisation. `version` counts how often it was closed or opened again."""
+
+    organisation_id: str
+    name: str
+    slug: str
+    version: int
+    is_active: bool
+
+
+class IdentityRow(NamedTuple):
+    """The user's id, and whether user, organisation and membership are active. None means that the row is missing."""
+
+    user_id: int | None
+    user_is_active: bool | None
+    organisation_is_active: bool | None
+    membership_is_active: bool | None

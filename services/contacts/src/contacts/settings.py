@@ -1,4 +1,4 @@
-"""What this service is told from outside."""
+"""The settings of the contacts service: environment variables, checked once at the start."""
 
 from typing import ClassVar
 
@@ -14,15 +14,15 @@ class Settings(StoreSettings):
     service: ClassVar[str] = "contacts"
 
     port: int = Field(8081, validation_alias="CONTACTS_PORT")
-    worker_port: int = Field(8181, validation_alias="CONTACTS_WORKER_PORT")
+    worker_port: int = Field(8181, validation_alias="CONTACTS_WORKER_PORT", description="port of the worker's health")
     database_url: SecretStr = Field(validation_alias="CONTACTS_DATABASE_URL")
-    clerk_webhook_signing_secret: SecretStr = Field(description="whsec_… of Clerk's webhook endpoint")
+    clerk_webhook_signing_secret: SecretStr = Field(description="signing secret (whsec_…) of Clerk's webhook endpoint")
 
     @field_validator("clerk_webhook_signing_secret")
     @classmethod
-    def _is_secret(cls, secret: SecretStr) -> SecretStr:
+    def _check_secret(cls, secret: SecretStr) -> SecretStr:
         try:
             Webhook(secret.get_secret_value())
         except (RuntimeError, ValueError):
-            raise ValueError("is no whsec_… and base64") from None
+            raise ValueError("must be the signing secret of Clerk's webhook endpoint: whsec_ and base64") from None
         return secret

@@ -1,4 +1,4 @@
-"""The Kafka roof of contacts."""
+"""The Kafka entry point: the consumers and loops of this service."""
 
 from functools import partial
 
@@ -13,7 +13,7 @@ from contacts.settings import Settings
 
 
 async def create_worker(settings: Settings) -> Worker:
-    """Consumers and loops of contacts."""
+    """Return the worker with the consumers and loops of every feature."""
     database = Database(settings.database_url.get_secret_value(), "contacts worker", tenant_pool=1)
     bus = make_bus(settings)
     subscribe(bus, settings, [OptOutChanged], "opt-outs", partial(on_opt_out_changed, database))

@@ -1,4 +1,4 @@
-"""Contacts as a member meets them."""
+"""The routes of contacts, as a member uses them."""
 
 import asyncio
 from typing import Any
@@ -7,15 +7,17 @@ import pytest
 
 from common.events import ContactChanged
 
+from ..conftest import Stage
+
 PHONE, SHOWN = "+61 491 570 006", "0491570006"
 SPELLINGS = ["0412345678", "+61412345678", "61412345678", "412345678", 412345678, "+61 (0)412 345 678"]
 SPELLINGS += ["(04) 1234 5678", "0011 61 412 345 678", "0412-345-678", "4.12345678E+08", "412345678.0"]
 
 
-async def test_a_contact_is_added_shown_and_found_by_id(mine: Any) -> None:
-    made = await mine.contact(PHONE, first_name=" Ana\t", email="ana@example.com", nonsense=1, id=7)
-    assert made == {
-        "id": made["id"],
+async def test_created_contact_is_read_by_id_and_in_the_list(stage: Stage) -> None:
+    created = await stage.mine.add_contact(PHONE, first_name=" Ana\t", email="ana@example.com", nonsense=1, id=7)
+    assert created == {
+        "id": created["id"],
         "first_name": "Ana",
         "last_name": "",
         "phone": SHOWN,
@@ -29,19 +31,19 @@ async def test_a_contact_is_added_shown_and_found_by_id(mine: Any) -> None:
         "opt_out_message_id": None,
         "created_by": 1,
         "updated_by": 1,
-        "created_at": made["created_at"],
-        "updated_at": made["created_at"],
+        "created_at": created["created_at"],
+        "updated_at": created["created_at"],
     }
-    assert next(iter(made)) == "id"
-    assert list(made)[-4:] == ["created_by", "updated_by", "created_at", "updated_at"]
-    assert made["created_at"].endswith("Z")
-    assert await mine.get(f"/api/contacts/{made['id']}/") == made
-    assert (await mine.get("/api/contacts/"))["results"] == [made]
+    assert next(iter(created)) == "id"
+    assert list(created)[-4:] == ["created_by", "updated_by", "created_at", "updated_at"]
+    assert created["created_at"].endswith("Z")
+    assert await stage.mine.get_contact(created["id"]) == created
+    assert (await stage.mine.get("/api/contacts/"))["results"] == [created]
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS, ids=str)
-async def test_every_usual_spelling_of_a_phone_is_taken(mine: Any, spelling: Any) -> None:
-    assert (await mine.contact(spelling))["phone"] == "0412345678"
+async def test_phone_in_any_usual_spelling_is_accepted(stage: Stage, spelling: str | int) -> None:
+    assert (await stage.mine.add_contact(spelling))["phone"] == "0412345678"
 
 
 @pytest.mark.parametrize(
@@ -64,85 +66,83 @@ async def test_every_usual_spelling_of_a_phone_is_taken(mine: Any, spelling: Any
         ({"phone": PHONE, "user": "me"}, "user"),
     ],
 )
-async def test_what_cannot_be_taken_is_told_under_its_field(mine: Any, body: Any, field: str) -> None:
-    told = await mine.post("/api/contacts/", body, 400)
-    assert isinstance(told[field], list)
-    assert "detail" not in told
-    assert (told["code"], bool(told["request_id"])) == ("invalid", True)
+async def test_invalid_field_answers_400_under_its_name(stage: Stage, body: dict[str, Any], field: str) -> None:
+    error = await stage.mine.post("/api/contacts/", body, 400)
+    assert isinstance(error[field], list)
+    assert "detail" not in error
+    assert (error["code"], bool(error["request_id"])) == ("invalid", True)
 
 
-async def test_a_phone_is_unique_in_an_organisation_and_free_in_another(mine: Any, theirs: Any) -> None:
-    await mine.contact(PHONE)
-    other = await mine.contact("0491570110")
-    assert "phone" in await mine.post("/api/contacts/", {"phone": "61491570006"}, 400)
-    assert "phone" in await mine.patch(f"/api/contacts/{other['id']}/", {"phone": PHONE}, 400)
-    assert (await theirs.contact(PHONE))["phone"] == SHOWN
+async def test_phone_of_another_contact_is_refused_in_its_organisation_only(stage: Stage) -> None:
+    await stage.mine.add_contact(PHONE)
+    other = await stage.mine.add_contact("0491570110")
+    assert "phone" in await stage.mine.post("/api/contacts/", {"phone": "61491570006"}, 400)
+    assert "phone" in await stage.mine.patch(f"/api/contacts/{other['id']}/", {"phone": PHONE}, 400)
+    assert (await stage.theirs.add_contact(PHONE))["phone"] == SHOWN
 
 
-async def test_of_many_at_once_one_gets_the_phone_and_the_rest_are_told(mine: Any) -> None:
-    answers = await asyncio.gather(*(mine.call("POST", "/api/contacts/", json={"phone": PHONE}) for _ in range(12)))
-    assert sorted(a.status_code for a in answers) == [201] + [400] * 11
-    ids = [(await mine.contact(phone))["id"] for phone in ("0491570110", "0491570156", "0491570157")]
-    paths = [f"/api/contacts/{i}/" for i in ids]
-    answers = await asyncio.gather(*(mine.call("PATCH", path, json={"phone": "0491570158"}) for path in paths))
-    assert sorted(a.status_code for a in answers) == [200, 400, 400]
+async def test_simultaneous_requests_for_one_phone_create_one_contact(stage: Stage) -> None:
+    posts = (stage.mine.call("POST", "/api/contacts/", json={"phone": PHONE}) for _ in range(12))
+    assert sorted(answer.status_code for answer in await asyncio.gather(*posts)) == [201] + [400] * 11
+    created = [await stage.mine.add_contact(phone) for phone in ("0491570110", "0491570156", "0491570157")]
+    paths = [f"/api/contacts/{contact['id']}/" for contact in created]
+    patches = (stage.mine.call("PATCH", path, json={"phone": "0491570158"}) for path in paths)
+    assert sorted(answer.status_code for answer in await asyncio.gather(*patches)) == [200, 400, 400]
 
 
-async def test_a_put_needs_the_phone_and_leaves_what_it_does_not_name(mine: Any) -> None:
-    made = await mine.contact(PHONE, first_name="Ana", company="Acme")
-    path = f"/api/contacts/{made['id']}/"
-    assert (await mine.call("PUT", path, json={"first_name": "B"})).status_code == 400
-    changed = (await mine.call("PUT", path, json={"phone": PHONE, "first_name": "Bea"})).json()
+async def test_put_needs_the_phone_and_keeps_fields_that_are_left_out(stage: Stage) -> None:
+    created = await stage.mine.add_contact(PHONE, first_name="Ana", company="Acme")
+    path = f"/api/contacts/{created['id']}/"
+    await stage.mine.put(path, {"first_name": "B"}, 400)
+    changed = await stage.mine.put(path, {"phone": PHONE, "first_name": "Bea"})
     assert (changed["first_name"], changed["company"]) == ("Bea", "Acme")
-    again = await mine.call("PUT", path, json=await mine.get(path))
-    assert (again.status_code, again.json()["first_name"]) == (200, "Bea")
+    again = await stage.mine.put(path, await stage.mine.get(path))
+    assert again["first_name"] == "Bea"
 
 
-async def test_a_deleted_contact_is_hidden_readable_and_comes_back(mine: Any) -> None:
-    made = await mine.contact(PHONE, first_name="Ana", opt_out=True)
-    path = f"/api/contacts/{made['id']}/"
+async def test_deleted_contact_is_not_listed_but_read_and_restored(stage: Stage) -> None:
+    created = await stage.mine.add_contact(PHONE, first_name="Ana", opt_out=True)
+    path = f"/api/contacts/{created['id']}/"
     for _ in range(2):
-        assert (await mine.call("DELETE", path)).status_code == 204
-    assert (await mine.get("/api/contacts/"))["pagination"]["total"] == 0
-    assert (await mine.get(path))["is_active"] is False
-    assert (await mine.patch(path, {"is_active": True}))["is_active"] is True
-    await mine.call("DELETE", path)
-    back = await mine.contact(PHONE, last_name="Bell", opt_out=False)
-    assert (back["id"], back["last_name"], back["opt_out"], back["is_active"]) == (made["id"], "Bell", True, True)
+        await stage.mine.delete_contact(created["id"])
+    assert (await stage.mine.get("/api/contacts/"))["pagination"]["total"] == 0
+    assert (await stage.mine.get(path))["is_active"] is False
+    assert (await stage.mine.patch(path, {"is_active": True}))["is_active"] is True
+    await stage.mine.delete_contact(created["id"])
+    restored = await stage.mine.add_contact(PHONE, last_name="Bell", opt_out=False)
+    assert (restored["id"], restored["last_name"]) == (created["id"], "Bell")
+    assert (restored["opt_out"], restored["is_active"]) == (True, True)
 
 
-async def test_an_opt_out_keeps_when_and_how_it_began(mine: Any) -> None:
-    made = await mine.contact(PHONE)
-    path = f"/api/contacts/{made['id']}/"
-    out = await mine.patch(path, {"opt_out": True, "opted_out_at": None})
-    assert (out["opt_out"], out["opt_out_source"], bool(out["opted_out_at"])) == (True, "manual", True)
-    assert (await mine.patch(path, {"opt_out": True}))["opted_out_at"] == out["opted_out_at"]
-    back = await mine.patch(path, {"opt_out": False})
-    assert (back["opt_out"], back["opted_out_at"], back["opt_out_source"]) == (False, None, None)
+async def test_repeated_manual_opt_out_keeps_its_first_time_and_source(stage: Stage) -> None:
+    created = await stage.mine.add_contact(PHONE)
+    path = f"/api/contacts/{created['id']}/"
+    first = await stage.mine.patch(path, {"opt_out": True, "opted_out_at": None})
+    assert (first["opt_out"], first["opt_out_source"], bool(first["opted_out_at"])) == (True, "manual", True)
+    assert (await stage.mine.patch(path, {"opt_out": True}))["opted_out_at"] == first["opted_out_at"]
+    opted_in = await stage.mine.patch(path, {"opt_out": False})
+    assert (opted_in["opt_out"], opted_in["opted_out_at"], opted_in["opt_out_source"]) == (False, None, None)
 
 
-async def test_changes_are_published_with_a_rising_version(mine: Any, database: Any, outbox_events: Any) -> None:
-    made = await mine.contact(PHONE)
-    path = f"/api/contacts/{made['id']}/"
-    await mine.patch(path, {"email": "a@b.au"})
-    await mine.patch(path, {"first_name": ""})
-    assert await outbox_events(database) == []
-    await mine.patch(path, {"first_name": "Ana"})
-    await mine.patch(path, {"opt_out": True})
-    await mine.call("DELETE", path)
-    await mine.contact(PHONE)
-    born = await mine.contact("0491570110", opt_out=True)
-    events = await outbox_events(database)
+async def test_changes_that_other_services_need_are_published_with_rising_versions(stage: Stage) -> None:
+    created = await stage.mine.add_contact(PHONE)
+    path = f"/api/contacts/{created['id']}/"
+    await stage.mine.patch(path, {"email": "a@b.au"})
+    await stage.mine.patch(path, {"first_name": ""})
+    assert await stage.events() == []
+    await stage.mine.patch(path, {"first_name": "Ana"})
+    await stage.mine.patch(path, {"opt_out": True})
+    await stage.mine.delete_contact(created["id"])
+    await stage.mine.add_contact(PHONE)
+    opted_out = await stage.mine.add_contact("0491570110", opt_out=True)
+    events = await stage.events()
     assert all(isinstance(event, ContactChanged) and event.organisation_id == "org_mine" for event in events)
     states = [event.contacts[0] for event in events]
-    assert [s.version for s in states] == [2, 3, 4, 5, 1]
-    assert [s.is_active for s in states] == [True, True, False, True, True]
-    assert [s.opt_out for s in states] == [False, True, True, True, True]
-    assert (states[0].fields["first_name"], states[0].phone, states[4].contact_id) == (
-        "Ana",
-        "+61491570006",
-        born["id"],
-    )
+    assert [state.version for state in states] == [2, 3, 4, 5, 1]
+    assert [state.is_active for state in states] == [True, True, False, True, True]
+    assert [state.opt_out for state in states] == [False, True, True, True, True]
+    assert states[0].fields == {"first_name": "Ana", "last_name": "", "company": ""}
+    assert (states[0].phone, states[4].contact_id) == ("+61491570006", opted_out["id"])
 
 
 @pytest.mark.parametrize(
@@ -164,37 +164,40 @@ async def test_changes_are_published_with_a_rising_version(mine: Any, database: 
         ("  ", ["Ana", "Élodie"]),
     ],
 )
-async def test_search_finds_names_in_any_case_and_phones(mine: Any, search: str, found: list[str]) -> None:
-    await mine.contact("0491570006", first_name="Ana", last_name="Bell")
-    await mine.contact("0491570110", first_name="Élodie", last_name="Campbell")
-    gone = await mine.contact("0491570156", first_name="Ana", last_name="Bell")
-    await mine.call("DELETE", f"/api/contacts/{gone['id']}/")
-    listed = await mine.get("/api/contacts/", search=search)
+async def test_search_finds_names_in_any_case_and_phones(stage: Stage, search: str, found: list[str]) -> None:
+    await stage.mine.add_contact("0491570006", first_name="Ana", last_name="Bell")
+    await stage.mine.add_contact("0491570110", first_name="Élodie", last_name="Campbell")
+    deleted = await stage.mine.add_contact("0491570156", first_name="Ana", last_name="Bell")
+    await stage.mine.delete_contact(deleted["id"])
+    listed = await stage.mine.get("/api/contacts/", search=search)
     assert sorted(contact["first_name"] for contact in listed["results"]) == found
     assert listed["pagination"]["total"] == len(found)
 
 
-async def test_the_list_is_paged_newest_first_and_counts_past_its_end(mine: Any) -> None:
-    made = [await mine.contact(f"04000000{n:02d}") for n in range(5)]
-    first = await mine.get("/api/contacts/", page=1, limit=2)
-    assert [c["id"] for c in first["results"]] == [made[4]["id"], made[3]["id"]]
+async def test_list_has_the_newest_first_and_the_total_past_its_end(stage: Stage) -> None:
+    created = [await stage.mine.add_contact(f"04000000{n:02d}") for n in range(5)]
+    first = await stage.mine.get("/api/contacts/", page=1, limit=2)
+    assert [contact["id"] for contact in first["results"]] == [created[4]["id"], created[3]["id"]]
     assert first["pagination"] == {
         "total": 5, "page": 1, "limit": 2, "totalPages": 3, "hasNext": True, "hasPrev": False
     }  # fmt: skip
-    past = await mine.get("/api/contacts/", page=9, limit=2)
+    past = await stage.mine.get("/api/contacts/", page=9, limit=2)
     assert (past["results"], past["pagination"]["total"]) == ([], 5)
-    for bad in ({"page": "0"}, {"limit": "x"}, {"exclude_group_id": "x"}, {"search": "a\0"}):
-        answer = await mine.call("GET", "/api/contacts/", params=bad)
-        assert (answer.status_code, next(iter(bad)) in answer.json()) == (400, True)
 
 
-async def test_contacts_of_a_group_can_be_left_out(mine: Any, theirs: Any) -> None:
-    ana, bea = await mine.contact("0491570006"), await mine.contact("0491570110")
-    group = await mine.group("A", ana["id"])
-    listed = await mine.get("/api/contacts/", exclude_group_id=group["id"])
-    assert [c["id"] for c in listed["results"]] == [bea["id"]]
-    for client, wanted in ((mine, group["id"] + 1), (mine, "9" * 40), (theirs, group["id"])):
-        answer = await client.call("GET", "/api/contacts/", params={"exclude_group_id": wanted})
+@pytest.mark.parametrize("params", [{"page": "0"}, {"limit": "x"}, {"exclude_group_id": "x"}, {"search": "a\0"}])
+async def test_invalid_query_parameter_answers_400_under_its_name(stage: Stage, params: dict[str, str]) -> None:
+    answer = await stage.mine.call("GET", "/api/contacts/", params=params)
+    assert (answer.status_code, next(iter(params)) in answer.json()) == (400, True)
+
+
+async def test_exclude_group_id_leaves_out_the_members_of_the_group(stage: Stage) -> None:
+    ana, bea = await stage.mine.add_contact("0491570006"), await stage.mine.add_contact("0491570110")
+    group = await stage.mine.add_group("A", ana["id"])
+    listed = await stage.mine.get("/api/contacts/", exclude_group_id=group["id"])
+    assert [contact["id"] for contact in listed["results"]] == [bea["id"]]
+    for client, unknown in ((stage.mine, group["id"] + 1), (stage.mine, "9" * 40), (stage.theirs, group["id"])):
+        answer = await client.call("GET", "/api/contacts/", params={"exclude_group_id": unknown})
         assert answer.status_code == 404
 
 
@@ -210,6 +213,8 @@ async def test_contacts_of_a_group_can_be_left_out(mine: Any, theirs: Any) -> No
         ("PATCH", "/api/contacts/99999999999999999999/", 404, None),
     ],
 )
-async def test_what_is_not_there(mine: Any, method: str, path: str, status: int, allow: str | None) -> None:
-    answer = await mine.call(method, path, json={})
+async def test_wrong_method_answers_405_and_unknown_id_404(
+    stage: Stage, method: str, path: str, status: int, allow: str | None
+) -> None:
+    answer = await stage.mine.call(method, path, json={})
     assert (answer.status_code, answer.headers.get("allow")) == (status, allow)

@@ -1,4 +1,4 @@
-"""Delivery's word on numbers that stopped."""
+"""Consume the opt-outs and opt-ins of numbers that delivery publishes."""
 
 from collections.abc import Sequence
 
@@ -9,4 +9,5 @@ from contacts.contacts import service
 
 
 async def on_opt_out_changed(database: Database, records: Sequence[Record]) -> None:
-    await consume(database, OptOutChanged, records, service.apply_opt_out_changes)
+    """Apply a batch of opt-outs and opt-ins."""
+    await consume(database, OptOutChanged, records, service.apply_opt_out_changed)

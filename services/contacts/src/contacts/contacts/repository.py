@@ -1,61 +1,53 @@
-"""Every statement about contacts."""
+"""Every statement that writes contacts and the opt-outs of numbers, and the lists of contacts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from enum import Enum, auto
 from typing import Any
 
-from sqlalchemy import ARRAY, Text, TextClause, bindparam, case, func, select, text, update
+from sqlalchemy import ARRAY, Row, Select, Text, TextClause, bindparam, case, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from common.bulk import Columns
 from common.errors import NotFound
-from common.events import ContactState, OptOutChanged
+from common.events import OptOutChanged
 from common.paging import Page
-from common.placeholders import PLACEHOLDERS
-from contacts.errors import PhoneTaken
-from contacts.models import contacts, group_members, groups
+from contacts.contacts.rules import IMPORT_FIELDS, MAX_LENGTHS
+from contacts.errors import PhoneExists
+from contacts.models import ContactRow, ImportedRow, NumberOptOut, OptOutSource, contacts, groups
 
-_KEPT = ("version", "phone", *PLACEHOLDERS, "is_active", "opt_out", "opt_out_source")
-_OPT_OUT = ("opted_out_at", "opt_out_source", "opt_out_message_id")
-_STATE = select(
-    contacts.c.id.label("contact_id"),
-    *(contacts.c[name] for name in (*_KEPT, "opted_out_at", "opt_in_confirmed_at")),
-)
-_STATE_ALL_TENANTS = _STATE.add_columns(contacts.c.organisation_id).order_by(contacts.c.id)
-# Where a list comes from: all active contacts; those that a search finds; a group's. A search whose patterns are long
-# enough for trigrams asks `search_contacts` (see the migration); a shorter one finds a page soon anywhere.
+_CONTACT = tuple(contacts.c[name] for name in ContactRow._fields)
+_CONTACT_SQL = ", ".join(f"c.{name}" for name in ContactRow._fields)
+_OPT_OUT_COLUMNS = ("opted_out_at", "opt_out_source", "opt_out_message_id")
+
+# Sources of lists: all active contacts, the contacts that a search found, or the members of a group. A search whose
+# patterns are long enough for the trigram index calls `search_contacts` (see the migration). Shorter patterns match
+# so many contacts that a page is soon full without the index.
 _ALL = "FROM contacts f WHERE f.is_active"
 _FOUND = "FROM found f WHERE true"
 _MATCHING = """FROM contacts f WHERE f.is_active AND
     lower((f.first_name || ' ' || f.last_name || ' 0' || substr(f.phone, 4)) COLLATE pg_c_utf8) LIKE ANY (:patterns)"""
-# LATERAL with OFFSET, here too: of an organisation that was just imported the planner knows nothing, and would look for
-# each member in all of its contacts.
+# LATERAL with OFFSET makes PostgreSQL fetch the rows one by one. Without it, and without statistics on an organisation
+# that was just imported, PostgreSQL would look for each row in all contacts of the organisation.
+_ROW = "LATERAL (SELECT * FROM contacts WHERE id = chosen.id OFFSET 0) c"
 _OF_GROUP = """FROM group_members m CROSS JOIN LATERAL (SELECT * FROM contacts WHERE id = m.contact_id OFFSET 0) f
     WHERE m.group_id = :group_id AND f.is_active"""
 _SEARCH = "WITH found AS MATERIALIZED (SELECT id, created_at FROM search_contacts(:patterns))"
 _NOT_IN_GROUP = """ AND NOT EXISTS (
     SELECT FROM group_members m WHERE m.group_id = :group_id AND m.contact_id = f.id)"""
 _SHORTEST_INDEXED = len("%abc%")
+_NEWEST_FIRST = ("created_at DESC", "id DESC")
+_BY_NAME = ("last_name", "first_name", "id")
 
 
-def _list(source: str, order: Sequence[str], search: str = "") -> TextClause:
-    """Rows and count in one round trip: the count is there even when the page is past the end."""
-    statement = f"""
-        {search}
-        SELECT counted.total, c.*
-        FROM (SELECT count(*) AS total {source}) counted
-        LEFT JOIN ({_chosen(source, order)}) chosen ON true
-        LEFT JOIN {_ROW} ON true
-        ORDER BY {_by(order, "c")}
-    """  # noqa: S608 (made of the constants above)
-    patterns = [bindparam("patterns", type_=ARRAY(Text))] if ":patterns" in statement else []
-    return text(statement).bindparams(*patterns)
+class Search(Enum):
+    """The kinds of searches in the list of contacts."""
 
-
-# LATERAL with OFFSET: the page's rows are fetched one by one, however little the planner knows of a table that has
-# just grown.
-_ROW = "LATERAL (SELECT * FROM contacts WHERE id = chosen.id OFFSET 0) c"
+    NONE = auto()
+    UNINDEXED = auto()
+    INDEXED = auto()
 
 
 def _chosen(source: str, order: Sequence[str]) -> str:
@@ -66,72 +58,70 @@ def _by(order: Sequence[str], table: str) -> str:
     return ", ".join(f"{table}.{column}" for column in order)
 
 
-_NEWEST_FIRST = ("created_at DESC", "id DESC")
-_LISTS = {
-    ("", False): _list(_ALL, _NEWEST_FIRST),
-    ("", True): _list(_ALL + _NOT_IN_GROUP, _NEWEST_FIRST),
-    ("short", False): _list(_MATCHING, _NEWEST_FIRST),
-    ("short", True): _list(_MATCHING + _NOT_IN_GROUP, _NEWEST_FIRST),
-    ("indexed", False): _list(_FOUND, _NEWEST_FIRST, _SEARCH),
-    ("indexed", True): _list(_FOUND + _NOT_IN_GROUP, _NEWEST_FIRST, _SEARCH),
+def _list(source: str, search: str = "") -> TextClause:
+    """Return the statement for a page and the total in one round trip. A page past the end still has the total."""
+    statement = f"""
+        {search}
+        SELECT counted.total, {_CONTACT_SQL}
+        FROM (SELECT count(*) AS total {source}) counted
+        LEFT JOIN ({_chosen(source, _NEWEST_FIRST)}) chosen ON true
+        LEFT JOIN {_ROW} ON true
+        ORDER BY {_by(_NEWEST_FIRST, "c")}
+    """  # noqa: S608  # constants of this file
+    patterns = [bindparam("patterns", type_=ARRAY(Text))] if ":patterns" in statement else []
+    return text(statement).bindparams(*patterns)
+
+
+# By the kind of search and whether the members of a group are left out.
+LISTS = {
+    (Search.NONE, False): _list(_ALL),
+    (Search.NONE, True): _list(_ALL + _NOT_IN_GROUP),
+    (Search.UNINDEXED, False): _list(_MATCHING),
+    (Search.UNINDEXED, True): _list(_MATCHING + _NOT_IN_GROUP),
+    (Search.INDEXED, False): _list(_FOUND, _SEARCH),
+    (Search.INDEXED, True): _list(_FOUND + _NOT_IN_GROUP, _SEARCH),
 }
-_BY_NAME = ("last_name", "first_name", "id")
-_MEMBERS = text(
-    f"SELECT c.* FROM ({_chosen(_OF_GROUP, _BY_NAME)}) chosen"  # noqa: S608 (made of the constants above)
+MEMBERS = text(
+    f"SELECT {_CONTACT_SQL} FROM ({_chosen(_OF_GROUP, _BY_NAME)}) chosen"  # noqa: S608  # constants of this file
     f" CROSS JOIN {_ROW} ORDER BY {_by(_BY_NAME, 'c')}"
 )
 
-# One row at least: a number may have opted_out that no contact has.
-_RECIPIENT = text(
+_IMPORTED = Columns(row="int", **dict.fromkeys(IMPORT_FIELDS, "text"))
+# One batch of an import. A row adds a contact, restores a deleted one, or (with :update) changes an active one.
+# Otherwise the row is refused and `written` has no row for its phone. `before` is the contact as it was before the
+# statement. It is read through the index, and only for contacts that are not new (their version is not 1).
+# An `updated_at` of now() means that this transaction wrote the contact, so an earlier row of the file has its phone.
+# An empty value changes nothing. A new contact is opted out if its number is. Existing contacts already are.
+IMPORT = text(
     f"""
-    SELECT s.opted_out, c.id AS contact_id, {", ".join(f"c.{name}" for name in _KEPT)}, c.opted_out_at,
-           c.opt_in_confirmed_at
-    FROM (SELECT EXISTS (SELECT FROM opt_outs WHERE phone = CAST(:phone AS text) AND opted_out) AS opted_out) s
-    LEFT JOIN contacts c ON c.id = CAST(:contact_id AS bigint) OR c.phone = CAST(:phone AS text)
-    """  # noqa: S608 (a constant)
-)
-
-# The statement of an import, a batch of rows each time. A row is new, or brings a deleted contact back, or changes
-# one that is there (when that is wanted); otherwise it is refused: `written` has no row for it. For all but the new
-# ones the row as it was before the statement is read, one by one through the index. What this very transaction wrote
-# has its time in `updated_at`: such a phone was in the file before. Empty cells change nothing. A new contact whose
-# number opted_out is born opted out; one that is there had it since then.
-_IMPORT = text(
-    """
     WITH given AS (
-        SELECT * FROM unnest(CAST(:row AS int[]), CAST(:phone AS text[]), CAST(:first_name AS text[]),
-                             CAST(:last_name AS text[]), CAST(:email AS text[]), CAST(:company AS text[]))
-                      AS g (row, phone, first_name, last_name, email, company)
+        SELECT * FROM {_IMPORTED.unnest("g")}
     ), written AS (
-        INSERT INTO contacts AS c (phone, first_name, last_name, email, company, created_by, updated_by,
+        INSERT INTO contacts AS c ({", ".join(IMPORT_FIELDS)}, created_by, updated_by,
                                    opt_out, opted_out_at, opt_out_source, opt_out_message_id)
-        SELECT g.phone, first_name, last_name, email, company, CAST(:user_id AS bigint), CAST(:user_id AS bigint),
-               s.source IS NOT NULL, s.changed_at, s.source, s.message_id
+        SELECT {", ".join(f"g.{name}" for name in IMPORT_FIELDS)}, CAST(:user_id AS bigint), CAST(:user_id AS bigint),
+               o.source IS NOT NULL, o.changed_at, o.source, o.message_id
         FROM given g LEFT JOIN LATERAL (
             SELECT source, changed_at, message_id FROM opt_outs WHERE opt_outs.phone = g.phone AND opted_out LIMIT 1
-        ) s ON true
+        ) o ON true
         ORDER BY row
         ON CONFLICT ON CONSTRAINT contacts_phone DO UPDATE SET
-            first_name = COALESCE(NULLIF(EXCLUDED.first_name, ''), c.first_name),
-            last_name = COALESCE(NULLIF(EXCLUDED.last_name, ''), c.last_name),
-            email = COALESCE(NULLIF(EXCLUDED.email, ''), c.email),
-            company = COALESCE(NULLIF(EXCLUDED.company, ''), c.company),
+            {", ".join(f"{name} = COALESCE(NULLIF(EXCLUDED.{name}, ''), c.{name})" for name in MAX_LENGTHS)},
             is_active = true, version = c.version + 1, updated_by = EXCLUDED.updated_by, updated_at = now()
         WHERE NOT c.is_active OR (CAST(:update AS boolean) AND c.updated_at <> now())
         RETURNING id, phone, version, opt_out
     )
-    SELECT given.row, written.id, written.opt_out, before.is_active AS was_active, before.updated_at = now() AS in_file
+    SELECT given.row, written.id, written.opt_out, before.is_active, before.updated_at = now()
     FROM given LEFT JOIN written USING (phone)
     LEFT JOIN LATERAL (
         SELECT c.is_active, c.updated_at FROM contacts c
         WHERE c.phone = given.phone AND written.version IS DISTINCT FROM 1 LIMIT 1
     ) before ON true
-    """
+    """  # noqa: S608  # constants of this file
 )
-
-# One import at a time in an organisation: two that have phones in common, in another order, would block each other.
-# Plans are made for the table as it grows, not once for the one that was empty; a file of 10 MB has its time (a
-# running time-out is not changed, only ended and begun).
+# One import of an organisation runs at a time, because two imports with the same phones in another order would lock
+# each other. Plans are made for the table as it grows, not once for an empty table. A file of 10 MB may need 300 s; a
+# time-out that is already running cannot be changed, but it can be ended and started again.
 _BEGIN_IMPORT = text(
     """
     SELECT pg_advisory_xact_lock(hashtextextended('contacts.import:' || current_setting('app.organisation_id'), 0)),
@@ -140,130 +130,156 @@ _BEGIN_IMPORT = text(
     """
 )
 
+_NUMBER = Columns(
+    organisation_id="text",
+    phone="text",
+    opted_out="boolean",
+    changed_at="timestamptz",
+    source="text",
+    message_id="bigint",
+    version="bigint",
+)
 _SAVE_OPT_OUTS = text(
-    """
-    INSERT INTO opt_outs AS s (organisation_id, phone, opted_out, changed_at, source, message_id, version)
-    SELECT * FROM unnest(CAST(:organisations AS text[]), CAST(:phones AS text[]), CAST(:opted_out AS boolean[]),
-                         CAST(:times AS timestamptz[]), CAST(:sources AS text[]), CAST(:messages AS bigint[]),
-                         CAST(:versions AS bigint[]))
+    f"""
+    INSERT INTO opt_outs AS o ({", ".join(_NUMBER.names)})
+    SELECT * FROM {_NUMBER.unnest("new")}
     ON CONFLICT (phone, organisation_id) DO UPDATE
     SET opted_out = excluded.opted_out, changed_at = excluded.changed_at, source = excluded.source,
         message_id = excluded.message_id, version = excluded.version, received_at = now()
-    WHERE s.version < excluded.version
-    """
+    WHERE o.version < excluded.version
+    """  # noqa: S608  # constants of this file
 )
-# Contacts follow what was heard of their numbers in the last minutes, longer than any transaction lasts (an import
-# has 300 s): one that is being written meanwhile is not seen, or is locked, and has its turn in the loop. So this
-# waits for nobody. What a person set by hand is left alone by a START.
-_APPLY_OPT_OUTS = text(
-    """
-    WITH behind AS (
-        SELECT c.id, s.opted_out, s.changed_at, s.source, s.message_id
-        FROM opt_outs s JOIN contacts c ON c.phone = s.phone AND c.organisation_id = s.organisation_id
-        WHERE s.received_at > now() - interval '10 minutes'
-          AND c.opt_out_source IS DISTINCT FROM 'manual'
+# A contact that another transaction has locked is skipped, and a contact that is not committed yet is not seen. The
+# loop repeats this statement and reaches both, as long as the row of the number is younger than 10 minutes, which is
+# longer than any transaction lasts (300 s for an import). An opt-in does not change an opt-out that a person set.
+APPLY_OPT_OUTS = text(
+    f"""
+    WITH outdated AS (
+        SELECT c.id, o.opted_out, o.changed_at, o.source, o.message_id
+        FROM opt_outs o JOIN contacts c ON c.phone = o.phone AND c.organisation_id = o.organisation_id
+        WHERE o.received_at > now() - interval '10 minutes'
+          AND c.opt_out_source IS DISTINCT FROM '{OptOutSource.MANUAL}'
           AND (c.opted_out_at, c.opt_out_source, c.opt_out_message_id) IS DISTINCT FROM
-              (CASE WHEN s.opted_out THEN s.changed_at END, CASE WHEN s.opted_out THEN s.source END,
-               CASE WHEN s.opted_out THEN s.message_id END)
+              (CASE WHEN o.opted_out THEN o.changed_at END, CASE WHEN o.opted_out THEN o.source END,
+               CASE WHEN o.opted_out THEN o.message_id END)
         LIMIT 500 FOR UPDATE OF c SKIP LOCKED
     )
     UPDATE contacts c
-    SET opt_out = b.opted_out, opted_out_at = CASE WHEN b.opted_out THEN b.changed_at END,
-        opt_out_source = CASE WHEN b.opted_out THEN b.source END,
-        opt_out_message_id = CASE WHEN b.opted_out THEN b.message_id END,
-        opt_in_confirmed_at = CASE WHEN NOT b.opted_out THEN c.opt_in_confirmed_at END,
+    SET opt_out = o.opted_out, opted_out_at = CASE WHEN o.opted_out THEN o.changed_at END,
+        opt_out_source = CASE WHEN o.opted_out THEN o.source END,
+        opt_out_message_id = CASE WHEN o.opted_out THEN o.message_id END,
+        opt_in_confirmed_at = CASE WHEN NOT o.opted_out THEN c.opt_in_confirmed_at END,
         version = c.version + 1, updated_by = NULL, updated_at = now()
-    FROM behind b WHERE c.id = b.id AND c.id = ANY(ARRAY(SELECT id FROM behind))
-    RETURNING c.id
-    """
+    FROM outdated o WHERE c.id = o.id AND c.id = ANY(ARRAY(SELECT id FROM outdated))
+    RETURNING {_CONTACT_SQL}
+    """  # noqa: S608  # constants of this file
 )
 _FIND_OPT_OUT = text("SELECT changed_at, source, message_id FROM opt_outs WHERE phone = :phone AND opted_out")
 _WITHDRAW_OPT_OUT = text(
-    """
-    UPDATE opt_outs SET opted_out = false, changed_at = :now, source = 'confirmed', message_id = NULL, received_at = now()
+    f"""
+    UPDATE opt_outs
+    SET opted_out = false, changed_at = :now, source = '{OptOutSource.CONFIRMED}', message_id = NULL,
+        received_at = now()
     WHERE phone = :phone AND opted_out
-    """
+    """  # noqa: S608  # a constant
 )
+
+
+def _contacts(rows: Iterable[Row[Any]]) -> list[ContactRow]:
+    return [ContactRow._make(row) for row in rows]
 
 
 async def page(
     session: AsyncSession, wanted: Page, *, patterns: Sequence[str], exclude_group_id: int | None
-) -> tuple[Sequence[Any], int]:
-    """A page of the active contacts, newest first, and how many there are. Patterns: see rules.search_patterns."""
-    search = "" if not patterns else "indexed" if min(map(len, patterns)) >= _SHORTEST_INDEXED else "short"
+) -> tuple[list[ContactRow], int]:
+    """Return a page of the active contacts, the newest first, and how many there are.
+
+    The patterns are those of `rules.search_patterns`; without patterns all contacts are listed.
+    """
+    search = Search.NONE
+    if patterns:
+        search = Search.INDEXED if min(map(len, patterns)) >= _SHORTEST_INDEXED else Search.UNINDEXED
     values: dict[str, Any] = {"patterns": list(patterns)} if patterns else {}
     if exclude_group_id is not None:
         values["group_id"] = exclude_group_id
     values |= {"limit": wanted.limit, "offset": wanted.offset}
-    rows = (await session.execute(_LISTS[search, exclude_group_id is not None], values)).all()
-    return [row for row in rows if row.id is not None], rows[0].total
+    rows = (await session.execute(LISTS[search, exclude_group_id is not None], values)).all()
+    return [ContactRow._make(row[1:]) for row in rows if row.id is not None], rows[0].total
 
 
-async def page_of_group(session: AsyncSession, wanted: Page, group_id: int) -> Sequence[Any]:
-    """A page of a group's active members by name."""
+async def page_of_group(session: AsyncSession, wanted: Page, group_id: int) -> list[ContactRow]:
+    """Return a page of a group's active members by name."""
     values = {"group_id": group_id, "limit": wanted.limit, "offset": wanted.offset}
-    return (await session.execute(_MEMBERS, values)).all()
+    return _contacts(await session.execute(MEMBERS, values))
 
 
-async def find_group(session: AsyncSession, group_id: int) -> bool | None:
-    """Whether a group is active; None when there is none."""
-    return await session.scalar(select(groups.c.is_active).where(groups.c.id == group_id))
+async def group_exists(session: AsyncSession, group_id: int) -> bool:
+    """Return whether there is a group with this id, active or deleted."""
+    return await session.scalar(select(groups.c.id).where(groups.c.id == group_id)) is not None
 
 
-async def get(session: AsyncSession, contact_id: int, *, lock: bool = False) -> Any:
-    """The contact, active or not; with `lock` no other transaction changes it before this one ends."""
-    statement = select(contacts).where(contacts.c.id == contact_id)
-    row = (await session.execute(statement.with_for_update() if lock else statement)).first()
+async def get(session: AsyncSession, contact_id: int) -> ContactRow:
+    """Return the contact, active or deleted. Raises NotFound."""
+    return await _one(session, select(*_CONTACT).where(contacts.c.id == contact_id))
+
+
+async def lock(session: AsyncSession, contact_id: int) -> ContactRow:
+    """Return the contact and lock it until this transaction ends. Raises NotFound."""
+    return await _one(session, select(*_CONTACT).where(contacts.c.id == contact_id).with_for_update())
+
+
+async def _one(session: AsyncSession, statement: Select[Any]) -> ContactRow:
+    row = (await session.execute(statement)).first()
     if row is None:
         raise NotFound
-    return row
+    return ContactRow._make(row)
 
 
-async def add(session: AsyncSession, values: Mapping[str, Any], user_id: int | None) -> Any:
-    """A new contact, or the deleted one with this phone, back with what was given. Raises PhoneTaken.
+async def add(session: AsyncSession, values: Mapping[str, Any], user_id: int | None) -> ContactRow:
+    """Add a contact, or restore the deleted contact with this phone and change it. Raises PhoneExists.
 
-    Its version is 1 when it is new. An opt-out stays, whatever was given.
+    A new contact has version 1. A restored contact keeps its opt-out, whatever the values say.
     """
     adding = insert(contacts).values(**values, created_by=user_id, updated_by=user_id)
     new = adding.excluded
-    back: dict[str, Any] = {
+    restored: dict[str, Any] = {
         **{name: new[name] for name in values},
         "is_active": new.is_active,
         "opt_out": contacts.c.opt_out | new.opt_out,
-        **{name: case((contacts.c.opt_out, contacts.c[name]), else_=new[name]) for name in _OPT_OUT},
+        **{name: case((contacts.c.opt_out, contacts.c[name]), else_=new[name]) for name in _OPT_OUT_COLUMNS},
         "version": contacts.c.version + 1,
         "updated_by": user_id,
         "updated_at": func.now(),
     }
     statement = adding.on_conflict_do_update(
         constraint="contacts_phone",
-        set_=back,
+        set_=restored,
         where=~contacts.c.is_active,
-    ).returning(contacts)
+    ).returning(*_CONTACT)
     row = (await session.execute(statement)).first()
     if row is None:
-        raise PhoneTaken
-    return row
+        raise PhoneExists
+    return ContactRow._make(row)
 
 
-async def change(session: AsyncSession, contact_id: int, values: Mapping[str, Any], user_id: int | None) -> Any:
-    """The contact with its new values. Raises PhoneTaken; the transaction is lost then."""
+async def change(session: AsyncSession, contact_id: int, values: Mapping[str, Any], user_id: int | None) -> ContactRow:
+    """Change a contact and return it. Raises PhoneExists; then the transaction can only be rolled back."""
     statement = (
         update(contacts)
         .where(contacts.c.id == contact_id)
         .values(**values, updated_by=user_id, updated_at=func.now())
-        .returning(contacts)
+        .returning(*_CONTACT)
     )
     try:
-        return (await session.execute(statement)).one()
+        return ContactRow._make((await session.execute(statement)).one())
     except IntegrityError as error:
         if "contacts_phone" in str(error.orig):
-            raise PhoneTaken from None
+            raise PhoneExists from None
         raise
 
 
 async def find_membership(session: AsyncSession, user_id: int) -> bool | None:
-    """Whether a user is an active member here; None when never one."""
+    """Return whether a user is an active member of the organisation, or None if the user never was a member."""
     statement = text(
         "SELECT m.is_active AND u.is_active FROM memberships m JOIN users u ON u.id = m.user_id"
         " WHERE m.user_id = :user_id"
@@ -272,114 +288,71 @@ async def find_membership(session: AsyncSession, user_id: int) -> bool | None:
     return found
 
 
-async def activity(session: AsyncSession, contact_ids: Sequence[int]) -> dict[int, bool]:
-    """Which of the contacts there are, and whether they are active."""
+async def list_activity(session: AsyncSession, contact_ids: Sequence[int]) -> dict[int, bool]:
+    """Return whether each contact is active. Contacts that do not exist are missing."""
     statement = select(contacts.c.id, contacts.c.is_active).where(contacts.c.id == func.any(list(contact_ids)))
     return {row.id: row.is_active for row in await session.execute(statement)}
 
 
-async def states(session: AsyncSession, contact_ids: Sequence[int]) -> list[tuple[str, ContactState]]:
-    """The contacts as others keep them, each with its organisation."""
-    statement = _STATE_ALL_TENANTS.where(contacts.c.id == func.any(list(contact_ids)))
-    return [(row.organisation_id, _state(row)) for row in await session.execute(statement)]
+async def list_by_ids(session: AsyncSession, contact_ids: Sequence[int]) -> list[ContactRow]:
+    """Return the contacts with these ids, by id."""
+    statement = select(*_CONTACT).where(contacts.c.id == func.any(list(contact_ids))).order_by(contacts.c.id)
+    return _contacts(await session.execute(statement))
 
 
 async def list_changed_since_all_tenants(
     session: AsyncSession, since: datetime, after_id: int, limit: int
-) -> list[tuple[str, ContactState]]:
-    """The same of contacts that changed since then, or were born opted out, by id, beyond the id `after_id`."""
-    statement = _STATE_ALL_TENANTS.where(contacts.c.id > after_id, contacts.c.updated_at >= since)
-    statement = statement.where((contacts.c.version > 1) | contacts.c.opt_out).limit(limit)
-    return [(row.organisation_id, _state(row)) for row in await session.execute(statement)]
-
-
-async def recipients(
-    session: AsyncSession, contact_id: int | None, phone: str | None
-) -> tuple[list[ContactState], bool]:
-    """The contact with this id and the one with this phone, active or not; and whether that phone has stopped."""
-    rows = (await session.execute(_RECIPIENT, {"contact_id": contact_id, "phone": phone})).all()
-    return [_state(row) for row in rows if row.contact_id is not None], rows[0].opted_out
-
-
-async def save_opt_outs_all_tenants(session: AsyncSession, opt_outs: Sequence[OptOutChanged]) -> None:
-    """Keeps what is newer than what is known; each number is there once, in order of the keys."""
-    await session.execute(
-        _SAVE_OPT_OUTS,
-        {
-            "organisations": [stop.organisation_id for stop in opt_outs],
-            "phones": [stop.phone for stop in opt_outs],
-            "opted_out": [stop.opted_out for stop in opt_outs],
-            "times": [stop.changed_at for stop in opt_outs],
-            "sources": [stop.source for stop in opt_outs],
-            "messages": [stop.message_id for stop in opt_outs],
-            "versions": [stop.version for stop in opt_outs],
-        },
+) -> list[ContactRow]:
+    """Return contacts that changed after `since` or were created opted out after it, by id, from `after_id` on."""
+    statement = (
+        select(*_CONTACT)
+        .where(contacts.c.id > after_id, contacts.c.updated_at >= since)
+        .where((contacts.c.version > 1) | contacts.c.opt_out)
+        .order_by(contacts.c.id)
+        .limit(limit)
     )
+    return _contacts(await session.execute(statement))
 
 
-async def apply_opt_outs_all_tenants(session: AsyncSession) -> list[int]:
-    """Opts contacts out and in as their numbers were heard to stop or start; the ids of some that changed."""
-    return list((await session.scalars(_APPLY_OPT_OUTS)).all())
+async def save_opt_outs_all_tenants(session: AsyncSession, states: Sequence[OptOutChanged]) -> None:
+    """Save the states of numbers that are newer than the saved ones. Each number occurs once, in order of the keys."""
+    await session.execute(_SAVE_OPT_OUTS, _NUMBER.bind(states))
 
 
-async def find_opt_out(session: AsyncSession, phone: str) -> Any:
-    """When, how and by which message a number opted_out: `changed_at, source, message_id`; None when it has not."""
-    return (await session.execute(_FIND_OPT_OUT, {"phone": phone})).one_or_none()
+async def apply_opt_outs_all_tenants(session: AsyncSession) -> list[ContactRow]:
+    """Opt up to 500 contacts out or in as their numbers did lately. Return the changed contacts by id."""
+    return sorted(_contacts(await session.execute(APPLY_OPT_OUTS)), key=lambda contact: contact.id)
+
+
+async def find_opt_out(session: AsyncSession, phone: str) -> NumberOptOut | None:
+    """Return the opt-out of a number, or None if the number is not opted out."""
+    row = (await session.execute(_FIND_OPT_OUT, {"phone": phone})).one_or_none()
+    return None if row is None else NumberOptOut._make(row)
 
 
 async def withdraw_opt_out(session: AsyncSession, phone: str, now: datetime) -> None:
-    """The number may be written to again, until delivery says something newer."""
+    """Opt a number in by a confirmed consent. Its version stays, so newer states of delivery still apply."""
     await session.execute(_WITHDRAW_OPT_OUT, {"phone": phone, "now": now})
 
 
-async def eligible_members(
-    session: AsyncSession, group_id: int, after: int, limit: int, joined_before: Any
-) -> list[ContactState]:
-    """Members who may be written to, by id, beyond the id `after`; at most `limit`."""
-    statement = (
-        _STATE.join(group_members, group_members.c.contact_id == contacts.c.id)
-        .where(group_members.c.group_id == group_id, group_members.c.contact_id > after)
-        .where(contacts.c.is_active, ~contacts.c.opt_out)
-        .order_by(group_members.c.contact_id)
-        .limit(limit)
-    )
-    if joined_before is not None:
-        statement = statement.where(group_members.c.joined_at <= joined_before)
-    return [_state(row) for row in await session.execute(statement)]
-
-
-def _state(row: Any) -> ContactState:
-    columns = row._mapping
-    return ContactState.model_validate({**columns, "fields": {name: columns[name] for name in PLACEHOLDERS}})
-
-
 async def begin_import(session: AsyncSession) -> None:
-    """Waits until this is the organisation's only import."""
+    """Wait until no other import of the organisation runs, and set the time-out of the transaction to 300 s."""
     await session.execute(_BEGIN_IMPORT)
 
 
 async def import_rows(
-    session: AsyncSession, columns: Mapping[str, Sequence[Any]], user_id: int | None, *, update_existing: bool
-) -> Sequence[Any]:
-    """Writes a batch whose phones are distinct. Per row: `id` (null: refused), `was_active` (null: new), `opt_out`,
-    `in_file`."""
-    values = {**columns, "user_id": user_id, "update": update_existing}
-    return (await session.execute(_IMPORT, values)).all()
+    session: AsyncSession, rows: Sequence[Sequence[Any]], user_id: int | None, *, update_existing: bool
+) -> list[ImportedRow]:
+    """Write a batch of rows with distinct phones and return the result of each row.
+
+    A row has its number and the values of IMPORT_FIELDS.
+    """
+    values = {**_IMPORTED.bind_tuples(rows), "user_id": user_id, "update": update_existing}
+    return [ImportedRow._make(row) for row in await session.execute(IMPORT, values)]
 
 
-async def join_group(session: AsyncSession, group_id: int, contact_ids: Sequence[int]) -> None:
-    """Makes imported contacts members of a group; those who are stay it."""
-    await session.execute(
-        text(
-            "INSERT INTO group_members (group_id, contact_id)"
-            " SELECT :group_id, id FROM unnest(CAST(:contact_ids AS bigint[])) AS c (id) ON CONFLICT DO NOTHING"
-        ),
-        {"group_id": group_id, "contact_ids": contact_ids},
-    )
-
-
-async def deactivate_all(session: AsyncSession, organisation_id: str) -> None:
-    """Soft-deletes every contact of an organisation (across tenants, so it names it)."""
+async def delete_of_organisation_all_tenants(session: AsyncSession, organisation_id: str) -> None:
+    """Delete every contact of an organisation softly."""
     await session.execute(
         text(
             "UPDATE contacts SET is_active = false, version = version + 1, updated_by = NULL, updated_at = now()"

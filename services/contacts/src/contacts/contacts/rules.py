@@ -1,61 +1,136 @@
-"""What contacts must obey, without a database."""
+"""Rules of contacts that need no database: fields, searching, opt-outs, and what other services must know."""
 
 import re
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+import email_validator
+
 from common.errors import Invalid
-from common.fields import clean_text
+from common.events import ContactChanged, ContactState
+from common.fields import MAX_ID, NO_ID, clean_text
+from common.placeholders import PLACEHOLDERS
+from contacts.models import ContactRow, NumberOptOut, OptOutSource
 
-# What others keep of a contact: a change of these raises its version and is told.
-PUBLISHED = frozenset({"first_name", "last_name", "phone", "company", "is_active", "opt_out", "opt_in_confirmed_at"})
-
+# The text fields with their maximum lengths in characters. An import fills these and the phone.
+MAX_LENGTHS = {"first_name": 100, "last_name": 100, "email": 254, "company": 200}
+IMPORT_FIELDS = ("phone", *MAX_LENGTHS)
+# Other services have copies of these. A change of one of them raises the contact's version and is published.
+PUBLISHED = frozenset({*PLACEHOLDERS, "phone", "is_active", "opt_out", "opt_in_confirmed_at"})
+# The columns of a contact that opts in.
+OPTED_IN: Mapping[str, Any] = {
+    "opt_out": False,
+    "opted_out_at": None,
+    "opt_out_source": None,
+    "opt_out_message_id": None,
+}
 _WILDCARDS = re.compile(r"([\\%_])")
+_PLAIN_EMAIL = re.compile(
+    r"[a-zA-Z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[a-zA-Z0-9!#$%&'*+/=?^_`{|}~-]+)*"
+    r"@(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?\.)+[a-zA-Z][a-zA-Z0-9-]{0,61}[a-zA-Z0-9]"
+)
 
 
-def opt_out_fields(opted_out: bool, wanted: bool, now: datetime) -> dict[str, Any]:
-    """What changes when a person sets `opt_out`: the first time and source of an opt-out are kept."""
-    if wanted and not opted_out:
-        return {"opt_out": True, "opted_out_at": now, "opt_out_source": "manual", "opt_in_confirmed_at": None}
-    if not wanted:
-        return {"opt_out": False, "opted_out_at": None, "opt_out_source": None, "opt_out_message_id": None}
-    return {}
+def check_email(email: str) -> str:
+    """Return the address unchanged if it is empty or has the form of an email address. Raises ValueError."""
+    if not email or (len(email) <= MAX_LENGTHS["email"] and _PLAIN_EMAIL.fullmatch(email)):
+        return email
+    try:
+        # The library also accepts quoted and international addresses. It would be too slow for 100,000 plain ones.
+        email_validator.validate_email(email, check_deliverability=False, test_environment=True)
+    except email_validator.EmailNotValidError:
+        raise ValueError("Enter a valid email address.") from None
+    return email
 
 
-def opt_out_columns(stop: Any) -> dict[str, Any]:
-    """What a contact has whose number opted_out before it came here."""
+def opt_out_manually(now: datetime) -> dict[str, Any]:
+    """Return the columns of a contact that a person opts out in the API."""
     return {
         "opt_out": True,
-        "opted_out_at": stop.changed_at,
-        "opt_out_source": stop.source,
-        "opt_out_message_id": stop.message_id,
+        "opted_out_at": now,
+        "opt_out_source": OptOutSource.MANUAL.value,
         "opt_in_confirmed_at": None,
     }
 
 
-def must_publish(before: Mapping[str, Any], changes: Mapping[str, Any]) -> bool:
-    """Whether the changes are such that others must hear of them."""
-    return any(name in changes and changes[name] != before[name] for name in PUBLISHED)
+def opt_out_with_number(number: NumberOptOut) -> dict[str, Any]:
+    """Return the columns of a contact whose number opted out before the contact had it."""
+    return {
+        "opt_out": True,
+        "opted_out_at": number.changed_at,
+        "opt_out_source": number.source,
+        "opt_out_message_id": number.message_id,
+        "opt_in_confirmed_at": None,
+    }
+
+
+def must_publish(before: ContactRow, changes: Mapping[str, Any]) -> bool:
+    """Return whether the changes of a contact must be published."""
+    return any(name in changes and changes[name] != getattr(before, name) for name in PUBLISHED)
+
+
+def contact_state(contact: ContactRow) -> ContactState:
+    """Return the contact as other services need it."""
+    return ContactState(
+        contact_id=contact.id,
+        version=contact.version,
+        phone=contact.phone,
+        fields={name: getattr(contact, name) for name in PLACEHOLDERS},
+        is_active=contact.is_active,
+        opt_out=contact.opt_out,
+        opt_out_source=contact.opt_out_source,
+        opted_out_at=contact.opted_out_at,
+        opt_in_confirmed_at=contact.opt_in_confirmed_at,
+    )
+
+
+def contact_events(changed: Iterable[ContactRow]) -> list[ContactChanged]:
+    """Return the events that publish the contacts: those of one organisation together, in their order."""
+    states: dict[str, list[ContactState]] = defaultdict(list)
+    for contact in changed:
+        states[contact.organisation_id].append(contact_state(contact))
+    size = ContactChanged.MAX_CONTACTS
+    return [
+        ContactChanged(organisation_id=organisation_id, contacts=tuple(found[start : start + size]))
+        for organisation_id, found in states.items()
+        for start in range(0, len(found), size)
+    ]
 
 
 def search_patterns(search: str) -> list[str]:
-    """LIKE patterns for names in lower case and, when the input is digits, for phones as they are shown."""
+    """Return the LIKE patterns of a search: for names in lower case and, if it has digits only, for phones.
+
+    Raises Invalid for characters that cannot be searched for.
+    """
     if "\0" in search:
         raise Invalid.field("search", "Null characters are not allowed.")
     try:
         wanted = clean_text(search).lower()
     except ValueError as error:
         raise Invalid.field("search", str(error)) from None
-    patterns = [contains(wanted)] if wanted else []
+    patterns = [containing(wanted)] if wanted else []
     digits = wanted.replace(" ", "").removeprefix("+")
     if digits.isascii() and digits.isdigit():
-        patterns.append(contains(digits))
+        patterns.append(containing(digits))
         if digits.startswith("614"):
-            patterns.append(contains("0" + digits[2:]))
+            patterns.append(containing("0" + digits[2:]))
     return patterns
 
 
-def contains(wanted: str) -> str:
-    """The LIKE pattern for texts that contain `wanted`, literally."""
+def containing(wanted: str) -> str:
+    """Return the LIKE pattern for texts that contain `wanted` literally."""
     return "%" + _WILDCARDS.sub(r"\\\1", wanted) + "%"
+
+
+def parse_id_filter(name: str, given: str | None) -> int | None:
+    """Return the id of a query parameter, or None if it is empty. An id that no row can have becomes NO_ID.
+
+    Raises Invalid under `name` when it is not a whole number.
+    """
+    if not given:
+        return None
+    if not (given.isascii() and given.isdigit()):
+        raise Invalid.field(name, "Enter a whole number.")
+    return int(given) if len(given) < 20 and int(given) <= MAX_ID else NO_ID

@@ -1,36 +1,16 @@
-"""Contacts as they are sent and shown."""
+"""The request and response bodies of contacts."""
 
-import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-import email_validator
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from common.events import ContactState
 from common.fields import Audit, Id, Time, bounded_text
 from common.phones import normalise_phone, show_phone
-
-_PLAIN_EMAIL = re.compile(
-    r"[a-zA-Z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[a-zA-Z0-9!#$%&'*+/=?^_`{|}~-]+)*"
-    r"@(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?\.)+[a-zA-Z][a-zA-Z0-9-]{0,61}[a-zA-Z0-9]"
-)
-
-
-def check_email(email: str) -> str:
-    """The address as it was given, or ValueError. The shape decides, no look-up; "" is none."""
-    if not email or (len(email) <= 254 and _PLAIN_EMAIL.fullmatch(email)):
-        return email
-    try:
-        # Quoted and international addresses are left to the library, which takes too long for 100,000 rows.
-        email_validator.validate_email(email, check_deliverability=False, test_environment=True)
-    except email_validator.EmailNotValidError:
-        raise ValueError("Enter a valid email address.") from None
-    return email
+from contacts.contacts.rules import MAX_LENGTHS, check_email
 
 
 def _to_text(given: Any) -> Any:
-    """A phone may come as a JSON number, as spreadsheets and their exports write it."""
+    """Return a number as text, because spreadsheets and their exports write phones as JSON numbers."""
     return str(given) if isinstance(given, int) and not isinstance(given, bool) else given
 
 
@@ -38,50 +18,51 @@ Phone = Annotated[
     str,
     AfterValidator(normalise_phone),
     BeforeValidator(_to_text),
-    Field(examples=["0412 345 678"], description="an Australian mobile number in any usual spelling"),
+    Field(examples=["0412 345 678"], description="Australian mobile number in any usual spelling"),
 ]
-OptOutSource = Literal["manual", "reply", "provider"]
 if TYPE_CHECKING:
-    Name: TypeAlias = str
+    FirstName: TypeAlias = str
+    LastName: TypeAlias = str
     Email: TypeAlias = str
     Company: TypeAlias = str
 else:
-    Name = bounded_text(100)
-    Email = Annotated[bounded_text(254), AfterValidator(check_email)]
-    Company = bounded_text(200)
+    FirstName = bounded_text(MAX_LENGTHS["first_name"])
+    LastName = bounded_text(MAX_LENGTHS["last_name"])
+    Email = Annotated[bounded_text(MAX_LENGTHS["email"]), AfterValidator(check_email)]
+    Company = bounded_text(MAX_LENGTHS["company"])
 
 
 class ContactFields(BaseModel):
-    """What a person can set. Only `user` may be null."""
+    """The fields that a request can set. Only `user` can be null."""
 
-    first_name: Name = ""
-    last_name: Name = ""
+    first_name: FirstName = ""
+    last_name: LastName = ""
     phone: Phone = ""
     email: Email = ""
     company: Company = ""
-    user: Id | None = Field(None, description="the assigned user's id")
-    is_active: bool = True
-    opt_out: bool = False
+    user: Id | None = Field(None, description="id of the assigned user, who must be a member of the organisation")
+    is_active: bool = Field(True, description="false deletes the contact, true restores it")
+    opt_out: bool = Field(False, description="true: the person does not want to get messages")
 
 
 class ContactCreate(ContactFields):
-    """A contact as POST takes it."""
+    """A new contact."""
 
     phone: Phone
 
 
 class ContactPatch(ContactFields):
-    """The fields to change; what is left out stays."""
+    """The fields to change. Fields that are left out stay as they are."""
 
     confirm_opt_in: bool = Field(
         False,
-        description="with `opt_out: false` for a number that answered STOP: the organisation confirms that the person"
-        " consented again",
+        description="Confirms that the person consented again. Needed together with `opt_out: false` when the number"
+        " opted out with STOP or at the provider.",
     )
 
 
 class ContactPut(ContactPatch):
-    """A contact as PUT takes it."""
+    """A contact with its changes. The phone is required; other fields that are left out stay as they are."""
 
     phone: Phone
 
@@ -93,67 +74,21 @@ class _Contact(BaseModel):
     phone: Annotated[str, BeforeValidator(show_phone), Field(examples=["0412345678"])]
     email: str
     company: str
-    user: int | None = Field(validation_alias="user_id")
-    is_active: bool
-    opt_out: bool
+    user: int | None = Field(validation_alias="user_id", description="id of the assigned user")
+    is_active: bool = Field(description="false: the contact is deleted")
+    opt_out: bool = Field(description="true: the person does not want to get messages")
     opted_out_at: Time | None
-    opt_out_source: OptOutSource | None
-    opt_out_message_id: Annotated[int | None, Field(description="the message in which the person said STOP")]
+    opt_out_source: Annotated[
+        Literal["manual", "reply", "provider"] | None,
+        Field(
+            description="`manual`: set in the API; `reply`: the person sent STOP; `provider`: the provider refused the"
+            " number because its owner opted out there"
+        ),
+    ]
+    opt_out_message_id: Annotated[int | None, Field(description="id of the inbound message with STOP")]
 
 
 class ContactOut(Audit, _Contact):
-    """A contact as everybody sees it."""
+    """A contact."""
 
     model_config = ConfigDict(from_attributes=True)
-
-
-class ImportProblem(BaseModel):
-    """A cell that kept its row out. `row` counts as the spreadsheet does: the header is 1."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    row: int
-    column: str
-    value: str
-    error: str
-
-
-class ImportOut(BaseModel):
-    """What became of a file's rows; the first 1,000 errors."""
-
-    total: int
-    imported: int
-    updated: int | None = Field(None, description="only with on_duplicate=update")
-    failed: int
-    errors: list[ImportProblem]
-
-
-@dataclass(frozen=True, slots=True)
-class ImportOptions:
-    """How a file is imported: only tried, its contacts put in a group, those that are there changed."""
-
-    dry_run: bool = False
-    group_id: int | None = None
-    update_existing: bool = False
-
-
-class RecipientIn(BaseModel):
-    """Whom a message is for: a contact, a phone, or both."""
-
-    contact_id: Id | None = None
-    phone: Phone | None = None
-
-
-class RecipientOut(BaseModel):
-    """What scheduling must know of a recipient before it takes a message; `refused` says why it must not."""
-
-    contact: ContactState | None
-    phone: str
-    refused: str | None
-
-
-class EligibleMembers(BaseModel):
-    """A page of a group's members that may be written to, and the `after` of the next page."""
-
-    members: list[ContactState]
-    next: int | None

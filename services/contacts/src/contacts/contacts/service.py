@@ -1,120 +1,117 @@
-"""What can be done with contacts. Whoever calls has begun the transaction, and commits."""
+"""Use cases of contacts. They run in the caller's transaction and publish what other services must know."""
 
-import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, BinaryIO
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.caller import Caller
 from common.errors import Invalid, NotFound
-from common.events import ContactChanged, ContactState, OptOutChanged
+from common.events import OptOutChanged
 from common.outbox import publish
-from common.paging import Page, Paginated, Pagination
+from common.paging import Page
+from common.versions import newest
 from contacts.contacts import repository, rules
-from contacts.contacts.imports import FIELDS, Batch, ContactsFile, Problem
-from contacts.contacts.schemas import ContactOut, ImportOptions, ImportOut, ImportProblem
-from contacts.errors import NumberOptedOut, PhoneTaken
-
-Contact = ContactOut  # what groups show of their members
-
-IMPORT_BATCH = 1000
-_MAX_ERRORS = 1000
+from contacts.errors import NumberOptedOut
+from contacts.models import ContactRow, ImportedRow
 
 
 async def list_contacts(
     session: AsyncSession, page: Page, *, search: str, exclude_group_id: int | None
-) -> Paginated[ContactOut]:
-    """A page of the active contacts. Raises NotFound for a group that does not exist."""
+) -> tuple[list[ContactRow], int]:
+    """Return a page of the active contacts, the newest first, and how many there are.
+
+    Raises NotFound for a group that does not exist, and Invalid for a search that cannot be run.
+    """
     patterns = rules.search_patterns(search)
-    if exclude_group_id is not None and await repository.find_group(session, exclude_group_id) is None:
+    if exclude_group_id is not None and not await repository.group_exists(session, exclude_group_id):
         raise NotFound
-    rows, total = await repository.page(session, page, patterns=patterns, exclude_group_id=exclude_group_id)
-    return _paginated(rows, total, page)
+    return await repository.page(session, page, patterns=patterns, exclude_group_id=exclude_group_id)
 
 
-async def list_members(session: AsyncSession, page: Page, group_id: int, total: int) -> Paginated[ContactOut]:
-    """A page of a group's active members, of whom there are `total`, by name."""
-    return _paginated(await repository.page_of_group(session, page, group_id), total, page)
+async def list_members(session: AsyncSession, page: Page, group_id: int) -> list[ContactRow]:
+    """Return a page of a group's active members by name."""
+    return await repository.page_of_group(session, page, group_id)
 
 
-def _paginated(rows: Sequence[Any], total: int, page: Page) -> Paginated[ContactOut]:
-    shown = [ContactOut.model_validate(dict(zip(row._fields, row, strict=True))) for row in rows]
-    return Paginated(results=shown, pagination=Pagination.of(page, total))
+async def get_contact(session: AsyncSession, contact_id: int) -> ContactRow:
+    """Return a contact, active or deleted. Raises NotFound."""
+    return await repository.get(session, contact_id)
 
 
-async def get_contact(session: AsyncSession, contact_id: int) -> ContactOut:
-    """One contact, active or not. Raises NotFound."""
-    return ContactOut.model_validate(await repository.get(session, contact_id))
+async def create_contact(session: AsyncSession, caller: Caller, given: Mapping[str, Any]) -> ContactRow:
+    """Add a contact, or restore the deleted contact with this phone.
 
-
-async def create_contact(session: AsyncSession, caller: Caller, given: Mapping[str, Any]) -> ContactOut:
-    """Adds a contact, or brings the deleted one with this phone back. Raises PhoneTaken, or as `user` demands.
-
-    One whose number opted_out is born opted out, whatever was given.
+    The contact is opted out if its number is, whatever `given` says. Raises PhoneExists, NotFound for an unknown
+    user, and Invalid for a user who is no longer a member.
     """
     values = _columns(given)
     await _check_user(session, values.get("user_id"))
-    stop = await repository.find_opt_out(session, values["phone"])
-    if stop is not None:
-        values |= rules.opt_out_columns(stop)
-    elif "opt_out" in values:
-        values |= rules.opt_out_fields(False, values["opt_out"], datetime.now(UTC))
-    row = await repository.add(session, values, caller.user_id)
-    if row.version > 1 or row.opt_out:
-        await tell(session, [row.id])
-    return ContactOut.model_validate(row)
+    opt_out = await repository.find_opt_out(session, values["phone"])
+    if opt_out is not None:
+        values |= rules.opt_out_with_number(opt_out)
+    elif values.get("opt_out"):
+        values |= rules.opt_out_manually(datetime.now(UTC))
+    contact = await repository.add(session, values, caller.user_id)
+    if contact.version > 1 or contact.opt_out:
+        await _publish(session, [contact])
+    return contact
 
 
 async def update_contact(
     session: AsyncSession, caller: Caller, contact_id: int, changes: Mapping[str, Any]
-) -> ContactOut:
-    """Changes a contact. Raises NotFound, PhoneTaken, NumberOptedOut, or as `user` demands."""
-    row = await repository.get(session, contact_id, lock=True)
-    before, values = dict(row._mapping), _columns(changes)
+) -> ContactRow:
+    """Change a contact.
+
+    Raises NotFound for an unknown contact or user, PhoneExists, NumberOptedOut, and Invalid for a user who is no
+    longer a member.
+    """
+    before, values = await repository.lock(session, contact_id), _columns(changes)
     confirmed = values.pop("confirm_opt_in", False)
-    if values.get("user_id") != before["user_id"]:
+    if values.get("user_id") != before.user_id:
         await _check_user(session, values.get("user_id"))
-    if values.get("phone", before["phone"]) != before["phone"]:
-        values["opt_in_confirmed_at"] = None  # it was for the number of then
-    values |= await _opt_out_fields(session, before, values.pop("opt_out", None), values.get("phone"), confirmed)
-    told = rules.must_publish(before, values)
-    if told:
-        values["version"] = before["version"] + 1
-    row = await repository.change(session, contact_id, values, caller.user_id)
-    if told:
-        await tell(session, [contact_id])
-    return ContactOut.model_validate(row)
+    phone = values.get("phone", before.phone)
+    if phone != before.phone:
+        values["opt_in_confirmed_at"] = None  # the consent was given for the old number
+    wanted = values.pop("opt_out", None)
+    values |= await _opt_out_columns(session, before, wanted=wanted, phone=phone, confirmed=confirmed)
+    must_publish = rules.must_publish(before, values)
+    if must_publish:
+        values["version"] = before.version + 1
+    contact = await repository.change(session, contact_id, values, caller.user_id)
+    if must_publish:
+        await _publish(session, [contact])
+    return contact
 
 
-async def _opt_out_fields(
-    session: AsyncSession, before: Mapping[str, Any], wanted: bool | None, phone: str | None, confirmed: bool
+async def _opt_out_columns(
+    session: AsyncSession, before: ContactRow, *, wanted: bool | None, phone: str, confirmed: bool
 ) -> dict[str, Any]:
-    """What becomes of a contact's opt-out when `opt_out` (None: not named) and perhaps the phone change.
+    """Return the opt-out columns that change when `opt_out` becomes `wanted` (None: not given) or the phone changes.
 
-    A number that opted_out opts its contact out, and is not lifted by hand unless a new consent is `confirmed`: then
-    delivery, which keeps opt_outs of its own, hears when. Raises NumberOptedOut.
+    A number that opted out opts its contact out. A person can set `opt_out` to false for such a number only with a
+    confirmed new consent, which is published so that delivery opts the number in. Raises NumberOptedOut.
     """
     now = datetime.now(UTC)
-    if wanted or (wanted is None and phone in (None, before["phone"])):
-        return rules.opt_out_fields(before["opt_out"], True, now) if wanted else {}
-    phone = phone or before["phone"]
-    stop = await repository.find_opt_out(session, phone)
-    if stop is None:
-        return {} if wanted is None else rules.opt_out_fields(before["opt_out"], False, now)
+    if wanted:
+        return {} if before.opt_out else rules.opt_out_manually(now)
+    if wanted is None and (before.opt_out or phone == before.phone):
+        return {}
+    opt_out = await repository.find_opt_out(session, phone)
     if wanted is None:
-        return {} if before["opt_out"] else rules.opt_out_columns(stop)
+        return {} if opt_out is None else rules.opt_out_with_number(opt_out)
+    if opt_out is None:
+        return dict(rules.OPTED_IN)
     if not confirmed:
         raise NumberOptedOut
     await repository.withdraw_opt_out(session, phone, now)
-    return {**rules.opt_out_fields(before["opt_out"], False, now), "opt_in_confirmed_at": now}
+    return {**rules.OPTED_IN, "opt_in_confirmed_at": now}
 
 
 async def delete_contact(session: AsyncSession, caller: Caller, contact_id: int) -> None:
-    """Soft-deletes a contact; a deleted one stays so. Raises NotFound."""
-    if (await repository.get(session, contact_id, lock=True)).is_active:
+    """Delete a contact softly. A deleted contact stays as it is. Raises NotFound."""
+    if (await repository.lock(session, contact_id)).is_active:
         await update_contact(session, caller, contact_id, {"is_active": False})
 
 
@@ -129,186 +126,70 @@ async def _check_user(session: AsyncSession, user_id: int | None) -> None:
     if is_member is None:
         raise NotFound
     if not is_member:
-        raise Invalid.field("user", "This user is no longer a member.")
+        raise Invalid.field("user", "This user is no longer a member. Choose another user.")
 
 
-async def tell(session: AsyncSession, contact_ids: Sequence[int]) -> None:
-    """Publishes the contacts as they are now."""
-    await _publish(session, await repository.states(session, contact_ids))
+async def require_active(session: AsyncSession, contact_ids: Sequence[int], field: str) -> None:
+    """Raise NotFound if one of the contacts does not exist, and Invalid under `field` if one is deleted."""
+    found = await repository.list_activity(session, contact_ids)
+    if len(found) < len(set(contact_ids)):
+        raise NotFound
+    deleted = sorted(contact_id for contact_id, is_active in found.items() if not is_active)
+    if deleted:
+        raise Invalid.field(field, f"These contacts were deleted: {', '.join(map(str, deleted[:20]))}.")
 
 
-async def _publish(session: AsyncSession, states: Sequence[tuple[str, ContactState]]) -> None:
-    of: dict[str, list[ContactState]] = {}
-    for organisation_id, state in states:
-        of.setdefault(organisation_id, []).append(state)
-    size = ContactChanged.MAX_CONTACTS
-    events = [
-        ContactChanged(organisation_id=organisation_id, contacts=tuple(found[start : start + size]))
-        for organisation_id, found in of.items()
-        for start in range(0, len(found), size)
-    ]
-    await publish(session, events)
+async def begin_import(session: AsyncSession) -> None:
+    """Wait until no other import of the organisation runs, and prepare the transaction for a long one."""
+    await repository.begin_import(session)
 
 
-async def republish_contacts(session: AsyncSession, since: datetime, after_id: int, batch: int) -> int | None:
-    """Publishes again, across all organisations, a batch of the contacts that others heard of since then.
+async def import_rows(
+    session: AsyncSession, caller: Caller, rows: Sequence[Sequence[Any]], *, update_existing: bool
+) -> list[ImportedRow]:
+    """Add, restore or (with `update_existing`) change the contacts of a batch of rows, and publish the changed ones.
 
-    `after_id` is where the last batch ended, 0 at first; returns where this one did, None when there is no more.
+    A row has its number and the values of `rules.IMPORT_FIELDS`. Its phone must be unique in the batch. An empty value
+    changes nothing.
     """
-    states = await repository.list_changed_since_all_tenants(session, since, after_id, batch)
-    await _publish(session, states)
-    return states[-1][1].contact_id if len(states) == batch else None
+    imported = await repository.import_rows(session, rows, caller.user_id, update_existing=update_existing)
+    changed = [
+        row.contact_id for row in imported if row.contact_id is not None and (row.was_active is not None or row.opt_out)
+    ]
+    if changed:
+        await _publish(session, await repository.list_by_ids(session, changed))
+    return imported
 
 
-async def apply_opt_out_changes(session: AsyncSession, events: Sequence[OptOutChanged]) -> None:
-    """Keeps the newest word on each number; contacts with it are opted out, or in again."""
-    newest: dict[tuple[str, str], OptOutChanged] = {}
-    for event in events:
-        key = (event.phone, event.organisation_id)
-        if key not in newest or newest[key].version < event.version:
-            newest[key] = event
-    await repository.save_opt_outs_all_tenants(session, [newest[key] for key in sorted(newest)])
+async def delete_contacts_of_organisation(session: AsyncSession, organisation_id: str) -> None:
+    """Delete all contacts of a closed organisation softly. OrganisationChanged tells other services to do the same."""
+    await repository.delete_of_organisation_all_tenants(session, organisation_id)
+
+
+async def apply_opt_out_changed(session: AsyncSession, events: Sequence[OptOutChanged]) -> None:
+    """Save the newest state of each number, then opt contacts with these numbers out or in."""
+    states = newest(events, key=lambda event: (event.phone, event.organisation_id), version=lambda event: event.version)
+    await repository.save_opt_outs_all_tenants(session, list(states.values()))
     await apply_opt_outs(session)
 
 
 async def apply_opt_outs(session: AsyncSession) -> bool:
-    """Brings contacts to what was heard of their numbers lately. Returns whether there was any to bring."""
+    """Opt contacts out or in as delivery reported their numbers lately. Return whether any contact changed."""
     changed = await repository.apply_opt_outs_all_tenants(session)
-    if changed:
-        await tell(session, changed)
+    await _publish(session, changed)
     return bool(changed)
 
 
-async def require_active(session: AsyncSession, contact_ids: Sequence[int], field: str) -> None:
-    """Raises NotFound for an id that does not exist here, Invalid under `field` for a deleted contact."""
-    found = await repository.activity(session, contact_ids)
-    if len(found) < len(set(contact_ids)):
-        raise NotFound
-    gone = sorted(contact_id for contact_id, is_active in found.items() if not is_active)
-    if gone:
-        raise Invalid.field(field, f"These contacts were deleted: {', '.join(map(str, gone[:20]))}.")
+async def republish_contacts(session: AsyncSession, since: datetime, after_id: int, batch: int) -> int | None:
+    """Publish again a batch of the contacts of all organisations that other services have copies of.
 
-
-async def get_state(session: AsyncSession, contact_id: int) -> ContactState:
-    """A contact as others keep it. Raises NotFound."""
-    states = await repository.states(session, [contact_id])
-    if not states:
-        raise NotFound
-    return states[0][1]
-
-
-async def find_recipient(
-    session: AsyncSession, contact_id: int | None, phone: str | None
-) -> tuple[ContactState | None, str, str | None]:
-    """Contact, phone and why no message may go there (`opted_out`, `inactive`, or None). Raises NotFound, Invalid.
-
-    An opt-out of the contact or of whoever has the phone refuses, also after that contact was deleted; so does a phone
-    that opted_out, whoever has it.
+    These are the contacts that changed after `since`. `after_id` is the id at which the last batch ended, 0 at first.
+    Return the id at which this batch ended, or None when there is no more.
     """
-    if contact_id is None and phone is None:
-        raise Invalid("Name a contact or a phone number.")
-    found, opted_out = await repository.recipients(session, contact_id, phone)
-    named = next((state for state in found if state.contact_id == contact_id), None)
-    if contact_id is not None and named is None:
-        raise NotFound
-    contact = named or next((state for state in found if state.is_active), None)
-    refused = None
-    if opted_out or any(state.opt_out for state in found):
-        refused = "opted_out"
-    elif named is not None and not named.is_active:
-        refused = "inactive"
-    return contact, phone or (contact.phone if contact else ""), refused
+    changed = await repository.list_changed_since_all_tenants(session, since, after_id, batch)
+    await _publish(session, changed)
+    return changed[-1].id if len(changed) == batch else None
 
 
-async def list_eligible(
-    session: AsyncSession, group_id: int, after: int, limit: int, joined_before: datetime | None
-) -> list[ContactState]:
-    """Members of a group who may be written to, by id."""
-    return await repository.eligible_members(session, group_id, after, limit, joined_before)
-
-
-async def deactivate_all(session: AsyncSession, organisation_id: str) -> None:
-    """Soft-deletes all contacts of a closed organisation; that it closed is what others are told."""
-    await repository.deactivate_all(session, organisation_id)
-
-
-async def import_contacts(session: AsyncSession, caller: Caller, file: BinaryIO, options: ImportOptions) -> ImportOut:
-    """Takes in every good row of a CSV file and tells what is wrong with the others. Raises NotCsv, NotFound, Invalid.
-
-    Reading is left to a thread, a batch at a time, so that other requests are answered meanwhile.
-    """
-    contacts_file = await asyncio.to_thread(ContactsFile, file)
-    await _check_group(session, options.group_id)
-    await repository.begin_import(session)
-    trial = await session.begin_nested() if options.dry_run else None
-    out = ImportOut(total=0, imported=0, updated=0 if options.update_existing else None, failed=0, errors=[])
-    async with aclosing(_batches(contacts_file)) as batches:
-        async for batch in batches:
-            refused = await _write_batch(session, caller, batch, options, out)
-            out.total += batch.total
-            out.failed += batch.failed + len(refused)
-            told = sorted(batch.problems + refused, key=lambda problem: problem.row)
-            out.errors += [ImportProblem.model_validate(problem) for problem in told[: _MAX_ERRORS - len(out.errors)]]
-    if trial is not None:
-        await trial.rollback()
-    return out
-
-
-async def _batches(contacts_file: ContactsFile) -> AsyncGenerator[Batch, None]:
-    """The file's batches; the next one is read while the database works on the last."""
-    reading = asyncio.ensure_future(asyncio.to_thread(contacts_file.next_batch, IMPORT_BATCH))
-    try:
-        while (batch := await reading) is not None:
-            reading = asyncio.ensure_future(asyncio.to_thread(contacts_file.next_batch, IMPORT_BATCH))
-            yield batch
-    finally:
-        await asyncio.gather(reading, return_exceptions=True)  # a thread that reads the file cannot be stopped
-
-
-async def _check_group(session: AsyncSession, group_id: int | None) -> None:
-    if group_id is None:
-        return
-    is_active = await repository.find_group(session, group_id)
-    if is_active is None:
-        raise NotFound
-    if not is_active:
-        raise Invalid.field("group_id", "This group was deleted.")
-
-
-async def _write_batch(
-    session: AsyncSession, caller: Caller, batch: Batch, options: ImportOptions, out: ImportOut
-) -> list[Problem]:
-    """Writes a batch and counts in `out` what went in; returns what was refused."""
-    first = {row.values[0]: row for row in reversed(batch.rows)}
-    refused = [_twice(row.row, row.given) for row in batch.rows if first[row.values[0]] is not row]
-    rows = {row.row: row for row in first.values()}
-    if not rows:
-        return refused
-    columns = dict(zip(FIELDS, zip(*(row.values for row in rows.values()), strict=True), strict=True))
-    outcomes = await repository.import_rows(
-        session, {"row": list(rows), **columns}, caller.user_id, update_existing=options.update_existing
-    )
-    for outcome in outcomes:
-        if outcome.id is None and outcome.in_file:
-            refused.append(_twice(outcome.row, rows[outcome.row].given))
-        elif outcome.id is None:
-            refused.append(Problem(outcome.row, "phone", rows[outcome.row].given, PhoneTaken.sentence))
-        elif outcome.was_active:
-            out.updated = (out.updated or 0) + 1
-        else:
-            out.imported += 1
-    taken = [outcome.id for outcome in outcomes if outcome.id is not None]
-    if options.group_id is not None and taken:
-        await repository.join_group(session, options.group_id, taken)
-    told = [
-        outcome.id
-        for outcome in outcomes
-        if outcome.id is not None and (outcome.was_active is not None or outcome.opt_out)
-    ]
-    if told:
-        await tell(session, told)
-    return refused
-
-
-def _twice(row: int, given: str) -> Problem:
-    return Problem(row, "phone", given, "This phone number is in the file more than once.")
+async def _publish(session: AsyncSession, changed: Sequence[ContactRow]) -> None:
+    await publish(session, rules.contact_events(changed))

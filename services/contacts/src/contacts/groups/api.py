@@ -1,4 +1,4 @@
-"""Groups over HTTP: api.md, Groups; and what scheduling asks."""
+"""The routes of groups, and the internal route that scheduling reads a group with."""
 
 from typing import Annotated
 
@@ -8,7 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from common.fields import Id
 from common.http.app import feature_router
 from common.http.deps import CallerDep, PageDep, SessionDep, internal_session
-from common.paging import Paginated
+from common.paging import Paginated, Pagination
+from contacts.contacts.schemas import ContactOut
 from contacts.groups import service
 from contacts.groups.schemas import (
     GroupCreate,
@@ -23,63 +24,73 @@ from contacts.groups.schemas import (
 )
 
 router = feature_router("groups")
-ForScheduling = Annotated[AsyncSession, Depends(internal_session("scheduling"), scope="function")]
+FromScheduling = Annotated[AsyncSession, Depends(internal_session("scheduling"), scope="function")]
 
 
 @router.get("/api/groups/")
 async def list_groups(
     session: SessionDep,
     page: PageDep,
-    search: Annotated[str, Query(description="part of the name; under 2 characters no filter")] = "",
+    search: Annotated[str, Query(description="part of the name; fewer than 2 characters are ignored")] = "",
 ) -> Paginated[GroupOut]:
-    """Active groups, by name."""
-    return await service.list_groups(session, page, search)
+    """List the active groups by name."""
+    rows, total = await service.list_groups(session, page, search)
+    return Paginated(results=[GroupOut.model_validate(row) for row in rows], pagination=Pagination.of(page, total))
 
 
 @router.post("/api/groups/", status_code=201)
 async def create_group(body: GroupCreate, caller: CallerDep, session: SessionDep) -> GroupOut:
-    """Adds a group, with its first members when they are given."""
+    """Add a group, with its first members if `member_ids` is given."""
     given = body.model_dump(exclude_unset=True, exclude={"member_ids"})
-    return await service.create_group(session, caller, given, body.member_ids)
+    return GroupOut.model_validate(await service.create_group(session, caller, given, body.member_ids))
 
 
 @router.get("/api/groups/{group_id}/")
 async def get_group(group_id: Id, page: PageDep, session: SessionDep) -> GroupDetail:
-    """One group with a page of its members."""
-    return await service.get_group(session, page, group_id)
+    """Get a group, active or deleted, with a page of its active members by name."""
+    group, members = await service.get_group(session, page, group_id)
+    listed = Paginated[ContactOut](
+        results=[ContactOut.model_validate(member) for member in members],
+        pagination=Pagination.of(page, group.member_count),
+    )
+    return GroupDetail.model_validate({**group._asdict(), "members": listed})
 
 
 @router.put("/api/groups/{group_id}/")
 async def replace_group(group_id: Id, body: GroupWrite, caller: CallerDep, session: SessionDep) -> GroupOut:
-    """Changes a group; what is left out stays."""
-    return await service.update_group(session, caller, group_id, body.model_dump(exclude_unset=True))
+    """Change a group. Fields that are left out stay as they are."""
+    changes = body.model_dump(exclude_unset=True)
+    return GroupOut.model_validate(await service.update_group(session, caller, group_id, changes))
 
 
 @router.patch("/api/groups/{group_id}/")
 async def update_group(group_id: Id, body: GroupPatch, caller: CallerDep, session: SessionDep) -> GroupOut:
-    """Changes some fields of a group."""
-    return await service.update_group(session, caller, group_id, body.model_dump(exclude_unset=True))
+    """Change some fields of a group. `is_active: true` restores a deleted group."""
+    changes = body.model_dump(exclude_unset=True)
+    return GroupOut.model_validate(await service.update_group(session, caller, group_id, changes))
 
 
 @router.delete("/api/groups/{group_id}/", status_code=204)
 async def delete_group(group_id: Id, caller: CallerDep, session: SessionDep) -> None:
-    """Deletes a group softly; its members stay contacts."""
+    """Delete a group softly. Its members stay contacts."""
     await service.update_group(session, caller, group_id, {"is_active": False})
 
 
 @router.post("/api/groups/{group_id}/members/")
 async def add_members(group_id: Id, body: MembersIn, session: SessionDep) -> MembersAdded:
-    """Makes contacts members."""
-    return await service.add_members(session, group_id, body.contact_ids)
+    """Add contacts to a group. Contacts that are members already are ignored."""
+    added, member_count = await service.add_members(session, group_id, body.contact_ids)
+    return MembersAdded(added=added, member_count=member_count)
 
 
 @router.delete("/api/groups/{group_id}/members/")
 async def remove_members(group_id: Id, body: MembersIn, session: SessionDep) -> MembersRemoved:
-    """Takes contacts out of the group."""
-    return await service.remove_members(session, group_id, body.contact_ids)
+    """Remove contacts from a group. Contacts that are not members are ignored."""
+    removed, member_count = await service.remove_members(session, group_id, body.contact_ids)
+    return MembersRemoved(removed=removed, member_count=member_count)
 
 
 @router.get("/internal/groups/{group_id}/", include_in_schema=False)
-async def get_group_state(group_id: Id, session: ForScheduling) -> GroupState:
-    """A group and how many of its members may be written to."""
-    return await service.get_state(session, group_id)
+async def get_group_state(group_id: Id, session: FromScheduling) -> GroupState:
+    """Return a group with the number of its members who may be messaged."""
+    return GroupState.model_validate(await service.get_state(session, group_id))

@@ -1,4 +1,4 @@
-"""Groups as they are sent and shown."""
+"""The request and response bodies of groups."""
 
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from common.fields import Audit, Id, bounded_text
 from common.paging import Paginated
-from contacts.contacts.service import Contact
+from contacts.contacts.schemas import ContactOut
 
 if TYPE_CHECKING:
     Name: TypeAlias = str
@@ -19,27 +19,27 @@ ContactIds = Annotated[list[Id], Field(min_length=1, max_length=MAX_IDS)]
 
 
 class GroupPatch(BaseModel):
-    """The fields to change; what is left out stays."""
+    """The fields to change. Fields that are left out stay as they are."""
 
     name: Name = ""
     description: Description = ""
-    is_active: bool = True
+    is_active: bool = Field(True, description="false deletes the group, true restores it")
 
 
 class GroupWrite(GroupPatch):
-    """A group as PUT takes it."""
+    """A group with its changes. The name is required; other fields that are left out stay as they are."""
 
     name: Name
 
 
 class GroupCreate(GroupWrite):
-    """A group as POST takes it."""
+    """A new group."""
 
-    member_ids: Annotated[list[Id], Field(max_length=MAX_IDS)] = []
+    member_ids: Annotated[list[Id], Field(max_length=MAX_IDS, description="ids of the contacts to add")] = []
 
 
 class MembersIn(BaseModel):
-    """The contacts to add or take out."""
+    """The contacts to add to the group or to remove from it."""
 
     contact_ids: ContactIds
 
@@ -48,38 +48,40 @@ class _Group(BaseModel):
     id: int
     name: str
     description: str
-    is_active: bool
-    member_count: int
+    is_active: bool = Field(description="false: the group is deleted")
+    member_count: int = Field(description="number of active members")
 
 
 class GroupOut(Audit, _Group):
-    """A group; the count is of its active members."""
+    """A group."""
 
     model_config = ConfigDict(from_attributes=True)
 
 
 class GroupDetail(GroupOut):
-    """A group with a page of its members."""
+    """A group with a page of its active members."""
 
-    members: Paginated[Contact]
+    members: Paginated[ContactOut]
 
 
 class MembersAdded(BaseModel):
-    """How many became members, and how many there are now."""
+    """The number of contacts that were added, and the number of active members now."""
 
     added: int
     member_count: int
 
 
 class MembersRemoved(BaseModel):
-    """How many were taken out, and how many are left."""
+    """The number of contacts that were removed, and the number of active members now."""
 
     removed: int
     member_count: int
 
 
 class GroupState(BaseModel):
-    """What scheduling must know of a group; `eligible_count`: members who may be written to."""
+    """A group as scheduling needs it. `eligible_count` is the number of members who may be messaged."""
+
+    model_config = ConfigDict(from_attributes=True)
 
     id: int
     name: str

@@ -1,4 +1,4 @@
-"""What can be done with groups."""
+"""Use cases of groups and their members. They run in the caller's transaction."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,64 +6,83 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.caller import Caller
-from common.paging import Page, Paginated, Pagination
+from common.errors import Invalid, NotFound
+from common.paging import Page
 from contacts.contacts import service as contacts_service
 from contacts.groups import repository
 from contacts.groups.rules import search_pattern
-from contacts.groups.schemas import GroupDetail, GroupOut, GroupState, MembersAdded, MembersRemoved
+from contacts.models import ContactRow, GroupRow, GroupStateRow
 
 
-async def list_groups(session: AsyncSession, page: Page, search: str) -> Paginated[GroupOut]:
-    """A page of the active groups, by name."""
-    rows, total = await repository.page(session, page, search_pattern(search))
-    return Paginated(results=[GroupOut.model_validate(row) for row in rows], pagination=Pagination.of(page, total))
+async def list_groups(session: AsyncSession, page: Page, search: str) -> tuple[list[GroupRow], int]:
+    """Return a page of the active groups by name, and how many there are. Raises Invalid for the search."""
+    return await repository.page(session, page, search_pattern(search))
 
 
-async def get_group(session: AsyncSession, page: Page, group_id: int) -> GroupDetail:
-    """A group, active or not, with a page of its active members. Raises NotFound."""
-    row = await repository.get(session, group_id)
-    members = await contacts_service.list_members(session, page, group_id, row.member_count)
-    return GroupDetail.model_validate({**row._mapping, "members": members})
+async def get_group(session: AsyncSession, page: Page, group_id: int) -> tuple[GroupRow, list[ContactRow]]:
+    """Return a group, active or deleted, with a page of its active members. Raises NotFound."""
+    group = await repository.get(session, group_id)
+    return group, await contacts_service.list_members(session, page, group_id)
 
 
 async def create_group(
     session: AsyncSession, caller: Caller, given: Mapping[str, Any], member_ids: Sequence[int]
-) -> GroupOut:
-    """Adds a group with its first members. Raises NotFound or Invalid for one who cannot be a member."""
+) -> GroupRow:
+    """Add a group with its first members. Raises NotFound for an unknown contact, and Invalid for a deleted one."""
     if member_ids:
         await contacts_service.require_active(session, member_ids, "member_ids")
     group_id = await repository.add(session, given, caller.user_id)
     if member_ids:
         await repository.add_members(session, group_id, member_ids)
-    return GroupOut.model_validate(await repository.get(session, group_id))
+    return await repository.get(session, group_id)
 
 
-async def update_group(session: AsyncSession, caller: Caller, group_id: int, changes: Mapping[str, Any]) -> GroupOut:
-    """Changes a group. Raises NotFound."""
+async def update_group(session: AsyncSession, caller: Caller, group_id: int, changes: Mapping[str, Any]) -> GroupRow:
+    """Change a group. Raises NotFound."""
     await repository.change(session, group_id, changes, caller.user_id)
-    return GroupOut.model_validate(await repository.get(session, group_id))
+    return await repository.get(session, group_id)
 
 
-async def add_members(session: AsyncSession, group_id: int, contact_ids: Sequence[int]) -> MembersAdded:
-    """Adds contacts to a group. Raises NotFound for an unknown one, Invalid for a deleted one: none is added then."""
+async def add_members(session: AsyncSession, group_id: int, contact_ids: Sequence[int]) -> tuple[int, int]:
+    """Add contacts to a group. Return how many were added, and how many members there are.
+
+    Raises NotFound for the group or an unknown contact, and Invalid for a deleted contact. Then none is added.
+    """
     await repository.get(session, group_id)
     await contacts_service.require_active(session, contact_ids, "contact_ids")
     added = await repository.add_members(session, group_id, contact_ids)
-    return MembersAdded(added=added, member_count=(await repository.get(session, group_id)).member_count)
+    return added, (await repository.get(session, group_id)).member_count
 
 
-async def remove_members(session: AsyncSession, group_id: int, contact_ids: Sequence[int]) -> MembersRemoved:
-    """Takes contacts out of a group; those who are not in it are passed by. Raises NotFound for the group."""
+async def remove_members(session: AsyncSession, group_id: int, contact_ids: Sequence[int]) -> tuple[int, int]:
+    """Remove contacts from a group. Return how many were removed, and how many members there are.
+
+    Contacts that are not members are ignored. Raises NotFound for the group.
+    """
     await repository.get(session, group_id)
     removed = await repository.remove_members(session, group_id, contact_ids)
-    return MembersRemoved(removed=removed, member_count=(await repository.get(session, group_id)).member_count)
+    return removed, (await repository.get(session, group_id)).member_count
 
 
-async def get_state(session: AsyncSession, group_id: int) -> GroupState:
-    """A group as scheduling needs it. Raises NotFound."""
-    return GroupState.model_validate(dict((await repository.get_eligible(session, group_id))._mapping))
+async def require_active(session: AsyncSession, group_id: int, field: str) -> None:
+    """Raise NotFound if the group does not exist, and Invalid under `field` if it is deleted."""
+    is_active = await repository.find_activity(session, group_id)
+    if is_active is None:
+        raise NotFound
+    if not is_active:
+        raise Invalid.field(field, "This group was deleted. Restore it, or choose another group.")
 
 
-async def deactivate_all(session: AsyncSession, organisation_id: str) -> None:
-    """Soft-deletes all groups of a closed organisation."""
-    await repository.deactivate_all(session, organisation_id)
+async def add_imported(session: AsyncSession, group_id: int, contact_ids: Sequence[int]) -> None:
+    """Add contacts to a group. The caller has checked the group and written the contacts."""
+    await repository.add_members(session, group_id, contact_ids)
+
+
+async def get_state(session: AsyncSession, group_id: int) -> GroupStateRow:
+    """Return a group with the number of its members who may be messaged. Raises NotFound."""
+    return await repository.get_state(session, group_id)
+
+
+async def delete_groups_of_organisation(session: AsyncSession, organisation_id: str) -> None:
+    """Delete all groups of a closed organisation softly."""
+    await repository.delete_of_organisation_all_tenants(session, organisation_id)

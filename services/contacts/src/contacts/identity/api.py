@@ -1,4 +1,4 @@
-"""Users over HTTP, Clerk's webhook, and what the gateway asks: api.md, Users, stats, configs, webhooks."""
+"""The routes of users, Clerk's webhook, and the internal route with which the gateway resolves identities."""
 
 from typing import Annotated
 
@@ -6,43 +6,54 @@ from fastapi import Depends, Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.fields import Id
-from common.http.app import JsonRequest, feature_router
+from common.http.app import feature_router
 from common.http.deps import AllSessionDep, CallerDep, PageDep, SessionDep, internal_session
-from common.paging import Paginated
+from common.http.requests import JsonRequest
+from common.paging import Paginated, Pagination
 from contacts.identity import rules, service
-from contacts.identity.schemas import IdentityIn, IdentityOut, MeOut, UserOut
+from contacts.identity.schemas import IdentityIn, IdentityOut, MeOut, OrganisationContext, UserOut
 
 router = feature_router("users")
-ForGateway = Annotated[AsyncSession, Depends(internal_session("gateway"), scope="function")]
+FromGateway = Annotated[AsyncSession, Depends(internal_session("gateway"), scope="function")]
 
 
 @router.post("/internal/identity/", include_in_schema=False)
-async def identify(body: IdentityIn, session: ForGateway) -> IdentityOut:
-    """Who a verified session token names."""
-    return await service.identify(session, body)
+async def resolve_identity(body: IdentityIn, session: FromGateway) -> IdentityOut:
+    """Return the organisation and user that a verified session token names."""
+    user_id = await service.resolve_identity(session, body)
+    return IdentityOut(organisation_id=body.clerk_organisation_id, user_id=user_id)
 
 
 @router.get("/api/users/")
 async def list_users(session: SessionDep, page: PageDep) -> Paginated[UserOut]:
-    """The organisation's members, by name."""
-    return await service.list_users(session, page)
+    """List the organisation's members by name."""
+    rows, total = await service.list_users(session, page)
+    return Paginated(results=[UserOut.model_validate(row) for row in rows], pagination=Pagination.of(page, total))
 
 
 @router.get("/api/users/me/")
 async def get_me(caller: CallerDep, session: SessionDep) -> MeOut:
-    """The user who asks, with role and permissions in the organisation."""
-    return await service.get_me(session, caller)
+    """Get the user of the session token, with role and permissions in the organisation."""
+    user, organisation = await service.get_me(session, caller)
+    context = OrganisationContext(
+        clerk_org_id=organisation.organisation_id,
+        name=organisation.name,
+        slug=organisation.slug or caller.organisation_slug,
+        role=caller.role,
+        permissions=list(caller.permissions),
+    )
+    return MeOut.model_validate({**user._asdict(), "organisation": context})
 
 
 @router.get("/api/users/{user_id}/")
 async def get_user(user_id: Id, session: SessionDep) -> UserOut:
-    """A user who is or was a member of the organisation."""
-    return await service.get_user(session, user_id)
+    """Get a user who is or was a member of the organisation."""
+    return UserOut.model_validate(await service.get_user(session, user_id))
 
 
 @router.post("/api/webhooks/clerk/", tags=["webhooks"], openapi_extra={"security": []}, responses={400: {}, 413: {}})
 async def receive_clerk_event(request: Request, session: AllSessionDep) -> dict[str, str]:
-    """Takes a delivery that Clerk signed through Svix. A repetition is answered the same and changes nothing."""
+    """Receive an event from Clerk, signed by Svix. A repeated event gets the same answer and changes nothing."""
     body = await JsonRequest(request.scope, request.receive).body()
     secret = request.app.state.settings.clerk_webhook_signing_secret.get_secret_value()
     await service.apply_event(session, rules.verify_event(secret, body, dict(request.headers)))

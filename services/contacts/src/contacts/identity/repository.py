@@ -1,8 +1,8 @@
 """Every statement about users, organisations and memberships."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Table, and_, func, literal, or_, select, text, tuple_
 from sqlalchemy.dialects.postgresql import insert
@@ -10,13 +10,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.errors import NotFound
 from common.paging import Page
-from contacts.identity.schemas import Times
-from contacts.models import memberships, organisations, users
+from contacts.identity.schemas import EventTimes
+from contacts.models import IdentityRow, OrganisationRow, UserRow, memberships, organisations, users
 
-KEYS = {"organisations": ["organisation_id"], "users": ["clerk_id"], "memberships": ["organisation_id", "user_id"]}
+_KEYS = {"organisations": ["organisation_id"], "users": ["clerk_id"], "memberships": ["organisation_id", "user_id"]}
 _IDENTITY = text(
     """
-    SELECT u.id AS user_id, u.is_active AS user, o.is_active AS organisation, m.is_active AS membership
+    SELECT u.id, u.is_active, o.is_active, m.is_active
     FROM (VALUES (1)) AS one
     LEFT JOIN users u ON u.clerk_id = :clerk_user_id
     LEFT JOIN organisations o ON o.organisation_id = :organisation_id
@@ -25,89 +25,106 @@ _IDENTITY = text(
 )
 _ACTIVE = and_(memberships.c.is_active, users.c.is_active)
 _MEMBERS = memberships.join(users, users.c.id == memberships.c.user_id)
-_SHOWN = (
+_USER = (
     *(users.c[name] for name in ("id", "first_name", "last_name", "email", "clerk_id")),
     memberships.c.role,
     _ACTIVE.label("is_active"),
     users.c.created_at,
     func.greatest(users.c.updated_at, memberships.c.updated_at).label("updated_at"),
 )
+_ORGANISATION = tuple(organisations.c[name] for name in OrganisationRow._fields)
+_INCREMENT_VERSION = text(
+    "UPDATE organisations SET version = version + 1 WHERE organisation_id = :organisation_id RETURNING version"
+)
 
 
-async def find_identity_all_tenants(session: AsyncSession, clerk_user_id: str, organisation_id: str) -> Any:
-    """The user's id, and of user, organisation and membership whether each is active (None: never seen)."""
+class MembershipKey(NamedTuple):
+    """The key of a membership."""
+
+    organisation_id: str
+    user_id: int
+
+
+async def find_identity_all_tenants(session: AsyncSession, clerk_user_id: str, organisation_id: str) -> IdentityRow:
+    """Return the user's id, and whether user, organisation and membership exist and are active."""
     values = {"clerk_user_id": clerk_user_id, "organisation_id": organisation_id}
-    return (await session.execute(_IDENTITY, values)).one()
+    return IdentityRow._make((await session.execute(_IDENTITY, values)).one())
 
 
-async def see_organisation(session: AsyncSession, organisation_id: str, name: str, slug: str) -> None:
-    """Makes an organisation that was never seen; what Clerk itself said of it stays."""
+async def ensure_organisation(session: AsyncSession, organisation_id: str, name: str, slug: str) -> None:
+    """Add an organisation that is not known yet. A known one stays as it is."""
     await session.execute(
         insert(organisations)
         .values(organisation_id=organisation_id, name=name, slug=slug)
-        .on_conflict_do_nothing(index_elements=["organisation_id"])
+        .on_conflict_do_nothing(index_elements=_KEYS["organisations"])
     )
 
 
-async def see_user(session: AsyncSession, clerk_id: str, **names: str) -> int:
-    """The id of a user, made when never seen. Names are better than none, until Clerk itself says them."""
+async def ensure_user(session: AsyncSession, clerk_id: str, **names: str) -> int:
+    """Add a user who is not known yet, and return the id.
+
+    The names replace those of a known user as long as no event of Clerk about the user has arrived.
+    """
     adding = insert(users).values(clerk_id=clerk_id, **names)
     if names:
-        named = adding.on_conflict_do_update(
-            index_elements=["clerk_id"],
+        statement = adding.on_conflict_do_update(
+            index_elements=_KEYS["users"],
             set_={**names, "updated_at": func.now()},
             where=and_(users.c.source_updated_at.is_(None), users.c.deleted_at.is_(None)),
         )
-    await session.execute(named if names else adding.on_conflict_do_nothing(index_elements=["clerk_id"]))
+    else:
+        statement = adding.on_conflict_do_nothing(index_elements=_KEYS["users"])
+    await session.execute(statement)
     return int((await session.execute(select(users.c.id).where(users.c.clerk_id == clerk_id))).scalar_one())
 
 
-async def see_membership(
-    session: AsyncSession, organisation_id: str, user_id: int, role: str, seen_at: datetime
-) -> None:
-    """Makes a membership that was never seen: it existed when the token was issued."""
+async def ensure_membership(session: AsyncSession, key: MembershipKey, *, role: str, seen_at: datetime) -> None:
+    """Add a membership that is not known yet. It existed at `seen_at`, when the session token was issued."""
     await session.execute(
         insert(memberships)
-        .values(organisation_id=organisation_id, user_id=user_id, role=role, source_created_at=seen_at)
-        .on_conflict_do_nothing(index_elements=KEYS["memberships"])
+        .values(**key._asdict(), role=role, source_created_at=seen_at)
+        .on_conflict_do_nothing(index_elements=_KEYS["memberships"])
     )
 
 
-async def apply(
-    session: AsyncSession, table: Table, key: Mapping[str, Any], values: Mapping[str, Any], times: Times
+async def save_newer(
+    session: AsyncSession, table: Table, *, key: Mapping[str, Any], values: Mapping[str, Any], times: EventTimes
 ) -> None:
-    """Takes over what an event says, unless something newer is known. A repetition changes nothing."""
+    """Save the state of an event, unless the stored state is newer. A repeated event changes nothing."""
     state = {**values, "source_updated_at": times.updated_at}
-    adding = insert(table).values(**key, **state, source_created_at=times.alive_at)
-    is_back = table.c.deleted_at < times.alive_at
+    adding = insert(table).values(**key, **state, source_created_at=times.existed_at)
+    exists_again = table.c.deleted_at < times.existed_at
     is_newer = and_(
         table.c.deleted_at.is_(None),
         or_(table.c.source_updated_at.is_(None), table.c.source_updated_at < times.newer_than),
     )
-    is_other = tuple_(*(table.c[name] for name in state), table.c.is_active).is_distinct_from(
+    is_different = tuple_(*(table.c[name] for name in state), table.c.is_active).is_distinct_from(
         tuple_(*(adding.excluded[name] for name in state), literal(True))
     )
     await session.execute(
         adding.on_conflict_do_update(
-            index_elements=KEYS[table.name],
+            index_elements=_KEYS[table.name],
             set_={
                 **{name: adding.excluded[name] for name in state},
-                "source_created_at": func.greatest(table.c.source_created_at, times.alive_at),
+                "source_created_at": func.greatest(table.c.source_created_at, times.existed_at),
                 "deleted_at": None,
                 "updated_at": func.now(),
             },
-            where=and_(or_(is_back, is_newer), is_other),
+            where=and_(or_(exists_again, is_newer), is_different),
         )
     )
 
 
-async def delete(session: AsyncSession, table: Table, key: Mapping[str, Any], deleted_at: datetime) -> None:
-    """Marks as deleted, unless it was made after that. What was never seen is remembered as deleted."""
+async def mark_deleted(session: AsyncSession, table: Table, *, key: Mapping[str, Any], deleted_at: datetime) -> None:
+    """Mark a row as deleted, unless it was created after the deletion.
+
+    A row that is not known yet is added as deleted, so that older events about it change nothing.
+    """
     await session.execute(
         insert(table)
         .values(**key, deleted_at=deleted_at)
         .on_conflict_do_update(
-            index_elements=KEYS[table.name],
+            index_elements=_KEYS[table.name],
             set_={"deleted_at": deleted_at, "updated_at": func.now()},
             where=and_(
                 or_(table.c.source_created_at.is_(None), table.c.source_created_at <= deleted_at),
@@ -117,54 +134,53 @@ async def delete(session: AsyncSession, table: Table, key: Mapping[str, Any], de
     )
 
 
-async def lock_organisation(session: AsyncSession, organisation_id: str) -> Any:
-    """The organisation, which no other transaction changes before this one ends; None when never seen."""
-    statement = select(organisations).where(organisations.c.organisation_id == organisation_id).with_for_update()
-    return (await session.execute(statement)).first()
+async def lock_organisation(session: AsyncSession, organisation_id: str) -> OrganisationRow | None:
+    """Return the organisation and lock it until this transaction ends, or return None if it is not known."""
+    statement = select(*_ORGANISATION).where(organisations.c.organisation_id == organisation_id).with_for_update()
+    row = (await session.execute(statement)).first()
+    return None if row is None else OrganisationRow._make(row)
 
 
-async def raise_version(session: AsyncSession, organisation_id: str) -> int:
-    """The organisation's next version."""
-    statement = text(
-        "UPDATE organisations SET version = version + 1 WHERE organisation_id = :organisation_id RETURNING version"
-    )
-    return int((await session.execute(statement, {"organisation_id": organisation_id})).scalar_one())
+async def increment_version(session: AsyncSession, organisation_id: str) -> int:
+    """Increment the organisation's version and return it."""
+    return int((await session.execute(_INCREMENT_VERSION, {"organisation_id": organisation_id})).scalar_one())
 
 
 async def list_changed_since_all_tenants(
     session: AsyncSession, since: datetime, after_id: str, limit: int
-) -> Sequence[Any]:
-    """Organisations that were ever closed and changed since then, by id, beyond the id `after_id`."""
+) -> list[OrganisationRow]:
+    """Return organisations that were ever closed and changed after `since`, by id, from `after_id` on."""
     statement = (
-        select(organisations)
+        select(*_ORGANISATION)
         .where(organisations.c.organisation_id > after_id, organisations.c.updated_at >= since)
         .where(organisations.c.version > 1)
         .order_by(organisations.c.organisation_id)
         .limit(limit)
     )
-    return (await session.execute(statement)).all()
+    return [OrganisationRow._make(row) for row in await session.execute(statement)]
 
 
-async def page_users(session: AsyncSession, wanted: Page) -> tuple[Sequence[Any], int]:
-    """A page of the organisation's members by name, and how many there are."""
+async def page_users(session: AsyncSession, wanted: Page) -> tuple[list[UserRow], int]:
+    """Return a page of the organisation's active members by name, and how many there are."""
     total = await session.scalar(select(func.count()).select_from(_MEMBERS).where(_ACTIVE))
     order = (users.c.last_name, users.c.first_name, users.c.id)
-    statement = select(*_SHOWN).select_from(_MEMBERS).where(_ACTIVE).order_by(*order)
-    return (await session.execute(statement.limit(wanted.limit).offset(wanted.offset))).all(), total or 0
+    statement = select(*_USER).select_from(_MEMBERS).where(_ACTIVE).order_by(*order)
+    rows = await session.execute(statement.limit(wanted.limit).offset(wanted.offset))
+    return [UserRow._make(row) for row in rows], total or 0
 
 
-async def get_user(session: AsyncSession, user_id: int) -> Any:
-    """A user who is or was a member. Raises NotFound."""
-    statement = select(*_SHOWN).select_from(_MEMBERS).where(memberships.c.user_id == user_id)
+async def get_user(session: AsyncSession, user_id: int) -> UserRow:
+    """Return a user who is or was a member of the organisation. Raises NotFound."""
+    statement = select(*_USER).select_from(_MEMBERS).where(memberships.c.user_id == user_id)
     row = (await session.execute(statement)).first()
     if row is None:
         raise NotFound
-    return row
+    return UserRow._make(row)
 
 
-async def get_organisation(session: AsyncSession) -> Any:
-    """The session's organisation. Raises NotFound."""
-    row = (await session.execute(select(organisations))).first()
+async def get_organisation(session: AsyncSession) -> OrganisationRow:
+    """Return the session's organisation. Raises NotFound."""
+    row = (await session.execute(select(*_ORGANISATION))).first()
     if row is None:
         raise NotFound
-    return row
+    return OrganisationRow._make(row)

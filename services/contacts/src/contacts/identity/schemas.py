@@ -1,4 +1,4 @@
-"""Who is asking, and what Clerk says of users, organisations and memberships (Clerk's wire format)."""
+"""The bodies of the routes of users, of the gateway's question, and of Clerk's webhook (in Clerk's format)."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -6,30 +6,32 @@ from typing import Annotated, Any
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from common.fields import Time
+from contacts.models import Role
 
 ClerkId = Annotated[str, Field(pattern=r"^[^\x00]*$")]
-Stamp = Annotated[int, Field(ge=0, le=10**14)]  # seconds or milliseconds since 1970, before the year 5139
+# Seconds or milliseconds since 1970. The maximum keeps the time before the year 5139.
+Stamp = Annotated[int, Field(ge=0, le=10**14)]
 
 
 class IdentityIn(BaseModel):
-    """What a verified session token claims."""
+    """The claims of a verified session token."""
 
     clerk_user_id: str
     clerk_organisation_id: str
     organisation_slug: str = ""
-    role: str = "member"
+    role: str = Role.MEMBER.value
     first_seen_at: AwareDatetime
 
 
 class IdentityOut(BaseModel):
-    """Who that is here."""
+    """The organisation and our id of the user."""
 
     organisation_id: str
     user_id: int
 
 
 class UserOut(BaseModel):
-    """A member of the organisation. Read-only: Clerk is the source of truth."""
+    """A member of the organisation. Read-only, because Clerk manages users."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -38,14 +40,14 @@ class UserOut(BaseModel):
     last_name: str
     email: str
     clerk_id: str
-    role: str
-    is_active: bool
+    role: str = Field(description="role in the organisation, without Clerk's `org:`")
+    is_active: bool = Field(description="false: the user left the organisation or was deleted")
     created_at: Time
     updated_at: Time
 
 
 class OrganisationContext(BaseModel):
-    """The organisation of the token, and what the user may do in it."""
+    """The organisation of the session token, with the user's role and permissions in it."""
 
     clerk_org_id: str
     name: str
@@ -55,13 +57,13 @@ class OrganisationContext(BaseModel):
 
 
 class MeOut(UserOut):
-    """The user who asks."""
+    """The user of the session token, with the organisation."""
 
     organisation: OrganisationContext
 
 
 class ClerkEvent(BaseModel):
-    """The envelope. `timestamp` may be in seconds or milliseconds, or missing in old examples."""
+    """The envelope of all events. `timestamp` is in seconds or milliseconds. Old examples do not have it."""
 
     type: str
     data: dict[str, Any]
@@ -74,7 +76,7 @@ class EmailAddress(BaseModel):
 
 
 class ClerkUser(BaseModel):
-    """`user.created` and `user.updated`: names, username and the list of addresses can be null or empty."""
+    """The data of `user.created` and `user.updated`. Names and the list of addresses can be null or empty."""
 
     id: ClerkId
     first_name: str | None = None
@@ -86,7 +88,7 @@ class ClerkUser(BaseModel):
 
 
 class ClerkOrganisation(BaseModel):
-    """`organization.created` and `.updated`, and the one inside a membership."""
+    """The data of `organization.created` and `organization.updated`, and the organisation of a membership."""
 
     id: ClerkId
     name: str | None = None
@@ -96,7 +98,7 @@ class ClerkOrganisation(BaseModel):
 
 
 class PublicUser(BaseModel):
-    """The user inside a membership; `identifier` is an email address as a rule."""
+    """The user of a membership. `identifier` usually is an email address."""
 
     user_id: ClerkId
     first_name: str | None = None
@@ -105,7 +107,7 @@ class PublicUser(BaseModel):
 
 
 class ClerkMembership(BaseModel):
-    """`organizationMembership.*`: the whole membership, on deletion too."""
+    """The data of `organizationMembership.*`: the whole membership, also when it is deleted."""
 
     role: str = "org:member"
     organization: ClerkOrganisation
@@ -115,20 +117,20 @@ class ClerkMembership(BaseModel):
 
 
 class ClerkDeleted(BaseModel):
-    """`user.deleted` and `organization.deleted` say no more than which."""
+    """The data of `user.deleted` and `organization.deleted`, which have only the id."""
 
     id: ClerkId
 
 
-class Times(BaseModel):
-    """When what an event says was so, by Clerk's clock.
+class EventTimes(BaseModel):
+    """The times of an event's state, by Clerk's clock.
 
-    `alive_at`: it existed then, so a deletion before that is over. `updated_at`: the state it tells. `newer_than`: a
-    state known from before that is older.
+    `existed_at`: the subject existed at this time, so an earlier deletion is outdated. `updated_at`: the time of the
+    state. `newer_than`: a stored state from before this time is older.
     """
 
     model_config = ConfigDict(frozen=True)
 
-    alive_at: datetime
+    existed_at: datetime
     updated_at: datetime
     newer_than: datetime

@@ -1,7 +1,8 @@
-"""Who is asking; and the users, organisations and memberships that Clerk tells of."""
+"""Use cases of identity: resolve session tokens, read members, and apply Clerk's events."""
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from typing import TypeAlias
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -9,10 +10,11 @@ from common.caller import Caller
 from common.errors import Forbidden, NotFound
 from common.events import OrganisationChanged
 from common.outbox import publish
-from common.paging import Page, Paginated, Pagination
+from common.paging import Page
 from contacts.contacts import service as contacts_service
 from contacts.groups import service as groups_service
 from contacts.identity import repository, rules
+from contacts.identity.repository import MembershipKey
 from contacts.identity.schemas import (
     ClerkDeleted,
     ClerkEvent,
@@ -20,162 +22,163 @@ from contacts.identity.schemas import (
     ClerkOrganisation,
     ClerkUser,
     IdentityIn,
-    IdentityOut,
-    MeOut,
-    OrganisationContext,
-    UserOut,
 )
-from contacts.models import memberships, organisations, users
+from contacts.models import OrganisationRow, UserRow, memberships, organisations, users
 
 
-async def identify(session: AsyncSession, asked: IdentityIn) -> IdentityOut:
-    """Who a verified token names, made on first sight. Raises Forbidden for whom Clerk deleted.
+async def resolve_identity(session: AsyncSession, claims: IdentityIn) -> int:
+    """Return our id of the user that a verified session token names.
 
-    The ordinary case is one statement.
+    User, organisation and membership are created if they are not known yet. Raises Forbidden when one of them was
+    deleted. The usual case, in which all are known, is one statement.
     """
-    names = asked.clerk_user_id, asked.clerk_organisation_id
-    found = await repository.find_identity_all_tenants(session, *names)
-    known = (found.user, found.organisation, found.membership)
-    if None in known and False not in known:
-        await repository.see_organisation(session, asked.clerk_organisation_id, "", asked.organisation_slug)
-        user_id = await repository.see_user(session, asked.clerk_user_id)
-        await repository.see_membership(
-            session, asked.clerk_organisation_id, user_id, rules.short_role(asked.role), asked.first_seen_at
+    key = claims.clerk_user_id, claims.clerk_organisation_id
+    found = await repository.find_identity_all_tenants(session, *key)
+    states = (found.user_is_active, found.organisation_is_active, found.membership_is_active)
+    if None in states and False not in states:
+        await repository.ensure_organisation(session, claims.clerk_organisation_id, "", claims.organisation_slug)
+        user_id = await repository.ensure_user(session, claims.clerk_user_id)
+        await repository.ensure_membership(
+            session,
+            MembershipKey(claims.clerk_organisation_id, user_id),
+            role=rules.short_role(claims.role),
+            seen_at=claims.first_seen_at,
         )
-        found = await repository.find_identity_all_tenants(session, *names)
-    if not found.user:
+        found = await repository.find_identity_all_tenants(session, *key)
+    if not found.user_is_active or found.user_id is None:
         raise Forbidden("This user was removed.")
-    if not found.organisation:
+    if not found.organisation_is_active:
         raise Forbidden("This organisation was closed.")
-    if not found.membership:
+    if not found.membership_is_active:
         raise Forbidden("This user is no longer a member of the organisation.")
-    return IdentityOut(organisation_id=asked.clerk_organisation_id, user_id=found.user_id)
+    return found.user_id
 
 
-async def list_users(session: AsyncSession, page: Page) -> Paginated[UserOut]:
-    """A page of the organisation's members, by name."""
-    rows, total = await repository.page_users(session, page)
-    return Paginated(results=[UserOut.model_validate(row) for row in rows], pagination=Pagination.of(page, total))
+async def list_users(session: AsyncSession, page: Page) -> tuple[list[UserRow], int]:
+    """Return a page of the organisation's members by name, and how many there are."""
+    return await repository.page_users(session, page)
 
 
-async def get_user(session: AsyncSession, user_id: int) -> UserOut:
-    """A user who is or was a member. Raises NotFound."""
-    return UserOut.model_validate(await repository.get_user(session, user_id))
+async def get_user(session: AsyncSession, user_id: int) -> UserRow:
+    """Return a user who is or was a member of the organisation. Raises NotFound."""
+    return await repository.get_user(session, user_id)
 
 
-async def get_me(session: AsyncSession, caller: Caller) -> MeOut:
-    """The user who asks, with the organisation. Raises NotFound for a caller who is nobody."""
+async def get_me(session: AsyncSession, caller: Caller) -> tuple[UserRow, OrganisationRow]:
+    """Return the caller's user and organisation. Raises NotFound for a caller without a user."""
     if caller.user_id is None:
         raise NotFound
-    user = await repository.get_user(session, caller.user_id)
-    organisation = await repository.get_organisation(session)
-    context = OrganisationContext(
-        clerk_org_id=organisation.organisation_id,
-        name=organisation.name,
-        slug=organisation.slug or caller.organisation_slug,
-        role=caller.role,
-        permissions=list(caller.permissions),
-    )
-    return MeOut.model_validate({**user._mapping, "organisation": context})
+    return await repository.get_user(session, caller.user_id), await repository.get_organisation(session)
 
 
 async def apply_event(session: AsyncSession, event: ClerkEvent) -> None:
-    """Takes over what Clerk says. Deliveries end in the newest state, whatever their order; unknown types pass."""
-    applies = _APPLY.get(event.type)
-    if applies is not None:
-        await applies(session, event)
+    """Apply an event of Clerk. In whatever order events arrive, the newest state remains. Other types are ignored."""
+    apply = _APPLY.get(event.type)
+    if apply is not None:
+        await apply(session, event)
 
 
 async def _apply_user(session: AsyncSession, event: ClerkEvent) -> None:
-    user = rules.read(ClerkUser, event.data)
+    user = rules.parse(ClerkUser, event.data)
     values = {
-        "first_name": rules.line(user.first_name),
-        "last_name": rules.line(user.last_name),
-        "email": rules.line(rules.primary_email(user)),
+        "first_name": rules.clean_or_empty(user.first_name),
+        "last_name": rules.clean_or_empty(user.last_name),
+        "email": rules.clean_or_empty(rules.primary_email(user)),
     }
     times = rules.times_of(event, user.created_at, user.updated_at)
-    await repository.apply(session, users, {"clerk_id": user.id}, values, times)
+    await repository.save_newer(session, users, key={"clerk_id": user.id}, values=values, times=times)
 
 
 async def _delete_user(session: AsyncSession, event: ClerkEvent) -> None:
-    key = {"clerk_id": rules.read(ClerkDeleted, event.data).id}
-    await repository.delete(session, users, key, rules.deleted_at(event))
+    key = {"clerk_id": rules.parse(ClerkDeleted, event.data).id}
+    await repository.mark_deleted(session, users, key=key, deleted_at=rules.deleted_at(event))
 
 
 async def _apply_organisation(session: AsyncSession, event: ClerkEvent) -> None:
-    told = rules.read(ClerkOrganisation, event.data)
-    before = await repository.lock_organisation(session, told.id)
-    values = {"name": rules.line(told.name), "slug": rules.line(told.slug)}
-    times = rules.times_of(event, told.created_at, told.updated_at)
-    await repository.apply(session, organisations, {"organisation_id": told.id}, values, times)
+    given = rules.parse(ClerkOrganisation, event.data)
+    before = await repository.lock_organisation(session, given.id)
+    values = {"name": rules.clean_or_empty(given.name), "slug": rules.clean_or_empty(given.slug)}
+    times = rules.times_of(event, given.created_at, given.updated_at)
+    key = {"organisation_id": given.id}
+    await repository.save_newer(session, organisations, key=key, values=values, times=times)
     if before is not None and not before.is_active:
-        await _tell_whether_closed(session, told.id, was_active=False)
+        await _publish_if_changed(session, given.id, was_active=False)
 
 
 async def _delete_organisation(session: AsyncSession, event: ClerkEvent) -> None:
-    organisation_id = rules.read(ClerkDeleted, event.data).id
+    organisation_id = rules.parse(ClerkDeleted, event.data).id
     before = await repository.lock_organisation(session, organisation_id)
-    await repository.delete(session, organisations, {"organisation_id": organisation_id}, rules.deleted_at(event))
+    key = {"organisation_id": organisation_id}
+    await repository.mark_deleted(session, organisations, key=key, deleted_at=rules.deleted_at(event))
     if before is None or before.is_active:
-        await _tell_whether_closed(session, organisation_id, was_active=True)
+        await _publish_if_changed(session, organisation_id, was_active=True)
 
 
-async def _tell_whether_closed(session: AsyncSession, organisation_id: str, *, was_active: bool) -> None:
-    """When an organisation was closed or opened just now, others hear of it; what is in a closed one is deleted."""
+async def _publish_if_changed(session: AsyncSession, organisation_id: str, *, was_active: bool) -> None:
+    """Publish that an organisation was closed or opened again, if it was. Delete what a closed organisation has."""
     now = await repository.lock_organisation(session, organisation_id)
     if now is None or now.is_active == was_active:
         return
-    version = await repository.raise_version(session, organisation_id)
+    version = await repository.increment_version(session, organisation_id)
     if not now.is_active:
-        await contacts_service.deactivate_all(session, organisation_id)
-        await groups_service.deactivate_all(session, organisation_id)
-    changed = OrganisationChanged(organisation_id=organisation_id, closed=not now.is_active, version=version)
-    await publish(session, [changed])
+        await contacts_service.delete_contacts_of_organisation(session, organisation_id)
+        await groups_service.delete_groups_of_organisation(session, organisation_id)
+    await publish(
+        session,
+        [OrganisationChanged(organisation_id=organisation_id, closed=not now.is_active, version=version)],
+    )
 
 
 async def republish_organisations(session: AsyncSession, since: datetime, after_id: str, batch: int) -> str | None:
-    """Publishes again a batch of the organisations that were closed, or opened again, and changed since then.
+    """Publish again a batch of the organisations that were ever closed and changed after `since`.
 
-    `after_id` is where the last batch ended, "" at first; returns where this one did, None when there is no more.
+    `after_id` is the id at which the last batch ended, "" at first. Return the id at which this batch ended, or None
+    when there is no more.
     """
-    rows = await repository.list_changed_since_all_tenants(session, since, after_id, batch)
+    changed = await repository.list_changed_since_all_tenants(session, since, after_id, batch)
     events = [
         OrganisationChanged(organisation_id=row.organisation_id, closed=not row.is_active, version=row.version)
-        for row in rows
+        for row in changed
     ]
     await publish(session, events)
-    return rows[-1].organisation_id if len(rows) == batch else None
+    return changed[-1].organisation_id if len(changed) == batch else None
 
 
-async def _membership(session: AsyncSession, event: ClerkEvent) -> tuple[ClerkMembership, dict[str, object]]:
-    """A membership may be told of before its user and organisation are: they are made as far as it knows them."""
-    told = rules.read(ClerkMembership, event.data)
-    organisation, person = told.organization, told.public_user_data
-    await repository.see_organisation(
-        session, organisation.id, rules.line(organisation.name), rules.line(organisation.slug)
+async def _parse_membership(session: AsyncSession, event: ClerkEvent) -> tuple[ClerkMembership, MembershipKey]:
+    """Return the membership of an event and its key.
+
+    The event may arrive before those of its user and organisation. Then both are created from what it has of them.
+    """
+    given = rules.parse(ClerkMembership, event.data)
+    organisation, person = given.organization, given.public_user_data
+    await repository.ensure_organisation(
+        session, organisation.id, rules.clean_or_empty(organisation.name), rules.clean_or_empty(organisation.slug)
     )
-    user_id = await repository.see_user(
+    user_id = await repository.ensure_user(
         session,
         person.user_id,
-        first_name=rules.line(person.first_name),
-        last_name=rules.line(person.last_name),
-        email=rules.line(person.identifier) if "@" in (person.identifier or "") else "",
+        first_name=rules.clean_or_empty(person.first_name),
+        last_name=rules.clean_or_empty(person.last_name),
+        email=rules.clean_or_empty(person.identifier) if "@" in (person.identifier or "") else "",
     )
-    return told, {"organisation_id": organisation.id, "user_id": user_id}
+    return given, MembershipKey(organisation.id, user_id)
 
 
 async def _apply_membership(session: AsyncSession, event: ClerkEvent) -> None:
-    told, key = await _membership(session, event)
-    times = rules.times_of(event, told.created_at, told.updated_at)
-    await repository.apply(session, memberships, key, {"role": rules.short_role(told.role)}, times)
+    given, key = await _parse_membership(session, event)
+    times = rules.times_of(event, given.created_at, given.updated_at)
+    values = {"role": rules.short_role(given.role)}
+    await repository.save_newer(session, memberships, key=key._asdict(), values=values, times=times)
 
 
 async def _delete_membership(session: AsyncSession, event: ClerkEvent) -> None:
-    told, key = await _membership(session, event)
-    await repository.delete(session, memberships, key, rules.deleted_at(event, told.updated_at))
+    given, key = await _parse_membership(session, event)
+    deleted_at = rules.deleted_at(event, given.updated_at)
+    await repository.mark_deleted(session, memberships, key=key._asdict(), deleted_at=deleted_at)
 
 
-_APPLY: dict[str, Callable[[AsyncSession, ClerkEvent], Awaitable[None]]] = {
+_Apply: TypeAlias = Callable[[AsyncSession, ClerkEvent], Awaitable[None]]
+_APPLY: dict[str, _Apply] = {
     "user.created": _apply_user,
     "user.updated": _apply_user,
     "user.deleted": _delete_user,

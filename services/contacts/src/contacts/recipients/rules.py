@@ -1,0 +1,41 @@
+"""Decide which contact a recipient is, and whether the recipient may be messaged."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import NamedTuple
+
+from contacts.models import ContactRow
+
+
+class Refusal(StrEnum):
+    """The reasons why a recipient must not be messaged."""
+
+    # The contact, its number, or another contact with the number opted out.
+    OPTED_OUT = "opted_out"
+    # The contact was deleted.
+    INACTIVE = "inactive"
+
+
+class Recipient(NamedTuple):
+    """The contact and the phone of a message, and why it must not be sent (None: it may be sent)."""
+
+    contact: ContactRow | None
+    phone: str
+    refusal: Refusal | None
+
+
+def choose_recipient(
+    found: Sequence[ContactRow], *, named: ContactRow | None, phone: str | None, number_opted_out: bool
+) -> Recipient:
+    """Return the recipient.
+
+    `found` are the contacts with the given id or phone, `named` is the one with the given id. An opt-out of any of
+    them refuses the message, also when that contact was deleted.
+    """
+    contact = named or next((contact for contact in found if contact.is_active), None)
+    refusal = None
+    if number_opted_out or any(contact.opt_out for contact in found):
+        refusal = Refusal.OPTED_OUT
+    elif named is not None and not named.is_active:
+        refusal = Refusal.INACTIVE
+    return Recipient(contact, phone or (contact.phone if contact else ""), refusal)

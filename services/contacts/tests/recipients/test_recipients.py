@@ -1,0 +1,94 @@
+"""The internal routes with which scheduling and delivery read recipients."""
+
+from typing import Any
+
+import pytest
+
+from ..conftest import Stage
+
+PHONE = "+61491570006"
+
+
+async def ask(stage: Stage, **body: Any) -> tuple[int | None, str, str | None]:
+    """Return contact id, phone and refusal of a recipient."""
+    found = await stage.scheduling.post("/internal/recipients/", body, 200)
+    return found["contact"] and found["contact"]["contact_id"], found["phone"], found["refused"]
+
+
+async def test_recipient_is_found_by_contact_by_phone_or_by_both(stage: Stage) -> None:
+    ana = (await stage.mine.add_contact(PHONE, first_name="Ana"))["id"]
+    assert await ask(stage, contact_id=ana, phone=None) == (ana, PHONE, None)
+    assert await ask(stage, phone=PHONE) == (ana, PHONE, None)
+    assert await ask(stage, phone="0491570110") == (None, "+61491570110", None)
+    assert await ask(stage, contact_id=ana, phone="+61491570110") == (ana, "+61491570110", None)
+    state = await stage.scheduling.get(f"/internal/contacts/{ana}/")
+    assert (state["contact_id"], state["phone"]) == (ana, PHONE)
+    assert state["fields"] == {"first_name": "Ana", "last_name": "", "company": ""}
+
+
+async def test_delivery_reads_contacts_of_its_organisation_only(stage: Stage) -> None:
+    delivery = stage.client_of("org_mine", issuer="delivery", role="system", user_id=None)
+    ana = (await stage.mine.add_contact(PHONE))["id"]
+    foreign = (await stage.theirs.add_contact(PHONE))["id"]
+    assert (await delivery.get(f"/internal/contacts/{ana}/"))["phone"] == PHONE
+    assert (await delivery.call("GET", f"/internal/contacts/{foreign}/")).status_code == 404
+
+
+async def test_opt_out_refuses_the_contact_and_its_phone_even_when_deleted(stage: Stage) -> None:
+    ana = (await stage.mine.add_contact(PHONE, opt_out=True))["id"]
+    bea = (await stage.mine.add_contact("0491570110"))["id"]
+    for _ in range(2):
+        assert (await ask(stage, contact_id=ana))[2] == "opted_out"
+        assert (await ask(stage, phone=PHONE))[2] == "opted_out"
+        assert (await ask(stage, contact_id=bea, phone=PHONE))[2] == "opted_out"
+        await stage.mine.delete_contact(ana)
+
+
+async def test_deleted_contact_is_refused_by_id_but_not_by_phone(stage: Stage) -> None:
+    ana = (await stage.mine.add_contact(PHONE, is_active=False))["id"]
+    assert await ask(stage, contact_id=ana) == (ana, PHONE, "inactive")
+    assert await ask(stage, phone=PHONE) == (None, PHONE, None)
+
+
+async def test_unknown_contact_answers_404_and_missing_recipient_400(stage: Stage) -> None:
+    foreign = (await stage.theirs.add_contact(PHONE, opt_out=True))["id"]
+    for body, status in (({"contact_id": foreign}, 404), ({"contact_id": 999}, 404), ({}, 400), ({"phone": "1"}, 400)):
+        assert (await stage.scheduling.call("POST", "/internal/recipients/", json=body)).status_code == status
+    assert (await ask(stage, phone=PHONE))[2] is None
+    assert (await stage.scheduling.call("GET", f"/internal/contacts/{foreign}/")).status_code == 404
+
+
+async def test_eligible_members_are_paged_by_id_with_their_placeholder_fields(stage: Stage) -> None:
+    ana = (await stage.mine.add_contact("0491570006", first_name="Ana", last_name="Kerr"))["id"]
+    bea = (await stage.mine.add_contact("0491570110"))["id"]
+    abe = (await stage.mine.add_contact("0491570156"))["id"]
+    opted_out = (await stage.mine.add_contact("0491570157", opt_out=True))["id"]
+    group = await stage.mine.add_group("A", ana, bea, abe, opted_out)
+    path = f"/internal/groups/{group['id']}/members/"
+    first = await stage.scheduling.get(path, limit=2)
+    assert ([member["contact_id"] for member in first["members"]], first["next"]) == ([ana, bea], bea)
+    assert first["members"][0] | {"version": 1} == {
+        "contact_id": ana,
+        "version": 1,
+        "phone": "+61491570006",
+        "fields": {"first_name": "Ana", "last_name": "Kerr", "company": ""},
+        "is_active": True,
+        "opt_out": False,
+        "opt_out_source": None,
+        "opted_out_at": None,
+        "opt_in_confirmed_at": None,
+    }
+    rest = await stage.scheduling.get(path, limit=2, after=bea)
+    assert ([member["contact_id"] for member in rest["members"]], rest["next"]) == ([abe], None)
+    early = await stage.scheduling.get(path, joined_before="2020-01-01T00:00:00Z")
+    assert early == {"members": [], "next": None}
+
+
+@pytest.mark.parametrize("path", ["recipients/", "contacts/1/", "groups/1/", "groups/1/members/", "identity/"])
+async def test_internal_route_called_by_another_service_answers_401(stage: Stage, path: str) -> None:
+    refused = {"identity/": ("delivery", "scheduling"), "contacts/1/": ("gateway",)}
+    for issuer in refused.get(path, ("delivery", "gateway")):
+        client = stage.client_of("org_mine", issuer=issuer)
+        method = "POST" if path in ("recipients/", "identity/") else "GET"
+        answer = await client.call(method, "/internal/" + path, **({"json": {}} if method == "POST" else {}))
+        assert answer.status_code == 401
