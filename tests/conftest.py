@@ -57,8 +57,11 @@ class Client:
             return Answer(answer.status, {k.lower(): v for k, v in answer.headers.items()}, body)
 
 
+ClientOf = Callable[..., Client]
+
+
 @pytest.fixture(scope="session")
-async def client_of(stack: Stack) -> AsyncIterator[Callable[..., Client]]:
+async def client_of(stack: Stack) -> AsyncIterator[ClientOf]:
     """`client_of(organisation, role="member", user="user_1")` returns a client. None as organisation: anonymous."""
     issuer = Issuer(stack.home, stack.environment["CLERK_ISSUER"])
     async with aiohttp.ClientSession() as http:

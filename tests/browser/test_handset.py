@@ -13,7 +13,7 @@ import pytest
 from playwright.async_api import Locator, Page, expect
 
 from tests.browser.conftest import OpenPage
-from tests.conftest import Client
+from tests.conftest import Client, ClientOf
 from tools.embedded.supervisor import Stack
 from tools.tests.handset.conftest import RunningHandset, Send
 from tools.tests.handset.listener import Listener
@@ -235,7 +235,7 @@ async def test_page_fits_every_width_in_both_colour_schemes(
 
 
 async def test_message_is_delivered_and_opted_out_in_the_whole_system(
-    stack: Stack, client_of: Callable[..., Client], session: aiohttp.ClientSession, open_page: OpenPage
+    stack: Stack, client_of: ClientOf, session: aiohttp.ClientSession, open_page: OpenPage
 ) -> None:
     """Send through the API, receive the automatic receipt, and opt out with STOP on the page."""
     client = client_of("org_browser", role="admin")

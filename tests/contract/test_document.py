@@ -1,4 +1,4 @@
-"""The OpenAPI document is complete and true: it is valid, the API keeps to it, and a client made from it works."""
+"""The OpenAPI document is valid and complete, the API conforms to it, and a client generated from it works."""
 
 import importlib
 import json
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from openapi_spec_validator import validate
 
+from tests.conftest import ClientOf
 from tools.embedded.supervisor import Stack
 from tools.token import Issuer, Session, mint
 
@@ -30,12 +31,13 @@ CHECKS = (
 
 
 @pytest.fixture(scope="module")
-async def document(client_of: Callable[..., Any]) -> dict[str, Any]:
+async def document(client_of: ClientOf) -> dict[str, Any]:
+    """Return the OpenAPI document."""
     found: dict[str, Any] = (await client_of(None)("GET", "/api/schema/")).body
     return found
 
 
-def test_the_document_is_valid_and_every_operation_is_described(document: dict[str, Any]) -> None:
+def test_document_is_valid_and_describes_every_operation(document: dict[str, Any]) -> None:
     validate(document)
     assert document["openapi"].startswith("3.1")
     names = set()
@@ -49,7 +51,7 @@ def test_the_document_is_valid_and_every_operation_is_described(document: dict[s
     assert len(names) == sum(len(item) for item in document["paths"].values())
 
 
-async def test_the_pages_load_without_another_host(client_of: Callable[..., Any]) -> None:
+async def test_pages_of_the_document_use_no_other_host(client_of: ClientOf) -> None:
     for path in ("/api/docs/", "/api/redoc/"):
         page = await client_of(None)("GET", path)
         assert page.status == 200
@@ -57,16 +59,14 @@ async def test_the_pages_load_without_another_host(client_of: Callable[..., Any]
         assert b"https://" not in page.body
 
 
-async def test_what_is_sent_at_random_is_answered_as_the_document_says(
-    stack: Stack, client_of: Callable[..., Any], tmp_path: Path
-) -> None:
-    """Schemathesis, as an organisation with data: no 5xx, no undocumented status, no violation of a schema."""
+async def test_random_requests_are_answered_as_documented(stack: Stack, client_of: ClientOf, tmp_path: Path) -> None:
+    """Run Schemathesis for an organisation with contents: no 5xx, no undocumented status, no violation of a schema."""
     await furnish(client_of("org_random", "admin"))
     token = mint(Session("user_1", "org_random", "admin"), Issuer(stack.home, stack.environment["CLERK_ISSUER"]))
     arguments = [
         *("run", f"{stack.url('gateway')}/api/schema/", "--header", f"Authorization: Bearer {token}"),
         *("--checks", ",".join(CHECKS), "--phases", "examples,coverage,fuzzing", "--max-examples", "8"),
-        # One worker: CPython 3.11 parses source in several threads at once into a SystemError.
+        # One worker, because CPython 3.11 raises SystemError when several threads parse source at the same time.
         *("--workers", "1", "--continue-on-failure", "--generation-database", "none", "--request-timeout", "30"),
         *("--seed", "1788", "--max-time", "60", "--warnings", "off"),
     ]
@@ -78,7 +78,7 @@ async def test_what_is_sent_at_random_is_answered_as_the_document_says(
 
 @pytest.fixture(scope="module")
 def generated(document: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The name of the package that the generator makes from the document."""
+    """Generate a client from the document and return the name of its package."""
     folder = tmp_path_factory.mktemp("client")
     (folder / "schema.json").write_text(json.dumps(document))
     arguments = ["generate", "--path", "schema.json", "--output-path", "cooee_client", "--meta", "none"]
@@ -96,7 +96,7 @@ def generated(document: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
     return "cooee_client"
 
 
-async def test_a_generated_client_does_the_journey(
+async def test_generated_client_sends_to_a_group(
     stack: Stack, generated: str, document: dict[str, Any], eventually: Callable[..., Any]
 ) -> None:
     models = importlib.import_module(f"{generated}.models")
@@ -104,7 +104,7 @@ async def test_a_generated_client_does_the_journey(
     operations = {op["operationId"]: op for item in document["paths"].values() for op in item.values()}
 
     async def call(name: str, status: int, *arguments: Any, json: dict[str, Any] | None = None, **more: Any) -> Any:
-        """Runs the generated function; `json` becomes the generated model of its body."""
+        """Call a generated function. `json` becomes the generated model of the body."""
         operation = operations[name]
         tag = operation["tags"][0].replace("-", "_").replace(" ", "_")
         function = importlib.import_module(f"{generated}.api.{tag}.{name}").asyncio_detailed
@@ -115,7 +115,7 @@ async def test_a_generated_client_does_the_journey(
         assert answer.status_code == status, answer
         return answer.parsed
 
-    async def ended() -> Any:
+    async def sent_batch() -> Any:
         found = await call("get_group_schedule", 200, batch.id)
         return found if found.status == "sent" else None
 
@@ -127,7 +127,7 @@ async def test_a_generated_client_does_the_journey(
         due = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
         values = {"name": "B", "group_id": group.id, "template_id": template.id, "scheduled_time": due}
         batch = await call("create_group_schedule", 201, json=values)
-        found = await eventually(ended, 30.0)
-        assert [child.text for child in found.schedules] == ["Hi Ana"]
+        found = await eventually(sent_batch, 30.0)
+        assert [schedule.text for schedule in found.schedules] == ["Hi Ana"]
         listed = await call("list_contacts", 200, search="ana")
         assert [row.id for row in listed.results] == [contact.id]

@@ -1,6 +1,6 @@
-"""Every vendor rehearsed through the whole system: sent, delivered, answered, stopped, by its own wire format.
+"""Every provider through the whole system, in its own format: a message is sent, delivered, replied to and opted out.
 
-One stack has all four in its lists; each organisation chooses one by its config.
+One stack has all four providers in its chains. Each organisation chooses one with its config.
 """
 
 import asyncio
@@ -26,24 +26,26 @@ ALL = {
 
 
 @pytest.fixture(scope="module")
-async def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+async def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    """Start a stack with all providers and automatic receipts."""
     async with Stack(tmp_path_factory.mktemp("rehearsal"), SETTINGS | ALL, free_ports=True) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    """Open an HTTP session."""
     async with aiohttp.ClientSession() as session:
         yield session
 
 
-async def until(found: Callable[[], Awaitable[Any]], deadline_s: float = 60.0) -> Any:
-    """What it finds, once that is something."""
-    deadline = time.monotonic() + deadline_s
-    while not (thing := await found()):
-        assert time.monotonic() < deadline, "it did not come to pass"
+async def until(find: Callable[[], Awaitable[Any]], timeout_s: float = 60.0) -> Any:
+    """Poll until the function returns something truthy, and return it. Fails after the time-out."""
+    deadline = time.monotonic() + timeout_s
+    while not (found := await find()):
+        assert time.monotonic() < deadline, f"{find.__name__} found nothing within {timeout_s} s"
         await asyncio.sleep(0.1)
-    return thing
+    return found
 
 
 @pytest.mark.parametrize(
@@ -57,12 +59,12 @@ async def until(found: Callable[[], Awaitable[Any]], deadline_s: float = 60.0) -
         ("mms", "twilio", "0453000006"),
     ],
 )
-async def test_a_message_goes_there_and_its_answer_comes_back(
-    rehearsed: Stack, http: aiohttp.ClientSession, message_format: str, provider: str, phone: str
+async def test_message_is_delivered_replied_to_and_opted_out(
+    rehearsal: Stack, http: aiohttp.ClientSession, message_format: str, provider: str, phone: str
 ) -> None:
-    issuer = Issuer(rehearsed.home, rehearsed.environment["CLERK_ISSUER"])
+    issuer = Issuer(rehearsal.home, rehearsal.environment["CLERK_ISSUER"])
     session = Session("user_1", f"org_{secrets.token_hex(6)}", "admin")
-    call = Client(http, rehearsed.url("gateway"), issuer, session)
+    call = Client(http, rehearsal.url("gateway"), issuer, session)
     at_handset = "+61" + phone[1:]
     chosen = await call("POST", "/api/configs/", {"name": f"{message_format}_providers", "value": provider})
     assert chosen.status == 201, chosen
@@ -73,8 +75,8 @@ async def test_a_message_goes_there_and_its_answer_comes_back(
         path = "/api/sms/send-mms/"
         body |= {"subject": "Map", "media_url": "https://media.example.com/a.png"}
 
-    async def goes_there() -> bool:
-        """The choice counts within a second, so that the first may still take the old way."""
+    async def is_sent_by_the_chosen_provider() -> bool:
+        """Send a message. A config takes effect within a second, so the first one may use another provider."""
         sent = await call("POST", path, body, headers={"Prefer": "wait=20"})
         assert sent.status == 200, sent
 
@@ -84,20 +86,20 @@ async def test_a_message_goes_there_and_its_answer_comes_back(
 
         return bool((await until(is_delivered))["provider"] == provider)
 
-    await until(goes_there)
+    await until(is_sent_by_the_chosen_provider)
 
     async def reply(text: str) -> None:
-        url = f"{rehearsed.url('handset')}/api/phones/{at_handset}/replies/"
+        url = f"{rehearsal.url('handset')}/api/phones/{at_handset}/replies/"
         async with http.post(url, json={"text": text}) as answer:
             assert answer.status == 201, await answer.text()
 
     await reply("See you then!")
 
-    async def has_replied() -> Any:
+    async def inbound_messages() -> Any:
         page = (await call("GET", f"/api/contacts/{contact}/messages/")).body
         return [m for m in page["results"] if m["direction"] == "inbound"]
 
-    assert [(m["text"], m["phone"]) for m in await until(has_replied)] == [("See you then!", phone)]
+    assert [(m["text"], m["phone"]) for m in await until(inbound_messages)] == [("See you then!", phone)]
     await reply("STOP")
 
     async def is_opted_out() -> Any:

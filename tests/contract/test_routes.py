@@ -1,4 +1,4 @@
-"""Every route of the document, as anonymous, without an organisation, as another organisation, member and admin."""
+"""Every documented route, for anonymous callers, without an organisation, for another one, members and admins."""
 
 import io
 import re
@@ -11,6 +11,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from tests.conftest import Client, ClientOf
+
 pytestmark = pytest.mark.stack
 
 _NUMBERS = count(1)
@@ -20,51 +22,55 @@ ADMIN = {("POST", "/api/configs/"), ("PUT", "/api/configs/{config_id}/"), ("PATC
 
 
 def phone() -> str:
+    """Return a phone number that no test used before."""
     return f"0442{next(_NUMBERS):06d}"
 
 
 def soon() -> str:
+    """Return a time two days ahead."""
     return (datetime.now(UTC) + timedelta(days=2)).isoformat()
 
 
 def multipart(name: str, content: bytes) -> aiohttp.FormData:
+    """Return a form with one file."""
     form = aiohttp.FormData()
     form.add_field("file", io.BytesIO(content), filename=name)
     return form
 
 
 @dataclass
-class World:
-    """An organisation with one of everything; `ids` fill path parameters and bodies."""
+class Tenant:
+    """An organisation with one row of each kind. `ids` fill path parameters and bodies."""
 
-    call: Any
+    call: Client
     ids: dict[str, int] = field(default_factory=dict)
 
-    async def make(self, name: str, method: str, path: str, body: Any) -> None:
-        answer = await self.call(method, path, body)
+    async def create(self, name: str, path: str, body: Any) -> None:
+        """Create a row with POST and store its id under the name."""
+        answer = await self.call("POST", path, body)
         assert answer.status in (201, 202), (path, answer)
         self.ids[name] = answer.body.get("id") or answer.body.get("schedule_id")
 
 
-async def furnish(call: Any) -> World:
-    """One of everything, never sent: schedules are for days ahead."""
-    world = World(call)
-    await world.make("contact_id", "POST", "/api/contacts/", {"phone": phone(), "first_name": "Ana"})
-    await world.make("spare_contact_id", "POST", "/api/contacts/", {"phone": phone()})
-    members = {"name": "Group", "member_ids": [world.ids["contact_id"], world.ids["spare_contact_id"]]}
-    await world.make("group_id", "POST", "/api/groups/", members)
-    await world.make("template_id", "POST", "/api/templates/", {"name": "T", "text": "Hi {{first_name}}"})
+async def furnish(call: Client) -> Tenant:
+    """Create one row of each kind. Schedules are days ahead, so nothing is sent."""
+    tenant = Tenant(call)
+    await tenant.create("contact_id", "/api/contacts/", {"phone": phone(), "first_name": "Ana"})
+    await tenant.create("spare_contact_id", "/api/contacts/", {"phone": phone()})
+    members = {"name": "Group", "member_ids": [tenant.ids["contact_id"], tenant.ids["spare_contact_id"]]}
+    await tenant.create("group_id", "/api/groups/", members)
+    await tenant.create("template_id", "/api/templates/", {"name": "T", "text": "Hi {{first_name}}"})
     single = {"text": "Hi", "phone": phone(), "scheduled_time": soon()}
-    await world.make("schedule_id", "POST", "/api/schedules/", single)
-    batch = {"name": "Batch", "group_id": world.ids["group_id"], "text": "Hi", "scheduled_time": soon()}
-    await world.make("group_schedule_id", "POST", "/api/group-schedules/", batch)
-    await world.make("config_id", "POST", "/api/configs/", {"name": "sms_limit", "value": "1000"})
-    world.ids["user_id"] = (await call("GET", "/api/users/me/")).body["id"]
-    return world
+    await tenant.create("schedule_id", "/api/schedules/", single)
+    batch = {"name": "Batch", "group_id": tenant.ids["group_id"], "text": "Hi", "scheduled_time": soon()}
+    await tenant.create("group_schedule_id", "/api/group-schedules/", batch)
+    await tenant.create("config_id", "/api/configs/", {"name": "sms_limit", "value": "1000"})
+    tenant.ids["user_id"] = (await call("GET", "/api/users/me/")).body["id"]
+    return tenant
 
 
 def body_of(method: str, path: str, ids: dict[str, int]) -> dict[str, Any]:
-    """Arguments of a good request; {} for a route without a body."""
+    """Return the arguments of a valid request, or {} for a route without a body."""
     if method in ("GET", "DELETE") and not path.endswith("/members/"):
         return {}
     image = "https://example.com/a.png"
@@ -100,12 +106,13 @@ def body_of(method: str, path: str, ids: dict[str, int]) -> dict[str, Any]:
 
 
 def fill(path: str, ids: dict[str, int]) -> str:
-    """The path with ids; what is no id becomes a name that there is not."""
+    """Return the path with ids. Other parameters become a name that does not exist."""
     return re.sub(r"\{(\w+)\}", lambda match: str(ids.get(match[1], "pigeon")), path)
 
 
 @pytest.fixture(scope="module")
-async def operations(client_of: Callable[..., Any]) -> list[tuple[str, str]]:
+async def operations(client_of: ClientOf) -> list[tuple[str, str]]:
+    """Return method and path of every documented operation."""
     document = (await client_of(None)("GET", "/api/schema/")).body
     found = [(m.upper(), path) for path, item in document["paths"].items() for m in item if m != "parameters"]
     assert len(found) > 45
@@ -113,50 +120,50 @@ async def operations(client_of: Callable[..., Any]) -> list[tuple[str, str]]:
 
 
 @pytest.fixture(scope="module")
-async def worlds(client_of: Callable[..., Any]) -> tuple[World, World]:
-    """Two furnished organisations."""
+async def tenants(client_of: ClientOf) -> tuple[Tenant, Tenant]:
+    """Create two organisations."""
     mine = await furnish(client_of("org_table_a", "admin", "user_a"))
     theirs = await furnish(client_of("org_table_b", "admin", "user_b"))
     return mine, theirs
 
 
 async def each(operations: list[tuple[str, str]], check: Callable[[str, str], Awaitable[str | None]]) -> None:
-    """Runs the check on every operation and tells all that failed at once."""
-    wrong = [told for method, path in operations if (told := await check(method, path))]
-    assert not wrong, "\n".join(wrong)
+    """Run the check for every operation and report all failures together."""
+    failures = [failure for method, path in operations if (failure := await check(method, path))]
+    assert not failures, "\n".join(failures)
 
 
-async def test_anonymous_and_without_an_organisation_nothing_is_done(
-    operations: list[tuple[str, str]], worlds: tuple[World, World], client_of: Callable[..., Any]
+async def test_caller_without_identity_or_organisation_is_refused(
+    operations: list[tuple[str, str]], tenants: tuple[Tenant, Tenant], client_of: ClientOf
 ) -> None:
-    ids = worlds[0].ids
+    ids = tenants[0].ids
 
     async def check(method: str, path: str) -> str | None:
         if path in PUBLIC:
             return None
-        for who, status, code in ((None, 401, "not_authenticated"), ("", 403, "permission_denied")):
-            answer = await client_of(who)(method, fill(path, ids), **body_of(method, path, ids))
+        for organisation, status, code in ((None, 401, "not_authenticated"), ("", 403, "permission_denied")):
+            answer = await client_of(organisation)(method, fill(path, ids), **body_of(method, path, ids))
             challenged = answer.headers.get("www-authenticate") == "Bearer" if status == 401 else True
             if (answer.status, answer.body.get("code")) != (status, code) or not challenged:
-                return f"{method} {path} as {who!r}: {answer}"
+                return f"{method} {path} with organisation {organisation!r}: {answer}"
         return None
 
     await each(operations, check)
 
 
-async def test_what_belongs_to_another_organisation_does_not_exist(
-    operations: list[tuple[str, str]], worlds: tuple[World, World]
+async def test_rows_of_another_organisation_are_not_found(
+    operations: list[tuple[str, str]], tenants: tuple[Tenant, Tenant]
 ) -> None:
-    """In paths: 404. In bodies: 404. In lists: not there."""
-    mine, theirs = worlds
+    """An id of another organisation is a 404 in paths and in bodies."""
+    mine, theirs = tenants
 
     async def check(method: str, path: str) -> str | None:
         if "{" not in path:
             return None
-        own = body_of(method, path, mine.ids)
-        answer = await mine.call(method, fill(path, theirs.ids), **own)
-        good = answer.status == 404 and answer.body.get("code") == "not_found"
-        return None if good else f"{method} {path}: {answer}"
+        arguments = body_of(method, path, mine.ids)
+        answer = await mine.call(method, fill(path, theirs.ids), **arguments)
+        is_right = answer.status == 404 and answer.body.get("code") == "not_found"
+        return None if is_right else f"{method} {path}: {answer}"
 
     await each(operations, check)
     for path, body in (
@@ -180,8 +187,8 @@ async def test_what_belongs_to_another_organisation_does_not_exist(
         assert answer.status == 404, (path, body, answer)
 
 
-async def test_lists_hold_only_what_is_ones_own(worlds: tuple[World, World]) -> None:
-    mine, theirs = worlds
+async def test_lists_have_only_rows_of_the_organisation(tenants: tuple[Tenant, Tenant]) -> None:
+    mine, theirs = tenants
     for path, name in (
         ("/api/contacts/", "contact_id"),
         ("/api/groups/", "group_id"),
@@ -191,44 +198,44 @@ async def test_lists_hold_only_what_is_ones_own(worlds: tuple[World, World]) -> 
         ("/api/configs/", "config_id"),
         ("/api/users/", "user_id"),
     ):
-        for world, other in ((mine, theirs), (theirs, mine)):
-            ids = {row["id"] for row in (await world.call("GET", path)).body["results"]}
-            assert world.ids[name] in ids, path
+        for tenant, other in ((mine, theirs), (theirs, mine)):
+            ids = {row["id"] for row in (await tenant.call("GET", path)).body["results"]}
+            assert tenant.ids[name] in ids, path
             assert other.ids[name] not in ids, path
 
 
-async def test_a_member_may_do_everything_but_what_is_an_admins(
-    operations: list[tuple[str, str]], client_of: Callable[..., Any], new_organisation: Callable[[], str]
+async def test_member_may_use_every_route_except_those_of_admins(
+    operations: list[tuple[str, str]], client_of: ClientOf, new_organisation: Callable[[], str]
 ) -> None:
     organisation = new_organisation()
-    world = await furnish(client_of(organisation, "admin"))
+    tenant = await furnish(client_of(organisation, "admin"))
     order = {"GET": 0, "POST": 1, "PUT": 2, "PATCH": 3, "DELETE": 4}
 
     async def check(method: str, path: str) -> str | None:
         if path in PUBLIC:
             return None
         for role in ("member", "admin"):
-            body = body_of(method, path, world.ids)
-            answer = await client_of(organisation, role)(method, fill(path, world.ids), **body)
+            body = body_of(method, path, tenant.ids)
+            answer = await client_of(organisation, role)(method, fill(path, tenant.ids), **body)
             if role == "member" and (method, path) in ADMIN:
-                good = answer.status == 403
+                is_right = answer.status == 403
             elif path.endswith("/retry/"):
-                good = answer.status in (202, 400)  # nothing failed
+                is_right = answer.status in (202, 400)  # nothing failed
             elif role == "admin" and method == "DELETE":
-                good = answer.status in (200, 204, 400, 404)  # the member has done it
+                is_right = answer.status in (200, 204, 400, 404)  # the member has deleted the row
             else:
-                good = answer.status in (200, 201, 202, 204, 207)
-            if not good:
+                is_right = answer.status in (200, 201, 202, 204, 207)
+            if not is_right:
                 return f"{method} {path} as {role}: {answer}"
         return None
 
     await each(sorted(operations, key=lambda operation: order[operation[0]]), check)
 
 
-async def test_another_method_is_405_and_another_media_type_415(
-    operations: list[tuple[str, str]], worlds: tuple[World, World]
+async def test_wrong_method_is_405_and_wrong_media_type_415(
+    operations: list[tuple[str, str]], tenants: tuple[Tenant, Tenant]
 ) -> None:
-    mine = worlds[0]
+    mine = tenants[0]
     methods: dict[str, set[str]] = {}
     for method, path in operations:
         methods.setdefault(path, set()).add(method)
@@ -245,8 +252,8 @@ async def test_another_method_is_405_and_another_media_type_415(
             return None
         text = {"data": b"phone=1", "headers": {"Content-Type": "text/plain"}}
         answer = await mine.call(method, fill(path, mine.ids), **text)
-        good = (answer.status, answer.body["code"]) == (415, "unsupported_media_type")
-        return None if good else f"{method} {path}: {answer}"
+        is_right = (answer.status, answer.body["code"]) == (415, "unsupported_media_type")
+        return None if is_right else f"{method} {path}: {answer}"
 
     await each(operations, check)
 
@@ -267,14 +274,14 @@ BAD_PATHS = [
 
 
 @pytest.mark.parametrize("path", BAD_PATHS, ids=[path[:40] for path in BAD_PATHS])
-async def test_a_path_that_leads_nowhere_is_404(worlds: tuple[World, World], path: str) -> None:
-    answer = await worlds[0].call("GET", path)
+async def test_unknown_path_is_404(tenants: tuple[Tenant, Tenant], path: str) -> None:
+    answer = await tenants[0].call("GET", path)
     assert answer.status == 404, answer
     assert answer.body["code"] == "not_found"
 
 
-async def test_without_the_last_slash_and_under_v2_the_same_is_answered(worlds: tuple[World, World]) -> None:
-    mine = worlds[0]
+async def test_path_without_last_slash_or_with_v2_has_the_same_answer(tenants: tuple[Tenant, Tenant]) -> None:
+    mine = tenants[0]
     plain = await mine.call("GET", "/api/templates/")
     for path in ("/api/templates", "/api/v2/templates/", "/api/v2/templates"):
         answer = await mine.call("GET", path, allow_redirects=False)
@@ -323,10 +330,10 @@ BAD_FIELDS: list[tuple[str, str, Any]] = [
 @pytest.mark.parametrize(
     ("path", "name", "value"), BAD_FIELDS, ids=[f"{p}{n}-{i}" for i, (p, n, _) in enumerate(BAD_FIELDS)]
 )
-async def test_a_bad_value_is_told_under_its_field(
-    worlds: tuple[World, World], path: str, name: str, value: Any
+async def test_invalid_value_is_reported_under_its_field(
+    tenants: tuple[Tenant, Tenant], path: str, name: str, value: Any
 ) -> None:
-    mine = worlds[0]
+    mine = tenants[0]
     body = {**body_of("POST", path, mine.ids)["json"], name: value}
     answer = await mine.call("POST", path, body)
     assert answer.status == 400, answer
@@ -336,19 +343,19 @@ async def test_a_bad_value_is_told_under_its_field(
 
 
 async def test_unknown_fields_are_ignored(
-    operations: list[tuple[str, str]], client_of: Callable[..., Any], new_organisation: Callable[[], str]
+    operations: list[tuple[str, str]], client_of: ClientOf, new_organisation: Callable[[], str]
 ) -> None:
-    world = await furnish(client_of(new_organisation(), "admin"))
+    tenant = await furnish(client_of(new_organisation(), "admin"))
     for method, path in operations:
-        body = body_of(method, path, world.ids).get("json")
+        body = body_of(method, path, tenant.ids).get("json")
         if method in ("POST", "PUT", "PATCH") and body:
-            more = {**body, "unheard_of": {"deep": [1]}, "id": 7, "created_at": "never"}
-            answer = await world.call(method, fill(path, world.ids), more)
+            more = {**body, "unknown": {"deep": [1]}, "id": 7, "created_at": "never"}
+            answer = await tenant.call(method, fill(path, tenant.ids), more)
             assert answer.status in (200, 201, 202), (method, path, answer)
 
 
-async def test_odd_headers_and_bodies_are_never_a_500(worlds: tuple[World, World]) -> None:
-    mine = worlds[0]
+async def test_odd_headers_and_bodies_are_a_client_error(tenants: tuple[Tenant, Tenant]) -> None:
+    mine = tenants[0]
     deep = b"[" * 200_000
     attempts: list[dict[str, Any]] = [
         {"data": deep, "headers": {"Content-Type": "application/json"}},

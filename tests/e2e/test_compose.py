@@ -1,4 +1,4 @@
-"""The demo's journey against the images, PostgreSQL, Apache Kafka and Valkey of docker-compose.yml."""
+"""The journey of the demo on docker-compose.yml: the images, PostgreSQL, Apache Kafka and Valkey."""
 
 import json
 import os
@@ -20,6 +20,7 @@ pytestmark = pytest.mark.compose
 
 
 def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 that is free now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
@@ -27,13 +28,14 @@ def free_port() -> int:
 
 @dataclass
 class Compose:
-    """The running project: its published addresses, and `docker compose` on it."""
+    """The running project: its published addresses and its commands."""
 
     environment: dict[str, str]
     gateway: str
     handset: str
 
     def run(self, *arguments: str, timeout: float = 900) -> str:
+        """Run `docker compose` with arguments and return its output. Fails when the command fails."""
         done = subprocess.run(
             ["docker", "compose", *arguments],
             cwd=ROOT,
@@ -49,19 +51,21 @@ class Compose:
         return done.stdout
 
     def token(self, organisation: str) -> str:
+        """Return a session token of an admin."""
         command = ["python", "-m", "tools.token", "--org", organisation, "--user", USER, "--role", "admin"]
         return self.run("exec", "-T", "issuer", *command).strip()
 
 
 @pytest.fixture(scope="module")
 def compose() -> Iterator[Compose]:
+    """Build and start the project, and remove it afterwards."""
     gateway, handset = free_port(), free_port()
     environment = {
         **os.environ,
         "COMPOSE_PROJECT_NAME": f"cooee-e2e-{os.getpid()}",
         "GATEWAY_PORT": str(gateway),
         "HANDSET_PORT": str(handset),
-        "HANDSET_LATENCY_MS": "100",  # a kill finds calls in flight
+        "HANDSET_LATENCY_MS": "100",  # so that a kill finds requests in flight
     }
     project = Compose(environment, f"http://127.0.0.1:{gateway}", f"http://127.0.0.1:{handset}")
     try:
@@ -75,7 +79,7 @@ def compose() -> Iterator[Compose]:
 
 
 async def journey(compose: Compose, organisation: str, **more: object) -> None:
-    """The journey, and the promise: every eligible contact's message on the handset exactly once."""
+    """Run the journey and check that every contact that may be messaged has its message exactly once."""
     token = compose.token(organisation)
     async with aiohttp.ClientSession() as session:
         before = len(await read_handset(session, compose.handset))
@@ -87,19 +91,19 @@ async def journey(compose: Compose, organisation: str, **more: object) -> None:
     assert result.failures == {}
 
 
-async def test_the_journey_ends_with_every_message_on_the_handset_exactly_once(compose: Compose) -> None:
+async def test_journey_delivers_every_message_exactly_once(compose: Compose) -> None:
     await journey(compose, "org_e2e")
 
 
-def test_the_example_consumer_hears_what_became_of_messages(compose: Compose) -> None:
-    """The command of docs/events.md, after the journey above sent something."""
+def test_example_consumer_prints_outcomes_of_messages(compose: Compose) -> None:
+    """Run the command of docs/events.md, which prints the outcomes of the journey above."""
     command = f"run --rm --no-deps -T --volume {ROOT}/docs/examples:/examples:ro --entrypoint python contacts-worker"
-    heard = compose.run(*command.split(), "/examples/listen.py", "--count", "50", timeout=60)
-    assert heard.count(": sent") == 50
+    output = compose.run(*command.split(), "/examples/listen.py", "--count", "50", timeout=60)
+    assert output.count(": sent") == 50
 
 
-async def test_a_worker_killed_while_it_sends_loses_and_doubles_nothing(compose: Compose) -> None:
-    """On Apache Kafka, with rebalances as they really are."""
+async def test_killed_worker_loses_and_duplicates_no_message(compose: Compose) -> None:
+    """Kill delivery's worker while requests are in flight. Apache Kafka then rebalances its consumer groups."""
     killed: list[int] = []
 
     async def kill(counts: dict[str, int]) -> None:
@@ -111,19 +115,19 @@ async def test_a_worker_killed_while_it_sends_loses_and_doubles_nothing(compose:
                 compose.run("start", "delivery-worker")
                 killed.append(in_flight)
 
-    await journey(compose, "org_e2e_killed", while_sending=kill, patience_s=300)
-    assert killed, "nothing was in flight when the worker should have been killed: the test proves nothing"
+    await journey(compose, "org_e2e_killed", while_sending=kill, timeout_s=300)
+    assert killed, "no request was in flight when the worker should have been killed, so the test proves nothing"
 
 
-def test_the_operators_commands_run_beside_the_services(compose: Compose) -> None:
-    """The providers are asked, and all three databases are read."""
-    told = compose.run("run", "--rm", "--build", "-T", "operator", "health", timeout=300)
-    (line,) = (line for line in told.splitlines() if line.startswith("mobile_message"))
+def test_operators_commands_run_in_the_project(compose: Compose) -> None:
+    """Check a provider's account, and read all three databases."""
+    output = compose.run("run", "--rm", "--build", "-T", "operator", "health", timeout=300)
+    (line,) = (line for line in output.splitlines() if line.startswith("mobile_message"))
     assert " ok " in line
     assert "nothing" in compose.run("run", "--rm", "-T", "operator", "stuck", timeout=60).lower()
 
 
-def test_nothing_but_gateway_and_handset_is_published_and_nothing_runs_as_root(compose: Compose) -> None:
+def test_only_gateway_and_handset_are_published_and_no_service_runs_as_root(compose: Compose) -> None:
     services = [json.loads(line) for line in compose.run("ps", "--format", "json").splitlines()]
     published = {s["Service"] for s in services if any(p.get("PublishedPort") for p in s.get("Publishers") or [])}
     assert published == {"gateway", "handset"}
