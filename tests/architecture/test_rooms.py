@@ -12,7 +12,7 @@ FEATURE = {"__init__", "api", "schemas", "service", "repository", "rules", "cons
 # Further rooms with one purpose; docs/architecture.md names them.
 SPECIAL = {
     ("delivery", "sending"): {"provider_worker", "submissions", "routing", "throttling"},
-    ("contacts", "contacts"): {"imports"},
+    ("contacts", "imports"): {"csv_file"},
 }
 PORTS = {("delivery", "providers"), ("delivery", "storage")}
 GATEWAY = {"auth", "identity", "routes", "proxy", "throttles", "docs", "health", "edge", "keys", "openapi"}
