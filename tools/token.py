@@ -171,7 +171,14 @@ def main() -> None:
     if any(len(name.split(":")) != 3 for name in permissions):
         parser.error("--permissions: write each permission as org:<feature>:<name>")
     role = arguments.role.removeprefix("org:")
-    session = Session(arguments.user, arguments.org, role, permissions, arguments.version, arguments.ttl)
+    session = Session(
+        user=arguments.user,
+        organisation=arguments.org,
+        role=role,
+        permissions=permissions,
+        version=arguments.version,
+        ttl_s=arguments.ttl,
+    )
     print(mint(session))
 
 

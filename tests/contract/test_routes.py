@@ -154,7 +154,7 @@ async def test_caller_without_identity_or_organisation_is_refused(
 async def test_rows_of_another_organisation_are_not_found(
     operations: list[tuple[str, str]], tenants: tuple[Tenant, Tenant]
 ) -> None:
-    """An id of another organisation is a 404 in paths and in bodies."""
+    """Use ids of another organisation in paths and in bodies."""
     mine, theirs = tenants
 
     async def check(method: str, path: str) -> str | None:

@@ -44,7 +44,7 @@ _DEFAULTS = {
     "TOPIC_PARTITIONS": "4",
     "TWILIO_ACCOUNT_SID": "AC" + "0" * 32,
 }
-# A fictional number. A name would not do, because nobody can reply to a name.
+# A fictional number. It is not a name, because a phone cannot reply to a name.
 _SENDER_ID = "+61491570110"
 _PROVIDERS = ("AWS", "MESSAGEMEDIA", "MOBILE_MESSAGE", "TWILIO")
 

@@ -56,7 +56,7 @@ class EmbeddedPostgres:
         self.folder = Path(folder).absolute()
         self.port = port or 0
         self._durable = durable
-        self._data = self.folder / "data"
+        self._cluster = self.folder / "data"
         self._log = self.folder / "postgres.log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -74,10 +74,10 @@ class EmbeddedPostgres:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._stop_old_server()
         self.port = self.port or free_port()
-        if not (self._data / "PG_VERSION").exists():
+        if not (self._cluster / "PG_VERSION").exists():
             self._initialise()
         elif os.geteuid() == 0:
-            _give_to_unprivileged(self._data)
+            _give_to_unprivileged(self._cluster)
 
     def command(self) -> list[str]:
         """Return the command line of the server. SIGINT is PostgreSQL's fast shutdown."""
@@ -87,14 +87,14 @@ class EmbeddedPostgres:
             *self._unprivileged(),
             _binary("postgres"),
             "-D",
-            str(self._data),
+            str(self._cluster),
             *options,
         ]
 
     def is_ready(self) -> bool:
         """Return whether the server accepts connections. The last line of its pid file says so."""
         try:
-            lines = (self._data / "postmaster.pid").read_text().splitlines()
+            lines = (self._cluster / "postmaster.pid").read_text().splitlines()
         except OSError:
             return False
         return len(lines) >= 8 and lines[7].strip() == "ready" and is_alive(int(lines[0]))
@@ -152,14 +152,20 @@ class EmbeddedPostgres:
         return path.read_text()
 
     def _initialise(self) -> None:
-        shutil.rmtree(self._data, ignore_errors=True)  # an interrupted initdb leaves files behind
-        self._data.mkdir(mode=0o700)
-        password_file = self._data.with_name("password.initdb")
+        shutil.rmtree(self._cluster, ignore_errors=True)  # an interrupted initdb leaves files behind
+        self._cluster.mkdir(mode=0o700)
+        password_file = self._cluster.with_name("password.initdb")
         password_file.touch(mode=0o600)
         password_file.write_text(self._password())
         if os.geteuid() == 0:
-            _give_to_unprivileged(self._data, password_file)
-        arguments = ["-D", str(self._data), "--username=postgres", f"--pwfile={password_file}", "--auth=scram-sha-256"]
+            _give_to_unprivileged(self._cluster, password_file)
+        arguments = [
+            "-D",
+            str(self._cluster),
+            "--username=postgres",
+            f"--pwfile={password_file}",
+            "--auth=scram-sha-256",
+        ]
         arguments += ["--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--set=scram_iterations=1"]
         result = subprocess.run(
             [*self._unprivileged(), _binary("initdb"), *arguments],
@@ -172,22 +178,24 @@ class EmbeddedPostgres:
             raise PostgresError(f"initdb failed:\n{result.stdout}{result.stderr}")
 
     def _stop_old_server(self) -> None:
-        pid_file = self._data / "postmaster.pid"
+        pid_file = self._cluster / "postmaster.pid"
         try:
             pid = int(pid_file.read_text().split(maxsplit=1)[0])
         except (OSError, ValueError, IndexError):
             return
         if not is_alive(pid):
             return  # PostgreSQL itself waits for processes that the dead server left, as named in the file
-        if not runs_program(pid, str(self._data)):
+        if not runs_program(pid, str(self._cluster)):
             # After a reboot another process may have this id. PostgreSQL would refuse to start because of it.
             pid_file.unlink()
             return
         os.kill(pid, signal.SIGINT)
         deadline = time.monotonic() + _STOP_S
-        while runs_program(pid, str(self._data)):
+        while runs_program(pid, str(self._cluster)):
             if time.monotonic() > deadline:
-                raise PostgresError(f"PostgreSQL (process {pid}) still runs on {self._data} and does not stop: kill it")
+                raise PostgresError(
+                    f"PostgreSQL (process {pid}) still runs on {self._cluster} and does not stop: kill it"
+                )
             time.sleep(0.02)
 
     def _unprivileged(self) -> list[str]:
@@ -197,7 +205,7 @@ class EmbeddedPostgres:
         prefix = ["setpriv", f"--reuid={_UNPRIVILEGED_USER}", f"--regid={_unprivileged_ids()[1]}", "--clear-groups"]
         # A change of user clears the signal that `request_death_signal` asked for, so setpriv asks for it again.
         prefix.append("--pdeathsig=INT")
-        if not (_open_to_others(self._data) and _open_to_others(Path(_binary("postgres")))):
+        if not (_open_to_others(self._cluster) and _open_to_others(Path(_binary("postgres")))):
             # The user could not reach its own data below a folder such as /root without this capability.
             prefix += ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
         return prefix

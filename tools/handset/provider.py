@@ -24,7 +24,7 @@ from tools.handset.settings import Settings
 from tools.handset.store import Message, Request, Store
 from tools.handset.webhooks import Webhooks, WebhookWriter
 
-# How often a behaviour refuses a request; None: always.
+# How often a behaviour refuses a request. None means always.
 REFUSALS: dict[Behaviour, int | None] = {
     Behaviour.THROTTLE: None,
     Behaviour.THROTTLE_TWICE: REFUSALS_BEFORE_ACCEPT,

@@ -99,9 +99,9 @@ def show_age(moment: datetime | None) -> str:
     if moment is None:
         return "-"
     seconds = (datetime.now(UTC) - moment).total_seconds()
-    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if abs(seconds) >= length * 2:
-            return f"{abs(seconds) / length:.0f} {unit}" + (" ago" if seconds > 0 else " ahead")
+    for symbol, length_s in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if abs(seconds) >= length_s * 2:
+            return f"{abs(seconds) / length_s:.0f} {symbol}" + (" ago" if seconds > 0 else " ahead")
     return f"{abs(seconds):.0f} s" + (" ago" if seconds > 0 else " ahead")
 
 
@@ -112,8 +112,8 @@ def mask(phone: str | None, reveal: bool) -> str:
 
 def read_since(value: str) -> datetime:
     """Read a time in ISO 8601, or an age such as `90m`, `6h`, `2d`. Raises ValueError."""
-    units = {"m": "minutes", "h": "hours", "d": "days"}
-    if value[:-1].isdigit() and value[-1] in units:
-        return datetime.now(UTC) - timedelta(**{units[value[-1]]: int(value[:-1])})
+    symbols = {"m": "minutes", "h": "hours", "d": "days"}
+    if value[:-1].isdigit() and value[-1] in symbols:
+        return datetime.now(UTC) - timedelta(**{symbols[value[-1]]: int(value[:-1])})
     moment = datetime.fromisoformat(value)
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

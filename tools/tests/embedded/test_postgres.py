@@ -27,7 +27,7 @@ def query(server: EmbeddedPostgres, *statements: str) -> object:
     return asyncio.run(run())
 
 
-def test_restarted_server_has_its_data(tmp_path: Path) -> None:
+def test_restarted_server_has_its_rows(tmp_path: Path) -> None:
     with EmbeddedPostgres(tmp_path / "pg") as server:
         query(server, "CREATE TABLE saved AS SELECT 7 AS value")
         assert query(server, "SHOW fsync") == "on"
@@ -47,7 +47,7 @@ def test_two_servers_run_at_the_same_time(tmp_path: Path) -> None:
         assert query(first, "SELECT 1") == query(second, "SELECT 1") == 1
 
 
-def test_server_of_a_dead_starter_is_stopped_and_its_data_remain(tmp_path: Path) -> None:
+def test_server_of_a_dead_starter_is_stopped_and_its_rows_remain(tmp_path: Path) -> None:
     left = EmbeddedPostgres(tmp_path / "pg").start()
     query(left, "CREATE TABLE saved AS SELECT 7 AS value")
     old_pid = left.pid

@@ -215,7 +215,7 @@ async def test_busy_port_ends_the_command_with_code_two(tmp_path: Path) -> None:
     assert "GATEWAY_PORT" in result.stderr
 
 
-async def test_killed_and_restarted_postgres_has_its_data(tmp_path: Path) -> None:
+async def test_killed_and_restarted_postgres_has_its_rows(tmp_path: Path) -> None:
     def plan(home: Path, environment: object) -> Plan:
         server = EmbeddedPostgres(home / "postgres", free_port())
         return Plan([postgres_process(server)], {}, server)

@@ -190,7 +190,7 @@ async def test_invalid_receipt_is_a_400(
 async def test_page_of_another_origin_cannot_send_replies(
     handset: RunningHandset, session: aiohttp.ClientSession
 ) -> None:
-    """A simple request has another media type. For JSON the browser asks first, and the handset does not allow it."""
+    """Send a simple request, with another media type. A browser asks before it sends JSON, and is not allowed to."""
     async with session.post(f"{handset.url}/api/phones/+61412345678/replies/", data='{"text": "STOP"}') as response:
         assert response.status == 415
     async with session.get(handset.url) as response:
