@@ -33,7 +33,9 @@ class Claims:
             positions=self._positions,
         )
         async with self._stage.database.all_tenants() as session:
-            claim = await service.claim_submissions(session, self._router, self._provider, capacity, self._stage.policy)
+            claim = await service.claim_submissions(
+                session, self._provider, router=self._router, capacity=capacity, policy=self._stage.policy
+            )
         self._positions = claim.positions
         return list(claim.submissions)
 

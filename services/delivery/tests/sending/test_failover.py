@@ -127,7 +127,7 @@ async def test_an_unknown_outcome_stays_with_its_provider(stage: Stage, pair: Pa
     pair.first.script.append(pair.first.accept_and_reset)
     await stage.add_due(stage.due(), stage.due())
     await pair.step(2)
-    pair.workers[0].circuit.end(pair.workers[0].circuit.begin())
+    pair.workers[0].circuit.finish(pair.workers[0].circuit.start())
     assert set(await pair.attempts()) == {("unknown", "mobile_message", 1)}
     assert not pair.second.requests
     await stage.resend(pair.workers[0])

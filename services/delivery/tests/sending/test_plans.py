@@ -58,7 +58,7 @@ async def test_no_statement_on_the_way_of_a_message_reads_the_whole_table(stage:
                 await repository.claim(session, capacity(500), share)
             rows.extend(await repository.claim(session, capacity(500, "org_3"), SHARES[0]))
             key = stage.due().event_id
-            await submissions.add(session, "log", {key: (rows, b"")}, {}, stage.policy)
+            await submissions.add(session, "log", {key: (rows, b"")}, sender_ids={}, policy=stage.policy)
             results = [Result(message_id=row.id, key=key, tries=1, status=MessageStatus.SENT) for row in rows]
             await repository.apply_results(session, results)
             await submissions.remove_resolved(session, [key])

@@ -54,7 +54,7 @@ def test_a_provider_has_an_alternative_while_another_of_its_format_is_available(
     )
     assert availability.available() == {"a", "b", "c"}
     assert availability.has_alternative("a")
-    both.end(both.begin(), AccountError("401"))
+    both.finish(both.start(), AccountError("401"))
     assert availability.available() == {"a", "b"}
     assert not availability.has_alternative("a")
     assert availability.has_alternative("c")

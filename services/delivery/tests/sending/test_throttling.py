@@ -35,7 +35,7 @@ def circuit(clock: Clock) -> CircuitBreaker:
 
 
 def submit(circuit: CircuitBreaker, *errors: SubmissionError | None) -> list[str]:
-    return [circuit.end(circuit.begin(), error) for error in errors]
+    return [circuit.finish(circuit.start(), error) for error in errors]
 
 
 @pytest.mark.parametrize(("error", "enough"), [(NO_CONNECTION, 3), (NO_ANSWER, 10), (ACCOUNT_ERROR, 1)])
@@ -67,9 +67,9 @@ def test_one_submission_tests_the_provider_after_the_pause_and_its_success_close
     assert circuit.state == "open"
     clock.now += 0.2
     assert circuit.state == "half_open"
-    test = circuit.begin()
+    test = circuit.start()
     assert circuit.state == "open", "one submission is enough"
-    assert circuit.end(test) == "closed"
+    assert circuit.finish(test) == "closed"
     assert circuit.state == "closed"
     submit(circuit, NO_CONNECTION, NO_CONNECTION)
     assert circuit.state == "closed", "earlier failures do not count"
@@ -97,17 +97,17 @@ def test_each_failed_test_makes_the_pause_longer_up_to_a_maximum(
 
 
 def test_results_of_submissions_before_the_opening_change_nothing(circuit: CircuitBreaker, clock: Clock) -> None:
-    early = [circuit.begin() for _ in range(3)]
+    early = [circuit.start() for _ in range(3)]
     submit(circuit, ACCOUNT_ERROR)
     assert [
-        circuit.end(begun, error) for begun, error in zip(early, (None, ACCOUNT_ERROR, NO_CONNECTION), strict=True)
+        circuit.finish(begun, error) for begun, error in zip(early, (None, ACCOUNT_ERROR, NO_CONNECTION), strict=True)
     ] == ["unchanged"] * 3
     assert circuit.state == "open"
     clock.now += 30.1
-    test = circuit.begin()
-    assert circuit.end(early[0]) == "unchanged"
+    test = circuit.start()
+    assert circuit.finish(early[0]) == "unchanged"
     assert circuit.state == "open", "the test has no result yet"
-    assert circuit.end(test) == "closed"
+    assert circuit.finish(test) == "closed"
 
 
 def test_a_rate_of_zero_is_no_limit(clock: Clock) -> None:

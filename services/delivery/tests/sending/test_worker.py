@@ -102,7 +102,7 @@ async def read_outcomes(kafka_servers: str) -> AsyncIterator[Callable[[int], Awa
     await consumer.stop()
 
 
-async def test_due_events_are_sent_and_published_and_the_worker_stops_in_order(
+async def test_due_events_are_sent_and_published_and_the_worker_ends_in_order(
     stage: Stage, start_worker: Start, produce: Produce, read_outcomes: ReadOutcomes, eventually: Eventually
 ) -> None:
     worker = await start_worker()

@@ -35,7 +35,9 @@ async def list_configs(_: CallerDep, session: SessionDep, page: PageDep) -> Pagi
 @router.post("/api/configs/", status_code=201)
 async def create_config(caller: AdminDep, session: SessionDep, chains: ChainsDep, body: ConfigCreate) -> ConfigOut:
     """Create a setting. Only admins may do this."""
-    return _render(await service.create_config(session, caller.organisation_id, body.name, body.value, chains))
+    return _render(
+        await service.create_config(session, caller.organisation_id, chains, name=body.name, value=body.value)
+    )
 
 
 @router.get("/api/configs/{config_id}/")
@@ -50,7 +52,9 @@ async def replace_config(
 ) -> ConfigOut:
     """Replace the name and the value of a setting. Only admins may do this."""
     change = body.model_dump()
-    return _render(await service.update_config(session, caller.organisation_id, config_id, change, chains))
+    return _render(
+        await service.update_config(session, caller.organisation_id, chains, config_id=config_id, change=change)
+    )
 
 
 @router.patch("/api/configs/{config_id}/")
@@ -59,7 +63,9 @@ async def update_config(
 ) -> ConfigOut:
     """Change the name or the value of a setting. Only admins may do this."""
     change = body.model_dump(exclude_unset=True)
-    return _render(await service.update_config(session, caller.organisation_id, config_id, change, chains))
+    return _render(
+        await service.update_config(session, caller.organisation_id, chains, config_id=config_id, change=change)
+    )
 
 
 def _render(row: ConfigRow) -> ConfigOut:

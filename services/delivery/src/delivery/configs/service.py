@@ -85,7 +85,7 @@ async def get_config(session: AsyncSession, config_id: int) -> ConfigRow:
 
 
 async def create_config(
-    session: AsyncSession, organisation_id: str, name: str, value: str, chains: Chains
+    session: AsyncSession, organisation_id: str, chains: Chains, *, name: str, value: str
 ) -> ConfigRow:
     """Create a config.
 
@@ -101,7 +101,7 @@ async def create_config(
 
 
 async def update_config(
-    session: AsyncSession, organisation_id: str, config_id: int, change: Mapping[str, str], chains: Chains
+    session: AsyncSession, organisation_id: str, chains: Chains, *, config_id: int, change: Mapping[str, str]
 ) -> ConfigRow:
     """Change the name or the value of a config, or both, as `change` has them.
 

@@ -138,7 +138,7 @@ async def outcomes_since_all_tenants(
 
 
 async def page(
-    session: AsyncSession, filters: Filters, start: datetime | None, end: datetime | None, wanted: Page
+    session: AsyncSession, filters: Filters, wanted: Page, *, start: datetime | None = None, end: datetime | None = None
 ) -> tuple[list[ListedMessage], int]:
     """Return a page of the messages of both directions, the newest first, and the number of all.
 

@@ -152,7 +152,7 @@ async def page_messages(
         zone = ZoneInfo(await configs.get_zone(session, organisation_id))
         start = _midnight(filters.first, zone)
         end = _midnight(filters.last + timedelta(days=1), zone) if filters.last else None
-    return await repository.page(session, filters, start, end, page)
+    return await repository.page(session, filters, page, start=start, end=end)
 
 
 def _midnight(day: date | None, zone: ZoneInfo) -> datetime | None:

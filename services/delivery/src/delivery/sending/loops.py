@@ -35,7 +35,9 @@ async def _send(database: Database, router: Router, worker: ProviderWorker, mess
     if capacity is None:
         return 0
     async with database.all_tenants() as session:
-        claim = await service.claim_submissions(session, router, worker.provider, capacity, worker.policy)
+        claim = await service.claim_submissions(
+            session, worker.provider, router=router, capacity=capacity, policy=worker.policy
+        )
     # The claim is committed. Only now the positions move and the requests leave, so a rollback changes neither.
     worker.positions[message_format] = claim.positions
     for submission in claim.submissions:

@@ -105,7 +105,7 @@ class ProviderWorker:
     def start(self, submission: Submission) -> None:
         """Start the request of a submission whose claim is committed."""
         self._bucket.take(submission.parts)
-        task = asyncio.create_task(self._submit(submission, self.circuit.begin()))
+        task = asyncio.create_task(self._submit(submission, self.circuit.start()))
         self._tasks.add(task)
         task.add_done_callback(self._finish)
 
@@ -129,7 +129,7 @@ class ProviderWorker:
             self.results += read_outcomes(submission, outcomes, self.policy)
 
     def _end(self, begun: int, error: SubmissionError | None) -> None:
-        change = self.circuit.end(begun, error)
+        change = self.circuit.finish(begun, error)
         if change == "opened" and error is not None:
             log.warning(
                 "provider unavailable",

@@ -115,7 +115,7 @@ class Retry:
 class Result:
     """What one try of a submission means for one message.
 
-    `status` is the message's next status. `may_resend`: a resend of the submission can tell more.
+    `status` is the message's next status. `may_resend`: a resend of the submission can lead to an answer.
     """
 
     message_id: int

@@ -32,7 +32,7 @@ BATCH = 100
 
 
 async def claim_submissions(
-    session: AsyncSession, router: Router, provider: Provider, capacity: Capacity, policy: SendingPolicy
+    session: AsyncSession, provider: Provider, *, router: Router, capacity: Capacity, policy: SendingPolicy
 ) -> Claim:
     """Claim queued messages for a provider and insert their submissions. The caller sends them after the commit.
 
@@ -53,7 +53,7 @@ async def claim_submissions(
         for batch in make_batches(allowed, provider.batch_size, capacity.submissions)
     }
     if batches:
-        await submissions.add(session, provider.name, batches, route.sender_ids, policy)
+        await submissions.add(session, provider.name, batches, sender_ids=route.sender_ids, policy=policy)
     return Claim(
         [make_submission(key, batch, body) for key, (batch, body) in batches.items()],
         next_positions(capacity, claimed, allowed if len(allowed) < len(sendable) else None),

@@ -45,7 +45,7 @@ _ADD = text(
     FROM items i WHERE m.id = i.message_id AND m.id = ANY({_ITEM.array("message_id")})
     """
 )
-# When an unknown submission is due: to be resent after ever longer pauses, or, if a resend tells nothing, to be given
+# When an unknown submission is due: to be resent after ever longer pauses, or, if a resend cannot help, to be given
 # up.
 _NEXT_DUE = """
     CASE WHEN {may_resend} THEN least(give_up_at, tried_at + make_interval(secs =>
@@ -123,6 +123,7 @@ async def add(
     session: AsyncSession,
     provider: str,
     batches: Mapping[UUID, tuple[Sequence[ClaimedMessage], bytes]],
+    *,
     sender_ids: Mapping[str, str],
     policy: SendingPolicy,
 ) -> None:

@@ -96,12 +96,12 @@ class CircuitBreaker:
             return "closed"
         return "open" if self._is_testing or self._clock() < self._open_until else "half_open"
 
-    def begin(self) -> int:
-        """Begin a submission. Return the number to give to `end` with its result."""
+    def start(self) -> int:
+        """Begin a submission. Return the number to give to `finish` with its result."""
         self._is_testing = not self._is_closed
         return self._openings
 
-    def end(self, begun: int, error: SubmissionError | None = None) -> Literal["opened", "closed", "unchanged"]:
+    def finish(self, begun: int, error: SubmissionError | None = None) -> Literal["opened", "closed", "unchanged"]:
         """End a submission. Return what its result did to the circuit.
 
         Any answer, also a refusal, shows that the provider is available. A failed test opens the circuit for longer and
