@@ -37,7 +37,7 @@ class OwnSettings(BaseSettings):
 
 
 class Settings(StoreSettings):
-    """Delivery's settings. Times in seconds."""
+    """The settings of delivery. Times are in seconds."""
 
     service: ClassVar[str] = "delivery"
 
@@ -49,13 +49,15 @@ class Settings(StoreSettings):
 
     sms_providers: str = Field("log", description="providers of SMS by preference: names, or package.module:Class")
     mms_providers: str = Field("log", description="providers of MMS by preference: names, or package.module:Class")
-    request_timeout_s: float = Field(10.0, gt=0, description="a provider's whole answer")
-    lease_s: float = Field(30.0, gt=0, description="how long a call belongs to who makes it")
-    max_attempts: int = Field(5, ge=1)
-    retry_base_s: float = Field(60.0, gt=0, description="back-off before the second attempt; doubles to 15 minutes")
-    message_deadline_s: float = Field(86_400.0, gt=0, description="after its scheduled time a message is too late")
-    replay_after_s: float = Field(60.0, gt=0, description="pause before a call of unknown outcome is repeated")
-    replay_window_s: float = Field(43_200.0, gt=0, description="how long a provider remembers our keys, halved")
+    request_timeout_s: float = Field(10.0, gt=0, description="time-out of a request to a provider")
+    lease_s: float = Field(30.0, gt=0, description="after that a submission without an answer is unknown")
+    max_attempts: int = Field(5, ge=1, description="attempts of a message before it fails")
+    retry_base_s: float = Field(60.0, gt=0, description="longest first back-off; it doubles, up to 15 minutes")
+    message_deadline_s: float = Field(86_400.0, gt=0, description="a message fails that long after its scheduled time")
+    replay_after_s: float = Field(60.0, gt=0, description="pause before an unknown submission is resent")
+    replay_window_s: float = Field(
+        43_200.0, gt=0, description="an unknown submission is given up after that; half as long as providers store keys"
+    )
 
     stop_answered_by: str | None = Field(
         None, description="providers that answer STOP, START and HELP themselves; empty: every provider that can"
@@ -64,16 +66,18 @@ class Settings(StoreSettings):
     storage_provider: str = Field("local", description="where media are stored: a name, or package.module:Class")
     media_retention_days: int = Field(30, ge=1, description="after that media that no schedule needs are removed")
     media_link_secret: SecretStr = Field(SecretStr(""), description="signs links; empty: INTERNAL_TOKEN_SECRET does")
-    media_public_url: str = Field("", description="where anyone can read media; empty: delivery serves them, signed")
-    public_url: str = Field("http://127.0.0.1:8080", description="the gateway's address as carriers reach it")
+    media_public_url: str = Field(
+        "", description="public address of the media; empty: delivery serves them by signed links"
+    )
+    public_url: str = Field("http://127.0.0.1:8080", description="the gateway's address as providers reach it")
 
     @property
     def chains(self) -> dict[str, list[str]]:
-        """Format → its providers as they are named, the preferred one first."""
+        """The entries of the provider chains by format, the preferred one first."""
         return {"sms": split_names(self.sms_providers), "mms": split_names(self.mms_providers)}
 
     @model_validator(mode="after")
     def _check_lease(self) -> Self:
         if self.lease_s < self.request_timeout_s * 1.5:
-            raise ValueError("LEASE_S must be half as long again as REQUEST_TIMEOUT_S")
+            raise ValueError("LEASE_S must be at least 1.5 times REQUEST_TIMEOUT_S")
         return self
