@@ -1,4 +1,4 @@
-"""Old media are removed, unless a schedule needs them; scheduling is a stand-in that says which."""
+"""Old media are deleted unless a schedule needs them. A fake scheduling service says which it needs."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -13,17 +13,19 @@ from common.database import Database
 from common.errors import Unavailable
 from delivery.media.loops import remove_old_media
 from delivery.settings import Settings
-from delivery.storage.base import StorageFault
-from delivery.storage.local import LocalStorage
+from delivery.storage.base import StorageError
+from delivery.storage.local import LocalSettings, LocalStorage
 
 from ..conftest import SECRET
 
 RETENTION = timedelta(days=30)
 Rows = Callable[..., Awaitable[list[Any]]]
+Put = Callable[..., Awaitable[str]]
+Names = Callable[[], Awaitable[set[str]]]
 
 
-class Scheduling:
-    """Says which files are used, and keeps what it was asked."""
+class FakeScheduling:
+    """Answers which files are used, and records the questions."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -36,37 +38,37 @@ class Scheduling:
 
 
 @pytest.fixture
-async def scheduling() -> AsyncIterator[Scheduling]:
-    made = Scheduling()
+async def scheduling() -> AsyncIterator[FakeScheduling]:
+    fake = FakeScheduling()
     app = web.Application()
-    app.router.add_post("/internal/media/used/", made.answer)
+    app.router.add_post("/internal/media/used/", fake.answer)
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     assert site._server is not None
-    made.url = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"
-    yield made
+    fake.url = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"
+    yield fake
     await runner.cleanup()
 
 
 @pytest.fixture
-async def client(scheduling: Scheduling) -> AsyncIterator[ServiceClient]:
-    made = ServiceClient(scheduling.url, issuer="delivery", audience="scheduling", secret=SECRET)
-    yield made
-    await made.close()
+async def client(scheduling: FakeScheduling) -> AsyncIterator[ServiceClient]:
+    opened = ServiceClient(scheduling.url, issuer="delivery", audience="scheduling", secret=SECRET)
+    yield opened
+    await opened.close()
 
 
 @pytest.fixture
 def storage(make_settings: Callable[..., Settings], tmp_path: Path) -> LocalStorage:
-    return LocalStorage(make_settings(media_folder=str(tmp_path)))
+    return LocalStorage(make_settings(), LocalSettings(folder=str(tmp_path)))
 
 
 @pytest.fixture
-def put(storage: LocalStorage, execute: Any, organisation: str) -> Callable[..., Awaitable[str]]:
-    """`await put("a", days=40)`: a file with its record, made that long ago and due."""
+def put(storage: LocalStorage, execute: Callable[..., Awaitable[None]], organisation: str) -> Put:
+    """`await put("a", days=40)` stores a file with its record, uploaded that long ago and due for a check."""
 
-    async def make(stem: str, days: float, kept_in: str = "local") -> str:
+    async def store(stem: str, days: float, storage_name: str = "local") -> str:
         name = f"{stem}.png"
         await storage.put(name, b"x", "image/png")
         await execute(
@@ -74,17 +76,17 @@ def put(storage: LocalStorage, execute: Any, organisation: str) -> Callable[...,
             " VALUES (:o, :n, :s, 'image/png', 1, now() - make_interval(secs => :age), now())",
             o=organisation,
             n=name,
-            s=kept_in,
+            s=storage_name,
             age=days * 86_400,
         )
         return name
 
-    return make
+    return store
 
 
 @pytest.fixture
-def names(rows: Rows, tmp_path: Path) -> Callable[[], Awaitable[set[str]]]:
-    """`await names()`: the files that have a record; each lies in the folder, and nothing else does."""
+def names(rows: Rows, tmp_path: Path) -> Names:
+    """`await names()` returns the files that have a record. The folder has exactly these files."""
 
     async def read() -> set[str]:
         found = {row.name for row in await rows("SELECT name FROM media")}
@@ -94,13 +96,13 @@ def names(rows: Rows, tmp_path: Path) -> Callable[[], Awaitable[set[str]]]:
     return read
 
 
-async def test_only_what_is_old_and_needed_by_no_schedule_is_removed(
-    database: Database, storage: LocalStorage, client: ServiceClient, scheduling: Scheduling, put: Any, names: Any
+async def test_only_old_files_that_no_schedule_needs_are_deleted(
+    database: Database, storage: LocalStorage, client: ServiceClient, scheduling: FakeScheduling, put: Put, names: Names
 ) -> None:
     await put("forgotten", 31)
     young = await put("young", 29)
     needed = await put("needed", 400)
-    elsewhere = await put("elsewhere", 400, kept_in="azure")
+    elsewhere = await put("elsewhere", 400, storage_name="azure")
     scheduling.used.add(needed)
     assert not await remove_old_media(database, storage, client, RETENTION)
     assert await names() == {young, needed, elsewhere}
@@ -109,8 +111,8 @@ async def test_only_what_is_old_and_needed_by_no_schedule_is_removed(
     assert datetime.now(UTC) - datetime.fromisoformat(asked["since"]) >= RETENTION
 
 
-async def test_a_file_that_stays_is_looked_at_when_it_may_be_old(
-    database: Database, storage: LocalStorage, client: ServiceClient, scheduling: Scheduling, put: Any, rows: Rows
+async def test_a_file_that_stays_is_checked_again_when_it_may_be_old(
+    database: Database, storage: LocalStorage, client: ServiceClient, scheduling: FakeScheduling, put: Put, rows: Rows
 ) -> None:
     await put("young", 9)
     scheduling.used.add(await put("needed", 400))
@@ -121,31 +123,36 @@ async def test_a_file_that_stays_is_looked_at_when_it_may_be_old(
     assert len(scheduling.asked) == 1
 
 
-async def test_while_scheduling_is_away_nothing_is_removed(
-    database: Database, storage: LocalStorage, put: Any, names: Any
+async def test_while_scheduling_is_unavailable_nothing_is_deleted(
+    database: Database, storage: LocalStorage, put: Put, names: Names
 ) -> None:
     name = await put("old", 400)
-    nobody = ServiceClient("http://127.0.0.1:9", issuer="delivery", audience="scheduling", secret=SECRET)
+    unavailable = ServiceClient("http://127.0.0.1:9", issuer="delivery", audience="scheduling", secret=SECRET)
     with pytest.raises(Unavailable):
-        await remove_old_media(database, storage, nobody, RETENTION)
-    await nobody.close()
+        await remove_old_media(database, storage, unavailable, RETENTION)
+    await unavailable.close()
     assert await names() == {name}
 
 
-async def test_what_the_storage_does_not_remove_is_tried_again(
-    database: Database, storage: LocalStorage, client: ServiceClient, put: Any, rows: Rows, execute: Any
+async def test_a_file_that_the_storage_does_not_delete_is_tried_again(
+    database: Database,
+    storage: LocalStorage,
+    client: ServiceClient,
+    put: Put,
+    rows: Rows,
+    execute: Callable[..., Awaitable[None]],
 ) -> None:
-    class Stubborn(LocalStorage):
+    class FailingStorage(LocalStorage):
         async def delete(self, name: str) -> None:
             if name == "stuck.png":
-                raise StorageFault
+                raise StorageError
             await super().delete(name)
 
-    stubborn = Stubborn.__new__(Stubborn)
-    stubborn.__dict__ |= storage.__dict__
+    failing = FailingStorage.__new__(FailingStorage)
+    failing.__dict__ |= storage.__dict__
     await put("stuck", 40)
     await put("loose", 40)
-    await remove_old_media(database, stubborn, client, RETENTION)
+    await remove_old_media(database, failing, client, RETENTION)
     (row,) = await rows(
         "SELECT name, check_at > now() AS later, check_at < now() + interval '2 hours' AS soon FROM media"
     )
@@ -155,16 +162,16 @@ async def test_what_the_storage_does_not_remove_is_tried_again(
     assert not await rows("SELECT 1 FROM media")
 
 
-async def test_a_file_that_is_gone_already_is_forgotten(
-    database: Database, storage: LocalStorage, client: ServiceClient, put: Any, names: Any
+async def test_the_record_of_a_missing_file_is_deleted(
+    database: Database, storage: LocalStorage, client: ServiceClient, put: Put, names: Names
 ) -> None:
     await storage.delete(await put("gone", 40))
     await remove_old_media(database, storage, client, RETENTION)
     assert await names() == set()
 
 
-async def test_more_than_a_batch_is_done_in_several(
-    database: Database, storage: LocalStorage, client: ServiceClient, put: Any, names: Any, scheduling: Scheduling
+async def test_more_than_a_batch_needs_several_runs(
+    database: Database, storage: LocalStorage, client: ServiceClient, put: Put, names: Names, scheduling: FakeScheduling
 ) -> None:
     for number in range(201):
         await put(str(number), 40)

@@ -1,4 +1,4 @@
-"""One contract for all storages: a folder, Azure by Microsoft's emulator, S3 and what speaks like it by moto."""
+"""One contract for all storages: a folder, Azure with Microsoft's emulator, S3 and compatible stores with moto."""
 
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -9,16 +9,20 @@ import pytest
 from azure.storage.blob import BlobServiceClient, ContainerSasPermissions, generate_container_sas
 from botocore.session import get_session
 from moto.server import ThreadedMotoServer
+from pydantic import SecretStr
 
-from common.settings import UnusableSetting
+from common.settings import InvalidSetting, env_name
 from delivery.settings import Settings
-from delivery.storage import make_storage
-from delivery.storage.base import Storage, StorageFault
-from delivery.storage.gcs import GcsStorage
-from delivery.storage.local import LocalStorage
+from delivery.storage import make_storage, settings_classes
+from delivery.storage.azure import AzureSettings, AzureStorage
+from delivery.storage.base import Storage, StorageError
+from delivery.storage.gcs import GcsSettings, GcsStorage
+from delivery.storage.local import LocalSettings, LocalStorage
+from delivery.storage.s3 import S3Settings, S3Storage
 from tools.azurite import ACCOUNT, KEY, Azurite, AzuriteUnavailable
 
-Make = Callable[..., Settings]
+MakeSettings = Callable[..., Settings]
+NOWHERE = "http://127.0.0.1:9"
 NAME = "6a1f7f0e-5f0e-4d55-9d0d-0b6f8a5a1c11.png"
 CONTENT = bytes(range(256)) * 1600
 
@@ -58,55 +62,51 @@ def bucket(moto: str, monkeypatch: pytest.MonkeyPatch) -> str:
     return moto
 
 
-def azure_settings(running: Azurite, way: str) -> dict[str, Any]:
-    common = {"storage_provider": "azure", "azure_container": "media"}
+def azure_settings(running: Azurite, way: str) -> AzureSettings:
     if way == "connection string":
-        return common | {"azure_storage_connection_string": running.connection_string}
+        return AzureSettings(container="media", storage_connection_string=SecretStr(running.connection_string))
     if way == "key":
-        return common | {"azure_blob_url": running.url + "/", "azure_storage_key": KEY}
+        return AzureSettings(container="media", blob_url=running.url + "/", storage_key=SecretStr(KEY))
     may = ContainerSasPermissions(read=True, create=True, write=True, delete=True)
     sas = generate_container_sas(ACCOUNT, "media", KEY, permission=may, expiry="2100-01-01T00:00:00Z")
-    return common | {"azure_blob_url": running.url, "azure_blob_sas": "?" + sas}
+    return AzureSettings(container="media", blob_url=running.url, blob_sas=SecretStr("?" + sas))
 
 
-def s3_settings(url: str) -> dict[str, Any]:
-    return {
-        "storage_provider": "s3",
-        "s3_bucket": "media",
-        "s3_region": "ap-southeast-2",
-        "s3_endpoint_url": url,
-    }
+def s3_settings(url: str, bucket: str = "media") -> S3Settings:
+    return S3Settings(bucket=bucket, region="ap-southeast-2", endpoint_url=url)
 
 
-GCS = {"storage_provider": "gcs", "gcs_bucket": "media", "gcs_hmac_key": "GOOG1", "gcs_hmac_secret": "s3cret"}
+GCS = GcsSettings(bucket="media", hmac_key="GOOG1", hmac_secret=SecretStr("s3cret"))
 AZURE_WAYS = [pytest.param(f"azure by {way}", marks=pytest.mark.azurite) for way in ("connection string", "key", "SAS")]
 
 
 @pytest.fixture
 async def storage(
-    request: pytest.FixtureRequest, make_settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Storage]:
     kind: str = request.param
+    settings = make_settings()
+    opened: Storage
     if kind.startswith("azure"):
-        given = azure_settings(request.getfixturevalue("azurite"), kind.removeprefix("azure by "))
+        own = azure_settings(request.getfixturevalue("azurite"), kind.removeprefix("azure by "))
+        opened = AzureStorage(settings, own)
     elif kind == "local":
-        given = {"media_folder": str(tmp_path / "media")}
+        opened = LocalStorage(settings, LocalSettings(folder=str(tmp_path / "media")))
     else:
         url = request.getfixturevalue("bucket")
         monkeypatch.setattr(GcsStorage, "endpoint_url", url)
-        given = GCS if kind == "gcs" else s3_settings(url)
-    made = make_storage(make_settings(**given))
-    assert kind.startswith(made.name)
-    yield made
-    await made.close()
+        opened = GcsStorage(settings, GCS) if kind == "gcs" else S3Storage(settings, s3_settings(url))
+    assert kind.startswith(opened.name)
+    yield opened
+    await opened.close()
 
 
 @pytest.mark.parametrize("storage", ["local", *AZURE_WAYS, "s3", "gcs"], indirect=True)
-async def test_what_was_put_is_there_until_it_is_deleted(storage: Storage) -> None:
+async def test_a_stored_file_can_be_read_until_it_is_deleted(storage: Storage) -> None:
     assert await storage.get(NAME) is None
     await storage.put(NAME, CONTENT, "image/png")
     assert await storage.get(NAME) == CONTENT
-    await storage.put(NAME, CONTENT, "image/png")  # a second try, after an answer that was lost
+    await storage.put(NAME, CONTENT, "image/png")  # a second try after a lost answer
     assert await storage.get(NAME) == CONTENT
     await storage.delete(NAME)
     assert await storage.get(NAME) is None
@@ -114,34 +114,34 @@ async def test_what_was_put_is_there_until_it_is_deleted(storage: Storage) -> No
 
 
 @pytest.mark.azurite
-async def test_azure_keeps_the_media_type_and_how_long_it_may_be_cached(azurite: Azurite, make_settings: Make) -> None:
-    storage = make_storage(make_settings(**azure_settings(azurite, "key")))
+async def test_azure_stores_the_media_type_and_the_cache_control(azurite: Azurite, make_settings: MakeSettings) -> None:
+    storage = AzureStorage(make_settings(), azure_settings(azurite, "key"))
     await storage.put("typed.png", CONTENT, "image/png")
     await storage.close()
     with BlobServiceClient.from_connection_string(azurite.connection_string) as client:
-        told = client.get_blob_client("media", "typed.png").get_blob_properties()
-    assert told.content_settings.content_type == "image/png"
-    assert "immutable" in told.content_settings.cache_control
+        properties = client.get_blob_client("media", "typed.png").get_blob_properties()
+    assert properties.content_settings.content_type == "image/png"
+    assert "immutable" in properties.content_settings.cache_control
 
 
-async def test_s3_keeps_the_media_type_and_how_long_it_may_be_cached(bucket: str, make_settings: Make) -> None:
-    storage = make_storage(make_settings(**s3_settings(bucket)))
+async def test_s3_stores_the_media_type_and_the_cache_control(bucket: str, make_settings: MakeSettings) -> None:
+    storage = S3Storage(make_settings(), s3_settings(bucket))
     await storage.put("typed.png", CONTENT, "image/png")
     await storage.close()
     client = get_session().create_client("s3", region_name="ap-southeast-2", endpoint_url=bucket)
-    told = client.head_object(Bucket="media", Key="typed.png")
+    answer = client.head_object(Bucket="media", Key="typed.png")
     client.close()
-    assert told["ContentType"] == "image/png"
-    assert "immutable" in told["CacheControl"]
+    assert answer["ContentType"] == "image/png"
+    assert "immutable" in answer["CacheControl"]
 
 
-async def check_fault(storage: Storage, *told: str) -> None:
-    """Everything that a storage is asked fails with a StorageFault, which tells no secret."""
-    for ask in (storage.put(NAME, b"x", "image/png"), storage.get(NAME), storage.delete(NAME)):
-        with pytest.raises(StorageFault) as raised:
-            await ask
+async def check_error(storage: Storage, *expected: str) -> None:
+    """Check that every operation raises a StorageError whose cause has these texts and no secret."""
+    for operation in (storage.put(NAME, b"x", "image/png"), storage.get(NAME), storage.delete(NAME)):
+        with pytest.raises(StorageError) as raised:
+            await operation
         cause = repr(raised.value.__cause__)
-        assert all(word in cause for word in told), cause
+        assert all(text in cause for text in expected), cause
         assert "s3cret" not in cause
         assert "sig=" not in cause
     await storage.close()
@@ -149,44 +149,46 @@ async def check_fault(storage: Storage, *told: str) -> None:
 
 @pytest.mark.azurite
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "expected"),
     [
-        ({"azure_container": "elsewhere"}, "ContainerNotFound"),
-        ({"azure_blob_sas": "sv=2024-11-04&sr=c&sp=rcd&se=2100-01-01T00%3A00%3A00Z&sig=s3cret%3D"}, "403"),
+        ({"container": "elsewhere"}, "ContainerNotFound"),
+        ({"blob_sas": SecretStr("sv=2024-11-04&sr=c&sp=rcd&se=2100-01-01T00%3A00%3A00Z&sig=s3cret%3D")}, "403"),
     ],
 )
-async def test_azure_that_refuses_is_a_fault_that_tells_no_signature(
-    azurite: Azurite, make_settings: Make, changes: dict[str, Any], told: str
+async def test_a_refusal_of_azure_is_an_error_without_the_signature(
+    azurite: Azurite, make_settings: MakeSettings, changes: dict[str, Any], expected: str
 ) -> None:
-    way = "SAS" if "azure_blob_sas" in changes else "connection string"
-    await check_fault(make_storage(make_settings(**(azure_settings(azurite, way) | changes))), told)
+    own = azure_settings(azurite, "SAS" if "blob_sas" in changes else "connection string")
+    await check_error(AzureStorage(make_settings(), own.model_copy(update=changes)), expected)
 
 
-async def test_s3_that_refuses_is_a_fault(bucket: str, make_settings: Make) -> None:
-    given = s3_settings(bucket) | {"s3_bucket": "elsewhere"}
-    await check_fault(make_storage(make_settings(**given)), "NoSuchBucket")
+async def test_a_refusal_of_s3_is_an_error(bucket: str, make_settings: MakeSettings) -> None:
+    await check_error(S3Storage(make_settings(), s3_settings(bucket, "elsewhere")), "NoSuchBucket")
 
 
-@pytest.mark.parametrize("kind", ["azure", "s3"])
-async def test_a_storage_that_is_away_is_a_fault(kind: str, make_settings: Make, bucket: str) -> None:
-    nowhere = "http://127.0.0.1:9"
-    azure = {"storage_provider": "azure", "azure_blob_url": nowhere, "azure_container": "media"}
-    given = {"azure": azure | {"azure_blob_sas": "sp=rcd&sig=s3cret"}, "s3": s3_settings(nowhere)}[kind]
-    await check_fault(make_storage(make_settings(**given)))
+async def test_an_unavailable_azure_is_an_error(make_settings: MakeSettings) -> None:
+    own = AzureSettings(container="media", blob_url=NOWHERE, blob_sas=SecretStr("sp=rcd&sig=s3cret"))
+    await check_error(AzureStorage(make_settings(), own))
 
 
-async def test_a_folder_that_cannot_be_used_is_a_fault(make_settings: Make, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("no folder")
-    await check_fault(make_storage(make_settings(media_folder=str(tmp_path / "file" / "media"))))
+async def test_an_unavailable_s3_is_an_error(make_settings: MakeSettings, bucket: str) -> None:
+    await check_error(S3Storage(make_settings(), s3_settings(NOWHERE)))
+
+
+async def test_an_unusable_folder_is_an_error(make_settings: MakeSettings, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    await check_error(LocalStorage(make_settings(), LocalSettings(folder=str(tmp_path / "file" / "media"))))
 
 
 class Attic(LocalStorage):
-    """A storage from outside the tree."""
+    """A storage from outside the repository."""
 
     name = "attic"
 
 
-async def test_a_storage_may_come_from_anywhere(make_settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_storage_may_be_a_class_from_outside(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import sys
     import types
 
@@ -196,20 +198,44 @@ async def test_a_storage_may_come_from_anywhere(make_settings: Make, monkeypatch
     monkeypatch.setitem(sys.modules, "outside_storage", outside)
     assert isinstance(make_storage(make_settings(storage_provider="outside_storage:Attic")), Attic)
     for wrong in ("attic", "outside_storage:Cellar", "no_such_module:Attic", "outside_storage:number", ":", "os:"):
-        with pytest.raises(UnusableSetting, match="STORAGE_PROVIDER"):
+        with pytest.raises(InvalidSetting, match="STORAGE_PROVIDER"):
             make_storage(make_settings(storage_provider=wrong))
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("name", "variables", "expected"),
     [
-        ({"storage_provider": "azure"}, "AZURE_CONTAINER, AZURE_STORAGE_CONNECTION_STRING"),
-        ({"storage_provider": "azure", "azure_container": "m", "azure_blob_url": "https://x"}, "AZURE_STORAGE_KEY"),
-        ({"storage_provider": "azure", "azure_container": "m", "azure_storage_connection_string": "x"}, "malformed"),
-        ({"storage_provider": "s3", "s3_bucket": "m"}, "S3_REGION"),
-        ({"storage_provider": "gcs", "gcs_bucket": "m"}, "GCS_HMAC_KEY, GCS_HMAC_SECRET"),
+        ("azure", {}, "AZURE_CONTAINER: required"),
+        ("azure", {"AZURE_CONTAINER": "m"}, "AZURE_STORAGE_CONNECTION_STRING"),
+        ("azure", {"AZURE_CONTAINER": "m", "AZURE_BLOB_URL": "https://x"}, "AZURE_STORAGE_KEY"),
+        ("azure", {"AZURE_CONTAINER": "m", "AZURE_STORAGE_CONNECTION_STRING": "x"}, "malformed"),
+        ("s3", {"S3_BUCKET": "m"}, "S3_REGION: required"),
+        ("gcs", {"GCS_BUCKET": "m"}, "GCS_HMAC_KEY, GCS_HMAC_SECRET: required"),
     ],
 )
-def test_what_is_missing_is_named(given: dict[str, Any], told: str, make_settings: Make) -> None:
-    with pytest.raises(UnusableSetting, match=told):
-        make_storage(make_settings(**given))
+def test_a_missing_variable_is_named(
+    name: str,
+    variables: dict[str, str],
+    expected: str,
+    make_settings: MakeSettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value)
+    with pytest.raises(InvalidSetting, match=expected):
+        make_storage(make_settings(storage_provider=name))
+
+
+async def test_the_configured_storage_reads_its_variables(
+    make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDIA_FOLDER", str(tmp_path))
+    storage = make_storage(make_settings())
+    await storage.put(NAME, CONTENT, "image/png")
+    assert (tmp_path / NAME).read_bytes() == CONTENT
+
+
+def test_every_storage_has_settings_of_its_own() -> None:
+    variables = [env_name(cls, field) for cls in settings_classes() for field in cls.model_fields]
+    assert {"MEDIA_FOLDER", "AZURE_CONTAINER", "S3_BUCKET", "GCS_BUCKET"} <= set(variables)
+    assert len(variables) == len(set(variables))

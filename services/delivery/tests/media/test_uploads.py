@@ -1,4 +1,4 @@
-"""POST /api/sms/upload-file/ and the links it gives."""
+"""POST /api/sms/upload-file/, and the links that it returns."""
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -24,16 +24,17 @@ async def client(
     make_settings: Callable[..., Settings],
     serve: Callable[[Any], httpx.AsyncClient],
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(make_settings(media_folder=str(tmp_path / "media"), public_url="https://sms.test/"))
+    monkeypatch.setenv("MEDIA_FOLDER", str(tmp_path / "media"))
+    app = create_app(make_settings(public_url="https://sms.test/"))
     async with serve(app) as client, app.router.lifespan_context(app):
         yield client
 
 
 @pytest.fixture
-def headers(bearer: Any, organisation: str) -> dict[str, str]:
-    made: dict[str, str] = bearer("delivery", organisation, user_id=5)
-    return made
+def headers(bearer: Callable[..., dict[str, str]], organisation: str) -> dict[str, str]:
+    return bearer("delivery", organisation, user_id=5)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +47,7 @@ def headers(bearer: Any, organisation: str) -> dict[str, str]:
         (PNG[:8] + b"x" * (LIMIT - 8), "image/png", ".png"),
     ],
 )
-async def test_an_image_is_kept_and_can_be_fetched_by_its_link(
+async def test_an_image_is_stored_and_can_be_fetched_by_its_link(
     client: httpx.AsyncClient,
     headers: dict[str, str],
     rows: Any,
@@ -57,16 +58,16 @@ async def test_an_image_is_kept_and_can_be_fetched_by_its_link(
 ) -> None:
     answer = await client.post("/api/sms/upload-file/", files={"file": ("x.exe", content)}, headers=headers)
     assert answer.status_code == 201
-    told = answer.json()
-    assert (told["size"], told["content_type"]) == (len(content), content_type)
-    assert told["file_id"].endswith(extension)
-    assert told["url"].startswith("https://sms.test/media/")
-    assert told["url"].endswith(told["file_id"])
-    fetched = await client.get(told["url"].removeprefix("https://sms.test"))
+    body = answer.json()
+    assert (body["size"], body["content_type"]) == (len(content), content_type)
+    assert body["file_id"].endswith(extension)
+    assert body["url"].startswith("https://sms.test/media/")
+    assert body["url"].endswith(body["file_id"])
+    fetched = await client.get(body["url"].removeprefix("https://sms.test"))
     assert (fetched.status_code, fetched.content) == (200, content)
     assert fetched.headers["content-type"] == content_type
     (row,) = await rows("SELECT * FROM media")
-    assert (row.organisation_id, row.name, row.created_by) == (organisation, told["file_id"], 5)
+    assert (row.organisation_id, row.name, row.created_by) == (organisation, body["file_id"], 5)
 
 
 @pytest.mark.parametrize("content", [b"", b"%PDF-1.7", b"<svg/>", b"RIFF....WEBP"])
@@ -88,18 +89,18 @@ async def test_a_file_that_is_too_large_is_413(client: httpx.AsyncClient, header
     assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
 
 
-async def test_what_is_no_upload_is_said_so(client: httpx.AsyncClient, headers: dict[str, str]) -> None:
+async def test_a_request_that_is_no_upload_is_refused(client: httpx.AsyncClient, headers: dict[str, str]) -> None:
     url = "/api/sms/upload-file/"
     assert (await client.post(url, json={"file": "x"}, headers=headers)).status_code == 415
     assert (await client.post(url, files={"other": ("x.png", PNG)}, headers=headers)).status_code == 400
-    torn = headers | {"Content-Type": "multipart/form-data; boundary=x"}
-    assert (await client.post(url, content=b"--y nonsense", headers=torn)).status_code == 400
-    without = headers | {"Content-Type": "multipart/form-data"}
-    assert (await client.post(url, content=b"", headers=without)).status_code == 400
+    malformed = headers | {"Content-Type": "multipart/form-data; boundary=x"}
+    assert (await client.post(url, content=b"--y nonsense", headers=malformed)).status_code == 400
+    without_boundary = headers | {"Content-Type": "multipart/form-data"}
+    assert (await client.post(url, content=b"", headers=without_boundary)).status_code == 400
     assert (await client.post(url, files={"file": ("x.png", PNG)})).status_code == 401
 
 
-async def test_the_same_upload_under_one_key_is_kept_once(
+async def test_an_upload_repeated_with_its_key_is_stored_once(
     client: httpx.AsyncClient, headers: dict[str, str], rows: Any
 ) -> None:
     keyed = headers | {"Idempotency-Key": "k1"}
@@ -111,9 +112,9 @@ async def test_the_same_upload_under_one_key_is_kept_once(
     assert len(await rows("SELECT id FROM media")) == 1
 
 
-async def test_a_link_that_was_not_made_here_leads_nowhere(client: httpx.AsyncClient, headers: dict[str, str]) -> None:
-    made = await client.post("/api/sms/upload-file/", files={"file": ("x.png", PNG)}, headers=headers)
-    path = made.json()["url"].removeprefix("https://sms.test")
+async def test_a_link_with_another_signature_is_404(client: httpx.AsyncClient, headers: dict[str, str]) -> None:
+    upload = await client.post("/api/sms/upload-file/", files={"file": ("x.png", PNG)}, headers=headers)
+    path = upload.json()["url"].removeprefix("https://sms.test")
     _, _, signature, name = path.split("/")
     for wrong in (
         f"/media/{'0' * 32}/{name}",
@@ -124,33 +125,33 @@ async def test_a_link_that_was_not_made_here_leads_nowhere(client: httpx.AsyncCl
         assert (await client.get(wrong)).status_code == 404
 
 
-async def test_a_link_can_be_asked_about_before_it_is_fetched(
-    client: httpx.AsyncClient, headers: dict[str, str]
+async def test_head_returns_the_headers_of_a_file(client: httpx.AsyncClient, headers: dict[str, str]) -> None:
+    upload = await client.post("/api/sms/upload-file/", files={"file": ("x.png", PNG)}, headers=headers)
+    answer = await client.head(upload.json()["url"].removeprefix("https://sms.test"))
+    assert (answer.status_code, answer.headers["content-length"]) == (200, str(len(PNG)))
+    assert answer.headers["content-type"] == "image/png"
+
+
+def test_links_survive_a_new_internal_secret_and_may_use_a_public_address(
+    make_settings: Callable[..., Settings],
 ) -> None:
-    made = await client.post("/api/sms/upload-file/", files={"file": ("x.png", PNG)}, headers=headers)
-    told = await client.head(made.json()["url"].removeprefix("https://sms.test"))
-    assert (told.status_code, told.headers["content-length"]) == (200, str(len(PNG)))
-    assert told.headers["content-type"] == "image/png"
-
-
-def test_links_outlive_a_new_internal_secret_and_lead_where_anyone_can_read(make_settings: Any) -> None:
     before = Links.of(make_settings())
     name = "6a1f7f0e-5f0e-4d55-9d0d-0b6f8a5a1c11.png"
     signature = before.url(name).split("/")[-2]
-    assert not Links.of(make_settings(internal_token_secret="n" * 32)).is_mine(signature, name)
-    kept = make_settings(internal_token_secret="n" * 32, media_link_secret=SECRET)
-    assert Links.of(kept).is_mine(signature, name)
+    assert not Links.of(make_settings(internal_token_secret="n" * 32)).is_valid(signature, name)
+    with_old_secret = make_settings(internal_token_secret="n" * 32, media_link_secret=SECRET)
+    assert Links.of(with_old_secret).is_valid(signature, name)
     public = make_settings(media_public_url="https://cooee.blob.core.windows.net/media/")
     assert Links.of(public).url(name) == f"https://cooee.blob.core.windows.net/media/{name}"
 
 
-async def test_a_storage_that_is_away_is_503(
+async def test_an_unavailable_storage_is_503(
     client: httpx.AsyncClient, headers: dict[str, str], tmp_path: Path, rows: Any
 ) -> None:
-    made = await client.post("/api/sms/upload-file/", files={"file": ("x.png", PNG)}, headers=headers)
-    path = made.json()["url"].removeprefix("https://sms.test")
+    upload = await client.post("/api/sms/upload-file/", files={"file": ("x.png", PNG)}, headers=headers)
+    path = upload.json()["url"].removeprefix("https://sms.test")
     (tmp_path / "media").rename(tmp_path / "moved")
-    (tmp_path / "media").write_text("no folder")
+    (tmp_path / "media").write_text("not a folder")
     assert (await client.get(path)).status_code == 503
     answer = await client.post("/api/sms/upload-file/", files={"file": ("x.png", PNG)}, headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")

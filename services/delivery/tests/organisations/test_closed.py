@@ -1,6 +1,7 @@
-"""A closed organisation is refused at every route of its own, until it opens again."""
+"""Every route refuses a closed organisation until it is opened again."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,23 +22,29 @@ ROUTES = [
     ("PATCH", "/api/configs/1/", {"value": "Hi"}),
     ("GET", "/api/messages/", None),
 ]
+Consume = Callable[..., Awaitable[None]]
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 20
 
 
 @pytest.fixture
 async def client(
-    database: Database, make_settings: Callable[..., Settings], serve: Callable[[Any], httpx.AsyncClient], tmp_path: Any
+    database: Database,
+    make_settings: Callable[..., Settings],
+    serve: Callable[[Any], httpx.AsyncClient],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(make_settings(media_folder=str(tmp_path)))
+    monkeypatch.setenv("MEDIA_FOLDER", str(tmp_path))
+    app = create_app(make_settings())
     async with serve(app) as client, app.router.lifespan_context(app):
         yield client
 
 
 @pytest.fixture
-def hear(database: Database) -> Callable[..., Any]:
-    """`await hear(event, …)`: one batch from the bus."""
+def consume(database: Database) -> Consume:
+    """`await consume(event, …)` consumes one batch of Kafka records."""
 
-    async def consume(*events: OrganisationChanged) -> None:
+    async def run(*events: OrganisationChanged) -> None:
         records: list[Any] = [
             SimpleNamespace(
                 topic=event.topic, partition=0, offset=offset, key=b"1", value=event.model_dump_json().encode()
@@ -46,16 +53,16 @@ def hear(database: Database) -> Callable[..., Any]:
         ]
         await consumers.on_organisation_changed(database, records)
 
-    return consume
+    return run
 
 
 async def test_all_routes_answer_403_while_it_is_closed(
-    client: httpx.AsyncClient, hear: Any, bearer: Any, organisation: str
+    client: httpx.AsyncClient, consume: Consume, bearer: Callable[..., dict[str, str]], organisation: str
 ) -> None:
     closed = OrganisationChanged(organisation_id=organisation, closed=True, version=2)
     older = OrganisationChanged(organisation_id=organisation, closed=False, version=1)
-    await hear(closed, older)
-    await hear(older)
+    await consume(closed, older)
+    await consume(older)
     admin = bearer("delivery", organisation, role="admin")
     for method, path, body in ROUTES:
         answer = await client.request(method, path, json=body, headers=admin)
@@ -64,5 +71,5 @@ async def test_all_routes_answer_403_while_it_is_closed(
     assert upload.status_code == 403
     other = bearer("delivery", "org_other", role="admin")
     assert (await client.get("/api/configs/", headers=other)).status_code == 200
-    await hear(OrganisationChanged(organisation_id=organisation, closed=False, version=3))
+    await consume(OrganisationChanged(organisation_id=organisation, closed=False, version=3))
     assert (await client.get("/api/configs/", headers=admin)).status_code == 200

@@ -1,71 +1,61 @@
-"""Receipts find their message, early, late, repeated, in parts and in any order; statuses only climb."""
+"""Delivery receipts match their message and change its status, in any order; a status never moves backwards."""
 
 import asyncio
-from collections.abc import Callable
 from itertools import permutations
 from typing import Any
 
 import pytest
 
-from common.database import Database
-from common.events import MessageDelivered, MessageFailed, MessageSent, ScheduleDue, OptOutChanged
+from common.events import MessageDelivered, MessageFailed, MessageSent, OptOutChanged
 from delivery.limits import service as limits
-from delivery.messages.loops import drain
 from delivery.receipts import service
+from delivery.sending.loops import drain
+from services.delivery.tests.webhook_stage import WebhookStage
 
-Due = Callable[..., ScheduleDue]
 
-
-async def test_a_delivery_is_applied_told_and_kept_with_its_words(
-    tell: Any, apply: Any, sent: Any, due: Due, message: Any, outbox_events: Any, database: Database
-) -> None:
-    (number,) = await sent(due())
-    receipt = {"status": "delivered", "reference": number, "occurred_at": "2026-04-04T16:30:00+00:00"}
-    await tell("receipts", {**receipt, "raw": "DELIVRD", "billed_parts": 2})
-    await apply()
-    row = await message(number)
+async def test_a_delivered_receipt_is_applied_and_published_with_the_providers_status(stage: WebhookStage) -> None:
+    (message_id,) = await stage.sent(stage.due())
+    receipt = {"status": "delivered", "reference": message_id, "occurred_at": "2026-04-04T16:30:00+00:00"}
+    await stage.receive("receipts", {**receipt, "raw": "DELIVRD", "billed_parts": 2})
+    row = await stage.get(message_id)
     assert (row.status, row.provider_status, row.billed_parts, row.version) == ("delivered", "DELIVRD", 2, 2)
     assert row.delivered_time.isoformat() == "2026-04-04T16:30:00+00:00"
-    told = await outbox_events(database)
-    assert [type(event) for event in told] == [MessageSent, MessageDelivered]
-    assert (told[1].version, told[1].delivered_time, told[1].sent_time) == (2, row.delivered_time, row.sent_time)
+    events = await stage.events()
+    assert [type(event) for event in events] == [MessageSent, MessageDelivered]
+    assert (events[1].version, events[1].delivered_time, events[1].sent_time) == (2, row.delivered_time, row.sent_time)
 
 
-async def test_in_every_order_and_however_often_the_highest_status_stays(
-    tell: Any, apply: Any, sent: Any, due: Due, message: Any, outbox_events: Any, database: Database
-) -> None:
+async def test_in_any_order_and_repeated_the_highest_status_counts(stage: WebhookStage) -> None:
     orders = list(permutations(("sent", "failed", "delivered")))
-    ids = await sent(*(due() for _ in orders))
-    for number, order in zip(ids, orders, strict=True):
+    ids = await stage.sent(*(stage.due() for _ in orders))
+    for message_id, order in zip(ids, orders, strict=True):
         for status in (*order, *order):
-            await tell("receipts", {"id": f"{number}-{status}", "status": status, "reference": number})
-            await apply()
-    assert {(await message(number)).status for number in ids} == {"delivered"}
-    told = [e for e in await outbox_events(database) if not isinstance(e, MessageSent)]
-    for number in ids:
-        versions = [event.version for event in told if event.message_id == number]
+            await stage.receive("receipts", {"id": f"{message_id}-{status}", "status": status, "reference": message_id})
+    assert set(await stage.status_of(*ids)) == {"delivered"}
+    events = [event for event in await stage.events() if not isinstance(event, MessageSent)]
+    for message_id in ids:
+        versions = [event.version for event in events if event.message_id == message_id]
         assert versions == sorted(set(versions))
-    assert len(told) == len(ids) + sum(order.index("failed") < order.index("delivered") for order in orders)
+    corrected = sum(order.index("failed") < order.index("delivered") for order in orders)
+    assert len(events) == len(ids) + corrected
 
 
-async def test_parts_are_delivered_when_all_are_and_failed_when_one_is(
-    tell: Any, apply: Any, sent: Any, due: Due, message: Any
-) -> None:
-    whole, broken, mended = await sent(due(parts=2), due(parts=2), due(parts=2))
-    for number in (whole, broken, mended):
-        part = {"status": "delivered", "reference": number, "part": 2, "of_parts": 2}
-        await tell("receipts", part, {**part, "status": "sent", "part": 1})
-    await apply()
-    assert [(await message(n)).status for n in (whole, broken, mended)] == ["sent"] * 3
-    for number in (broken, mended):
-        failed = {"status": "failed", "reference": number, "part": 1, "of_parts": 2, "category": "unroutable"}
-        await tell("receipts", {**failed, "error": "No such subscriber."})
-    await apply()
-    assert (await message(broken)).error == "No such subscriber."
-    for number in (whole, mended):
-        await tell("receipts", {"status": "delivered", "reference": number, "part": 1, "of_parts": 2})
-    await apply()
-    found = [await message(n) for n in (whole, broken, mended)]
+async def test_a_message_is_delivered_when_all_parts_are_and_failed_when_one_is(stage: WebhookStage) -> None:
+    whole, broken, corrected = ids = await stage.sent(*(stage.due(parts=2) for _ in range(3)))
+    for message_id in ids:
+        part = {"status": "delivered", "reference": message_id, "part": 2, "of_parts": 2}
+        await stage.post("receipts", part, {**part, "status": "sent", "part": 1})
+    await stage.apply()
+    assert await stage.status_of(*ids) == ["sent"] * 3
+    for message_id in (broken, corrected):
+        failed = {"status": "failed", "reference": message_id, "part": 1, "of_parts": 2}
+        await stage.post("receipts", {**failed, "failure_category": "unroutable", "error": "No such subscriber."})
+    await stage.apply()
+    assert (await stage.get(broken)).error == "No such subscriber."
+    for message_id in (whole, corrected):
+        await stage.post("receipts", {"status": "delivered", "reference": message_id, "part": 1, "of_parts": 2})
+    await stage.apply()
+    found = [await stage.get(message_id) for message_id in ids]
     assert [(row.status, row.failure_category) for row in found] == [
         ("delivered", None),
         ("failed", "unroutable"),
@@ -73,214 +63,174 @@ async def test_parts_are_delivered_when_all_are_and_failed_when_one_is(
     ]
 
 
-async def test_what_fails_after_it_was_sent_keeps_its_place_and_the_ledger_agrees(
-    tell: Any, apply: Any, sent: Any, due: Due, message: Any, rows: Any, outbox_events: Any, database: Database
-) -> None:
-    (number,) = await sent(due(parts=3))
-    await tell("receipts", {"status": "failed", "reference": number, "category": "blocked", "error": "Spam."})
-    await apply()
-    row = await message(number)
+async def test_a_message_that_fails_after_it_was_sent_keeps_its_parts(stage: WebhookStage) -> None:
+    (message_id,) = await stage.sent(stage.due(parts=3))
+    receipt = {"status": "failed", "reference": message_id, "failure_category": "blocked", "error": "Spam."}
+    await stage.receive("receipts", receipt)
+    row = await stage.get(message_id)
     assert (row.status, row.failure_category, row.error) == ("failed", "blocked", "Spam.")
-    assert [r.taken for r in await rows("SELECT taken FROM limits")] == [3]
-    async with database.all_tenants() as session:
+    assert await stage.usage() == 3
+    async with stage.database.all_tenants() as session:
         assert not await limits.find_drift(session, row.period)
-    assert [type(event) for event in await outbox_events(database)] == [MessageSent, MessageFailed]
+    assert [type(event) for event in await stage.events()] == [MessageSent, MessageFailed]
 
 
-async def test_a_providers_opted_out_is_learned_as_a_stop(
-    tell: Any, apply: Any, sent: Any, due: Due, rows: Any, outbox_events: Any, database: Database
-) -> None:
-    (number,) = await sent(due())
-    await tell("receipts", {"status": "failed", "reference": number, "category": "opted_out"})
-    await apply()
-    assert [(r.stopped, r.source) for r in await rows("SELECT stopped, source FROM stops")] == [(True, "provider")]
-    assert isinstance((await outbox_events(database))[-1], OptOutChanged)
+async def test_an_opt_out_that_the_provider_reports_is_added(stage: WebhookStage) -> None:
+    (message_id,) = await stage.sent(stage.due())
+    receipt = {"status": "failed", "reference": message_id, "failure_category": "opted_out"}
+    await stage.receive("receipts", receipt)
+    rows = await stage.rows("SELECT opted_out, source FROM opt_outs")
+    assert [(row.opted_out, row.source) for row in rows] == [(True, "provider")]
+    assert isinstance((await stage.events())[-1], OptOutChanged)
 
 
-async def test_a_receipt_that_another_version_of_this_program_wrote_holds_up_no_later_one(
-    tell: Any, apply: Any, sent: Any, due: Due, message: Any, execute: Any
-) -> None:
-    (number,) = await sent(due())
+async def test_an_unreadable_stored_receipt_does_not_block_a_later_one(stage: WebhookStage) -> None:
+    (message_id,) = await stage.sent(stage.due())
     for is_applied in (True, False):
-        await tell("receipts", {"status": "sent", "reference": number})
+        await stage.post("receipts", {"status": "sent", "reference": message_id})
         if is_applied:
-            await apply()
-        await execute("UPDATE notices SET body = '{}'")
-    await tell("receipts", {"status": "delivered", "reference": number})
-    await apply()
-    assert (await message(number)).status == "delivered"
+            await stage.apply()
+        await stage.execute("UPDATE webhook_events SET body = '{}'")
+    await stage.receive("receipts", {"status": "delivered", "reference": message_id})
+    assert await stage.status_of(message_id) == ["delivered"]
 
 
-async def test_a_receipt_that_is_quicker_than_our_commit_settles_message_and_call(
-    tell: Any,
-    apply: Any,
-    claim: Any,
-    make_sender: Any,
-    take_in: Any,
-    due: Due,
-    carrier: Any,
-    rows: Any,
-    message: Any,
-    database: Database,
+async def test_a_receipt_before_our_commit_of_the_answer_resolves_message_and_submission(stage: WebhookStage) -> None:
+    stage.provider.script.append(stage.provider.accept_and_wait)
+    await stage.add_due(stage.due())
+    worker = stage.make_worker()
+    await stage.claim(worker)
+    message = await stage.message()
+    assert message.status == "sending"
+    await stage.receive("receipts", {"status": "sent", "reference": message.id})
+    assert await stage.status_of(message.id) == ["sent"]
+    assert await stage.rows("SELECT 1 FROM submissions") == [], "nothing is left to be resent after a crash"
+    await stage.receive("receipts", {"status": "delivered", "reference": message.id})
+    stage.provider.release.set()
+    await drain(stage.database, worker)
+    after = await stage.get(message.id)
+    assert (after.status, after.provider_message_id) == ("delivered", f"mm-{message.id}")
+
+
+async def test_an_unknown_outcome_is_resolved_and_a_given_up_message_can_still_be_delivered(
+    stage: WebhookStage,
 ) -> None:
-    carrier.script.append(carrier.take_and_wait)
-    await take_in(due())
-    sender = make_sender()
-    await claim(sender)
-    (row,) = await rows("SELECT id, status FROM messages")
-    assert row.status == "sending"
-    await tell("receipts", {"status": "sent", "reference": row.id})
-    await apply()
-    assert (await message(row.id)).status == "sent"
-    assert await rows("SELECT 1 FROM calls") == [], "nothing is left to be repeated after a crash"
-    await tell("receipts", {"status": "delivered", "reference": row.id})
-    await apply()
-    carrier.release.set()
-    await drain(database, sender)
-    after = await message(row.id)
-    assert (after.status, after.provider_message_id) == ("delivered", f"mm-{row.id}")
-
-
-async def test_an_unknown_outcome_is_settled_and_a_lost_one_put_right(
-    tell: Any, apply: Any, send: Any, make_sender: Any, take_in: Any, due: Due, carrier: Any, rows: Any, execute: Any
-) -> None:
-    carrier.script.append(carrier.take_and_reset)
-    await take_in(due())
-    await send(make_sender())
-    (row,) = await rows("SELECT id, status FROM messages")
-    assert row.status == "unknown"
-    await execute("UPDATE messages SET status = 'failed', category = 'outcome_unknown', error = 'x', version = 1")
-    await tell("receipts", {"status": "sent", "reference": row.id})
-    await apply()
-    assert (await rows("SELECT status FROM messages"))[0].status == "failed", "a status climbs only"
-    await tell("receipts", {"status": "delivered", "reference": row.id})
-    await apply()
-    (row,) = await rows("SELECT status, category, error, version, sent_time FROM messages")
+    stage.provider.script.append(stage.provider.accept_and_reset)
+    await stage.add_due(stage.due())
+    await stage.send(stage.make_worker())
+    message = await stage.message()
+    assert message.status == "unknown"
+    await stage.execute(
+        "UPDATE messages SET status = 'failed', failure_category = 'outcome_unknown', error = 'x', version = 1"
+    )
+    await stage.receive("receipts", {"status": "sent", "reference": message.id})
+    assert await stage.status_of(message.id) == ["failed"], "a status never moves backwards"
+    await stage.receive("receipts", {"status": "delivered", "reference": message.id})
+    row = await stage.get(message.id)
     assert (row.status, row.failure_category, row.error, row.version) == ("delivered", None, None, 2)
     assert row.sent_time is not None
 
 
-async def test_what_waits_to_go_again_but_was_taken_is_not_sent_twice(
-    tell: Any, apply: Any, send: Any, make_sender: Any, take_in: Any, due: Due, carrier: Any, execute: Any, rows: Any
-) -> None:
-    carrier.script.append(carrier.answer(429, "wait"))
-    await take_in(due())
-    sender = make_sender()
-    await send(sender)
-    (row,) = await rows("SELECT id, status FROM messages")
-    assert row.status == "retry_wait"
-    await tell("receipts", {"status": "failed", "reference": row.id})
-    await apply()
-    assert (await rows("SELECT status FROM messages"))[0].status == "retry_wait"
-    await tell("receipts", {"status": "delivered", "reference": row.id})
-    await apply()
-    assert [r.status for r in await rows("SELECT status, next_attempt_at FROM messages")] == ["delivered"]
+async def test_a_message_that_waits_for_a_retry_but_was_accepted_is_not_sent_again(stage: WebhookStage) -> None:
+    stage.provider.script.append(stage.provider.answer(429, "wait"))
+    await stage.add_due(stage.due())
+    await stage.send(stage.make_worker())
+    message = await stage.message()
+    assert message.status == "retry_wait"
+    await stage.receive("receipts", {"status": "failed", "reference": message.id})
+    assert await stage.status_of(message.id) == ["retry_wait"]
+    await stage.receive("receipts", {"status": "delivered", "reference": message.id})
+    row = await stage.get(message.id)
+    assert (row.status, row.next_attempt_at) == ("delivered", None)
 
 
 @pytest.mark.parametrize("spelling", ["AB-{0}-EF", "ab-{0}-ef", "00ab-{0}-ef", "000AB-{0}-EF"])
-async def test_the_providers_id_finds_the_message_however_it_is_written(
-    tell: Any, apply: Any, sent: Any, due: Due, message: Any, execute: Any, spelling: str
-) -> None:
-    (number,) = await sent(due())
-    await execute("UPDATE messages SET provider_message_id = :id", id=f"ab-{number}-ef")
-    await tell("receipts", {"status": "delivered", "provider_message_id": spelling.format(number)})
-    await apply()
-    assert (await message(number)).status == "delivered"
+async def test_the_providers_id_matches_in_any_spelling(stage: WebhookStage, spelling: str) -> None:
+    (message_id,) = await stage.sent(stage.due())
+    await stage.execute("UPDATE messages SET provider_message_id = :id", id=f"ab-{message_id}-ef")
+    await stage.receive("receipts", {"status": "delivered", "provider_message_id": spelling.format(message_id)})
+    assert await stage.status_of(message_id) == ["delivered"]
 
 
-async def test_another_providers_receipt_finds_nothing_of_ours(
-    tell: Any, apply: Any, sent: Any, due: Due, message: Any, execute: Any
-) -> None:
-    (number,) = await sent(due())
-    await execute("UPDATE messages SET provider = 'twilio'")
-    told = {"status": "delivered", "reference": number, "provider_message_id": f"mm-{number}"}
-    await tell("receipts", told)
-    await apply()
-    assert (await message(number)).status == "sent"
+async def test_a_receipt_of_another_provider_matches_nothing(stage: WebhookStage) -> None:
+    (message_id,) = await stage.sent(stage.due())
+    await stage.execute("UPDATE messages SET provider = 'twilio'")
+    receipt = {"status": "delivered", "reference": message_id, "provider_message_id": f"mm-{message_id}"}
+    await stage.receive("receipts", receipt)
+    assert await stage.status_of(message_id) == ["sent"]
 
 
-@pytest.mark.parametrize("case", ["another message's id", "told before ours was there"])
-async def test_a_receipt_of_another_system_on_the_account_finds_nothing_of_ours(
-    tell: Any, apply: Any, sent: Any, due: Due, message: Any, execute: Any, case: str
-) -> None:
-    (number,) = await sent(due())
-    told = {"status": "failed", "reference": number}
-    await tell("receipts", told | ({"provider_message_id": f"xx-{number}"} if case.startswith("another") else {}))
-    if case.startswith("told"):
-        await execute("UPDATE notices SET received_at = now() - interval '1 hour'")
-    await apply()
-    assert (await message(number)).status == "sent"
+@pytest.mark.parametrize("case", ["another id of the provider", "older than our message"])
+async def test_a_receipt_of_another_system_on_the_account_matches_nothing(stage: WebhookStage, case: str) -> None:
+    (message_id,) = await stage.sent(stage.due())
+    receipt: dict[str, Any] = {"status": "failed", "reference": message_id}
+    if case.startswith("another"):
+        receipt["provider_message_id"] = f"xx-{message_id}"
+    await stage.post("receipts", receipt)
+    if case.startswith("older"):
+        await stage.execute("UPDATE webhook_events SET received_at = now() - interval '1 hour'")
+    await stage.apply()
+    assert await stage.status_of(message_id) == ["sent"]
 
 
-async def test_what_finds_nothing_is_kept_looked_at_again_and_given_up_after_three_days(
-    tell: Any, apply: Any, sent: Any, due: Due, message: Any, execute: Any, rows: Any
-) -> None:
-    await tell("receipts", {"status": "delivered", "provider_message_id": "strange"})
-    await tell("receipts", {"status": "delivered", "provider_message_id": "never"})
-    await apply()
-    await apply()
-    waiting = await rows("SELECT looks, due_at > now() AS later, due_at - now() < '2 s' AS soon FROM notices")
-    assert [(row.looks, row.later, row.soon) for row in waiting] == [(1, True, True)] * 2
-    (number,) = await sent(due())
-    await execute("UPDATE messages SET provider_message_id = 'strange'")
-    await execute("UPDATE notices SET due_at = now(), looks = 30")
-    await apply()
-    assert (await message(number)).status == "delivered"
-    (row,) = await rows("SELECT due_at - now() AS pause FROM notices WHERE due_at IS NOT NULL")
+async def test_an_event_without_a_match_is_checked_again_and_given_up_after_three_days(stage: WebhookStage) -> None:
+    await stage.post("receipts", {"status": "delivered", "provider_message_id": "strange"})
+    await stage.post("receipts", {"status": "delivered", "provider_message_id": "never"})
+    await stage.apply()
+    await stage.apply()
+    waiting = await stage.rows(
+        "SELECT checks, due_at > now() AS later, due_at - now() < '2 s' AS soon FROM webhook_events"
+    )
+    assert [(row.checks, row.later, row.soon) for row in waiting] == [(1, True, True)] * 2
+    (message_id,) = await stage.sent(stage.due())
+    await stage.execute("UPDATE messages SET provider_message_id = 'strange'")
+    await stage.execute("UPDATE webhook_events SET due_at = now(), checks = 30")
+    await stage.apply()
+    assert await stage.status_of(message_id) == ["delivered"]
+    (row,) = await stage.rows("SELECT due_at - now() AS pause FROM webhook_events WHERE due_at IS NOT NULL")
     assert 3500 < row.pause.total_seconds() <= 3600
-    await execute(
-        "UPDATE notices SET due_at = now(), received_at = now() - interval '73 hours' WHERE message_id IS NULL"
+    await stage.execute(
+        "UPDATE webhook_events SET due_at = now(), received_at = now() - interval '73 hours' WHERE message_id IS NULL"
     )
-    await apply()
-    assert [row.message_id for row in await rows("SELECT message_id FROM notices WHERE due_at IS NULL")] == [
-        number,
-        None,
-    ]
+    await stage.apply()
+    complete = await stage.rows("SELECT message_id FROM webhook_events WHERE due_at IS NULL ORDER BY id")
+    assert [row.message_id for row in complete] == [message_id, None]
 
 
-async def test_a_clock_that_is_ahead_delivers_nothing_in_the_future(
-    tell: Any, apply: Any, sent: Any, due: Due, message: Any, rows: Any
+async def test_a_receipt_from_the_future_counts_from_its_arrival(stage: WebhookStage) -> None:
+    (message_id,) = await stage.sent(stage.due())
+    receipt = {"status": "delivered", "reference": message_id, "occurred_at": "2999-01-01T00:00:00+00:00"}
+    await stage.receive("receipts", receipt)
+    (event,) = await stage.rows("SELECT received_at FROM webhook_events")
+    assert (await stage.get(message_id)).delivered_time == event.received_at
+
+
+async def test_parts_that_two_workers_apply_at_once_count_together(
+    stage: WebhookStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (number,) = await sent(due())
-    await tell("receipts", {"status": "delivered", "reference": number, "occurred_at": "2999-01-01T00:00:00+00:00"})
-    await apply()
-    (notice,) = await rows("SELECT received_at FROM notices")
-    assert (await message(number)).delivered_time == notice.received_at
-
-
-async def test_parts_that_two_workers_apply_at_once_are_weighed_together(
-    tell: Any,
-    apply: Any,
-    sent: Any,
-    due: Due,
-    message: Any,
-    outbox_events: Any,
-    database: Database,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(service, "BATCH", 7)  # so that the parts of a message are in several hands
-    ids = await sent(*(due(parts=3) for _ in range(20)))
+    monkeypatch.setattr(service, "BATCH", 7)  # so that the parts of a message are in several batches
+    ids = await stage.sent(*(stage.due(parts=3) for _ in range(20)))
     for part in (1, 2, 3):
-        told = [{"status": "delivered", "reference": number, "part": part, "of_parts": 3} for number in ids]
-        await tell("receipts", *told)
-    while any(await asyncio.gather(*(apply() for _ in range(4)))):
+        receipts = [{"status": "delivered", "reference": one, "part": part, "of_parts": 3} for one in ids]
+        await stage.post("receipts", *receipts)
+    while any(await asyncio.gather(*(stage.apply() for _ in range(4)))):
         pass
-    assert {(await message(number)).status for number in ids} == {"delivered"}
-    told = [event.message_id for event in await outbox_events(database) if isinstance(event, MessageDelivered)]
-    assert sorted(told) == ids
+    assert set(await stage.status_of(*ids)) == {"delivered"}
+    delivered = [event.message_id for event in await stage.events() if isinstance(event, MessageDelivered)]
+    assert sorted(delivered) == ids
 
 
-async def test_one_that_the_database_refuses_holds_up_no_other(
-    tell: Any, apply: Any, sent: Any, due: Due, message: Any, execute: Any, rows: Any
-) -> None:
-    before, refused, after = await sent(due(), due(), due())
-    for number in (before, refused, after):
-        await tell("receipts", {"status": "delivered", "reference": number})
-    never = '{"occurred_at": "0001-01-01T00:00:00+14:00"}'  # before the first moment that a timestamp can be
-    await execute(
-        "UPDATE notices SET body = body || CAST(:never AS jsonb) WHERE reference = :id", never=never, id=refused
+async def test_an_event_that_the_database_refuses_does_not_block_the_others(stage: WebhookStage) -> None:
+    ids = await stage.sent(stage.due(), stage.due(), stage.due())
+    for message_id in ids:
+        await stage.post("receipts", {"status": "delivered", "reference": message_id})
+    impossible = '{"occurred_at": "0001-01-01T00:00:00+14:00"}'  # before the first time of a timestamp
+    await stage.execute(
+        "UPDATE webhook_events SET body = body || CAST(:impossible AS jsonb) WHERE reference = :id",
+        impossible=impossible,
+        id=ids[1],
     )
-    await apply()
-    assert [(await message(n)).status for n in (before, refused, after)] == ["delivered", "sent", "delivered"]
-    (kept,) = await rows("SELECT looks, due_at > now() AS waits FROM notices WHERE due_at IS NOT NULL")
-    assert (kept.looks, kept.waits) == (1, True)
+    await stage.apply()
+    assert await stage.status_of(*ids) == ["delivered", "sent", "delivered"]
+    (event,) = await stage.rows("SELECT checks, due_at > now() AS waits FROM webhook_events WHERE due_at IS NOT NULL")
+    assert (event.checks, event.waits) == (1, True)

@@ -5,8 +5,9 @@ from fastapi import Request
 from starlette.responses import Response
 
 from common.errors import Forbidden, Invalid, NotFound, TooLarge, Unavailable
-from common.http.app import MAX_JSON_BYTES, feature_router
+from common.http.app import feature_router
 from common.http.deps import AllSessionDep
+from common.http.requests import MAX_JSON_BYTES
 from delivery.providers.base import Provider, SubmissionError, WebhookMalformed, WebhookRefused, WebhookRequest
 from delivery.receipts import service
 from delivery.receipts.rules import NewEvent, make_event

@@ -82,7 +82,7 @@ async def postpone_first(session: AsyncSession) -> None:
     """Postpone the event that has been due for longest, because applying it failed."""
     for row in await repository.claim_all_tenants(session, 1):
         pause = next_check_s(row)
-        log.error("webhook event not applied", event=row.id, provider=row.provider, checks=row.checks)
+        log.error("webhook event not applied", event_id=row.id, provider=row.provider, checks=row.checks)
         if pause is not None:
             await repository.postpone_all_tenants(session, {row.id: pause})
         else:
@@ -93,7 +93,7 @@ def _parse(row: WebhookEventRow) -> ProviderEvent | None:
     try:
         return parse_event(row.kind, row.body)
     except ValueError:  # another version of this program stored it
-        log.error("webhook event unreadable", event=row.id, provider=row.provider)
+        log.error("webhook event unreadable", event_id=row.id, provider=row.provider)
         return None
 
 
