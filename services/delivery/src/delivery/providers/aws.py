@@ -122,7 +122,9 @@ class AwsSettings(OwnSettings):
 
     model_config = SettingsConfigDict(env_prefix="AWS_")
 
-    base_url: str = Field("", description="empty: AWS; any other address is a rehearsal, which may sign the webhooks itself")
+    base_url: str = Field(
+        "", description="empty: AWS; any other address is a rehearsal, which may sign the webhooks itself"
+    )
     region: str = "ap-southeast-2"
     sender_id: str = Field(
         "",
