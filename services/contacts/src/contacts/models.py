@@ -38,89 +38,70 @@ class Role(StrEnum):
     MEMBER = "member"
 
 
-def _timestamp(name: str) -> Column[Any]:
-    return Column(name, DateTime(timezone=True))
+_TIME = DateTime(timezone=True)
 
 
-def _audit() -> list[Column[Any]]:
-    users = [Column(name, BigInteger) for name in ("created_by", "updated_by")]
-    return [*users, _timestamp("created_at"), _timestamp("updated_at")]
+def _columns(**types: Any) -> list[Column[Any]]:
+    return [Column(name, kind) for name, kind in types.items()]
 
+
+_AUDIT = {"created_by": BigInteger, "updated_by": BigInteger, "created_at": _TIME, "updated_at": _TIME}
+# Clerk's own times, and when a row was written here. The migration explains them.
+_CLERK_TIMES = {
+    "source_created_at": _TIME,
+    "source_updated_at": _TIME,
+    "deleted_at": _TIME,
+    "is_active": Boolean,
+    "created_at": _TIME,
+    "updated_at": _TIME,
+}
 
 contacts = Table(
     "contacts",
     metadata,
-    Column("id", BigInteger),
-    Column("organisation_id", Text),
-    Column("first_name", Text),
-    Column("last_name", Text),
-    Column("phone", Text),
-    Column("email", Text),
-    Column("company", Text),
-    Column("user_id", BigInteger),
-    Column("is_active", Boolean),
-    Column("opt_out", Boolean),
-    _timestamp("opted_out_at"),
-    Column("opt_out_source", Text),
-    Column("opt_out_message_id", BigInteger),
-    _timestamp("opt_in_confirmed_at"),
-    Column("version", BigInteger),
-    *_audit(),
+    *_columns(
+        id=BigInteger,
+        organisation_id=Text,
+        first_name=Text,
+        last_name=Text,
+        phone=Text,
+        email=Text,
+        company=Text,
+        user_id=BigInteger,
+        is_active=Boolean,
+        opt_out=Boolean,
+        opted_out_at=_TIME,
+        opt_out_source=Text,
+        opt_out_message_id=BigInteger,
+        opt_in_confirmed_at=_TIME,
+        version=BigInteger,
+        **_AUDIT,
+    ),
 )
-
 groups = Table(
     "groups",
     metadata,
-    Column("id", BigInteger),
-    Column("name", Text),
-    Column("description", Text),
-    Column("is_active", Boolean),
-    *_audit(),
+    *_columns(id=BigInteger, name=Text, description=Text, is_active=Boolean, **_AUDIT),
 )
-
 group_members = Table(
     "group_members",
     metadata,
-    Column("group_id", BigInteger),
-    Column("contact_id", BigInteger),
-    _timestamp("joined_at"),
+    *_columns(group_id=BigInteger, contact_id=BigInteger, joined_at=_TIME),
 )
-
-
-def _clerk_times() -> list[Column[Any]]:
-    """Return the columns with Clerk's own times. The migration explains them."""
-    names = ("source_created_at", "source_updated_at", "deleted_at", "created_at", "updated_at")
-    return [*(_timestamp(name) for name in names), Column("is_active", Boolean)]
-
-
 organisations = Table(
     "organisations",
     metadata,
-    Column("organisation_id", Text),
-    Column("name", Text),
-    Column("slug", Text),
-    Column("version", BigInteger),
-    *_clerk_times(),
+    *_columns(organisation_id=Text, name=Text, slug=Text, version=BigInteger, **_CLERK_TIMES),
 )
-
 users = Table(
     "users",
     metadata,
-    Column("id", BigInteger),
-    Column("clerk_id", Text),
-    Column("first_name", Text),
-    Column("last_name", Text),
-    Column("email", Text),
-    *_clerk_times(),
+    *_columns(id=BigInteger, clerk_id=Text, first_name=Text, last_name=Text, email=Text, **_CLERK_TIMES),
 )
-
 memberships = Table(
     "memberships",
     metadata,
-    Column("organisation_id", Text),
-    Column("user_id", BigInteger),
-    Column("role", Text),
-    *_clerk_times(),
+    *_columns(organisation_id=Text, user_id=BigInteger, role=Text, **_CLERK_TIMES),
 )
 
 

@@ -162,7 +162,10 @@ async def import_rows(
 
 
 async def delete_contacts_of_organisation(session: AsyncSession, organisation_id: str) -> None:
-    """Delete all contacts of a closed organisation softly. OrganisationChanged tells other services to do the same."""
+    """Delete all contacts of a closed organisation softly.
+
+    Nothing is published for the single contacts. Other services learn it from OrganisationChanged.
+    """
     await repository.delete_of_organisation_all_tenants(session, organisation_id)
 
 

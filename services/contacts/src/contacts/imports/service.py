@@ -47,7 +47,7 @@ async def import_contacts(
     result = ImportResult()
     async with aclosing(_batches(contacts_file)) as batches:
         async for batch in batches:
-            refused = await _write_batch(session, caller, batch, options, result)
+            refused = await _write_batch(session, caller, batch, options=options, result=result)
             result.total += batch.total
             result.failed += batch.failed + len(refused)
             problems = sorted(batch.problems + refused, key=lambda problem: problem.row)
@@ -70,7 +70,7 @@ async def _batches(contacts_file: ContactsFile) -> AsyncGenerator[Batch, None]:
 
 
 async def _write_batch(
-    session: AsyncSession, caller: Caller, batch: Batch, options: ImportOptions, result: ImportResult
+    session: AsyncSession, caller: Caller, batch: Batch, *, options: ImportOptions, result: ImportResult
 ) -> list[Problem]:
     """Write a batch and count its rows in `result`. Return the problems of the rows that were refused."""
     first = {row.phone: row for row in reversed(batch.rows)}
