@@ -100,7 +100,7 @@ async def test_a_message_of_three_months_ago_no_longer_counts(stage: WebhookStag
     assert await stage.rows("SELECT 1 FROM inbound_messages") == []
 
 
-async def test_stop_holds_for_a_message_that_is_already_queued(stage: WebhookStage) -> None:
+async def test_stop_applies_to_a_message_that_is_already_queued(stage: WebhookStage) -> None:
     await stage.sent(stage.due())
     await stage.add_due(stage.due(), stage.due(phone="+61453000002"))
     await stage.receive("inbound", {"text": "Stop."})
@@ -144,7 +144,7 @@ async def test_stop_and_yes_in_one_batch_are_read_in_the_order_of_their_times(st
     assert await stage.opted_out() == [False]
 
 
-async def test_an_opt_out_holds_for_one_organisation(stage: WebhookStage) -> None:
+async def test_an_opt_out_applies_to_one_organisation(stage: WebhookStage) -> None:
     (message_id,) = await stage.sent(stage.due(organisation_id="org_mine"))
     await stage.receive("inbound", {"text": "STOP", "reference": message_id})
     await stage.add_due(stage.due(organisation_id="org_mine"), stage.due(organisation_id="org_other"))
@@ -194,7 +194,7 @@ async def test_the_parts_of_an_auto_reply_count_against_the_limit(stage: Webhook
     assert await stage.usage() == 3
 
 
-async def test_a_keyword_that_is_switched_off_opts_nobody_out(stage: WebhookStage) -> None:
+async def test_a_keyword_that_is_switched_off_does_not_opt_out(stage: WebhookStage) -> None:
     await stage.sent(stage.due())
     await stage.set_config("stop_words_off", "CANCEL")
     await stage.receive("inbound", {"text": "Cancel"})

@@ -87,7 +87,7 @@ async def test_concurrent_first_changes_leave_the_newest_with_the_highest_versio
     assert (newest.version, newest.opted_out) == (row.version, True)
 
 
-async def test_a_providers_opt_out_holds_until_a_newer_confirmation(stage: Stage) -> None:
+async def test_a_providers_opt_out_lasts_until_a_newer_confirmation(stage: Stage) -> None:
     now = datetime.now(UTC)
     mine, other = (stage.organisation, PHONE), ("org_other", PHONE)
     async with stage.database.all_tenants() as session:

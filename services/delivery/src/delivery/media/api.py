@@ -36,7 +36,8 @@ _FILE_BODY: dict[str, Any] = {
 async def upload_file(request: Request, caller: CallerDep, session: SessionDep) -> MediaOut:
     """Store an image for an MMS: PNG, JPEG or GIF, at most 409,600 bytes."""
     state = request.app.state
-    return await service.store_upload(session, caller, state.storage, state.links, await _read_file(request))
+    content = await _read_file(request)
+    return await service.store_upload(session, caller, content, storage=state.storage, links=state.links)
 
 
 @router.api_route("/media/{signature}/{name}", methods=["GET", "HEAD"], include_in_schema=False)

@@ -16,7 +16,7 @@ from delivery.storage.base import Storage
 
 
 async def store_upload(
-    session: AsyncSession, caller: Caller, storage: Storage, links: Links, content: bytes
+    session: AsyncSession, caller: Caller, content: bytes, *, storage: Storage, links: Links
 ) -> MediaOut:
     """Store an image and its record. Raises TooLarge, Invalid under `file`, StorageError and OrganisationClosed.
 

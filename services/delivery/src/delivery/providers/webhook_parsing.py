@@ -36,7 +36,7 @@ class Mark:
     """The mark that begins our references: six hexadecimal digits derived from INTERNAL_TOKEN_SECRET.
 
     Message ids count from 1 in every installation, and two installations that share an account at a provider get each
-    other's delivery receipts. The mark tells them apart.
+    other's delivery receipts. The mark distinguishes them.
     """
 
     def __init__(self, settings: Settings) -> None:
