@@ -1,4 +1,4 @@
-"""A gateway on a real socket, between upstreams that stand for the services and an issuer that stands for Clerk."""
+"""A gateway on a real socket, with test servers in place of the services and of Clerk."""
 
 import asyncio
 import threading
@@ -24,7 +24,7 @@ ISSUER = "https://clerk.test"
 
 
 class Clock:
-    """Time that only passes when a test says so."""
+    """A clock that only a test moves."""
 
     def __init__(self) -> None:
         self.now = time.time()
@@ -40,26 +40,26 @@ def clock() -> Clock:
 
 @dataclass
 class Upstream:
-    """A service as the gateway sees it: it keeps what it was asked, and does what the query says."""
+    """A test server in place of a service. It stores the requests, and the query of a request controls the answer."""
 
     name: str
     url: str = ""
     openapi: dict[str, Any] = field(default_factory=dict)
     ready: tuple[int, Any] = (200, {"status": "ok"})
     identity: tuple[int, Any] = (200, {"organisation_id": "org_7", "user_id": 42})
-    asked_identity: list[dict[str, Any]] = field(default_factory=list)
-    asked: list[dict[str, Any]] = field(default_factory=list)
+    identity_requests: list[dict[str, Any]] = field(default_factory=list)
+    requests: list[dict[str, Any]] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
 
     def reset(self) -> None:
         fresh = Upstream(self.name)
         self.ready, self.identity, self.openapi = fresh.ready, fresh.identity, {}
-        self.asked, self.asked_identity, self.gate = [], [], fresh.gate
+        self.requests, self.identity_requests, self.gate = [], [], fresh.gate
 
     def caller(self) -> Caller:
-        """Who the last request was made for, by its internal token."""
+        """Return the caller in the internal token of the last request."""
         return verify(
-            self.asked[-1]["headers"]["authorization"],
+            self.requests[-1]["headers"]["authorization"],
             audience=self.name,
             issuers=frozenset({"gateway"}),
             secret=SECRET,
@@ -69,7 +69,7 @@ class Upstream:
         caller = verify(
             request.headers.get("Authorization"), audience=self.name, issuers=frozenset({"gateway"}), secret=SECRET
         )
-        self.asked_identity.append({**await request.json(), "caller": caller})
+        self.identity_requests.append({**await request.json(), "caller": caller})
         if request.headers.get("X-Request-ID") == "gated":
             await self.gate.wait()
         status, body = self.identity
@@ -77,7 +77,7 @@ class Upstream:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
-        told = {
+        received = {
             "service": self.name,
             "method": request.method,
             "path": request.path,
@@ -86,13 +86,18 @@ class Upstream:
             "size": len(body),
             "body": body[:200].decode("latin-1"),
         }
-        self.asked.append(told)
+        self.requests.append(received)
         if "wait" in request.query:
             await self.gate.wait()
         if "chunks" in request.query:
             return await self._stream(request, int(request.query["chunks"]), broken="broken" in request.query)
-        headers = {"Idempotent-Replayed": "true", "Connection": "X-Secret", "X-Secret": "1", "X-Request-ID": "theirs"}
-        return web.json_response(told, status=int(request.query.get("status", 200)), headers=headers)
+        headers = {
+            "Idempotent-Replayed": "true",
+            "Connection": "X-Secret",
+            "X-Secret": "1",
+            "X-Request-ID": "of-the-service",
+        }
+        return web.json_response(received, status=int(request.query.get("status", 200)), headers=headers)
 
     async def _stream(self, request: web.Request, chunks: int, broken: bool) -> web.StreamResponse:
         response = web.StreamResponse()
@@ -123,7 +128,7 @@ class Upstream:
 
 
 async def listen(app: web.Application) -> tuple[web.AppRunner, str]:
-    """Serves on a free port of loopback."""
+    """Serve an application on a free port and return its URL."""
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -132,12 +137,12 @@ async def listen(app: web.Application) -> tuple[web.AppRunner, str]:
 
 @pytest.fixture(scope="session")
 async def running_upstreams() -> AsyncIterator[dict[str, Upstream]]:
-    made, runners = {}, []
+    servers, runners = {}, []
     for name in ("contacts", "scheduling", "delivery"):
-        made[name] = Upstream(name)
-        runner, made[name].url = await listen(made[name].app())
+        servers[name] = Upstream(name)
+        runner, servers[name].url = await listen(servers[name].app())
         runners.append(runner)
-    yield made
+    yield servers
     for runner in runners:
         await runner.cleanup()
 
@@ -152,12 +157,12 @@ def upstreams(running_upstreams: dict[str, Upstream]) -> Iterator[dict[str, Upst
 
 @dataclass
 class Issuer:
-    """Signs tokens as Clerk does."""
+    """Signs session tokens as Clerk does."""
 
     kid: str = "ins_1"
     key: rsa.RSAPrivateKey = field(default_factory=lambda: rsa.generate_private_key(65537, 2048))
     jwks_url: str = ""
-    fetched: int = 0
+    fetches: int = 0
     broken: bool = False
     published: list[dict[str, Any]] = field(default_factory=list)
 
@@ -170,7 +175,7 @@ class Issuer:
         return {**shape, "kid": self.kid, "alg": "RS256", "use": "sig"}
 
     def claims(self, **changes: Any) -> dict[str, Any]:
-        """Version 2 claims of an active session; a change to None removes the claim."""
+        """Return version 2 claims of an active session with changes. None removes a claim."""
         now = int(time.time())
         claims = {
             "azp": "https://app.test",
@@ -200,7 +205,7 @@ async def running_issuer() -> AsyncIterator[Issuer]:
     issuer = Issuer()
 
     async def jwks(_: web.Request) -> web.Response:
-        issuer.fetched += 1
+        issuer.fetches += 1
         return web.json_response({"keys": issuer.published}, status=500 if issuer.broken else 200)
 
     app = web.Application()
@@ -213,13 +218,13 @@ async def running_issuer() -> AsyncIterator[Issuer]:
 
 @pytest.fixture
 def issuer(running_issuer: Issuer) -> Issuer:
-    running_issuer.published, running_issuer.fetched, running_issuer.broken = [running_issuer.jwk()], 0, False
+    running_issuer.published, running_issuer.fetches, running_issuer.broken = [running_issuer.jwk()], 0, False
     return running_issuer
 
 
 @pytest.fixture
 def settings(upstreams: dict[str, Upstream], issuer: Issuer) -> Callable[..., Settings]:
-    """`settings(cors_allowed_origins="…")`: the gateway's settings, with changes."""
+    """`settings(cors_allowed_origins="…")` returns the gateway's settings with changes."""
 
     def make(**changes: Any) -> Settings:
         values = {
@@ -242,10 +247,10 @@ Start = Callable[..., str]
 
 @pytest.fixture
 def start(settings: Callable[..., Settings]) -> Iterator[Start]:
-    """`start(**changes)`: a gateway in a thread of its own; its address."""
+    """`start(**changes)` runs a gateway in a thread of its own and returns its URL."""
     running: list[tuple[uvicorn.Server, threading.Thread]] = []
 
-    def begin(**changes: Any) -> str:
+    def run(**changes: Any) -> str:
         config = uvicorn.Config(
             create_app(settings(**changes)), port=0, http="httptools", log_config=None, server_header=False
         )
@@ -260,7 +265,7 @@ def start(settings: Callable[..., Settings]) -> Iterator[Start]:
             time.sleep(0.005)
         return f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
 
-    yield begin
+    yield run
     for server, thread in running:
         server.should_exit = True
         thread.join(10)

@@ -1,4 +1,4 @@
-"""Every way in which a token is refused, and what an accepted one says."""
+"""Tokens that are refused, and the claims of tokens that are accepted."""
 
 import asyncio
 import base64
@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -33,7 +34,7 @@ def encode(part: Any) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
-async def refused(authenticator: Authenticator, token: str) -> bool:
+async def is_refused(authenticator: Authenticator, token: str) -> bool:
     try:
         await authenticator.authenticate(f"Bearer {token}")
     except Unauthenticated:
@@ -41,20 +42,20 @@ async def refused(authenticator: Authenticator, token: str) -> bool:
     return False
 
 
-async def test_valid_token_is_read(authenticator: Authenticator, issuer: Issuer) -> None:
+async def test_valid_token_gives_its_claims(authenticator: Authenticator, issuer: Issuer) -> None:
     claims = await authenticator.authenticate(f"bearer  {issuer.token()}")
     assert (claims.user, claims.organisation, claims.slug, claims.role) == ("user_1", "org_7", "example-co", "admin")
     assert claims.permissions == ("org:messages:send", "org:messages:read", "org:contacts:read")
 
 
 @pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer ", "Basic dTpw", "Token x", "eyJ"])
-async def test_missing_token_is_not_authenticated(authenticator: Authenticator, header: str | None) -> None:
+async def test_missing_token_raises_not_authenticated(authenticator: Authenticator, header: str | None) -> None:
     with pytest.raises(NotAuthenticated):
         await authenticator.authenticate(header)
 
 
 def dated(changes: dict[str, Any]) -> dict[str, Any]:
-    """The claims with `exp`, `nbf` and `iat` counted from now, in seconds: when the test runs, not when it is read."""
+    """Return the claims with `exp`, `nbf` and `iat` in seconds from now, the time at which the test runs."""
     times = {name: int(time.time()) + value for name, value in changes.items() if isinstance(value, int)}
     return {**changes, **{name: at for name, at in times.items() if name in ("exp", "nbf", "iat")}}
 
@@ -87,7 +88,7 @@ def dated(changes: dict[str, Any]) -> dict[str, Any]:
 async def test_token_with_wrong_claims_is_refused(
     authenticator: Authenticator, issuer: Issuer, changes: dict[str, Any]
 ) -> None:
-    assert await refused(authenticator, issuer.token(**dated(changes))) is True
+    assert await is_refused(authenticator, issuer.token(**dated(changes))) is True
 
 
 @pytest.mark.parametrize(
@@ -102,19 +103,19 @@ async def test_token_with_wrong_claims_is_refused(
         {"o": None},
     ],
 )
-async def test_token_within_leeway_or_with_optional_claims_is_taken(
+async def test_token_within_leeway_or_without_optional_claims_is_accepted(
     authenticator: Authenticator, issuer: Issuer, changes: dict[str, Any]
 ) -> None:
-    assert await refused(authenticator, issuer.token(**dated(changes))) is False
+    assert await is_refused(authenticator, issuer.token(**dated(changes))) is False
 
 
-async def test_party_is_not_checked_without_a_list(issuer: Issuer) -> None:
+async def test_any_party_is_accepted_without_configured_parties(issuer: Issuer) -> None:
     authenticator = Authenticator(ISSUER, (), JwksKeys(issuer.jwks_url).get)
-    assert await refused(authenticator, issuer.token(azp=None)) is False
-    assert await refused(authenticator, issuer.token(azp="https://any.test")) is False
+    assert await is_refused(authenticator, issuer.token(azp=None)) is False
+    assert await is_refused(authenticator, issuer.token(azp="https://any.test")) is False
 
 
-async def test_other_key_algorithm_or_kind_is_refused(authenticator: Authenticator, issuer: Issuer) -> None:
+async def test_token_of_another_key_algorithm_or_kind_is_refused(authenticator: Authenticator, issuer: Issuer) -> None:
     claims, header = issuer.claims(), {"kid": issuer.kid}
     other = rsa.generate_private_key(65537, 2048)
     signed = jwt.encode(claims, other, algorithm="RS256", headers=header)
@@ -127,16 +128,16 @@ async def test_other_key_algorithm_or_kind_is_refused(authenticator: Authenticat
     confused = f"{encode({'alg': 'HS256', 'typ': 'JWT', **header})}.{encode(claims)}"
     confused += "." + encode(hmac.new(issuer.pem.encode(), confused.encode(), hashlib.sha256).digest())
     for token in (signed, unknown, no_kid, longer, curve, access, unsigned, confused):
-        assert await refused(authenticator, token), token
+        assert await is_refused(authenticator, token), token
     genuine = issuer.token()
-    assert await refused(authenticator, genuine[:-6] + "AAAAAA")
+    assert await is_refused(authenticator, genuine[:-6] + "AAAAAA")
     head, _, signature = genuine.split(".")
-    assert await refused(authenticator, f"{head}.{encode({**claims, 'sub': 'user_2'})}.{signature}")
+    assert await is_refused(authenticator, f"{head}.{encode({**claims, 'sub': 'user_2'})}.{signature}")
 
 
 @pytest.mark.parametrize("prefix", ["m2m_", "mt_", "oat_", "ak_"])
 async def test_machine_token_is_refused(authenticator: Authenticator, issuer: Issuer, prefix: str) -> None:
-    assert await refused(authenticator, prefix + issuer.token())
+    assert await is_refused(authenticator, prefix + issuer.token())
 
 
 @pytest.mark.parametrize(
@@ -155,68 +156,68 @@ async def test_machine_token_is_refused(authenticator: Authenticator, issuer: Is
     ],
 )
 async def test_malformed_token_is_refused(authenticator: Authenticator, token: str) -> None:
-    assert await refused(authenticator, token)
+    assert await is_refused(authenticator, token)
 
 
-async def test_token_is_remembered_until_its_time_and_no_longer(issuer: Issuer, clock: Clock) -> None:
-    keys, asked = PemKey(issuer.pem), []
+async def test_token_is_cached_until_it_expires(issuer: Issuer, clock: Clock) -> None:
+    keys, lookups = PemKey(issuer.pem), []
 
-    async def key_of(kid: str | None) -> Any:
-        asked.append(kid)
+    async def find_key(kid: str | None) -> Any:
+        lookups.append(kid)
         return await keys.get(kid)
 
-    authenticator = Authenticator(ISSUER, (), key_of, remembered=2, clock=clock)
+    authenticator = Authenticator(ISSUER, (), find_key, max_cached=2, clock=clock)
     token = issuer.token(exp=int(clock()) + 60)
     for passed, verified in ((0, 1), (50, 1), (16, 2)):
         clock.now += passed
         await authenticator.authenticate(f"Bearer {token}")
-        assert len(asked) == verified
+        assert len(lookups) == verified
     clock.now -= 66
     for user in ("user_2", "user_3"):
         await authenticator.authenticate(f"Bearer {issuer.token(sub=user)}")
     await authenticator.authenticate(f"Bearer {token}")
-    assert len(asked) == 5  # only so many are remembered
+    assert len(lookups) == 5  # the cache has two tokens
 
 
-async def test_withdrawn_key_is_noticed_within_five_minutes(issuer: Issuer, clock: Clock) -> None:
+async def test_revoked_key_is_refused_after_five_minutes(issuer: Issuer, clock: Clock) -> None:
     authenticator = Authenticator(ISSUER, (), JwksKeys(issuer.jwks_url, clock=clock).get, clock=clock)
     token = issuer.token(exp=int(clock()) + 3600)
-    assert await refused(authenticator, token) is False
+    assert await is_refused(authenticator, token) is False
     issuer.published = [{**issuer.jwk(), "kid": "ins_2"}]
-    assert await refused(authenticator, token) is False
+    assert await is_refused(authenticator, token) is False
     clock.now += 301
-    assert await refused(authenticator, token) is True
+    assert await is_refused(authenticator, token) is True
 
 
-async def test_unknown_key_is_fetched_again_but_not_each_time(issuer: Issuer, clock: Clock) -> None:
+async def test_unknown_key_is_fetched_at_most_every_thirty_seconds(issuer: Issuer, clock: Clock) -> None:
     keys = JwksKeys(issuer.jwks_url, clock=clock)
     assert all(await asyncio.gather(*(keys.get(issuer.kid) for _ in range(20))))
-    assert issuer.fetched == 1
+    assert issuer.fetches == 1
     issuer.published.append({**issuer.jwk(), "kid": "ins_2"})
     assert await keys.get("ins_2") is None
-    assert issuer.fetched == 1
+    assert issuer.fetches == 1
     clock.now += 31
     assert await keys.get("ins_2") is not None
     await keys.get("ins_3")
-    assert issuer.fetched == 2
+    assert issuer.fetches == 2
 
 
-async def test_keys_stay_good_while_the_jwks_is_away(issuer: Issuer, clock: Clock) -> None:
+async def test_cached_keys_are_used_while_the_jwks_is_unavailable(issuer: Issuer, clock: Clock) -> None:
     keys = JwksKeys(issuer.jwks_url, clock=clock)
     assert await keys.get(issuer.kid) is not None
     issuer.broken = True
     clock.now += 400
     assert await keys.get(issuer.kid) is not None
-    assert issuer.fetched == 2
+    assert issuer.fetches == 2
 
 
-async def test_without_any_key_nobody_can_be_judged(issuer: Issuer) -> None:
+async def test_jwks_that_was_never_read_raises_unavailable(issuer: Issuer) -> None:
     issuer.broken = True
     with pytest.raises(Unavailable):
         await JwksKeys(issuer.jwks_url).get(issuer.kid)
 
 
-async def test_keys_for_other_purposes_are_not_used(issuer: Issuer) -> None:
+async def test_keys_for_other_purposes_are_ignored(issuer: Issuer) -> None:
     good = issuer.jwk()
     issuer.published = [
         {**good, "kid": "enc", "use": "enc"},
@@ -231,7 +232,7 @@ async def test_keys_for_other_purposes_are_not_used(issuer: Issuer) -> None:
     assert [await keys.get(kid) for kid in ("enc", "alg", "oct", "broken", None)] == [None] * 5
 
 
-def test_pem_is_read_in_every_form(issuer: Issuer) -> None:
+def test_pem_in_any_usual_form_is_read(issuer: Issuer) -> None:
     pem = issuer.pem
     bare = "".join(pem.strip().splitlines()[1:-1])
     for form in (pem, pem.replace("\n", "\\n"), pem.replace("\n", ""), bare, f'"{pem}"', pem.replace("\n", "\r\n")):
@@ -243,8 +244,8 @@ def test_pem_is_read_in_every_form(issuer: Issuer) -> None:
 
 async def test_pem_verifies_without_a_jwks(issuer: Issuer) -> None:
     authenticator = Authenticator(ISSUER, (), PemKey(issuer.pem).get)
-    assert await refused(authenticator, issuer.token()) is False
-    assert issuer.fetched == 0
+    assert await is_refused(authenticator, issuer.token()) is False
+    assert issuer.fetches == 0
 
 
 @pytest.mark.parametrize(
@@ -278,11 +279,13 @@ async def test_pem_verifies_without_a_jwks(issuer: Issuer) -> None:
         ("o:a,,o:b", "read", "1", ["org:a:read"]),
     ],
 )
-def test_permissions_of_version_2(features: Any, names: Any, bitmaps: Any, permissions: list[str]) -> None:
+def test_version_2_claims_give_their_permissions(
+    features: str | None, names: str, bitmaps: str, permissions: list[str]
+) -> None:
     assert list(decode_permissions(features, names, bitmaps)) == permissions
 
 
-def test_version_1_is_read_as_version_2_is() -> None:
+def test_version_1_claims_are_read() -> None:
     claims = read_claims(
         {
             "sub": "user_1",
@@ -297,7 +300,9 @@ def test_version_1_is_read_as_version_2_is() -> None:
     assert claims == Claims("user_1", "org_7", "example-co", "admin", ("org:messages:send",), 5, 65)
 
 
-async def test_refusals_at_the_door(start: Start, issuer: Issuer, upstreams: dict[str, Upstream]) -> None:
+async def test_refused_token_answers_401_and_missing_organisation_403(
+    start: Start, issuer: Issuer, upstreams: dict[str, Upstream]
+) -> None:
     async with aiohttp.ClientSession(start(clerk_authorized_parties=f"https://a.test, {PARTY}")) as client:
         for headers, status, code in (
             ({}, 401, "not_authenticated"),
@@ -311,10 +316,10 @@ async def test_refusals_at_the_door(start: Start, issuer: Issuer, upstreams: dic
             assert (answer.status, body.get("code")) == (status, code)
             assert answer.headers.get("WWW-Authenticate") == ("Bearer" if status == 401 else None)
             assert status == 200 or body["request_id"] == answer.headers["X-Request-ID"]
-    assert len(upstreams["contacts"].asked) == 1
+    assert len(upstreams["contacts"].requests) == 1
 
 
-def test_settings_name_what_is_wrong(settings: Any) -> None:
+def test_invalid_setting_is_named(settings: Callable[..., Settings]) -> None:
     for changes in (
         {"clerk_jwt_key": "nonsense"},
         {"clerk_issuer": ""},
@@ -327,7 +332,7 @@ def test_settings_name_what_is_wrong(settings: Any) -> None:
             settings(**changes)
 
 
-def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     values = {
         "GATEWAY_PORT": "25001",
         "INTERNAL_TOKEN_SECRET": "s" * 32,

@@ -1,4 +1,4 @@
-"""The merged OpenAPI document, and pages that load without the rest of the world."""
+"""The merged OpenAPI document, and the documentation pages."""
 
 import re
 from typing import Any
@@ -29,7 +29,7 @@ def contacts_document() -> dict[str, Any]:
     async def list_contacts(search: str = "") -> list[Contact]:
         return []
 
-    @app.post("/api/contacts/", status_code=201, tags=["contacts"], responses={400: {"description": "own words"}})
+    @app.post("/api/contacts/", status_code=201, tags=["contacts"], responses={400: {"description": "own description"}})
     async def create_contact(contact: Contact) -> Contact:
         return contact
 
@@ -76,7 +76,7 @@ def document() -> dict[str, Any]:
     return merge({"contacts": contacts_document(), "scheduling": scheduling_document()})
 
 
-def test_public_routes_of_all_services_are_there(document: dict[str, Any]) -> None:
+def test_merged_document_has_the_public_routes_of_all_services(document: dict[str, Any]) -> None:
     assert list(document["paths"]) == [
         "/api/contacts/",
         "/api/contacts/import/",
@@ -86,6 +86,7 @@ def test_public_routes_of_all_services_are_there(document: dict[str, Any]) -> No
     ]
     assert document["openapi"].startswith("3.1")
     assert [tag["name"] for tag in document["tags"]] == ["contacts", "schedules", "sending"]
+    assert all(tag["description"] for tag in document["tags"])
     assert document["security"] == [{"clerk": []}]
     assert document["servers"]
 
@@ -102,7 +103,7 @@ def test_operation_ids_are_short_and_unique(document: dict[str, Any]) -> None:
     ]
 
 
-def test_schemas_that_only_share_a_name_stay_apart(document: dict[str, Any]) -> None:
+def test_different_schemas_with_one_name_are_renamed(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
     own = document["paths"]["/api/schedules/{id}/"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
     assert own == {"$ref": "#/components/schemas/SchedulingContact"}
@@ -111,21 +112,21 @@ def test_schemas_that_only_share_a_name_stay_apart(document: dict[str, Any]) -> 
     assert "HTTPValidationError" not in schemas
 
 
-def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+def test_every_reference_has_its_target(document: dict[str, Any]) -> None:
     for reference in set(re.findall(r"#/components/[\w/-]+", str(document))):
         node = document
         for part in reference[2:].split("/"):
             node = node[part]
 
 
-def test_errors_are_told_on_every_route(document: dict[str, Any]) -> None:
+def test_every_route_lists_its_errors(document: dict[str, Any]) -> None:
     paths = document["paths"]
     common = {"401", "403", "429", "502", "503", "504"}
     assert set(paths["/api/schedules/{id}/"]["get"]["responses"]) == common | {"200", "404"}
     assert set(paths["/api/contacts/"]["get"]["responses"]) == common | {"200", "400"}
     created = paths["/api/contacts/"]["post"]["responses"]
     assert set(created) == common | {"201", "400", "404", "409", "413", "415", "422"}
-    assert created["400"]["description"] == "own words"
+    assert created["400"]["description"] == "own description"
     assert created["400"]["content"] == document["components"]["responses"]["BadRequest"]["content"]
     assert "security" not in paths["/api/schedules/{id}/"]["get"]
     assert set(created["201"]["headers"]) == {
@@ -136,7 +137,7 @@ def test_errors_are_told_on_every_route(document: dict[str, Any]) -> None:
     }
 
 
-def test_what_only_computes_takes_no_idempotency_key(document: dict[str, Any]) -> None:
+def test_route_without_effect_has_no_idempotency_key(document: dict[str, Any]) -> None:
     key = {"$ref": "#/components/parameters/Idempotency-Key"}
     preview = document["paths"]["/api/sms/preview/"]["post"]
     assert key in document["paths"]["/api/contacts/"]["post"]["parameters"]
@@ -145,7 +146,7 @@ def test_what_only_computes_takes_no_idempotency_key(document: dict[str, Any]) -
     assert WITHOUT_EFFECT not in preview
 
 
-async def test_document_follows_the_services_and_outlives_them(
+async def test_document_of_the_gateway_has_the_routes_of_services(
     gateway: aiohttp.ClientSession, upstreams: dict[str, Upstream]
 ) -> None:
     upstreams["contacts"].openapi = contacts_document()
@@ -158,7 +159,7 @@ async def test_document_follows_the_services_and_outlives_them(
 
 
 @pytest.mark.parametrize("page", ["/api/docs/", "/api/docs", "/api/v2/redoc/"])
-async def test_page_needs_nothing_from_elsewhere(start: Start, page: str) -> None:
+async def test_page_loads_files_of_the_gateway_only(start: Start, page: str) -> None:
     async with aiohttp.ClientSession(start()) as client:
         async with client.get(page) as answer:
             html = await answer.text()

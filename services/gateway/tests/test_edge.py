@@ -1,4 +1,4 @@
-"""Permissions by name, CORS, health."""
+"""Permissions of routes, CORS, and health."""
 
 import json
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 
 from .conftest import Issuer, Start, Upstream
 
-NEEDED = {
+REQUIRED = {
     "POST /api/sms/send/": "org:messages:send",
     "DELETE /api/contacts/{id}/": "org:contacts:manage",
     "GET /api/configs": "org:configs:read",
@@ -27,23 +27,29 @@ NEEDED = {
         ("POST", "/api/configs/", 200),
     ],
 )
-async def test_route_can_demand_a_permission(start: Start, issuer: Issuer, method: str, path: str, status: int) -> None:
+async def test_route_without_its_required_permission_answers_403(
+    start: Start, issuer: Issuer, method: str, path: str, status: int
+) -> None:
     async with (
         aiohttp.ClientSession() as client,
-        client.request(method, start(route_permissions=json.dumps(NEEDED)) + path, headers=issuer.headers()) as answer,
+        client.request(
+            method, start(route_permissions=json.dumps(REQUIRED)) + path, headers=issuer.headers()
+        ) as answer,
     ):
         body = await answer.json()
     assert answer.status == status
     assert status == 200 or body["code"] == "permission_denied"
 
 
-async def test_cors_is_off_without_origins(gateway: aiohttp.ClientSession, issuer: Issuer) -> None:
+async def test_answer_without_configured_origins_has_no_cors_headers(
+    gateway: aiohttp.ClientSession, issuer: Issuer
+) -> None:
     headers = {**issuer.headers(), "Origin": "https://app.test"}
     async with gateway.get("/api/contacts/", headers=headers) as answer:
         assert not [name for name in answer.headers if name.lower().startswith("access-control")]
 
 
-async def test_cors_for_its_origins_only(start: Start, issuer: Issuer) -> None:
+async def test_cors_headers_are_for_configured_origins_only(start: Start, issuer: Issuer) -> None:
     base = start(cors_allowed_origins="https://app.test,https://b.test", throttle_rate_user="1/day")
     async with aiohttp.ClientSession(base) as client:
         preflight = {
@@ -64,9 +70,9 @@ async def test_cors_for_its_origins_only(start: Start, issuer: Issuer) -> None:
                 body = await answer.json()
             assert (answer.status, body["code"]) == (400, "invalid")
             assert body["request_id"] == answer.headers["X-Request-ID"]
-        asked = {**issuer.headers(), "Origin": "https://b.test"}
-        for status in (200, 429):  # a failure can be read by the page too
-            async with client.get("/api/contacts/", headers=asked) as answer:
+        headers = {**issuer.headers(), "Origin": "https://b.test"}
+        for status in (200, 429):  # a browser can read errors, too
+            async with client.get("/api/contacts/", headers=headers) as answer:
                 assert answer.status == status
                 assert answer.headers["Access-Control-Allow-Origin"] == "https://b.test"
                 exposed = set(answer.headers["Access-Control-Expose-Headers"].split(", "))
@@ -84,7 +90,7 @@ async def test_cors_for_its_origins_only(start: Start, issuer: Issuer) -> None:
             assert "Access-Control-Allow-Origin" not in answer.headers
 
 
-async def test_health_has_a_line_for_each_service(
+async def test_health_lists_each_service_with_its_dependencies(
     gateway: aiohttp.ClientSession, upstreams: dict[str, Upstream]
 ) -> None:
     upstreams["delivery"].ready = (200, {"status": "ok", "database": "ok"})
@@ -96,7 +102,7 @@ async def test_health_has_a_line_for_each_service(
 
 
 @pytest.mark.parametrize(
-    ("ready", "line"),
+    ("ready", "expected"),
     [
         (
             (503, {"detail": "database: OSError", "code": "unavailable", "request_id": "", "database": "unavailable"}),
@@ -105,18 +111,18 @@ async def test_health_has_a_line_for_each_service(
         ((500, []), {"detail": "The service answered 500.", "dependencies": {}}),
     ],
 )
-async def test_health_is_503_when_a_service_is_not_well(
-    gateway: aiohttp.ClientSession, upstreams: dict[str, Upstream], ready: tuple[int, Any], line: dict[str, Any]
+async def test_service_that_is_not_ready_makes_health_503(
+    gateway: aiohttp.ClientSession, upstreams: dict[str, Upstream], ready: tuple[int, Any], expected: dict[str, Any]
 ) -> None:
     upstreams["scheduling"].ready = ready
     async with gateway.get("/api/health/") as answer:
         body = await answer.json()
     assert (answer.status, body["status"]) == (503, "unavailable")
-    assert body["services"]["scheduling"] == {"status": "unavailable", **line}
+    assert body["services"]["scheduling"] == {"status": "unavailable", **expected}
     assert body["services"]["contacts"]["status"] == "ok"
 
 
-async def test_health_is_503_when_a_service_is_down(start: Start) -> None:
+async def test_service_that_does_not_answer_makes_health_503(start: Start) -> None:
     async with (
         aiohttp.ClientSession(start(delivery_url="http://127.0.0.1:1")) as client,
         client.get("/api/health/") as answer,
@@ -126,12 +132,12 @@ async def test_health_is_503_when_a_service_is_down(start: Start) -> None:
 
 
 @pytest.mark.parametrize("path", ["/health/live", "/health/ready"])
-async def test_gateway_says_that_it_is_there(gateway: aiohttp.ClientSession, path: str) -> None:
+async def test_running_gateway_is_live_and_ready(gateway: aiohttp.ClientSession, path: str) -> None:
     async with gateway.get(path) as answer:
         assert (answer.status, await answer.json()) == (200, {"status": "ok"})
 
 
-async def test_own_route_has_its_methods(gateway: aiohttp.ClientSession) -> None:
+async def test_wrong_method_of_an_own_route_answers_405(gateway: aiohttp.ClientSession) -> None:
     async with gateway.post("/api/health/") as answer:
         body = await answer.json()
     assert (answer.status, body["code"], answer.headers["Allow"]) == (405, "method_not_allowed", "GET")

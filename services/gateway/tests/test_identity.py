@@ -1,6 +1,7 @@
-"""Who is behind a token: asked once, remembered for seconds, kept while contacts is away, never against a refusal."""
+"""Identities: resolved once, cached for seconds, used while contacts is unavailable, but not after a refusal."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
@@ -15,7 +16,7 @@ from .conftest import SECRET, Clock, Issuer, Upstream
 
 
 @pytest.fixture
-async def contacts(upstreams: dict[str, Upstream]) -> Any:
+async def contacts(upstreams: dict[str, Upstream]) -> AsyncIterator[ServiceClient]:
     client = ServiceClient(upstreams["contacts"].url, issuer="gateway", audience="contacts", secret=SECRET)
     yield client
     await client.close()
@@ -31,16 +32,16 @@ def claims(issuer: Issuer) -> Claims:
     return read_claims(issuer.claims(iat=1_772_424_862))
 
 
-async def test_contacts_is_asked_once_for_many_requests(
+async def test_simultaneous_requests_of_a_user_call_contacts_once(
     contacts: ServiceClient, upstream: Upstream, claims: Claims
 ) -> None:
     identities = Identities(contacts, ttl_s=5)
     found = await asyncio.gather(*(identities.resolve(claims) for _ in range(50)))
-    assert len(upstream.asked_identity) == 1
-    asked = upstream.asked_identity[0]
-    caller = asked.pop("caller")
+    assert len(upstream.identity_requests) == 1
+    request = upstream.identity_requests[0]
+    caller = request.pop("caller")
     assert (caller.role, caller.organisation_id) == ("system", "")
-    assert asked == {
+    assert request == {
         "clerk_user_id": "user_1",
         "clerk_organisation_id": "org_7",
         "organisation_slug": "example-co",
@@ -50,17 +51,17 @@ async def test_contacts_is_asked_once_for_many_requests(
     assert {(i.caller.organisation_id, i.caller.user_id, i.caller.role) for i in found} == {("org_7", 42, "admin")}
 
 
-async def test_answer_is_asked_for_again_after_seconds(
+async def test_identity_is_confirmed_again_after_its_lifetime(
     contacts: ServiceClient, upstream: Upstream, claims: Claims, clock: Clock
 ) -> None:
     identities = Identities(contacts, ttl_s=5, clock=clock)
     first = await identities.resolve(claims)
     clock.now += 6
     assert await identities.resolve(claims) is first
-    assert len(upstream.asked_identity) == 2
+    assert len(upstream.identity_requests) == 2
 
 
-async def test_refusal_is_told_and_not_remembered(
+async def test_refusal_raises_forbidden_and_removes_the_cached_identity(
     contacts: ServiceClient, upstream: Upstream, claims: Claims, clock: Clock
 ) -> None:
     identities = Identities(contacts, ttl_s=5, clock=clock)
@@ -71,13 +72,13 @@ async def test_refusal_is_told_and_not_remembered(
         with pytest.raises(Forbidden, match="The organisation is closed"):
             await identities.resolve(claims)
     upstream.identity = (503, {})
-    with pytest.raises(Unavailable):  # what was known before the refusal is forgotten
+    with pytest.raises(Unavailable):  # the identity from before the refusal is gone
         await identities.resolve(claims)
     upstream.identity = (200, {"organisation_id": "org_7", "user_id": 43})
     assert (await identities.resolve(claims)).caller.user_id == 43
 
 
-async def test_last_answer_serves_while_contacts_is_away_but_not_for_ever(
+async def test_cached_identity_is_used_for_five_minutes_while_contacts_is_unavailable(
     contacts: ServiceClient, upstream: Upstream, claims: Claims, clock: Clock
 ) -> None:
     identities = Identities(contacts, ttl_s=5, clock=clock)
@@ -85,34 +86,39 @@ async def test_last_answer_serves_while_contacts_is_away_but_not_for_ever(
     upstream.identity = (503, {})
     clock.now += 100
     assert (await identities.resolve(claims)).caller.user_id == 42
-    asked = len(upstream.asked_identity)
+    calls = len(upstream.identity_requests)
     await identities.resolve(claims)
-    assert len(upstream.asked_identity) == asked  # it is not asked for each request
+    assert len(upstream.identity_requests) == calls  # contacts is not called for each request
     clock.now += 250
     with pytest.raises(Unavailable):
         await identities.resolve(claims)
 
 
-async def test_another_role_is_another_question(contacts: ServiceClient, upstream: Upstream, issuer: Issuer) -> None:
+async def test_another_role_is_resolved_separately(contacts: ServiceClient, upstream: Upstream, issuer: Issuer) -> None:
     identities = Identities(contacts, ttl_s=5)
     admin = await identities.resolve(read_claims(issuer.claims()))
     member = await identities.resolve(
         read_claims(issuer.claims(o={"id": "org_7", "slg": "example-co", "rol": "member"}))
     )
     assert (admin.caller.role, member.caller.role, member.caller.permissions) == ("admin", "member", ())
-    assert len(upstream.asked_identity) == 2
+    assert len(upstream.identity_requests) == 2
 
 
-async def test_oldest_is_forgotten_when_there_are_too_many(
+async def test_full_cache_drops_the_oldest_identity(
     contacts: ServiceClient, upstream: Upstream, issuer: Issuer
 ) -> None:
-    identities = Identities(contacts, ttl_s=5, remembered=2)
+    identities = Identities(contacts, ttl_s=5, max_cached=2)
     for user in ("user_1", "user_2", "user_3", "user_3", "user_1"):
         await identities.resolve(read_claims(issuer.claims(sub=user)))
-    assert [asked["clerk_user_id"] for asked in upstream.asked_identity] == ["user_1", "user_2", "user_3", "user_1"]
+    assert [request["clerk_user_id"] for request in upstream.identity_requests] == [
+        "user_1",
+        "user_2",
+        "user_3",
+        "user_1",
+    ]
 
 
-async def test_waiter_that_leaves_does_not_end_the_question_for_others(
+async def test_cancelled_request_does_not_cancel_the_shared_call(
     contacts: ServiceClient, upstream: Upstream, claims: Claims
 ) -> None:
     identities = Identities(contacts, ttl_s=5)
@@ -121,10 +127,12 @@ async def test_waiter_that_leaves_does_not_end_the_question_for_others(
     await asyncio.sleep(0)
     first.cancel()
     assert (await second).caller.user_id == 42
-    assert len(upstream.asked_identity) == 1
+    assert len(upstream.identity_requests) == 1
 
 
-async def test_internal_token_is_reused_while_it_lasts(contacts: ServiceClient, claims: Claims, clock: Clock) -> None:
+async def test_internal_token_is_used_again_while_it_is_valid(
+    contacts: ServiceClient, claims: Claims, clock: Clock
+) -> None:
     identity = await Identities(contacts, ttl_s=5, clock=clock).resolve(claims)
     token = identity.token("delivery", SECRET)
     assert identity.token("delivery", SECRET) is token
@@ -137,11 +145,11 @@ async def test_internal_token_is_reused_while_it_lasts(contacts: ServiceClient, 
     ("identity", "status"),
     [((403, {"detail": "Removed."}), 403), ((503, {}), 503), ((401, {}), 503), ((500, "x"), 503)],
 )
-async def test_refusal_at_the_door(
+async def test_unresolved_identity_answers_403_or_503(
     gateway: aiohttp.ClientSession, issuer: Issuer, upstream: Upstream, identity: tuple[int, Any], status: int
 ) -> None:
     upstream.identity = identity
     async with gateway.get("/api/contacts/", headers=issuer.headers()) as answer:
         body = await answer.json()
     assert (answer.status, body["request_id"]) == (status, answer.headers["X-Request-ID"])
-    assert not upstream.asked
+    assert not upstream.requests

@@ -1,4 +1,4 @@
-"""What goes through, what is added, what is left out, and what happens when a service is away."""
+"""Forwarding: routes, headers, bodies, and failures of services."""
 
 import asyncio
 import hashlib
@@ -48,12 +48,12 @@ async def test_route_reaches_its_service(
     gateway: aiohttp.ClientSession, issuer: Issuer, method: str, path: str, service: str
 ) -> None:
     async with gateway.request(method, path, headers=issuer.headers()) as answer:
-        told = await answer.json()
-    assert (answer.status, told["service"], told["method"], told["path"]) == (200, service, method, path)
+        received = await answer.json()
+    assert (answer.status, received["service"], received["method"], received["path"]) == (200, service, method, path)
 
 
 @pytest.mark.parametrize("path", ["/api/contacts", "/api/v2/contacts/", "/api/v2/contacts", "/api/%63ontacts/"])
-async def test_other_spelling_of_a_path_answers_the_same(
+async def test_old_prefix_or_missing_slash_reaches_the_same_route(
     gateway: aiohttp.ClientSession, issuer: Issuer, path: str
 ) -> None:
     url = URL(f"{str(gateway._base_url).rstrip('/')}{path}?search=a%20b", encoded=True)
@@ -74,17 +74,17 @@ async def test_other_spelling_of_a_path_answers_the_same(
         "/openapi.json",
     ],
 )
-async def test_unknown_route_is_404(gateway: aiohttp.ClientSession, issuer: Issuer, path: str) -> None:
+async def test_unknown_route_answers_404(gateway: aiohttp.ClientSession, issuer: Issuer, path: str) -> None:
     async with gateway.get(path, headers=issuer.headers()) as answer:
         body = await answer.json()
     assert answer.status == 404
     assert body == {"detail": "Not found.", "code": "not_found", "request_id": answer.headers["X-Request-ID"]}
 
 
-async def test_caller_is_vouched_for_and_nothing_of_the_client_is_believed(
+async def test_service_gets_an_internal_token_and_no_forged_headers(
     gateway: aiohttp.ClientSession, issuer: Issuer, upstreams: Upstreams
 ) -> None:
-    given = {
+    headers = {
         **issuer.headers(),
         "Cookie": "__session=x",
         "X-Forwarded-Host": "evil.test",
@@ -94,7 +94,7 @@ async def test_caller_is_vouched_for_and_nothing_of_the_client_is_believed(
         "Connection": "keep-alive, X-Hop",
         "X-Hop": "1",
     }
-    async with gateway.post("/api/sms/send/", json={"message": "hi"}, headers=given) as answer:
+    async with gateway.post("/api/sms/send/", json={"message": "hi"}, headers=headers) as answer:
         assert answer.status == 200
     caller = upstreams["scheduling"].caller()
     assert (caller.organisation_id, caller.user_id, caller.role, caller.organisation_slug) == (
@@ -104,44 +104,45 @@ async def test_caller_is_vouched_for_and_nothing_of_the_client_is_believed(
         "example-co",
     )
     assert caller.permissions == ("org:messages:send", "org:messages:read", "org:contacts:read")
-    got = upstreams["scheduling"].asked[-1]["headers"]
-    assert (got["idempotency-key"], got["prefer"], got["content-type"]) == ("k1", "wait=3", "application/json")
-    assert got["x-forwarded-host"].startswith("127.0.0.1:")
-    assert not {"cookie", "forwarded", "x-hop"} & set(got)
+    received = upstreams["scheduling"].requests[-1]["headers"]
+    assert (received["idempotency-key"], received["prefer"]) == ("k1", "wait=3")
+    assert received["content-type"] == "application/json"
+    assert received["x-forwarded-host"].startswith("127.0.0.1:")
+    assert not {"cookie", "forwarded", "x-hop"} & set(received)
 
 
-async def test_public_route_keeps_the_clients_authorization(
+async def test_public_route_forwards_the_clients_authorization(
     gateway: aiohttp.ClientSession, upstreams: Upstreams
 ) -> None:
     await gateway.post("/api/webhooks/providers/x/", data=b"a=1", headers={"Authorization": "Basic eDp5"})
-    got = upstreams["delivery"].asked[-1]
-    assert (got["headers"]["authorization"], got["body"]) == ("Basic eDp5", "a=1")
+    received = upstreams["delivery"].requests[-1]
+    assert (received["headers"]["authorization"], received["body"]) == ("Basic eDp5", "a=1")
 
 
-async def test_answer_comes_back_without_hop_by_hop_headers(gateway: aiohttp.ClientSession, issuer: Issuer) -> None:
+async def test_answer_is_returned_without_hop_by_hop_headers(gateway: aiohttp.ClientSession, issuer: Issuer) -> None:
     async with gateway.get(
         "/api/contacts/?status=418", headers={**issuer.headers(), "X-Request-ID": "abc-1"}
     ) as answer:
-        told = await answer.json()
+        received = await answer.json()
     assert answer.status == 418
     assert answer.headers.getall("X-Request-ID") == ["abc-1"]
-    assert told["headers"]["x-request-id"] == "abc-1"
+    assert received["headers"]["x-request-id"] == "abc-1"
     assert answer.headers["Idempotent-Replayed"] == "true"
     assert "X-Secret" not in answer.headers
     assert len(answer.headers.getall("Date")) == 1
 
 
-async def test_insane_request_id_is_replaced(gateway: aiohttp.ClientSession, issuer: Issuer) -> None:
+async def test_invalid_request_id_is_replaced(gateway: aiohttp.ClientSession, issuer: Issuer) -> None:
     async with gateway.get("/api/contacts/", headers={**issuer.headers(), "X-Request-ID": "a b"}) as answer:
         assert answer.headers["X-Request-ID"] not in ("", "a b")
         assert (await answer.json())["headers"]["x-request-id"] == answer.headers["X-Request-ID"]
 
 
-async def test_large_bodies_stream_both_ways(
+async def test_large_bodies_are_streamed_both_ways(
     gateway: aiohttp.ClientSession, issuer: Issuer, upstreams: Upstreams
 ) -> None:
     async with gateway.get("/api/contacts/?chunks=40&gated=1", headers=issuer.headers()) as answer:
-        first = await answer.content.readexactly(65_536)  # it comes while the service still writes
+        first = await answer.content.readexactly(65_536)  # it arrives while the service still writes
         upstreams["contacts"].gate.set()
         rest = await answer.read()
     assert hashlib.sha256(first + rest).digest() == hashlib.sha256(b"x" * 40 * 65_536).digest()
@@ -163,16 +164,16 @@ async def test_large_bodies_stream_both_ways(
         ("/api/webhooks/clerk/", 1_000_000),
     ],
 )
-@pytest.mark.parametrize("told", [True, False])
-async def test_body_over_its_routes_limit_is_413(
-    gateway: aiohttp.ClientSession, issuer: Issuer, path: str, limit: int, told: bool
+@pytest.mark.parametrize("has_length", [True, False])
+async def test_body_over_the_limit_of_its_route_answers_413(
+    gateway: aiohttp.ClientSession, issuer: Issuer, path: str, limit: int, has_length: bool
 ) -> None:
     async def body(size: int) -> AsyncIterator[bytes]:
         for start in range(0, size, 50_000):
             yield b"z" * min(50_000, size - start)
 
     async def post(size: int) -> tuple[int, str | None]:
-        data = io.BytesIO(b"z" * size) if told else body(size)
+        data = io.BytesIO(b"z" * size) if has_length else body(size)
         async with gateway.post(path, data=data, headers=issuer.headers()) as answer:
             return answer.status, (await answer.json()).get("code")
 
@@ -180,7 +181,7 @@ async def test_body_over_its_routes_limit_is_413(
     assert await post(limit + 1) == (413, "too_large")
 
 
-async def test_service_that_is_down_is_502(start: Start, issuer: Issuer) -> None:
+async def test_service_that_is_down_answers_502(start: Start, issuer: Issuer) -> None:
     async with (
         aiohttp.ClientSession(start(scheduling_url="http://127.0.0.1:1")) as client,
         client.get("/api/schedules/", headers=issuer.headers()) as answer,
@@ -188,7 +189,7 @@ async def test_service_that_is_down_is_502(start: Start, issuer: Issuer) -> None
         assert (answer.status, (await answer.json())["code"]) == (502, "unavailable")
 
 
-async def test_service_that_is_silent_is_504() -> None:
+async def test_service_that_does_not_answer_in_time_answers_504() -> None:
     silent = asyncio.Event()
 
     async def wait(_: web.Request) -> web.Response:
@@ -210,24 +211,24 @@ async def test_service_that_is_silent_is_504() -> None:
         await runner.cleanup()
 
 
-async def test_answer_that_breaks_off_is_cut_not_completed(gateway: aiohttp.ClientSession, issuer: Issuer) -> None:
+async def test_interrupted_answer_closes_the_connection(gateway: aiohttp.ClientSession, issuer: Issuer) -> None:
     async with gateway.get("/api/contacts/?chunks=2&broken=1", headers=issuer.headers()) as answer:
         assert answer.status == 200
         with pytest.raises(aiohttp.ClientPayloadError):
             await answer.read()
 
 
-async def test_answer_that_breaks_off_before_its_body_is_502(gateway: aiohttp.ClientSession, issuer: Issuer) -> None:
+async def test_answer_interrupted_before_its_body_answers_502(gateway: aiohttp.ClientSession, issuer: Issuer) -> None:
     async with gateway.get("/api/contacts/?chunks=0&broken=1", headers=issuer.headers()) as answer:
         assert (answer.status, (await answer.json())["code"]) == (502, "unavailable")
 
 
-async def test_answers_without_a_body_pass(gateway: aiohttp.ClientSession, issuer: Issuer) -> None:
+async def test_answers_without_a_body_are_returned(gateway: aiohttp.ClientSession, issuer: Issuer) -> None:
     async with gateway.delete("/api/contacts/1/?status=204", headers=issuer.headers()) as answer:
         assert (answer.status, await answer.read()) == (204, b"")
     async with gateway.head("/api/contacts/", headers=issuer.headers()) as answer:
         assert (answer.status, await answer.read()) == (200, b"")
-    async with gateway.get("/api/contacts/", headers=issuer.headers()) as answer:  # the connection is still in order
+    async with gateway.get("/api/contacts/", headers=issuer.headers()) as answer:  # the connection is still usable
         assert answer.status == 200
 
 
@@ -250,13 +251,13 @@ async def test_answers_without_a_body_pass(gateway: aiohttp.ClientSession, issue
         b"*",
     ],
 )
-async def test_odd_target_is_never_a_server_error(
+async def test_unusual_target_is_not_a_server_error(
     gateway: aiohttp.ClientSession, issuer: Issuer, upstreams: Upstreams, target: bytes
 ) -> None:
     status = await raw_status(gateway, b"GET " + target + b" HTTP/1.1", issuer.headers()["Authorization"].encode())
     assert status < 500
-    assert all(asked["path"].startswith("/api/contacts/") for asked in upstreams["contacts"].asked)
-    assert len(upstreams["contacts"].asked_identity) <= 1
+    assert all(request["path"].startswith("/api/contacts/") for request in upstreams["contacts"].requests)
+    assert len(upstreams["contacts"].identity_requests) <= 1
 
 
 @pytest.mark.parametrize(
@@ -280,7 +281,7 @@ async def test_odd_target_is_never_a_server_error(
         b"Authorization: Bearer second",
     ],
 )
-async def test_odd_header_is_never_a_server_error(
+async def test_unusual_header_is_not_a_server_error(
     gateway: aiohttp.ClientSession, issuer: Issuer, header: bytes
 ) -> None:
     token = issuer.headers()["Authorization"].encode()
@@ -288,7 +289,7 @@ async def test_odd_header_is_never_a_server_error(
 
 
 async def raw_status(gateway: aiohttp.ClientSession, line: bytes, token: bytes, *more: bytes) -> int:
-    """The status of a request written as these very bytes; 499 when the connection is closed without one."""
+    """Send a request as these bytes. Return the status, or 499 when the connection is closed without an answer."""
     base = gateway._base_url
     assert base is not None
     reader, writer = await asyncio.open_connection(base.host, base.port)
@@ -301,6 +302,6 @@ async def raw_status(gateway: aiohttp.ClientSession, line: bytes, token: bytes, 
         writer.close()
 
 
-async def test_errors_of_a_service_pass_through(gateway: aiohttp.ClientSession, issuer: Issuer) -> None:
+async def test_error_of_a_service_is_returned(gateway: aiohttp.ClientSession, issuer: Issuer) -> None:
     async with gateway.put("/api/contacts/1/?status=405", data=json.dumps({}), headers=issuer.headers()) as answer:
         assert answer.status == 405

@@ -1,4 +1,4 @@
-"""How often: in one process, and for replicas in a real Valkey when VALKEY_URL names one."""
+"""Rate limits in one process and, when VALKEY_URL names a server, across replicas with a real Valkey."""
 
 import asyncio
 import os
@@ -10,7 +10,7 @@ import pytest
 
 from common.errors import Throttled
 from gateway.settings import Settings
-from gateway.throttles import SweptMemory, Throttles, address_of, parse_rate
+from gateway.throttles import PeriodicMemory, Throttles, address_of, parse_rate
 
 from .conftest import Issuer, Start, Upstream
 
@@ -22,7 +22,7 @@ valkey = pytest.mark.skipif(not VALKEY_URL, reason="VALKEY_URL names no server")
     ("rate", "amount", "seconds"),
     [("5/s", 5, 1), ("1000/min", 1000, 60), ("10/m", 10, 60), ("7/hour", 7, 3600), ("3/day", 3, 86_400)],
 )
-def test_rate_is_read(rate: str, amount: int, seconds: int) -> None:
+def test_rate_setting_is_parsed(rate: str, amount: int, seconds: int) -> None:
     assert (parse_rate(rate).amount, parse_rate(rate).get_expiry()) == (amount, seconds)
 
 
@@ -36,7 +36,7 @@ def test_rate_is_read(rate: str, amount: int, seconds: int) -> None:
         (None, ""),
     ],
 )
-def test_anonymous_requests_count_by_address(client: tuple[str, int] | None, bucket: str) -> None:
+def test_address_of_a_client_is_its_ip_or_ipv6_prefix(client: tuple[str, int] | None, bucket: str) -> None:
     assert address_of({"client": client}) == bucket
 
 
@@ -48,7 +48,9 @@ async def statuses(client: aiohttp.ClientSession, method: str, path: str, header
     return found
 
 
-async def test_each_user_has_their_own_count(start: Start, issuer: Issuer, upstreams: dict[str, Upstream]) -> None:
+async def test_requests_over_the_limit_of_a_user_answer_429(
+    start: Start, issuer: Issuer, upstreams: dict[str, Upstream]
+) -> None:
     async with aiohttp.ClientSession(start(throttle_rate_user="3/day")) as client:
         one, two = issuer.headers(), issuer.headers(sub="user_2")
         assert await statuses(client, "GET", "/api/contacts/", one, 4) == [200, 200, 200, 429]
@@ -59,13 +61,13 @@ async def test_each_user_has_their_own_count(start: Start, issuer: Issuer, upstr
         assert body["code"] == "throttled"
         assert body["request_id"] == answer.headers["X-Request-ID"]
         assert int(answer.headers["Retry-After"]) >= 1
-        told = [answer.headers[f"RateLimit-{name}"] for name in ("Limit", "Remaining")]
-        assert told == ["3", "0"]
+        limits = [answer.headers[f"RateLimit-{name}"] for name in ("Limit", "Remaining")]
+        assert limits == ["3", "0"]
         assert int(answer.headers["RateLimit-Reset"]) >= 0
-    assert len(upstreams["contacts"].asked) == 4
+    assert len(upstreams["contacts"].requests) == 4
 
 
-async def test_sends_share_a_limit_of_their_own(start: Start, issuer: Issuer) -> None:
+async def test_sends_and_imports_have_limits_of_their_own(start: Start, issuer: Issuer) -> None:
     async with aiohttp.ClientSession(start(throttle_rate_sms="2/day", throttle_rate_import="1/day")) as client:
         headers = issuer.headers()
         assert await statuses(client, "POST", "/api/sms/send/", headers, 1) == [200]
@@ -79,7 +81,7 @@ async def test_sends_share_a_limit_of_their_own(start: Start, issuer: Issuer) ->
             assert (answer.status, answer.headers["RateLimit-Limit"]) == (200, "1000")
 
 
-async def test_nobody_counts_by_address(start: Start, issuer: Issuer) -> None:
+async def test_requests_without_a_user_are_counted_by_address(start: Start, issuer: Issuer) -> None:
     async with aiohttp.ClientSession(start(throttle_rate_anon="4/day")) as client:
         assert await statuses(client, "GET", "/api/contacts/", {}, 1) == [401]
         assert await statuses(client, "GET", "/api/contacts/", {"Authorization": "Bearer x"}, 1) == [401]
@@ -92,20 +94,20 @@ async def test_nobody_counts_by_address(start: Start, issuer: Issuer) -> None:
         assert await statuses(client, "GET", "/api/health/", {}, 6) == [200] * 6
 
 
-async def test_many_at_once_never_pass_the_limit(settings: Callable[..., Settings]) -> None:
+async def test_simultaneous_requests_stay_within_the_limit(settings: Callable[..., Settings]) -> None:
     throttles = Throttles(settings(throttle_rate_user="50/day"))
-    assert await passed([throttles], "user_1", 200) == 50
+    assert await count_passed([throttles], "user_1", 200) == 50
 
 
-async def test_memory_is_not_swept_at_every_hit_but_is_swept() -> None:
-    storage = SweptMemory()
+async def test_memory_is_cleaned_up_every_ten_seconds() -> None:
+    storage = PeriodicMemory()
     await storage.incr("one", 60)
     first = storage.timer
     assert first is not None
     await first
     await storage.incr("two", 60)
     assert storage.timer is first
-    storage._swept_at -= 11
+    storage._cleaned_at -= 11
     storage.expirations = dict.fromkeys(storage.expirations, 0.0)
     await storage.incr("three", 60)
     assert storage.timer is not None
@@ -113,12 +115,12 @@ async def test_memory_is_not_swept_at_every_hit_but_is_swept() -> None:
     assert set(storage.expirations) == {"three"}
 
 
-async def passed(replicas: list[Throttles], whom: str, requests: int) -> int:
-    """How many of so many requests at once are let through, spread over the replicas."""
+async def count_passed(replicas: list[Throttles], user: str, requests: int) -> int:
+    """Send requests at the same time, spread over the replicas. Return how many stay within the limit."""
 
     async def one(number: int) -> bool:
         try:
-            await replicas[number % len(replicas)].count({}, ("user", whom))
+            await replicas[number % len(replicas)].count({}, ("user", user))
         except Throttled:
             return False
         return True
@@ -126,27 +128,27 @@ async def passed(replicas: list[Throttles], whom: str, requests: int) -> int:
     return sum(await asyncio.gather(*(one(number) for number in range(requests))))
 
 
-async def test_requests_pass_while_valkey_is_away(
+async def test_requests_pass_while_valkey_is_unavailable(
     start: Start, issuer: Issuer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with aiohttp.ClientSession(start(valkey_url="valkey://127.0.0.1:1/0", throttle_rate_user="1/day")) as client:
         assert await statuses(client, "GET", "/api/contacts/", issuer.headers(), 5) == [200] * 5
-    assert capsys.readouterr().out.count("Valkey is away") == 1
+    assert capsys.readouterr().out.count("rate limits not counted") == 1
 
 
 @valkey
-async def test_limit_holds_across_replicas(settings: Callable[..., Settings]) -> None:
-    made = settings(valkey_url=VALKEY_URL, throttle_rate_user="50/day")
-    replicas = [Throttles(made) for _ in range(3)]
+async def test_limit_is_shared_by_replicas(settings: Callable[..., Settings]) -> None:
+    shared = settings(valkey_url=VALKEY_URL, throttle_rate_user="50/day")
+    replicas = [Throttles(shared) for _ in range(3)]
     try:
-        assert await passed(replicas, secrets.token_hex(8), 150) == 50
+        assert await count_passed(replicas, secrets.token_hex(8), 150) == 50
     finally:
         for replica in replicas:
             await replica.close()
 
 
 @valkey
-async def test_gateways_share_their_counts(start: Start, issuer: Issuer) -> None:
+async def test_gateways_with_one_valkey_share_their_counts(start: Start, issuer: Issuer) -> None:
     user = f"user_{secrets.token_hex(8)}"
     changes = {"valkey_url": VALKEY_URL, "throttle_rate_user": "3/day"}
     async with (

@@ -1,4 +1,4 @@
-"""The gateway's roof: what a request passes, from the outside in."""
+"""The HTTP entry point: the layers that a request passes, from the outside in."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,10 +9,11 @@ from starlette.types import ASGIApp
 
 from common.clients import ServiceClient
 from common.http import errors
-from common.http.app import RenderErrors, RequestLog
+from common.http.app import RenderErrors
+from common.http.request_log import RequestLog
 from gateway import docs, health
 from gateway.auth import Authenticator
-from gateway.edge import Cors, Door, Edge, Permissions
+from gateway.edge import AccessControl, Cors, Edge, Permissions
 from gateway.identity import Identities
 from gateway.keys import JwksKeys, PemKey
 from gateway.proxy import Proxy
@@ -23,7 +24,7 @@ log = structlog.get_logger()
 
 
 def create_app(settings: Settings) -> ASGIApp:
-    """The application. It holds no state that a second replica would miss."""
+    """Return the gateway. It has no state that a second replica would need."""
     secret = settings.internal_token_secret.get_secret_value()
     urls = {
         "contacts": settings.contacts_url,
@@ -34,18 +35,17 @@ def create_app(settings: Settings) -> ASGIApp:
     proxy = Proxy(urls)
     throttles = Throttles(settings)
     keys = PemKey(settings.clerk_jwt_key) if settings.clerk_jwt_key else JwksKeys(settings.jwks_url)
-
-    door = Door(
-        Authenticator(settings.clerk_issuer, settings.clerk_authorized_parties, keys.get),
-        Identities(contacts, ttl_s=settings.identity_ttl_s),
-        throttles,
-        Permissions(settings.route_permissions),
-        secret,
+    access = AccessControl(
+        authenticator=Authenticator(settings.clerk_issuer, settings.clerk_authorized_parties, keys.get),
+        identities=Identities(contacts, ttl_s=settings.identity_ttl_s),
+        throttles=throttles,
+        permissions=Permissions(settings.route_permissions),
+        secret=secret,
     )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        log.info("api is ready", port=settings.port)
+        log.info("api ready", port=settings.port)
         yield
         await contacts.close()
         await proxy.close()
@@ -57,8 +57,8 @@ def create_app(settings: Settings) -> ASGIApp:
     own.include_router(health.router)
     own.include_router(docs.router)
     docs.mount_assets(own)
-    # What goes to a service never enters FastAPI: the gateway's own routes are the innermost ring.
-    app: ASGIApp = RateLimitHeaders(RenderErrors(Edge(own, door=door, proxy=proxy)))
+    # Only requests for the gateway's own routes reach FastAPI. Edge forwards all others.
+    app: ASGIApp = RateLimitHeaders(RenderErrors(Edge(own, access=access, proxy=proxy)))
     if settings.cors_allowed_origins:
         app = Cors(app, origins=settings.cors_allowed_origins)
     return RequestLog(app, service="gateway")

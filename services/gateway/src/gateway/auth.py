@@ -1,4 +1,4 @@
-"""Clerk session tokens: from a header to claims that can be trusted."""
+"""Verify Clerk session tokens and read their claims."""
 
 import time
 from collections import OrderedDict
@@ -19,7 +19,7 @@ _MACHINE_PREFIXES = ("m2m_", "mt_", "oat_", "ak_")
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a verified token says. `organisation` is "" when none is active; times are Unix seconds."""
+    """The claims of a verified token. `organisation` is "" when none is active. Times are in Unix seconds."""
 
     user: str
     organisation: str
@@ -31,51 +31,57 @@ class Claims:
 
 
 class Authenticator:
-    """Verifies session tokens, and remembers each until it expires, 5 minutes at most (so that a key can be revoked).
+    """Verifies session tokens and caches their claims.
 
-    `key_of` gives the public key of a key id, or None. `parties` empty: `azp` is not checked.
+    A token is cached until it expires, for at most 5 minutes, so that a revoked key stops working. `find_key` returns
+    the public key of a key id, or None. With empty `parties`, `azp` is not checked.
     """
 
     def __init__(
         self,
         issuer: str,
         parties: tuple[str, ...],
-        key_of: Callable[[str | None], Awaitable[RSAPublicKey | None]],
+        find_key: Callable[[str | None], Awaitable[RSAPublicKey | None]],
         *,
-        remembered: int = 10_000,
+        max_cached: int = 10_000,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._issuer = issuer
         self._parties = parties
         self._clock = clock
-        self._key_of = key_of
-        self._size = remembered
-        self._known: OrderedDict[str, tuple[Claims, float]] = OrderedDict()
+        self._find_key = find_key
+        self._max_cached = max_cached
+        self._cached: OrderedDict[str, tuple[Claims, float]] = OrderedDict()
 
     async def authenticate(self, authorization: str | None) -> Claims:
-        """The claims of an `Authorization` header. Raises NotAuthenticated, Unauthenticated, Unavailable (no keys)."""
+        """Return the claims of the token in an `Authorization` header.
+
+        Raises NotAuthenticated without a token, Unauthenticated when the token is not valid, and Unavailable when the
+        keys cannot be read.
+        """
         scheme, _, token = (authorization or "").strip().partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or not token:
             raise NotAuthenticated
-        known = self._known.get(token)
-        if known is not None:
-            if self._clock() < known[1]:
-                self._known.move_to_end(token)
-                return known[0]
-            del self._known[token]
+        cached = self._cached.get(token)
+        if cached is not None:
+            claims, valid_until = cached
+            if self._clock() < valid_until:
+                self._cached.move_to_end(token)
+                return claims
+            del self._cached[token]
         claims = await self._verify(token)
-        self._known[token] = claims, min(claims.expires_at + LEEWAY_S, self._clock() + FRESH_S)
-        if len(self._known) > self._size:
-            self._known.popitem(last=False)
+        self._cached[token] = claims, min(claims.expires_at + LEEWAY_S, self._clock() + FRESH_S)
+        if len(self._cached) > self._max_cached:
+            self._cached.popitem(last=False)
         return claims
 
     async def _verify(self, token: str) -> Claims:
         if len(token) > MAX_TOKEN_CHARS or token.startswith(_MACHINE_PREFIXES):
             raise Unauthenticated
-        key = await self._key_of(_key_id(token))
+        key = await self._find_key(_key_id(token))
         if key is None:
-            raise Unauthenticated("The token is signed with an unknown key.")
+            raise Unauthenticated("The token is signed with an unknown key. Get a new one.")
         try:
             claims = jwt.decode(
                 token,
@@ -86,22 +92,26 @@ class Authenticator:
                 options={"require": ["exp", "iat", "iss", "sub"], "verify_aud": False},
             )
         except jwt.ExpiredSignatureError:
-            raise Unauthenticated("The token has expired.") from None
+            raise Unauthenticated("The token has expired. Get a new one.") from None
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
             raise Unauthenticated from None
         self._check_session(claims)
         return read_claims(claims)
 
     def _check_session(self, claims: dict[str, Any]) -> None:
-        """Pending sessions count as signed out; a missing `azp` is refused as Clerk's own SDKs do (facts: py, js)."""
+        """Refuse sessions that are not active, and tokens of other parties.
+
+        A pending session counts as signed out. A token without `azp` is refused, as Clerk's SDKs for Python and
+        JavaScript do. Raises Unauthenticated.
+        """
         if claims.get("sts", "active") != "active":
-            raise Unauthenticated("The session is not active.")
+            raise Unauthenticated("The session is not active. Sign in again.")
         if self._parties and claims.get("azp") not in self._parties:
-            raise Unauthenticated("The token was issued to another party.")
+            raise Unauthenticated("The token was issued for another application.")
 
 
 def _key_id(token: str) -> str | None:
-    """The header's `kid`, of a header that is one of a session token at all."""
+    """Return the `kid` of the token's header. Raises Unauthenticated when the header is not that of a session token."""
     try:
         header = jwt.get_unverified_header(token)
     except (jwt.PyJWTError, ValueError, RecursionError):
@@ -112,7 +122,10 @@ def _key_id(token: str) -> str | None:
 
 
 def read_claims(claims: dict[str, Any]) -> Claims:
-    """A payload of version 1 or 2, whose signature and times are checked. Raises Unauthenticated for odd types."""
+    """Return the claims of a payload of version 1 or 2, whose signature and times have been checked.
+
+    Raises Unauthenticated for claims of a wrong type.
+    """
     organisation: Any
     if claims.get("v") == 2:
         given = claims.get("o")
@@ -138,10 +151,11 @@ def read_claims(claims: dict[str, Any]) -> Claims:
 
 
 def decode_permissions(features: Any, names: Any, bitmaps: Any) -> tuple[str, ...]:
-    """`org:<feature>:<permission>` from `fea`, `o.per` and `o.fpm` of a version 2 token.
+    """Return the permissions `org:<feature>:<permission>` of a version 2 token.
 
-    Only features of the organisation's scope are numbered, as Clerk's JavaScript does (facts/clerk.md names the
-    difference to its Python): a user's feature can carry no permission in an organisation, so it has no bitmap.
+    `features` is its claim `fea`, `names` is `o.per`, and `bitmaps` is `o.fpm`. Only features of the organisation's
+    scope have a bitmap, because a user's own feature cannot have permissions in an organisation. Clerk's JavaScript
+    SDK reads the claims in this way; its Python SDK also counts the other features.
     """
     if not all(isinstance(part, str) for part in (features, names, bitmaps)):
         return ()

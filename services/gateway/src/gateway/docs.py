@@ -1,4 +1,4 @@
-"""The API's description: the merged OpenAPI document, and its two pages with nothing from elsewhere."""
+"""The API documentation: the merged OpenAPI document, and two pages that load no files from other hosts."""
 
 import asyncio
 import json
@@ -18,10 +18,10 @@ from gateway.openapi import Json, merge
 
 log = structlog.get_logger()
 
-_KEPT_S = 5.0
+_CACHE_S = 5.0
 _TIMEOUT = aiohttp.ClientTimeout(total=3.0)
 _ASSETS_URL = "/api/docs/assets"
-# The files of Swagger UI and ReDoc come with this package; they are served from here, never from a CDN.
+# This Python package contains the files of Swagger UI and ReDoc, so that no CDN is needed.
 _ASSETS = Path(fastapi_offline.__file__).parent / "static"
 _PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
@@ -30,40 +30,41 @@ _PAGE_HEADERS = {
 
 
 class ApiDocument:
-    """The merged document: the services are asked every few seconds, it is made anew when one of theirs has changed.
+    """The merged OpenAPI document. `urls` are by service name.
 
-    A service that is away keeps its last description. `urls` by service name.
+    The services' documents are read at most every 5 s, and merged again when one has changed. The last document of an
+    unavailable service stays in use.
     """
 
     def __init__(self, urls: Mapping[str, str]) -> None:
         self._urls = {service: url.rstrip("/") + "/openapi.json" for service, url in urls.items()}
         self._parts: dict[str, bytes] = {}
-        self._asked_at = -_KEPT_S
-        self._made = b""
+        self._read_at = -_CACHE_S
+        self._merged = b""
         self._lock = asyncio.Lock()
 
     async def read(self, session: aiohttp.ClientSession, own: Json) -> bytes:
-        """The document as JSON; `own` describes the gateway's routes."""
+        """Return the document as JSON. `own` is the document of the gateway's own routes."""
         async with self._lock:
-            if time.monotonic() >= self._asked_at + _KEPT_S:
+            if time.monotonic() >= self._read_at + _CACHE_S:
                 before = dict(self._parts)
-                await asyncio.gather(*(self._ask(session, service) for service in self._urls))
-                self._asked_at = time.monotonic()
-                if not self._made or self._parts != before:
+                await asyncio.gather(*(self._read_service(session, service) for service in self._urls))
+                self._read_at = time.monotonic()
+                if not self._merged or self._parts != before:
                     parts = {
                         service: json.loads(self._parts[service]) for service in self._urls if service in self._parts
                     }
-                    self._made = json.dumps(merge({"gateway": own, **parts}), ensure_ascii=False).encode()
-            return self._made
+                    self._merged = json.dumps(merge({"gateway": own, **parts}), ensure_ascii=False).encode()
+            return self._merged
 
-    async def _ask(self, session: aiohttp.ClientSession, service: str) -> None:
+    async def _read_service(self, session: aiohttp.ClientSession, service: str) -> None:
         try:
             async with session.get(self._urls[service], timeout=_TIMEOUT) as answer:
                 answer.raise_for_status()
                 body = await answer.read()
             json.loads(body)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            log.warning("a service does not describe its routes", about=service, error=type(error).__name__)
+            log.warning("api document unavailable", upstream=service, error=type(error).__name__)
             return
         self._parts[service] = body
 
@@ -73,7 +74,7 @@ router = APIRouter(tags=["docs"])
 
 @router.get("/api/schema/", response_class=Response, responses={200: {"content": {"application/json": {}}}})
 async def read_schema(request: Request) -> Response:
-    """The OpenAPI 3.1 document of the whole API. Needs no token."""
+    """Get the OpenAPI 3.1 document of the whole API. Needs no token."""
     state = request.app.state
     body = await state.document.read(state.proxy.session(), request.app.openapi())
     return Response(body, media_type="application/json")
@@ -81,7 +82,7 @@ async def read_schema(request: Request) -> Response:
 
 @router.get("/api/docs/", include_in_schema=False)
 async def read_swagger_ui() -> HTMLResponse:
-    """Swagger UI."""
+    """Return the page of Swagger UI."""
     page = get_swagger_ui_html(
         openapi_url="/api/schema/",
         title="Cooee API",
@@ -96,7 +97,7 @@ async def read_swagger_ui() -> HTMLResponse:
 
 @router.get("/api/redoc/", include_in_schema=False)
 async def read_redoc() -> HTMLResponse:
-    """ReDoc."""
+    """Return the page of ReDoc."""
     page = get_redoc_html(
         openapi_url="/api/schema/",
         title="Cooee API",
@@ -109,5 +110,5 @@ async def read_redoc() -> HTMLResponse:
 
 
 def mount_assets(app: FastAPI) -> None:
-    """Serves the pages' files."""
+    """Serve the files of the two pages."""
     app.mount(_ASSETS_URL, StaticFiles(directory=_ASSETS))

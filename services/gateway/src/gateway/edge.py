@@ -1,4 +1,4 @@
-"""What happens to a request before a service sees it: route, token, rate, identity, permission, then the proxy."""
+"""Check a request before it is forwarded: route, token, rate limits, identity and permissions, in this order."""
 
 import re
 
@@ -17,26 +17,27 @@ from gateway.throttles import Throttles, address_of
 
 
 class Permissions:
-    """`ROUTE_PERMISSIONS`: by method and path template, the permission that a caller needs."""
+    """The permissions that callers need, by method and path template (setting `ROUTE_PERMISSIONS`)."""
 
     def __init__(self, table: dict[str, str]) -> None:
-        self._needed: list[tuple[str, re.Pattern[str], str]] = []
+        self._required: list[tuple[str, re.Pattern[str], str]] = []
         for route, permission in table.items():
             method, _, path = route.partition(" ")
-            self._needed.append((method, template_pattern(normalise(path)), permission))
+            self._required.append((method, template_pattern(normalise(path)), permission))
 
-    def check(self, method: str, path: str, held: tuple[str, ...]) -> None:
-        """Raises Forbidden when one is lacking."""
-        for needed_method, pattern, permission in self._needed:
-            if method == needed_method and permission not in held and pattern.fullmatch(path):
+    def check(self, method: str, path: str, permissions: tuple[str, ...]) -> None:
+        """Raise Forbidden when the caller's permissions lack a required one."""
+        for required_method, pattern, permission in self._required:
+            if method == required_method and permission not in permissions and pattern.fullmatch(path):
                 raise Forbidden
 
 
-class Door:
-    """Who is asking, how often, and whether they may: what a request needs before it goes to a service."""
+class AccessControl:
+    """Authenticates requests, counts them against the rate limits, and issues the internal token of the caller."""
 
     def __init__(
         self,
+        *,
         authenticator: Authenticator,
         identities: Identities,
         throttles: Throttles,
@@ -50,24 +51,23 @@ class Door:
         self._secret = secret
 
     async def count_address(self, scope: Scope) -> None:
-        """Counts a request of nobody in particular. Raises Throttled."""
+        """Count a request without a known user by its address. Raises Throttled."""
         await self._throttles.count(scope, ("anon", address_of(scope)))
 
-    async def vouch(self, scope: Scope, path: str, route: Route) -> str:
-        """The internal token of whoever is asking, who may ask this, now.
+    async def authorise(self, scope: Scope, path: str, route: Route) -> str:
+        """Return the internal token with which the caller's request goes to the route's service.
 
-        Raises NotAuthenticated, Unauthenticated, Throttled, Forbidden, Unavailable.
+        Raises NotAuthenticated, Unauthenticated, Throttled, Forbidden, and Unavailable.
         """
-        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        header = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
         try:
-            claims = await self._authenticator.authenticate(given.decode("latin-1"))
+            claims = await self._authenticator.authenticate(header.decode("latin-1"))
         except Unauthenticated:
             await self.count_address(scope)
             raise
         scope["caller_log"] = {"organisation": claims.organisation, "user": claims.user}
-        await self._throttles.count(
-            scope, ("user", claims.user), *([(route.scope, claims.user)] if route.scope else [])
-        )
+        own_limit = [(route.rate_limit, claims.user)] if route.rate_limit else []
+        await self._throttles.count(scope, ("user", claims.user), *own_limit)
         if not claims.organisation:
             raise Forbidden("Choose an organisation first.")
         identity = await self._identities.resolve(claims)
@@ -77,11 +77,14 @@ class Door:
 
 
 class Edge:
-    """The ring around the gateway's own routes, `app`: everything else goes to a service."""
+    """ASGI middleware that checks requests and forwards them to services.
 
-    def __init__(self, app: ASGIApp, *, door: Door, proxy: Proxy) -> None:
+    `app` answers the requests for the gateway's own routes.
+    """
+
+    def __init__(self, app: ASGIApp, *, access: AccessControl, proxy: Proxy) -> None:
         self._app = app
-        self._door = door
+        self._access = access
         self._proxy = proxy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -91,14 +94,14 @@ class Edge:
         path = normalise(scope["path"])
         route = find_route(path)
         if route is None:
-            await self._door.count_address(scope)
+            await self._access.count_address(scope)
             raise NotFound
         scope["route_template"] = route.template
         token = None
         if not route.public:
-            token = await self._door.vouch(scope, path, route)
+            token = await self._access.authorise(scope, path, route)
         elif route.counted:
-            await self._door.count_address(scope)
+            await self._access.count_address(scope)
         if route.service:
             await self._proxy.forward(scope, receive, send, path=path, route=route, token=token)
         else:
@@ -106,7 +109,7 @@ class Edge:
 
 
 class Cors(CORSMiddleware):
-    """CORS as api.md has it; a refused preflight is told as every other error is."""
+    """CORS for the allowed origins. A refused preflight is answered like every other error."""
 
     def __init__(self, app: ASGIApp, *, origins: tuple[str, ...]) -> None:
         super().__init__(

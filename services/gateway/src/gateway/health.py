@@ -1,4 +1,4 @@
-"""Is everything there: the gateway's word about itself and, for `/api/health/`, each service's about itself."""
+"""The health of the gateway and, for `/api/health/`, of every service with its dependencies."""
 
 import asyncio
 import time
@@ -7,62 +7,62 @@ from typing import Any
 
 import aiohttp
 from fastapi import APIRouter, Request
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse
 
 _TIMEOUT = aiohttp.ClientTimeout(total=2.0)
-_KEPT_S = 1.0
+_CACHE_S = 1.0
 _NOT_DEPENDENCIES = frozenset({"status", "detail", "code", "request_id"})
 
 
 class ServiceHealth(BaseModel):
-    """One service: `ok` or `unavailable`, why, and what it says of its own dependencies."""
+    """The health of one service, and of its dependencies as the service reports them."""
 
-    status: str
-    detail: str | None = None
-    dependencies: dict[str, str] = {}
+    status: str = Field(description="`ok` or `unavailable`")
+    detail: str | None = Field(None, description="why the service is unavailable")
+    dependencies: dict[str, str] = Field({}, description="status of each dependency, such as `database`")
 
 
 class SystemHealth(BaseModel):
-    """`ok` when every service is."""
+    """The health of the system."""
 
-    status: str
+    status: str = Field(description="`ok` when every service is, else `unavailable`")
     services: dict[str, ServiceHealth]
 
 
 class Health:
-    """Asks the services, all at once, and keeps the answer a second. `urls` by service name."""
+    """Asks all services at the same time and caches the result for a second. `urls` are by service name."""
 
     def __init__(self, urls: Mapping[str, str]) -> None:
         self._urls = {service: url.rstrip("/") + "/health/ready" for service, url in urls.items()}
         self._lock = asyncio.Lock()
-        self._told: SystemHealth | None = None
-        self._told_at = 0.0
+        self._cached: SystemHealth | None = None
+        self._cached_at = 0.0
 
     async def check(self, session: aiohttp.ClientSession) -> SystemHealth:
-        """Never raises: whoever cannot be asked is unavailable."""
+        """Return the health of the system. A service that does not answer is unavailable."""
         async with self._lock:
-            if self._told is None or time.monotonic() >= self._told_at + _KEPT_S:
-                lines = await asyncio.gather(*(_ask(session, url) for url in self._urls.values()))
-                healthy = all(line.status == "ok" for line in lines)
-                self._told = SystemHealth(
-                    status="ok" if healthy else "unavailable", services=dict(zip(self._urls, lines, strict=True))
+            if self._cached is None or time.monotonic() >= self._cached_at + _CACHE_S:
+                found = await asyncio.gather(*(_check_service(session, url) for url in self._urls.values()))
+                is_healthy = all(service.status == "ok" for service in found)
+                self._cached = SystemHealth(
+                    status="ok" if is_healthy else "unavailable", services=dict(zip(self._urls, found, strict=True))
                 )
-                self._told_at = time.monotonic()
-            return self._told
+                self._cached_at = time.monotonic()
+            return self._cached
 
 
-async def _ask(session: aiohttp.ClientSession, url: str) -> ServiceHealth:
+async def _check_service(session: aiohttp.ClientSession, url: str) -> ServiceHealth:
     try:
         async with session.get(url, timeout=_TIMEOUT) as answer:
             body: Any = await answer.json(content_type=None)
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
         return ServiceHealth(status="unavailable", detail="The service does not answer.")
-    said = body if isinstance(body, dict) else {}
-    dependencies = {str(name): str(state) for name, state in said.items() if name not in _NOT_DEPENDENCIES}
+    reported = body if isinstance(body, dict) else {}
+    dependencies = {str(name): str(state) for name, state in reported.items() if name not in _NOT_DEPENDENCIES}
     if answer.status == 200:
         return ServiceHealth(status="ok", dependencies=dependencies)
-    detail = str(said.get("detail") or f"The service answered {answer.status}.")
+    detail = str(reported.get("detail") or f"The service answered {answer.status}.")
     return ServiceHealth(status="unavailable", detail=detail, dependencies=dependencies)
 
 
@@ -75,14 +75,14 @@ router = APIRouter(tags=["health"])
     responses={503: {"model": SystemHealth, "description": "At least one service is unavailable."}},
 )
 async def read_health(request: Request) -> JSONResponse:
-    """A line for each service and its dependencies. Needs no token."""
+    """Get the health of every service and its dependencies. Needs no token."""
     state = request.app.state
-    told = await state.health.check(state.proxy.session())
-    return JSONResponse(told.model_dump(exclude_none=True), 200 if told.status == "ok" else 503)
+    found = await state.health.check(state.proxy.session())
+    return JSONResponse(found.model_dump(exclude_none=True), 200 if found.status == "ok" else 503)
 
 
 @router.get("/health/live", include_in_schema=False)
 @router.get("/health/ready", include_in_schema=False)
 async def read_own_health() -> dict[str, str]:
-    """The gateway holds nothing: while it answers it is live, and ready. Its neighbours' failures are 502s."""
+    """Answer 200 whenever the gateway runs. It has no state, and failures of services are answered with 502."""
     return {"status": "ok"}

@@ -1,4 +1,4 @@
-"""Who is behind the claims: asked of contacts, remembered for seconds, vouched for with internal tokens."""
+"""Resolve verified claims to our organisation and user at contacts, cache the result, and sign internal tokens."""
 
 import asyncio
 import time
@@ -16,24 +16,24 @@ from gateway.auth import Claims
 
 log = structlog.get_logger()
 
-AWAY_S = 300.0
+MAX_UNCONFIRMED_S = 300.0
 _TOKEN_MARGIN_S = 15.0
 
 _Key = tuple[str, str, str, str, tuple[str, ...]]
 
 
 class Identity:
-    """A caller that contacts knows, and the internal tokens signed for them so far."""
+    """A caller that contacts confirmed, with the internal tokens that were signed for it."""
 
     def __init__(self, caller: Caller, clock: Callable[[], float] = time.monotonic) -> None:
         self.caller = caller
         self._clock = clock
         self.confirmed_at = 0.0
-        self.ask_at = 0.0
+        self.refresh_at = 0.0
         self._tokens: dict[str, tuple[str, float]] = {}
 
     def token(self, audience: str, secret: str) -> str:
-        """An internal token for `audience`, reused while it lasts."""
+        """Return an internal token for the service `audience`. It is used again while it is valid."""
         now = self._clock()
         token, until = self._tokens.get(audience, ("", 0.0))
         if now >= until:
@@ -43,10 +43,10 @@ class Identity:
 
 
 class Identities:
-    """Resolves claims at contacts: one question at a time for each person, answers kept `ttl_s` seconds.
+    """Resolves claims at contacts and caches identities for `ttl_s` seconds.
 
-    While contacts is away the last answer serves whoever holds a living token, 5 minutes at most. Refusals are
-    not kept.
+    Simultaneous requests with the same claims share one call. While contacts is unavailable, the last identity stays
+    in use for at most 5 minutes. Refusals are not cached.
     """
 
     def __init__(
@@ -54,38 +54,41 @@ class Identities:
         contacts: ServiceClient,
         *,
         ttl_s: float,
-        remembered: int = 10_000,
+        max_cached: int = 10_000,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._contacts = contacts
         self._clock = clock
         self._ttl_s = ttl_s
-        self._size = remembered
-        self._known: OrderedDict[_Key, Identity] = OrderedDict()
-        self._asking: dict[_Key, asyncio.Task[Identity]] = {}
+        self._max_cached = max_cached
+        self._cached: OrderedDict[_Key, Identity] = OrderedDict()
+        self._running: dict[_Key, asyncio.Task[Identity]] = {}
 
     async def resolve(self, claims: Claims) -> Identity:
-        """The identity behind verified claims with an organisation. Raises Forbidden, Unavailable."""
+        """Return the identity of verified claims with an organisation.
+
+        Raises Forbidden when contacts refuses it, and Unavailable when contacts does not answer.
+        """
         key = (claims.user, claims.organisation, claims.slug, claims.role, claims.permissions)
-        known = self._known.get(key)
-        if known is not None and self._clock() < known.ask_at:
-            self._known.move_to_end(key)
-            return known
-        asking = self._asking.get(key)
-        if asking is None:
-            asking = self._asking[key] = asyncio.create_task(self._ask(key, claims))
-            asking.add_done_callback(lambda task: self._answered(key, task))
-        return await asyncio.shield(asking)
+        cached = self._cached.get(key)
+        if cached is not None and self._clock() < cached.refresh_at:
+            self._cached.move_to_end(key)
+            return cached
+        call = self._running.get(key)
+        if call is None:
+            call = self._running[key] = asyncio.create_task(self._call_contacts(key, claims))
+            call.add_done_callback(lambda task: self._remove_call(key, task))
+        return await asyncio.shield(call)
 
-    def _answered(self, key: _Key, task: asyncio.Task[Identity]) -> None:
-        del self._asking[key]
+    def _remove_call(self, key: _Key, task: asyncio.Task[Identity]) -> None:
+        del self._running[key]
         if not task.cancelled():
-            task.exception()  # taken here in case nobody waits any more
+            task.exception()  # without this, asyncio warns of an exception that no request waits for any more
 
-    async def _ask(self, key: _Key, claims: Claims) -> Identity:
-        known = self._known.get(key)
+    async def _call_contacts(self, key: _Key, claims: Claims) -> Identity:
+        cached = self._cached.get(key)
         try:
-            body = await self._contacts.call(system(), "POST", "/internal/identity/", json=_question(claims))
+            body = await self._contacts.call(system(), "POST", "/internal/identity/", json=_body(claims))
             caller = Caller(
                 organisation_id=body["organisation_id"],
                 user_id=body["user_id"],
@@ -94,31 +97,31 @@ class Identities:
                 organisation_slug=claims.slug,
             )
         except Refused as refusal:
-            self._known.pop(key, None)
+            self._cached.pop(key, None)
             if refusal.status == 403:
                 raise Forbidden(refusal.body.get("detail")) from None
-            log.error("contacts does not understand the gateway", status=refusal.status)
+            log.error("identity request refused", status=refusal.status)
             raise Unavailable from None
         except Unavailable:
-            if known is None or self._clock() >= known.confirmed_at + AWAY_S:
+            if cached is None or self._clock() >= cached.confirmed_at + MAX_UNCONFIRMED_S:
                 raise
-            known.ask_at = self._clock() + self._ttl_s
-            return known
-        return self._remember(key, caller)
+            cached.refresh_at = self._clock() + self._ttl_s
+            return cached
+        return self._save(key, caller)
 
-    def _remember(self, key: _Key, caller: Caller) -> Identity:
-        identity = self._known.get(key)
+    def _save(self, key: _Key, caller: Caller) -> Identity:
+        identity = self._cached.get(key)
         if identity is None or identity.caller != caller:
-            identity = self._known[key] = Identity(caller, self._clock)
+            identity = self._cached[key] = Identity(caller, self._clock)
         identity.confirmed_at = self._clock()
-        identity.ask_at = identity.confirmed_at + self._ttl_s
-        self._known.move_to_end(key)
-        if len(self._known) > self._size:
-            self._known.popitem(last=False)
+        identity.refresh_at = identity.confirmed_at + self._ttl_s
+        self._cached.move_to_end(key)
+        if len(self._cached) > self._max_cached:
+            self._cached.popitem(last=False)
         return identity
 
 
-def _question(claims: Claims) -> dict[str, Any]:
+def _body(claims: Claims) -> dict[str, Any]:
     return {
         "clerk_user_id": claims.user,
         "clerk_organisation_id": claims.organisation,

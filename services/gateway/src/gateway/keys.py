@@ -1,4 +1,4 @@
-"""The public keys that Clerk signs with, from its JWKS."""
+"""The public keys with which Clerk's tokens are verified: from its JWKS, or from a PEM."""
 
 import asyncio
 import math
@@ -22,35 +22,36 @@ _TIMEOUT = aiohttp.ClientTimeout(total=3.0)
 
 
 class JwksKeys:
-    """Keys by id: kept 5 minutes, fetched again for an unknown id at most every 30 seconds, by one fetch at a time.
+    """The keys of a JWKS by id.
 
-    While the JWKS does not answer, the keys it gave last stay good.
+    They are cached for 5 minutes. An unknown id fetches them again, at most every 30 s. One fetch runs at a time.
+    While the JWKS is unavailable, the cached keys stay in use.
     """
 
     def __init__(self, url: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._url = url
         self._clock = clock
         self._keys: dict[str, RSAPublicKey] = {}
-        self._fetched = -math.inf
-        self._tried = -math.inf
+        self._fetched_at = -math.inf
+        self._tried_at = -math.inf
         self._lock = asyncio.Lock()
 
     async def get(self, kid: str | None) -> RSAPublicKey | None:
-        """The key of that id, None when there is none. Raises Unavailable when no key was ever fetched."""
+        """Return the key with this id, or None. Raises Unavailable when no keys could be fetched yet."""
         if self._must_fetch(kid):
             async with self._lock:
                 if self._must_fetch(kid):
                     await self._fetch()
         if not self._keys:
-            raise Unavailable("The sign-in keys cannot be fetched at the moment.")
+            raise Unavailable("The keys that verify tokens cannot be read at the moment. Try again in a moment.")
         return self._keys.get(kid or "")
 
     def _must_fetch(self, kid: str | None) -> bool:
         now = self._clock()
         if not self._keys:
-            return now >= self._tried + 1.0
-        wanted = kid not in self._keys or now >= self._fetched + FRESH_S
-        return wanted and now >= self._tried + RETRY_S
+            return now >= self._tried_at + 1.0
+        wanted = kid not in self._keys or now >= self._fetched_at + FRESH_S
+        return wanted and now >= self._tried_at + RETRY_S
 
     async def _fetch(self) -> None:
         try:
@@ -59,21 +60,21 @@ class JwksKeys:
                 body = await answer.json(content_type=None)
             keys = {jwk["kid"]: key for jwk in body["keys"] if (key := _signing_key(jwk)) is not None}
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError, TypeError) as error:
-            log.warning("the JWKS cannot be fetched", error=type(error).__name__, keys_kept=len(self._keys))
+            log.warning("jwks unavailable", error=type(error).__name__, cached_keys=len(self._keys))
         else:
-            self._keys, self._fetched = keys, self._clock()
-        # Last, so that whoever comes while it is being fetched waits at the lock.
-        self._tried = self._clock()
+            self._keys, self._fetched_at = keys, self._clock()
+        # This is set last, so that requests that arrive during the fetch wait for its lock.
+        self._tried_at = self._clock()
 
 
 class PemKey:
-    """The one key of a PEM, whatever id a token names."""
+    """The key of a PEM. It verifies tokens with any key id."""
 
     def __init__(self, pem: str) -> None:
         self._key = read_public_key(pem)
 
     async def get(self, _: str | None) -> RSAPublicKey:
-        """The key."""
+        """Return the key."""
         return self._key
 
 

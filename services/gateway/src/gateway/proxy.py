@@ -1,4 +1,4 @@
-"""Requests stream to the service and its answers stream back, over pooled connections."""
+"""Stream requests to services and their answers back, over pooled connections."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -18,8 +18,8 @@ from gateway.routes import Route
 log = structlog.get_logger()
 
 _CONNECT_S = 2.0
-_CLIENT_SILENCE_S = 30.0
-_POOL = 1000  # sends that wait for their outcome hold one for half a minute
+_CLIENT_PAUSE_S = 30.0
+_MAX_CONNECTIONS = 1000  # for each service; a send that waits for its outcome uses one for up to 30 s
 _BUFFERED_BYTES = 65_536
 
 _HOP_BY_HOP = frozenset(
@@ -34,18 +34,18 @@ _NOT_RETURNED = _HOP_BY_HOP | frozenset(b"date server x-request-id".split())
 _AUTO_HEADERS = ("Accept", "Accept-Encoding", "User-Agent", "Content-Type")
 
 
-class ClientGone(Exception):
+class ClientDisconnected(Exception):
     """The client closed its connection before its body was complete."""
 
 
 class Body:
-    """A request's body, bounded while it is read."""
+    """The body of a request. Reading more than `max_bytes` raises TooLarge."""
 
     def __init__(self, scope: Scope, receive: Receive, max_bytes: int) -> None:
         headers = dict(scope["headers"])
         length = headers.get(b"content-length")
         self.length = int(length) if length is not None and length.isdigit() else None
-        self.empty = not self.length and b"transfer-encoding" not in headers
+        self.is_empty = not self.length and b"transfer-encoding" not in headers
         self.failure: Exception | None = None
         self._receive = receive
         self._max = max_bytes
@@ -53,17 +53,21 @@ class Body:
             raise self._too_large()
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it comes. What goes wrong is kept in `failure` too: aiohttp wraps what its source raises."""
+        """Yield the body as it arrives.
+
+        Raises TooLarge, Invalid when the client pauses for too long, and ClientDisconnected. The error is also stored
+        in `failure`, because aiohttp raises another error in its place.
+        """
         size, more = 0, True
         while more:
             try:
-                async with asyncio.timeout(_CLIENT_SILENCE_S):
+                async with asyncio.timeout(_CLIENT_PAUSE_S):
                     message = await self._receive()
             except TimeoutError:
-                self.failure = Invalid("The rest of the body did not arrive in time.")
+                self.failure = Invalid("The rest of the body did not arrive in time. Send the request again.")
                 raise self.failure from None
             if message["type"] == "http.disconnect":
-                self.failure = ClientGone()
+                self.failure = ClientDisconnected()
                 raise self.failure
             chunk, more = message.get("body", b""), message.get("more_body", False)
             size += len(chunk)
@@ -74,8 +78,11 @@ class Body:
                 yield chunk
 
     async def payload(self) -> bytes | AsyncIterator[bytes] | None:
-        """Small bodies whole (one write, and the connection is only taken when all is there), others as a stream."""
-        if self.empty:
+        """Return a small body whole, a large one as a stream, and None for no body.
+
+        A whole body needs one write, and a connection is used only when all of it has arrived.
+        """
+        if self.is_empty:
             return None
         if self.length is not None and self.length <= _BUFFERED_BYTES:
             return b"".join([chunk async for chunk in self.chunks()])
@@ -86,17 +93,17 @@ class Body:
 
 
 class Proxy:
-    """The way from the gateway to the services: `urls` by service name."""
+    """Forwards requests to the services. `urls` are by service name."""
 
     def __init__(self, urls: Mapping[str, str]) -> None:
         self._urls = {service: url.rstrip("/") for service, url in urls.items()}
         self._session: aiohttp.ClientSession | None = None
 
     def session(self) -> aiohttp.ClientSession:
-        """The pool of connections, opened when the event loop runs."""
+        """Return the connection pool. It is created at the first use, when the event loop runs."""
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, limit_per_host=_POOL, keepalive_timeout=30),
+                connector=aiohttp.TCPConnector(limit=0, limit_per_host=_MAX_CONNECTIONS, keepalive_timeout=30),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 skip_auto_headers=_AUTO_HEADERS,
@@ -106,27 +113,28 @@ class Proxy:
     async def forward(
         self, scope: Scope, receive: Receive, send: Send, *, path: str, route: Route, token: str | None
     ) -> None:
-        """Streams the request to `path` of the route's service, and its answer back.
+        """Stream the request to `path` of the route's service, and its answer back.
 
-        Raises TooLarge, BadGateway (not reachable), GatewayTimeout (no answer in time), Invalid (cannot be passed on).
+        Raises TooLarge, BadGateway when the service cannot be reached, GatewayTimeout when it does not answer in time,
+        and Invalid when the request cannot be forwarded.
         """
         body = Body(scope, receive, route.max_bytes)
         try:
-            answer, first = await self._ask(scope, body, path, route, token)
-        except ClientGone:
+            answer, first = await self._request(scope, body, path=path, route=route, token=token)
+        except ClientDisconnected:
             return
         try:
             await _return(answer, first, send)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            # The status is out: returning without the end of the body makes the server cut the connection.
-            log.warning("an answer broke off", service=route.service, error=type(error).__name__)
+            # The status has been sent already. Without the end of the body, the server closes the connection.
+            log.warning("answer interrupted", upstream=route.service, error=type(error).__name__)
         finally:
             answer.release()
 
-    async def _ask(
-        self, scope: Scope, body: Body, path: str, route: Route, token: str | None
+    async def _request(
+        self, scope: Scope, body: Body, *, path: str, route: Route, token: str | None
     ) -> tuple[aiohttp.ClientResponse, bytes]:
-        """The answer and the first piece of its body: what fails until then can still be told as it should be."""
+        """Return the answer and the first chunk of its body. Until then, a failure can be answered with an error."""
         headers = _request_headers(scope, token, body.length)
         try:
             answer = await self.session().request(
@@ -147,21 +155,24 @@ class Proxy:
         except TimeoutError:
             raise GatewayTimeout from None
         except (aiohttp.InvalidURL, ValueError):
-            raise Invalid("The request cannot be passed on.") from None
+            raise Invalid(
+                "The request cannot be forwarded: its path, query or a header has characters that are not allowed."
+            ) from None
         except (aiohttp.ClientError, OSError) as error:
             if body.failure is not None:
                 raise body.failure from None
-            log.warning("a service is not reachable", service=route.service, error=type(error).__name__)
+            log.warning("service unavailable", upstream=route.service, error=type(error).__name__)
             raise BadGateway from None
 
     async def close(self) -> None:
+        """Close the connections."""
         if self._session is not None:
             await self._session.close()
 
 
 @cache
-def _timeout(silence_s: float) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(total=None, connect=_CONNECT_S, sock_read=silence_s)
+def _timeout(pause_s: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, connect=_CONNECT_S, sock_read=pause_s)
 
 
 def _url(base: str, path: str, query: bytes) -> URL:
@@ -172,7 +183,10 @@ def _url(base: str, path: str, query: bytes) -> URL:
 
 
 def _request_headers(scope: Scope, token: str | None, length: int | None) -> CIMultiDict[str]:
-    """What goes on. A route without a token of ours keeps the client's: some webhooks sign in with it."""
+    """Return the headers that are forwarded.
+
+    A public route has no internal token and keeps the client's `Authorization`, which some webhooks need.
+    """
     named = next((value for name, value in scope["headers"] if name == b"connection"), b"")
     dropped = _NOT_FORWARDED | {part.strip().lower() for part in named.split(b",")}
     headers: CIMultiDict[str] = CIMultiDict()

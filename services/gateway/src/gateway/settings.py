@@ -1,4 +1,4 @@
-"""What the gateway is told from outside, beside what every service is."""
+"""The settings of the gateway: environment variables, checked once at the start."""
 
 import json
 import re
@@ -18,6 +18,8 @@ CommaList = Annotated[tuple[str, ...], NoDecode]
 
 
 class Settings(CommonSettings):
+    """Settings of the gateway."""
+
     service: ClassVar[str] = "gateway"
 
     port: int = Field(8080, validation_alias="GATEWAY_PORT")
@@ -25,25 +27,29 @@ class Settings(CommonSettings):
     scheduling_url: str = "http://127.0.0.1:8082"
     delivery_url: str = "http://127.0.0.1:8083"
 
-    clerk_issuer: str = Field(min_length=1, description="Clerk's Frontend API URL, the only issuer that is believed")
-    clerk_jwks_url: str = Field("", description="empty: /.well-known/jwks.json of the issuer")
-    clerk_jwt_key: str = Field("", description="public key as PEM, instead of the JWKS")
-    clerk_authorized_parties: CommaList = Field((), description="allowed azp, by commas; empty: azp is not checked")
-    identity_ttl_s: float = Field(5.0, ge=0, description="how long an identity is believed before contacts is asked")
+    clerk_issuer: str = Field(min_length=1, description="Clerk's Frontend API URL, the only accepted issuer")
+    clerk_jwks_url: str = Field("", description="default: /.well-known/jwks.json of the issuer")
+    clerk_jwt_key: str = Field("", description="public key as PEM, used instead of the JWKS")
+    clerk_authorized_parties: CommaList = Field(
+        (), description="accepted values of azp, separated by commas; empty: not checked"
+    )
+    identity_ttl_s: float = Field(5.0, ge=0, description="how long an identity is cached, in seconds")
 
-    cors_allowed_origins: CommaList = Field((), description="by commas; empty: no CORS")
-    throttle_rate_anon: str = Field("1000/min", pattern=_RATE)
-    throttle_rate_user: str = Field("1000/min", pattern=_RATE)
-    throttle_rate_sms: str = Field("100/min", pattern=_RATE)
-    throttle_rate_import: str = Field("10/min", pattern=_RATE)
-    valkey_url: SecretStr | None = Field(None, description="counts rates for all replicas; without it in memory")
+    cors_allowed_origins: CommaList = Field((), description="origins of browsers, separated by commas; empty: no CORS")
+    throttle_rate_anon: str = Field("1000/min", pattern=_RATE, description="requests without a user, by address")
+    throttle_rate_user: str = Field("1000/min", pattern=_RATE, description="requests of a user")
+    throttle_rate_sms: str = Field("100/min", pattern=_RATE, description="sends of a user")
+    throttle_rate_import: str = Field("10/min", pattern=_RATE, description="imports of a user")
+    valkey_url: SecretStr | None = Field(
+        None, description="counts requests for all replicas; without it each replica counts"
+    )
     route_permissions: Annotated[dict[str, str], NoDecode] = Field(
-        {}, description='JSON: {"POST /api/sms/send/": "org:messages:send"}'
+        {}, description='permissions by route, as JSON: {"POST /api/sms/send/": "org:messages:send"}'
     )
 
     @property
     def jwks_url(self) -> str:
-        """Where the keys are when no PEM is given."""
+        """The URL of the keys."""
         return self.clerk_jwks_url or self.clerk_issuer.rstrip("/") + "/.well-known/jwks.json"
 
     @field_validator("clerk_authorized_parties", "cors_allowed_origins", mode="before")
@@ -53,7 +59,7 @@ class Settings(CommonSettings):
 
     @field_validator("clerk_jwt_key")
     @classmethod
-    def _is_public_key(cls, value: str) -> str:
+    def _check_public_key(cls, value: str) -> str:
         if value:
             read_public_key(value)
         return value
@@ -68,9 +74,10 @@ class Settings(CommonSettings):
 
 
 def read_public_key(text: str) -> RSAPublicKey:
-    """The RSA key of a PEM as environments mangle it: literal \\n, no newlines, quoted, or base64 alone.
+    """Return the RSA key of a PEM.
 
-    Raises ValueError when it is none.
+    Environment variables often change a PEM, so it may have literal \\n, no line breaks, quotes, or its base64 only.
+    Raises ValueError when it is not an RSA public key.
     """
     body = re.sub(r"-----[^-]*-----", "", text.strip().strip("\"'").replace("\\n", "\n"))
     packed = "".join(body.split())

@@ -1,4 +1,4 @@
-"""How often: rate limits with the `limits` library, in memory or, for all replicas together, in Valkey."""
+"""Rate limits with the library `limits`: in memory, or for all replicas together in Valkey."""
 
 import ipaddress
 import math
@@ -27,43 +27,44 @@ _PERIODS: dict[str, type[RateLimitItem]] = {
 }
 _VALKEY_TIMEOUT_S = 1.0
 _CONNECTIONS = 32
-_SWEEP_S = 10.0
-_AWAY_S = 2.0
-_SAY_AGAIN_S = 30.0
+_CLEAN_UP_EVERY_S = 10.0
+_RETRY_S = 2.0
+_LOG_EVERY_S = 30.0
 
 Bucket = tuple[str, str]
 
 
 def parse_rate(rate: str) -> RateLimitItem:
-    """`100/min` as a limit; the settings have checked its form."""
+    """Return the limit that a setting such as `100/min` means. The settings have checked its form."""
     amount, _, period = rate.partition("/")
     return _PERIODS[period[0]](int(amount))
 
 
-class SweptMemory(MemoryStorage):
-    """Removes what has expired every few seconds. The library goes through all keys at every hit: with some thousands
-    of addresses that costs more than the request itself.
+class PeriodicMemory(MemoryStorage):
+    """Counts in memory, and removes expired keys every 10 s.
+
+    The library looks for expired keys at every hit. With thousands of addresses this costs more than the request.
     """
 
-    _swept_at = -math.inf
+    _cleaned_at = -math.inf
 
     async def _MemoryStorage__schedule_expiry(self) -> None:  # noqa: N802  # the library's own, private name
         now = time.monotonic()
-        if now >= self._swept_at + _SWEEP_S:
-            self._swept_at = now
+        if now >= self._cleaned_at + _CLEAN_UP_EVERY_S:
+            self._cleaned_at = now
             await super()._MemoryStorage__schedule_expiry()  # type: ignore[misc]
 
 
 class Throttles:
-    """Counts requests by bucket: a scope (`anon`, `user`, `sms`, `import`) and whom it counts for.
+    """Counts requests in buckets: the name of a limit (`anon`, `user`, `sms`, `import`) and a user or an address.
 
-    A sliding window, so that a burst around the turn of a minute gets no second helping. While Valkey is away,
-    requests pass and that is logged every half a minute.
+    The window slides, so that a burst at the end of a minute counts in the next one. While Valkey is unavailable,
+    requests are not counted, and a warning is logged every 30 s.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._pool: BlockingConnectionPool | None = None
-        storage: Storage = SweptMemory()
+        storage: Storage = PeriodicMemory()
         if settings.valkey_url is not None:
             url = settings.valkey_url.get_secret_value()
             self._pool = BlockingConnectionPool.from_url(
@@ -86,33 +87,36 @@ class Throttles:
             "sms": parse_rate(settings.throttle_rate_sms),
             "import": parse_rate(settings.throttle_rate_import),
         }
-        self._away_until = 0.0
-        self._say_at = 0.0
+        self._unavailable_until = 0.0
+        self._log_at = 0.0
 
     async def count(self, scope: Scope, *buckets: Bucket) -> None:
-        """Counts one request in each bucket, and leaves the headers of the tightest in `scope`. Raises Throttled."""
-        if time.monotonic() < self._away_until:
+        """Count one request in each bucket. Raises Throttled when a limit is reached.
+
+        `scope["rate_limit"]` gets the headers of the limit with the fewest requests left.
+        """
+        if time.monotonic() < self._unavailable_until:
             return
         try:
             await self._count(scope, buckets)
         except (StorageError, OSError) as error:
             now = time.monotonic()
-            self._away_until = now + _AWAY_S
-            if now >= self._say_at:
-                self._say_at = now + _SAY_AGAIN_S
-                log.warning("rate limits are not counted: Valkey is away", error=type(error).__name__)
+            self._unavailable_until = now + _RETRY_S
+            if now >= self._log_at:
+                self._log_at = now + _LOG_EVERY_S
+                log.warning("rate limits not counted", dependency="valkey", error=type(error).__name__)
 
     async def close(self) -> None:
-        """Closes the connections to Valkey."""
+        """Close the connections to Valkey."""
         if self._pool is not None:
             await self._pool.disconnect()
 
     async def _count(self, scope: Scope, buckets: tuple[Bucket, ...]) -> None:
         tightest: tuple[float, int, float] | None = None
-        for name, whom in buckets:
+        for name, counted in buckets:
             rate = self._rates[name]
-            allowed = await self._limiter.hit(rate, name, whom)
-            stats = await self._limiter.get_window_stats(rate, name, whom)
+            allowed = await self._limiter.hit(rate, name, counted)
+            stats = await self._limiter.get_window_stats(rate, name, counted)
             reset = max(0.0, stats.reset_time - time.time())
             if tightest is None or stats.remaining <= tightest[0] or not allowed:
                 tightest = stats.remaining, rate.amount, reset
@@ -131,7 +135,10 @@ def _headers(remaining: float, limit: int, reset: float) -> list[tuple[bytes, by
 
 
 def address_of(scope: Scope) -> str:
-    """Whom an anonymous request counts for: the address, of IPv6 the /64 that one subscriber has."""
+    """Return the address by which a request without a user is counted.
+
+    An IPv6 address is counted by its /64, which belongs to one subscriber.
+    """
     client: Any = scope.get("client")
     host = str(client[0]) if client else ""
     if ":" not in host:
@@ -143,7 +150,7 @@ def address_of(scope: Scope) -> str:
 
 
 class RateLimitHeaders:
-    """ASGI middleware: what `Throttles.count` left goes on every answer, also on failures."""
+    """ASGI middleware that adds the headers of `Throttles.count` to every answer, also to errors."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
