@@ -10,8 +10,9 @@ from sqlalchemy import make_url
 from sqlalchemy.dialects.postgresql.asyncpg import dialect
 
 from common.database import Database
-from contacts.contacts import repository
-from contacts.contacts.repository import Search
+from common.statements import Statement
+from contacts.contacts import lists, repository
+from contacts.contacts.lists import Search
 from contacts.contacts.rules import MAX_LENGTHS
 from contacts.groups import repository as groups_repository
 from contacts.models import groups
@@ -92,16 +93,21 @@ async def explain(connection: asyncpg.Connection, statement: Any, **values: Any)
     return nodes(plan[0]["Plan"])
 
 
+async def explain_statement(connection: asyncpg.Connection, statement: Statement, *values: Any) -> set[Node]:
+    plan = json.loads(await connection.fetchval(f"EXPLAIN (FORMAT JSON) {statement.sql}", "org_mine", *values))
+    return nodes(plan[0]["Plan"])
+
+
 async def test_lists_of_a_large_organisation_use_indexes(tenant: asyncpg.Connection) -> None:
-    plain = await explain(tenant, repository.LISTS[Search.NONE, False], limit=50, offset=1000)
-    assert {"contacts_counted", "contacts_listed"} <= {name for _, name in plain}
+    plain = await explain_statement(tenant, lists.ALL.statement, 50, 1000, 0, None, None, -1)
+    assert {"contact_counts_keys", "contacts_listed"} <= {name for _, name in plain}
+    assert not {"Seq Scan", "Sort"} & {node for node, name in plain if name == "contacts"}
     members = await explain(tenant, repository.MEMBERS, limit=50, offset=0, group_id=1)
-    wanted = {"limit": 50, "offset": 0, "patterns": ["%ana9%"], "group_id": 1}
-    searches = (repository.LISTS[Search.INDEXED, excluded] for excluded in (False, True))
-    indexed = [await explain(tenant, search, **wanted) for search in searches]
     # For a large group, a scan of all contacts is faster than reading its members contact by contact.
     assert not {("Seq Scan", "group_members")} & members
-    for found in (plain, *indexed):
+    for limited in (False, True):
+        values = [50, 0, ["%ana9%"], *([1] if limited else [])]
+        found = await explain_statement(tenant, lists.FOUND[Search.INDEXED, limited], *values)
         assert not [node for node, _ in found if node == "Seq Scan"], found
 
 
@@ -111,17 +117,20 @@ async def test_search_function_uses_the_trigram_index(tenant: asyncpg.Connection
     owner = await connect("owner")
     plan = json.loads(await owner.fetchval(f"EXPLAIN (FORMAT JSON) {statement}"))
     assert ("Bitmap Index Scan", "contacts_searched") in nodes(plan[0]["Plan"])
-    assert await tenant.fetchval("SELECT count(*) FROM search_contacts(ARRAY['%nguyen77%'])") == 2168
+    count = "SELECT count(*) FROM search_contacts($1, ARRAY['%nguyen77%'])"
+    assert await tenant.fetchval(count, "org_mine") == 2168
+    # The argument orders the statement. The organisation is that of the session, whatever the argument says.
+    assert await tenant.fetchval(count, "org_small") == 2168
 
 
 async def test_group_with_half_of_the_contacts_uses_indexes_of_contacts(tenant: asyncpg.Connection) -> None:
-    wanted = {"limit": 50, "offset": 1000, "patterns": ["%ana9%"], "group_id": 2}
-    lists = [repository.LISTS[search, True] for search in (Search.NONE, Search.INDEXED)]
-    for statement in (repository.MEMBERS, *lists):
-        found = await explain(tenant, statement, **wanted)
+    members = await explain(tenant, repository.MEMBERS, limit=50, offset=1000, group_id=2)
+    outside = await explain_statement(tenant, lists.FOUND[Search.NONE, True], 50, 1000, 2)
+    searched = await explain_statement(tenant, lists.FOUND[Search.INDEXED, True], 50, 1000, ["%ana9%"], 2)
+    for found in (members, outside, searched):
         assert ("Seq Scan", "contacts") not in found
-        if statement is not repository.MEMBERS:  # the group has nearly all memberships that there are
-            assert {"group_members_pkey", "group_members_contact"} & {name for _, name in found}
+    for found in (outside, searched):
+        assert {"group_members_pkey", "group_members_contact"} & {name for _, name in found}
 
 
 async def test_opt_outs_find_contacts_by_phone(tenant: asyncpg.Connection, connect: Connect) -> None:

@@ -103,7 +103,7 @@ async def test_tenant_role_of_another_organisation_reads_and_changes_no_row(
         if table != "group_members":
             assert await tenant.execute(f"UPDATE {table} SET {column} = {column}") == "UPDATE 0"
     if organisation is not None:
-        assert await tenant.fetch("SELECT * FROM search_contacts(ARRAY['%ana%'])") == []
+        assert await tenant.fetch("SELECT * FROM search_contacts('', ARRAY['%ana%'])") == []
     added = "INSERT INTO contacts (organisation_id, phone) VALUES ('org_mine', '+61491570110')"
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await tenant.execute(added)
@@ -121,7 +121,7 @@ async def test_tenant_role_of_the_organisation_reads_its_rows(tenant: asyncpg.Co
     await tenant.execute("SELECT set_config('app.organisation_id', 'org_mine', false)")
     for table in (*TENANT_TABLES, "users"):
         assert await tenant.fetchval(f"SELECT count(*) FROM {table}") == 1
-    assert len(await tenant.fetch("SELECT * FROM search_contacts(ARRAY['%ana%'])")) == 1
+    assert len(await tenant.fetch("SELECT * FROM search_contacts('', ARRAY['%ana%'])")) == 1
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await tenant.execute("UPDATE contacts SET organisation_id = 'org_theirs'")
 

@@ -42,7 +42,7 @@ class Database:
     ) -> None:
         self._tenant = _engine(role_url(url, "tenant"), application, tenant_pool)
         self._all = _engine(role_url(url, "all"), application, all_pool)
-        self._statements = ConnectionPool(role_url(url, "tenant"), application, statement_pool)
+        self.pool = ConnectionPool(role_url(url, "tenant"), application, statement_pool)
         self._notifying = ConnectionPool(role_url(url, "all"), application, 1)
         self.wakes = Wakes(self._notifying, str(make_url(url).username))
 
@@ -57,7 +57,7 @@ class Database:
 
     def statements(self, organisation_id: str, session: AsyncSession | None = None) -> Tenant:
         """Return where single statements of one organisation run, in the transaction of `session` if there is one."""
-        return Tenant(self._statements, self.wakes, organisation_id, session)
+        return Tenant(self, organisation_id, session)
 
     def all_tenants(self) -> AbstractAsyncContextManager[AsyncSession]:
         """Begin a transaction that sees every organisation, for loops, consumers and operators."""
@@ -74,7 +74,7 @@ class Database:
         await self.wakes.close()
         await self._tenant.dispose()
         await self._all.dispose()
-        await self._statements.close()
+        await self.pool.close()
         await self._notifying.close()
 
 

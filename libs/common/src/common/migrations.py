@@ -64,8 +64,9 @@ def _provision_statements(prefix: str, password: str, service: str, database: st
     # Plans that were prepared on near-empty tables would stay in use and scan whole tables later.
     statements.append(f"ALTER ROLE {prefix}_all SET plan_cache_mode = force_custom_plan")
     statements += [
-        # Search by any part of a name needs trigrams. Only an administrator may create the extension.
+        # Search by any part of a name within an organisation. Only an administrator may create extensions.
         "CREATE EXTENSION IF NOT EXISTS pg_trgm SCHEMA public",
+        "CREATE EXTENSION IF NOT EXISTS btree_gin SCHEMA public",
         f"GRANT USAGE ON SCHEMA public TO {prefix}_owner",
         f"GRANT {prefix}_owner TO CURRENT_USER",
         f"CREATE SCHEMA IF NOT EXISTS {service} AUTHORIZATION {prefix}_owner",

@@ -7,9 +7,10 @@ Row-level security stays in force: a statement that read a table before it made 
 docs/performance.md explains the mechanism and its rules.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -39,16 +40,32 @@ class Statement:
             raise ValueError("a statement must set its organisation")
 
 
+class Source(Protocol):
+    """What a Tenant needs of a database."""
+
+    pool: ConnectionPool
+    wakes: Wakes
+
+    def tenant(self, organisation_id: str) -> AbstractAsyncContextManager[AsyncSession]:
+        """Begin a transaction that sees one organisation."""
+
+
 class Tenant:
     """Where the statements of one organisation run: each by itself, or all in the transaction of a keyed request."""
 
-    def __init__(
-        self, pool: ConnectionPool, wakes: Wakes, organisation_id: str, session: AsyncSession | None = None
-    ) -> None:
+    def __init__(self, source: Source, organisation_id: str, session: AsyncSession | None = None) -> None:
         self.organisation_id = organisation_id
-        self._pool = pool
-        self._wakes = wakes
+        self._source = source
         self._session = session
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        """Begin a transaction of the organisation, or continue that of the keyed request."""
+        if self._session is not None:
+            yield self._session
+            return
+        async with self._source.tenant(self.organisation_id) as session:
+            yield session
 
     async def fetch(self, statement: Statement, *values: Any) -> Sequence[Any]:
         """Run a statement with `$2, $3, …` = `values` and return its rows.
@@ -57,9 +74,9 @@ class Tenant:
         Unavailable when no connection is free in time or the database cannot be reached.
         """
         if self._session is None:
-            rows = await self._pool.fetch(statement.sql, self.organisation_id, *values)
+            rows = await self._source.pool.fetch(statement.sql, self.organisation_id, *values)
             if statement.wakes and rows:
-                self._wakes.wake(statement.wakes)
+                self._source.wakes.wake(statement.wakes)
             return rows
         connection = await self._session.connection()  # it begins the transaction and sets the organisation
         driver = (await connection.get_raw_connection()).driver_connection

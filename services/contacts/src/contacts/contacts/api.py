@@ -2,15 +2,16 @@
 
 from typing import Annotated
 
-from fastapi import Query
+from fastapi import Query, Response
 from starlette.convertors import StringConvertor, register_url_convertor
 
 from common.fields import Id
 from common.http.app import feature_router
-from common.http.deps import CallerDep, PageDep, SessionDep
-from common.paging import Paginated, Pagination
+from common.http.deps import CallerDep, PageDep, SessionDep, TenantDep
+from common.http.render import json_response, page_response
+from common.paging import Paginated
 from contacts.contacts import rules, service
-from contacts.contacts.schemas import ContactCreate, ContactOut, ContactPatch, ContactPut
+from contacts.contacts.schemas import ContactCreate, ContactOut, ContactPatch, ContactPut, render
 
 
 class _Digits(StringConvertor):
@@ -23,33 +24,38 @@ register_url_convertor("digits", _Digits())
 router = feature_router("contacts")
 
 
-@router.get("/api/contacts/")
+@router.get("/api/contacts/", response_model=Paginated[ContactOut])
 async def list_contacts(
-    session: SessionDep,
+    tenant: TenantDep,
     page: PageDep,
     search: Annotated[str, Query(description="part of a name, or digits of a phone number")] = "",
     exclude_group_id: Annotated[str | None, Query(description="leave out the members of this group")] = None,
-) -> Paginated[ContactOut]:
+) -> Response:
     """List the active contacts, the newest first."""
     excluded = rules.parse_id_filter("exclude_group_id", exclude_group_id)
-    rows, total = await service.list_contacts(session, page, search=search, exclude_group_id=excluded)
-    return Paginated(results=[ContactOut.model_validate(row) for row in rows], pagination=Pagination.of(page, total))
+    rows, total = await service.list_contacts(tenant, page, search=search, exclude_group_id=excluded)
+    return page_response([render(row) for row in rows], page, total)
 
 
-@router.post("/api/contacts/", status_code=201)
-async def create_contact(body: ContactCreate, caller: CallerDep, session: SessionDep) -> ContactOut:
+@router.post("/api/contacts/", status_code=201, response_model=ContactOut)
+async def create_contact(body: ContactCreate, caller: CallerDep, tenant: TenantDep) -> Response:
     """Add a contact.
 
     If a deleted contact has this phone, it is restored with its id and its opt-out. If the number opted out with STOP
     or at the provider, the contact is opted out.
     """
-    return ContactOut.model_validate(await service.create_contact(session, caller, body.model_dump(exclude_unset=True)))
+    given = body.model_dump(exclude_unset=True)
+    row = await service.create_new_contact(tenant, caller, given)
+    if row is None:
+        async with tenant.transaction() as session:
+            row = (await service.create_contact(session, caller, given))._asdict()
+    return json_response(render(row), 201)
 
 
-@router.get("/api/contacts/{contact_id:digits}/")
-async def get_contact(contact_id: Id, session: SessionDep) -> ContactOut:
+@router.get("/api/contacts/{contact_id:digits}/", response_model=ContactOut)
+async def get_contact(contact_id: Id, tenant: TenantDep) -> Response:
     """Get a contact, active or deleted."""
-    return ContactOut.model_validate(await service.get_contact(session, contact_id))
+    return json_response(render(await service.get_contact(tenant, contact_id)))
 
 
 @router.put("/api/contacts/{contact_id:digits}/")

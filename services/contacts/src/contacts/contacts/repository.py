@@ -1,11 +1,10 @@
-"""Every statement that writes contacts and the opt-outs of numbers, and the lists of contacts."""
+"""Every statement that writes contacts and the opt-outs of numbers, and those that read single contacts."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from enum import Enum, auto
 from typing import Any
 
-from sqlalchemy import ARRAY, Row, Select, Text, TextClause, bindparam, case, func, select, text, update
+from sqlalchemy import Row, case, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -14,76 +13,47 @@ from common.bulk import Columns
 from common.errors import NotFound
 from common.events import OptOutChanged
 from common.paging import Page
-from contacts.contacts.rules import IMPORT_FIELDS, MAX_LENGTHS
+from common.statements import ORGANISATION, ORGANISATION_CTE, Statement, Tenant
+from contacts.contacts.rules import IMPORT_FIELDS, MAX_LENGTHS, SHOWN_COLUMNS
 from contacts.errors import PhoneExists
-from contacts.models import ContactRow, ImportedRow, NumberOptOut, OptOutSource, contacts, groups
+from contacts.models import ContactRow, ImportedRow, NumberOptOut, OptOutSource, contacts
 
 _CONTACT = tuple(contacts.c[name] for name in ContactRow._fields)
 _CONTACT_SQL = ", ".join(f"c.{name}" for name in ContactRow._fields)
 _OPT_OUT_COLUMNS = ("opted_out_at", "opt_out_source", "opt_out_message_id")
 
-# Sources of lists: all active contacts, the contacts that a search found, or the members of a group. A search whose
-# patterns are long enough for the trigram index calls `search_contacts` (see the migration). Shorter patterns match
-# so many contacts that a page is soon full without the index.
-_ALL = "FROM contacts f WHERE f.is_active"
-_FOUND = "FROM found f WHERE true"
-_MATCHING = """FROM contacts f WHERE f.is_active AND
-    lower((f.first_name || ' ' || f.last_name || ' 0' || substr(f.phone, 4)) COLLATE pg_c_utf8) LIKE ANY (:patterns)"""
+_SHOWN = ", ".join(f"c.{name}" for name in SHOWN_COLUMNS)
 # LATERAL with OFFSET makes PostgreSQL fetch the rows one by one. Without it, and without statistics on an organisation
 # that was just imported, PostgreSQL would look for each row in all contacts of the organisation.
-_ROW = "LATERAL (SELECT * FROM contacts WHERE id = chosen.id OFFSET 0) c"
-_OF_GROUP = """FROM group_members m CROSS JOIN LATERAL (SELECT * FROM contacts WHERE id = m.contact_id OFFSET 0) f
-    WHERE m.group_id = :group_id AND f.is_active"""
-_SEARCH = "WITH found AS MATERIALIZED (SELECT id, created_at FROM search_contacts(:patterns))"
-_NOT_IN_GROUP = """ AND NOT EXISTS (
-    SELECT FROM group_members m WHERE m.group_id = :group_id AND m.contact_id = f.id)"""
-_SHORTEST_INDEXED = len("%abc%")
-_NEWEST_FIRST = ("created_at DESC", "id DESC")
-_BY_NAME = ("last_name", "first_name", "id")
-
-
-class Search(Enum):
-    """The kinds of searches in the list of contacts."""
-
-    NONE = auto()
-    UNINDEXED = auto()
-    INDEXED = auto()
-
-
-def _chosen(source: str, order: Sequence[str]) -> str:
-    return f"SELECT f.id {source} ORDER BY {_by(order, 'f')} LIMIT :limit OFFSET :offset"
-
-
-def _by(order: Sequence[str], table: str) -> str:
-    return ", ".join(f"{table}.{column}" for column in order)
-
-
-def _list(source: str, search: str = "") -> TextClause:
-    """Return the statement for a page and the total in one round trip. A page past the end still has the total."""
-    statement = f"""
-        {search}
-        SELECT counted.total, {_CONTACT_SQL}
-        FROM (SELECT count(*) AS total {source}) counted
-        LEFT JOIN ({_chosen(source, _NEWEST_FIRST)}) chosen ON true
-        LEFT JOIN {_ROW} ON true
-        ORDER BY {_by(_NEWEST_FIRST, "c")}
-    """  # noqa: S608  # constants of this file
-    patterns = [bindparam("patterns", type_=ARRAY(Text))] if ":patterns" in statement else []
-    return text(statement).bindparams(*patterns)
-
-
-# By the kind of search and whether the members of a group are left out.
-LISTS = {
-    (Search.NONE, False): _list(_ALL),
-    (Search.NONE, True): _list(_ALL + _NOT_IN_GROUP),
-    (Search.UNINDEXED, False): _list(_MATCHING),
-    (Search.UNINDEXED, True): _list(_MATCHING + _NOT_IN_GROUP),
-    (Search.INDEXED, False): _list(_FOUND, _SEARCH),
-    (Search.INDEXED, True): _list(_FOUND + _NOT_IN_GROUP, _SEARCH),
-}
 MEMBERS = text(
-    f"SELECT {_CONTACT_SQL} FROM ({_chosen(_OF_GROUP, _BY_NAME)}) chosen"  # noqa: S608  # constants of this file
-    f" CROSS JOIN {_ROW} ORDER BY {_by(_BY_NAME, 'c')}"
+    f"""
+    SELECT {_CONTACT_SQL} FROM (
+        SELECT f.id
+        FROM group_members m CROSS JOIN LATERAL (SELECT * FROM contacts WHERE id = m.contact_id OFFSET 0) f
+        WHERE m.group_id = :group_id AND f.is_active
+        ORDER BY f.last_name, f.first_name, f.id LIMIT :limit OFFSET :offset
+    ) chosen
+    CROSS JOIN LATERAL (SELECT * FROM contacts WHERE id = chosen.id OFFSET 0) c
+    ORDER BY c.last_name, c.first_name, c.id
+    """  # noqa: S608  # constants of this file
+)
+_READ = Statement(
+    f"""
+    SELECT {_SHOWN} FROM {ORGANISATION}
+    CROSS JOIN LATERAL (SELECT * FROM contacts WHERE id = $2 AND organisation_id = o.id) c
+    """  # noqa: S608  # constants of this file
+)
+# The usual case of a new contact in one statement. It returns no row when the phone exists or is opted out.
+_ADD_NEW = Statement(
+    f"""
+    WITH {ORGANISATION_CTE}
+    INSERT INTO contacts AS c (organisation_id, phone, first_name, last_name, email, company, is_active,
+                               created_by, updated_by)
+    SELECT o.id, $2, $3, $4, $5, $6, $7, $8, $8 FROM o
+    WHERE NOT EXISTS (SELECT FROM opt_outs n WHERE n.phone = $2 AND n.organisation_id = o.id AND n.opted_out)
+    ON CONFLICT ON CONSTRAINT contacts_phone DO NOTHING
+    RETURNING {_SHOWN}
+    """  # noqa: S608  # constants of this file
 )
 
 _IMPORTED = Columns(row="int", **dict.fromkeys(IMPORT_FIELDS, "text"))
@@ -189,22 +159,20 @@ def _contacts(rows: Iterable[Row[Any]]) -> list[ContactRow]:
     return [ContactRow._make(row) for row in rows]
 
 
-async def page(
-    session: AsyncSession, wanted: Page, *, patterns: Sequence[str], exclude_group_id: int | None
-) -> tuple[list[ContactRow], int]:
-    """Return a page of the active contacts, the newest first, and how many there are.
+async def read(tenant: Tenant, contact_id: int) -> Mapping[str, Any]:
+    """Return the shown columns of a contact, active or deleted. Raises NotFound."""
+    row: Mapping[str, Any] | None = await tenant.fetch_row(_READ, contact_id)
+    if row is None:
+        raise NotFound
+    return row
 
-    The patterns are those of `rules.search_patterns`; without patterns all contacts are listed.
-    """
-    search = Search.NONE
-    if patterns:
-        search = Search.INDEXED if min(map(len, patterns)) >= _SHORTEST_INDEXED else Search.UNINDEXED
-    values: dict[str, Any] = {"patterns": list(patterns)} if patterns else {}
-    if exclude_group_id is not None:
-        values["group_id"] = exclude_group_id
-    values |= {"limit": wanted.limit, "offset": wanted.offset}
-    rows = (await session.execute(LISTS[search, exclude_group_id is not None], values)).all()
-    return [ContactRow._make(row[1:]) for row in rows if row.id is not None], rows[0].total
+
+async def add_new(tenant: Tenant, given: Mapping[str, Any], user_id: int | None) -> Mapping[str, Any] | None:
+    """Add a contact and return its shown columns, or None when its phone exists or is opted out."""
+    texts = [given.get(name, "") for name in ("first_name", "last_name", "email", "company")]
+    values = (given["phone"], *texts, given.get("is_active", True), user_id)
+    row: Mapping[str, Any] | None = await tenant.fetch_row(_ADD_NEW, *values)
+    return row
 
 
 async def page_of_group(session: AsyncSession, wanted: Page, group_id: int) -> list[ContactRow]:
@@ -213,23 +181,9 @@ async def page_of_group(session: AsyncSession, wanted: Page, group_id: int) -> l
     return _contacts(await session.execute(MEMBERS, values))
 
 
-async def group_exists(session: AsyncSession, group_id: int) -> bool:
-    """Return whether there is a group with this id, active or deleted."""
-    return await session.scalar(select(groups.c.id).where(groups.c.id == group_id)) is not None
-
-
-async def get(session: AsyncSession, contact_id: int) -> ContactRow:
-    """Return the contact, active or deleted. Raises NotFound."""
-    return await _one(session, select(*_CONTACT).where(contacts.c.id == contact_id))
-
-
 async def lock(session: AsyncSession, contact_id: int) -> ContactRow:
     """Return the contact and lock it until this transaction ends. Raises NotFound."""
-    return await _one(session, select(*_CONTACT).where(contacts.c.id == contact_id).with_for_update())
-
-
-async def _one(session: AsyncSession, statement: Select[Any]) -> ContactRow:
-    row = (await session.execute(statement)).first()
+    row = (await session.execute(select(*_CONTACT).where(contacts.c.id == contact_id).with_for_update())).first()
     if row is None:
         raise NotFound
     return ContactRow._make(row)

@@ -17,6 +17,12 @@ from contacts.models import ContactRow, NumberOptOut, OptOutSource
 # The text fields with their maximum lengths in characters. An import fills these and the phone.
 MAX_LENGTHS = {"first_name": 100, "last_name": 100, "email": 254, "company": 200}
 IMPORT_FIELDS = ("phone", *MAX_LENGTHS)
+# The columns of a contact that the API shows.
+SHOWN_COLUMNS = (
+    *("id", "first_name", "last_name", "phone", "email", "company", "user_id", "is_active"),
+    *("opt_out", "opted_out_at", "opt_out_source", "opt_out_message_id"),
+    *("created_by", "updated_by", "created_at", "updated_at"),
+)
 # Other services have copies of these. A change of one of them raises the contact's version and is published.
 PUBLISHED = frozenset({*PLACEHOLDERS, "phone", "is_active", "opt_out", "opt_in_confirmed_at"})
 # The columns of a contact that opts in.

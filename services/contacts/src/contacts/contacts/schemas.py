@@ -1,10 +1,12 @@
 """The request and response bodies of contacts."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from common.fields import Audit, Id, Time, bounded_text
+from common.http.render import cached_time
 from common.phones import normalise_phone, show_phone
 from contacts.contacts.rules import MAX_LENGTHS, check_email
 
@@ -92,3 +94,25 @@ class ContactOut(Audit, _Contact):
     """A contact."""
 
     model_config = ConfigDict(from_attributes=True)
+
+
+def render(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a contact as the API shows it, from a row with `rules.SHOWN_COLUMNS`."""
+    return {
+        "id": row["id"],
+        "first_name": row["first_name"],
+        "last_name": row["last_name"],
+        "phone": show_phone(row["phone"]),
+        "email": row["email"],
+        "company": row["company"],
+        "user": row["user_id"],
+        "is_active": row["is_active"],
+        "opt_out": row["opt_out"],
+        "opted_out_at": row["opted_out_at"] and cached_time(row["opted_out_at"]),
+        "opt_out_source": row["opt_out_source"],
+        "opt_out_message_id": row["opt_out_message_id"],
+        "created_by": row["created_by"],
+        "updated_by": row["updated_by"],
+        "created_at": cached_time(row["created_at"]),
+        "updated_at": cached_time(row["updated_at"]),
+    }

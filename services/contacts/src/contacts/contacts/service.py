@@ -11,23 +11,24 @@ from common.errors import Invalid, NotFound
 from common.events import OptOutChanged
 from common.outbox import publish
 from common.paging import Page
+from common.statements import Tenant
 from common.versions import newest
-from contacts.contacts import repository, rules
+from contacts.contacts import lists, repository, rules
 from contacts.errors import NumberOptedOut
 from contacts.models import ContactRow, ImportedRow
 
 
 async def list_contacts(
-    session: AsyncSession, page: Page, *, search: str, exclude_group_id: int | None
-) -> tuple[list[ContactRow], int]:
+    tenant: Tenant, page: Page, *, search: str, exclude_group_id: int | None
+) -> tuple[Sequence[Mapping[str, Any]], int]:
     """Return a page of the active contacts, the newest first, and how many there are.
 
     Raises NotFound for a group that does not exist, and Invalid for a search that cannot be run.
     """
     patterns = rules.search_patterns(search)
-    if exclude_group_id is not None and not await repository.group_exists(session, exclude_group_id):
+    if exclude_group_id is not None and not await lists.group_exists(tenant, exclude_group_id):
         raise NotFound
-    return await repository.page(session, page, patterns=patterns, exclude_group_id=exclude_group_id)
+    return await lists.read_page(tenant, page, patterns=patterns, exclude_group_id=exclude_group_id)
 
 
 async def list_members(session: AsyncSession, page: Page, group_id: int) -> list[ContactRow]:
@@ -35,9 +36,19 @@ async def list_members(session: AsyncSession, page: Page, group_id: int) -> list
     return await repository.page_of_group(session, page, group_id)
 
 
-async def get_contact(session: AsyncSession, contact_id: int) -> ContactRow:
+async def get_contact(tenant: Tenant, contact_id: int) -> Mapping[str, Any]:
     """Return a contact, active or deleted. Raises NotFound."""
-    return await repository.get(session, contact_id)
+    return await repository.read(tenant, contact_id)
+
+
+async def create_new_contact(tenant: Tenant, caller: Caller, given: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Add a contact in the usual case: its phone is new and not opted out, and no user or opt-out is given.
+
+    Return the contact, or None when `create_contact` must decide.
+    """
+    if given.get("user") is not None or given.get("opt_out"):
+        return None
+    return await repository.add_new(tenant, given, caller.user_id)
 
 
 async def create_contact(session: AsyncSession, caller: Caller, given: Mapping[str, Any]) -> ContactRow:
