@@ -1,34 +1,38 @@
-"""Contacts and delivery as scheduling meets them: HTTP servers with the wire format of their internal APIs."""
+"""Stand-ins for contacts and delivery: HTTP servers with the wire format of their internal APIs, in memory."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any, Self
 
 import jwt
 from aiohttp import web
 
 ORGANISATION = web.RequestKey("organisation", str)
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class StandIn:
-    """A server on a free port that takes internal tokens; `unavailable` makes it answer 503."""
+    """A server on a free port that accepts internal tokens. It answers 503 while `unavailable` is set."""
 
     audience = ""
 
     def __init__(self, secret: str) -> None:
         self._secret = secret
-        self.forget()
+        self.reset()
 
-    def forget(self) -> None:
+    def reset(self) -> None:
+        """Return to the state before the first test."""
         self.unavailable = False
         self.calls: list[tuple[str, str, Any]] = []
 
     def routes(self) -> list[web.RouteDef]:
+        """Return the routes of the stand-in."""
         raise NotImplementedError
 
     async def __aenter__(self) -> Self:
         @web.middleware
-        async def middleware(request: web.Request, handler: Any) -> web.StreamResponse:
+        async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
             if self.unavailable:
-                return web.json_response({"detail": "unavailable", "code": "unavailable"}, status=503)
+                return web.json_response({"detail": "Unavailable.", "code": "unavailable"}, status=503)
             token = request.headers["Authorization"].removeprefix("Bearer ")
             claims = jwt.decode(token, self._secret, algorithms=["HS256"], audience=self.audience)
             assert claims["iss"] == "scheduling"
@@ -43,8 +47,8 @@ class StandIn:
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
-        assert site._server is not None
-        self.url = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"
+        host, port = self._runner.addresses[0]
+        self.url = f"http://{host}:{port}"
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -52,32 +56,28 @@ class StandIn:
 
 
 def not_found() -> web.Response:
+    """Return the answer for an object that the organisation does not have."""
     return web.json_response({"detail": "Not found.", "code": "not_found"}, status=404)
 
 
 class ContactsStandIn(StandIn):
-    """Contacts and groups by organisation, in memory."""
+    """Contacts and groups by organisation."""
 
     audience = "contacts"
 
-    def forget(self) -> None:
-        super().forget()
+    def reset(self) -> None:
+        super().reset()
         self.contacts: dict[int, dict[str, Any]] = {}
         self.groups: dict[int, dict[str, Any]] = {}
 
-    def add(self, organisation: str, placeholders: dict[str, str] | None = None, **state: Any) -> dict[str, Any]:
-        """A contact; returns its state."""
+    def add(self, organisation: str, fields: dict[str, str] | None = None, **state: Any) -> dict[str, Any]:
+        """Add a contact and return its state. `fields` replace the default placeholder values."""
         number = len(self.contacts) + 1
         contact = {
             "contact_id": number,
             "version": 1,
             "phone": f"+614910{number:05d}",
-            "fields": {
-                "first_name": f"First{number}",
-                "last_name": f"Last{number}",
-                "company": "",
-                **(placeholders or {}),
-            },
+            "fields": {"first_name": f"First{number}", "last_name": f"Last{number}", **(fields or {})},
             "is_active": True,
             "opt_out": False,
             **state,
@@ -85,9 +85,10 @@ class ContactsStandIn(StandIn):
         self.contacts[number] = {**contact, "organisation": organisation}
         return contact
 
-    def add_group(self, organisation: str, contact_ids: list[int], **fields: Any) -> int:
+    def add_group(self, organisation: str, contact_ids: list[int], **values: Any) -> int:
+        """Add a group and return its id."""
         number = len(self.groups) + 1
-        group = {"id": number, "name": f"Group {number}", "is_active": True, **fields}
+        group = {"id": number, "name": f"Group {number}", "is_active": True, **values}
         self.groups[number] = {**group, "organisation": organisation, "members": sorted(contact_ids)}
         return number
 
@@ -133,8 +134,8 @@ class ContactsStandIn(StandIn):
         group = self._find(self.groups, request[ORGANISATION], int(request.match_info["id"]))
         if group is None:
             return not_found()
-        told = {name: group[name] for name in ("id", "name", "is_active")}
-        return web.json_response({**told, "eligible_count": len(self._eligible(group))})
+        answer = {name: group[name] for name in ("id", "name", "is_active")}
+        return web.json_response({**answer, "eligible_count": len(self._eligible(group))})
 
     async def _members(self, request: web.Request) -> web.Response:
         group = self._find(self.groups, request[ORGANISATION], int(request.match_info["id"]))
@@ -148,31 +149,32 @@ class ContactsStandIn(StandIn):
 
 
 class DeliveryStandIn(StandIn):
-    """Holds and what became of messages, in memory."""
+    """Reservations and the states of messages. `remaining` is what the limit has left, None without a limit."""
 
     audience = "delivery"
 
-    def forget(self) -> None:
-        super().forget()
+    def reset(self) -> None:
+        super().reset()
         self.remaining: int | None = None
         self.reservations: dict[str, dict[str, Any]] = {}
         self.released: list[str] = []
         self.states: dict[tuple[int, int], dict[str, Any]] = {}
-        self.limits = {"sms_limit": None, "mms_limit": None, "timezone": "Australia/Adelaide"}
+        self.intake_lag = 0
+        self.limits: dict[str, Any] = {"sms_limit": None, "mms_limit": None, "timezone": "Australia/Adelaide"}
 
     def routes(self) -> list[web.RouteDef]:
         return [
-            web.put("/internal/reservations/{reference}/", self._put),
+            web.put("/internal/reservations/{reference}/", self._reserve),
             web.delete("/internal/reservations/{reference}/", self._release),
             web.post("/internal/messages/states/", self._states),
             web.get("/internal/limits/", self._limits),
         ]
 
-    async def _put(self, request: web.Request) -> web.Response:
+    async def _reserve(self, request: web.Request) -> web.Response:
         body = await request.json()
         if self.remaining is not None and body["parts"] > self.remaining:
-            told = {"remaining": self.remaining, "required": body["parts"], "limit": 10}
-            return web.json_response({"detail": "No.", "code": "limit_exceeded", **told}, status=400)
+            usage = {"remaining": self.remaining, "required": body["parts"], "limit": 10}
+            return web.json_response({"detail": "No.", "code": "limit_exceeded", **usage}, status=400)
         self.reservations[request.match_info["reference"]] = body
         return web.json_response({"remaining": self.remaining})
 
@@ -182,11 +184,11 @@ class DeliveryStandIn(StandIn):
 
     async def _states(self, request: web.Request) -> web.Response:
         assert request[ORGANISATION] == ""
-        told = []
+        states = []
         for asked in (await request.json())["schedules"]:
-            known = self.states.get((asked["schedule_id"], asked["dispatch_number"]), {"state": "not_found"})
-            told.append({**asked, **known})
-        return web.json_response({"states": told, "intake_lag": 0})
+            state = self.states.get((asked["schedule_id"], asked["dispatch_number"]), {"state": "not_found"})
+            states.append({**asked, **state})
+        return web.json_response({"states": states, "intake_lag": self.intake_lag})
 
-    async def _limits(self, request: web.Request) -> web.Response:
+    async def _limits(self, _: web.Request) -> web.Response:
         return web.json_response(self.limits)

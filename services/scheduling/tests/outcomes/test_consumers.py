@@ -1,255 +1,189 @@
-"""Delivery's word in any order, twice, and for what nobody knows."""
+"""Delivery's events in any order, twice, and about schedules that do not exist."""
 
 import asyncio
 import itertools
-from datetime import UTC, datetime
-from types import SimpleNamespace
+from dataclasses import dataclass, replace
 
 import pytest
 
-from common.events import MessageDelayed, MessageDelivered, MessageFailed, MessageSent
-from scheduling.batches.loops import finish_batches
-from scheduling.outcomes.consumers import (
-    on_message_delayed,
-    on_message_delivered,
-    on_message_failed,
-    on_message_sent,
-)
+from scheduling.outcomes.consumers import on_message_failed, on_message_sent
+from services.scheduling.tests.stage import FIVE_PAST, TIME, Stage, records
 
-TIME = datetime(2026, 12, 1, tzinfo=UTC)
-LATER = datetime(2026, 12, 1, 0, 5, tzinfo=UTC)
 SENT, DELIVERED = "2026-12-01T00:00:00.000Z", "2026-12-01T00:05:00.000Z"
-
-
-def records(*events):
-    return [
-        SimpleNamespace(topic=e.topic, partition=0, offset=n, key=b"k", value=e.model_dump_json().encode())
-        for n, e in enumerate(events)
-    ]
+ORDERS = list(itertools.permutations(range(3)))
 
 
 @pytest.fixture
-async def schedule(client):
-    told = await client.ok("POST", "/api/sms/send/", {"message": "x", "recipient": "0491000999"})
-    return told["schedule_id"]
+async def schedule_id(stage: Stage) -> int:
+    """Send a message and return its schedule's id."""
+    return await stage.send()
+
+
+@dataclass
+class RunningBatch:
+    """A batch of three messages that are all in processing."""
+
+    id: int
+    messages: list[int]
 
 
 @pytest.fixture
-def word(organisation):
-    def make(event_class, schedule_id, version, run=1, **values):
-        about = {"organisation_id": organisation, "message_id": 1, "schedule_id": schedule_id, "dispatch_number": run}
-        return event_class(**{**about, "version": version, "attempts": version, **values})
-
-    return make
-
-
-@pytest.fixture
-def sent(word):
-    def make(schedule_id, version, run=1, **changes):
-        return word(MessageSent, schedule_id, version, run, **{"provider": "log", "sent_time": TIME, **changes})
-
-    return make
+async def batch(stage: Stage) -> RunningBatch:
+    """Create a batch and dispatch its messages."""
+    made = await stage.make_batch(3)
+    await stage.make_due()
+    await stage.dispatch()
+    return RunningBatch(made["id"], sorted(event.schedule_id for event in await stage.dispatches()))
 
 
-@pytest.fixture
-def failed(word):
-    def make(schedule_id, version, run=1, **changes):
-        values = {"failure_category": "outcome_unknown", "error": "Unknown.", **changes}
-        return word(MessageFailed, schedule_id, version, run, **values)
-
-    return make
-
-
-@pytest.fixture
-def delivered(word):
-    def make(schedule_id, version, run=1, **changes):
-        values = {"provider": "log", "delivered_time": LATER, **changes}
-        return word(MessageDelivered, schedule_id, version, run, **values)
-
-    return make
-
-
-@pytest.fixture
-def delayed(word):
-    def make(schedule_id, version, run=1, **changes):
-        values = {"next_attempt_at": LATER, "failure_category": "rate_limited", "error": "Busy.", **changes}
-        return word(MessageDelayed, schedule_id, version, run, **values)
-
-    return make
-
-
-async def test_an_outcome_is_shown(client, database, schedule, sent):
-    await on_message_sent(database, records(sent(schedule, 1)))
-    shown = await client.ok("GET", f"/api/schedules/{schedule}/")
+async def test_an_outcome_is_shown(stage: Stage, schedule_id: int) -> None:
+    await stage.consume(stage.sent(schedule_id))
+    shown = await stage.show(schedule_id)
     assert (shown["status"], shown["attempts"], shown["provider"]) == ("sent", 1, "log")
-    assert shown["sent_time"] == "2026-12-01T00:00:00.000Z"
-    assert shown["updated_by"] is None
+    assert (shown["sent_time"], shown["updated_by"]) == (SENT, None)
 
 
-@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
-async def test_the_highest_version_wins_in_any_order_and_twice(client, database, schedule, sent, failed, order):
-    told = [
-        (on_message_failed, failed(schedule, 1)),
-        (on_message_sent, sent(schedule, 2)),
-        (on_message_failed, failed(schedule, 3)),
-    ]
-    for number in [*order, *order]:
-        consumer, event = told[number]
-        await consumer(database, records(event, event))
-    shown = await client.ok("GET", f"/api/schedules/{schedule}/")
+@pytest.mark.parametrize("order", ORDERS)
+async def test_the_highest_version_wins_in_any_order_and_twice(
+    stage: Stage, schedule_id: int, order: tuple[int, ...]
+) -> None:
+    events = [stage.failed(schedule_id, 1), stage.sent(schedule_id, 2), stage.failed(schedule_id, 3)]
+    await stage.consume(*(events[number] for number in [*order, *order]))
+    shown = await stage.show(schedule_id)
     assert (shown["status"], shown["attempts"], shown["failure_category"]) == ("failed", 3, "outcome_unknown")
     assert shown["error"] == "Unknown."
 
 
-@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
-async def test_a_receipt_may_come_before_what_it_confirms(
-    client, database, schedule, delayed, sent, delivered, run_sql, order
-):
-    told = [
-        (on_message_delayed, delayed(schedule, 1)),
-        (on_message_sent, sent(schedule, 2)),
-        (on_message_delivered, delivered(schedule, 3, sent_time=TIME)),
+@pytest.mark.parametrize("order", ORDERS)
+async def test_a_receipt_may_arrive_before_the_event_that_it_confirms(
+    stage: Stage, schedule_id: int, order: tuple[int, ...]
+) -> None:
+    events = [
+        stage.delayed(schedule_id, 1),
+        stage.sent(schedule_id, 2),
+        stage.delivered(schedule_id, 3, sent_time=TIME),
     ]
-    for number in [*order, *order]:
-        consumer, event = told[number]
-        await consumer(database, records(event, event))
-    shown = await client.ok("GET", f"/api/schedules/{schedule}/")
+    await stage.consume(*(events[number] for number in [*order, *order]))
+    shown = await stage.show(schedule_id)
     assert (shown["status"], shown["attempts"]) == ("delivered", 3)
     assert (shown["sent_time"], shown["delivered_time"], shown["next_attempt_at"]) == (SENT, DELIVERED, None)
     assert (shown["error"], shown["failure_category"]) == (None, None)
-    assert (await client.ok("GET", f"/api/schedules/{schedule}/?status_format=v1"))["status"] == "SENT"
-    assert await run_sql("SELECT 1 FROM schedules WHERE sweep_at IS NOT NULL") == []
+    assert (await stage.client.ok("GET", f"/api/schedules/{schedule_id}/?status_format=v1"))["status"] == "SENT"
+    assert (await stage.row(schedule_id)).sweep_at is None
 
 
-async def test_a_message_that_is_tried_again_says_when_and_is_still_asked_for(
-    client, database, schedule, delayed, failed, dispatch, row_of
-):
-    before = await row_of(schedule)
-    await on_message_delayed(database, records(delayed(schedule, 2)))
-    shown = await client.ok("GET", f"/api/schedules/{schedule}/")
+async def test_a_delayed_message_shows_its_next_attempt_and_is_still_swept(stage: Stage, schedule_id: int) -> None:
+    before = await stage.row(schedule_id)
+    await stage.consume(stage.delayed(schedule_id, 2))
+    shown = await stage.show(schedule_id)
     assert (shown["status"], shown["attempts"], shown["next_attempt_at"]) == ("processing", 2, DELIVERED)
     assert (shown["error"], shown["failure_category"]) == (None, None)
-    assert (await row_of(schedule)).sweep_at == before.sweep_at is not None
-    await on_message_delayed(database, records(delayed(schedule, 1)))
-    assert (await row_of(schedule)).attempts == 2
-    await on_message_failed(database, records(failed(schedule, 3, failure_category="blocked")))
-    await on_message_delayed(database, records(delayed(schedule, 4)))  # what has an outcome is open no more
-    shown = await client.ok("GET", f"/api/schedules/{schedule}/")
+    assert (await stage.row(schedule_id)).sweep_at == before.sweep_at is not None
+    await stage.consume(stage.delayed(schedule_id, 1))
+    assert (await stage.row(schedule_id)).attempts == 2
+
+
+async def test_a_message_with_an_outcome_does_not_become_open_again(stage: Stage, schedule_id: int) -> None:
+    await stage.consume(stage.failed(schedule_id, 3, failure_category="blocked"), stage.delayed(schedule_id, 4))
+    shown = await stage.show(schedule_id)
     assert (shown["status"], shown["attempts"], shown["next_attempt_at"]) == ("failed", 3, None)
-    await client.ok("POST", f"/api/schedules/{schedule}/retry/")
-    await on_message_delayed(database, records(delayed(schedule, 9)))
-    assert (await row_of(schedule)).next_attempt_at is None
-    await dispatch()
-    await on_message_delayed(database, records(delayed(schedule, 1, dispatch_number=2)))
-    assert (await row_of(schedule)).next_attempt_at == LATER
 
 
-async def test_a_receipt_says_that_what_was_sent_failed(client, database, schedule, sent, failed):
-    await on_message_sent(database, records(sent(schedule, 1)))
-    await on_message_failed(database, records(failed(schedule, 2, failure_category="expired", error="Too late.")))
-    shown = await client.ok("GET", f"/api/schedules/{schedule}/")
+async def test_a_delay_applies_to_its_own_dispatch_only(stage: Stage, schedule_id: int) -> None:
+    await stage.consume(stage.failed(schedule_id, 3, failure_category="blocked"))
+    await stage.client.ok("POST", f"/api/schedules/{schedule_id}/retry/")
+    await stage.consume(stage.delayed(schedule_id, 9))
+    assert (await stage.row(schedule_id)).next_attempt_at is None
+    await stage.dispatch()
+    await stage.consume(stage.delayed(schedule_id, 1, dispatch_number=2))
+    assert (await stage.row(schedule_id)).next_attempt_at == FIVE_PAST
+
+
+async def test_a_receipt_may_report_that_a_sent_message_failed(stage: Stage, schedule_id: int) -> None:
+    await stage.consume(
+        stage.sent(schedule_id, 1), stage.failed(schedule_id, 2, failure_category="expired", error="Too late.")
+    )
+    shown = await stage.show(schedule_id)
     assert (shown["status"], shown["failure_category"], shown["error"]) == ("failed", "expired", "Too late.")
     assert (shown["sent_time"], shown["delivered_time"]) == (SENT, None)
 
 
-@pytest.fixture
-async def running(make_batch, make_due, dispatch, client, run_sql):
-    """`batch, children`: a batch of three whose messages are all in processing."""
-    batch = await make_batch(3)
-    await make_due()
-    await dispatch()
-    rows = await run_sql("SELECT id FROM schedules WHERE batch_id = :id ORDER BY id", id=batch["id"])
-    await run_sql("UPDATE schedules SET fanned_out_at = now() WHERE id = :id", id=batch["id"])
-    return f"/api/group-schedules/{batch['id']}/", [row.id for row in rows]
-
-
-async def test_receipts_are_counted_and_leave_the_end_of_a_batch_alone(
-    client, database, running, sent, delivered, run_sql
-):
-    path, children = running
-    await on_message_sent(database, records(*(sent(child, 1) for child in children[1:])))
-    await on_message_delivered(database, records(delivered(children[0], 2)))
-    await finish_batches(database)
-    before = await client.ok("GET", path)
+async def test_receipts_are_counted_and_do_not_change_a_finished_batch(stage: Stage, batch: RunningBatch) -> None:
+    first, *others = batch.messages
+    await on_message_sent(stage.database, records(*(stage.sent(id_) for id_ in others)))
+    await stage.consume(stage.delivered(first, 2))
+    await stage.finish_batches()
+    before = await stage.show_batch(batch.id)
     assert (before["status"], before["counts"]["sent"], before["counts"]["delivered"]) == ("sent", 2, 1)
-    await on_message_delivered(database, records(*(delivered(child, 2) for child in children)))
-    after = await client.ok("GET", path)
+    await stage.consume(*(stage.delivered(id_, 2) for id_ in batch.messages))
+    after = await stage.show_batch(batch.id)
     assert (after["status"], after["updated_at"]) == ("sent", before["updated_at"])
     assert (after["counts"]["sent"], after["counts"]["delivered"]) == (0, 3)
-    assert (await client.ok("GET", path + "?status_format=v1"))["counts"]["SENT"] == 3
+    assert (await stage.show_batch(batch.id, "?status_format=v1"))["counts"]["SENT"] == 3
 
 
-async def test_a_batch_whose_last_sent_message_failed_has_failed_and_is_sent_again_when_one_arrives(
-    client, database, running, sent, delivered, failed
-):
-    path, children = running
-    await on_message_sent(database, records(*(sent(child, 1) for child in children)))
-    await finish_batches(database)
-
-    async def fail(child):
-        await on_message_failed(database, records(failed(child, 2, failure_category="expired")))
-
-    await fail(children[0])
-    assert (await client.ok("GET", path))["status"] == "sent"
-    await asyncio.gather(*(fail(child) for child in children[1:]))
-    shown = await client.ok("GET", path)
+async def test_a_batch_follows_the_late_receipts_of_its_messages(stage: Stage, batch: RunningBatch) -> None:
+    await on_message_sent(stage.database, records(*(stage.sent(id_) for id_ in batch.messages)))
+    await stage.finish_batches()
+    first, second, third = (stage.failed(id_, 2, failure_category="expired") for id_ in batch.messages)
+    await stage.consume(first)
+    assert (await stage.show_batch(batch.id))["status"] == "sent"
+    await asyncio.gather(stage.consume(second), stage.consume(third))
+    shown = await stage.show_batch(batch.id)
     assert (shown["status"], shown["failure_category"], shown["counts"]["failed"]) == ("failed", "expired", 3)
     assert shown["error"]
-    await on_message_delivered(database, records(delivered(children[1], 3)))
-    shown = await client.ok("GET", path)
+    await stage.consume(stage.delivered(batch.messages[1], 3))
+    shown = await stage.show_batch(batch.id)
     assert (shown["status"], shown["error"], shown["failure_category"]) == ("sent", None, None)
 
 
-async def test_a_receipt_after_a_retry_of_others_does_not_end_the_batch(client, database, running, sent, failed):
-    path, children = running
-    await on_message_sent(database, records(sent(children[0], 1)))
-    await on_message_failed(
-        database, records(*(failed(child, 1, failure_category="blocked") for child in children[1:]))
-    )
-    await finish_batches(database)
-    assert (await client.ok("POST", path + "retry/"))["retried"] == 2
-    await on_message_failed(database, records(failed(children[0], 2, failure_category="expired")))
-    assert (await client.ok("GET", path))["status"] == "processing"
+async def test_a_receipt_during_a_retry_does_not_finish_the_batch(stage: Stage, batch: RunningBatch) -> None:
+    first, *others = batch.messages
+    await stage.consume(stage.sent(first))
+    failures = (stage.failed(id_, failure_category="blocked") for id_ in others)
+    await on_message_failed(stage.database, records(*failures))
+    await stage.finish_batches()
+    assert (await stage.client.ok("POST", f"/api/group-schedules/{batch.id}/retry/"))["retried"] == 2
+    await stage.consume(stage.failed(first, 2, failure_category="expired"))
+    assert (await stage.show_batch(batch.id))["status"] == "processing"
 
 
-async def test_a_whole_batch_twice_with_unknown_ids_and_a_stranger(client, database, sent, run_sql):
-    ids = [
-        (await client.ok("POST", "/api/sms/send/", {"message": "x", "recipient": "0491000999"}))["schedule_id"]
-        for _ in range(5)
-    ]
-    batch = records(
-        *(sent(schedule_id, 1) for schedule_id in [*ids[:4], 2**60]), sent(ids[4], 1, organisation_id="org_other")
-    )
+async def test_events_about_unknown_schedules_and_other_organisations_change_nothing(stage: Stage) -> None:
+    ids = [await stage.send() for _ in range(5)]
+    known = [stage.sent(schedule_id) for schedule_id in [*ids[:4], 2**60]]
+    batch = records(*known, stage.sent(ids[4], organisation_id="org_other"))
     for _ in range(2):
-        await on_message_sent(database, batch)
-    rows = await run_sql("SELECT status FROM schedules ORDER BY id")
+        await on_message_sent(stage.database, batch)
+    rows = await stage.rows("SELECT status FROM schedules ORDER BY id")
     assert [row.status for row in rows] == ["sent"] * 4 + ["processing"]
 
 
-async def test_an_older_run_changes_nothing(client, database, schedule, sent, failed, dispatch, run_sql):
-    await on_message_failed(database, records(failed(schedule, 4, failure_category="blocked")))
-    await client.ok("POST", f"/api/schedules/{schedule}/retry/")
-    await on_message_sent(database, records(sent(schedule, 9)))
-    assert (await client.ok("GET", f"/api/schedules/{schedule}/"))["status"] == "pending"
-    await dispatch()
-    await on_message_sent(database, records(sent(schedule, 9)))
-    await on_message_sent(database, records(sent(schedule, 9, dispatch_number=3)))
-    assert (await client.ok("GET", f"/api/schedules/{schedule}/"))["status"] == "processing"
-    await on_message_sent(database, records(sent(schedule, 1, dispatch_number=2)))
-    assert (await client.ok("GET", f"/api/schedules/{schedule}/"))["status"] == "sent"
+async def test_an_event_of_another_dispatch_changes_nothing(stage: Stage, schedule_id: int) -> None:
+    async def status() -> str:
+        return str((await stage.show(schedule_id))["status"])
+
+    await stage.consume(stage.failed(schedule_id, 4, failure_category="blocked"))
+    await stage.client.ok("POST", f"/api/schedules/{schedule_id}/retry/")
+    await stage.consume(stage.sent(schedule_id, 9))
+    assert await status() == "pending"
+    await stage.dispatch()
+    await stage.consume(stage.sent(schedule_id, 9), stage.sent(schedule_id, 9, dispatch_number=3))
+    assert await status() == "processing"
+    await stage.consume(stage.sent(schedule_id, 1, dispatch_number=2))
+    assert await status() == "sent"
 
 
-async def test_what_is_cancelled_stays_so(client, database, make_schedule, sent):
-    made = await make_schedule()
-    await client("DELETE", f"/api/schedules/{made['id']}/")
-    await on_message_sent(database, records(sent(made["id"], 1, dispatch_number=0)))
-    assert (await client.ok("GET", f"/api/schedules/{made['id']}/"))["status"] == "cancelled"
+async def test_a_cancelled_schedule_stays_cancelled(stage: Stage) -> None:
+    made = await stage.make_schedule()
+    await stage.client("DELETE", f"/api/schedules/{made['id']}/")
+    await stage.consume(stage.sent(made["id"], dispatch_number=0))
+    assert (await stage.show(made["id"]))["status"] == "cancelled"
 
 
-async def test_a_malformed_record_in_the_middle_is_put_aside(client, database, schedule, sent, run_sql):
-    good, bad = records(sent(schedule, 1)), records(sent(1, 1))
-    bad[0].value, bad[0].offset = b'{"event_id": 5}', 1
+async def test_an_unreadable_record_becomes_a_dead_letter_and_the_others_apply(stage: Stage, schedule_id: int) -> None:
+    good, bad = records(stage.sent(schedule_id)), records(stage.sent(1))
+    unreadable = replace(bad[0], value=b'{"event_id": 5}', offset=1)
     for _ in range(2):
-        await on_message_sent(database, [*bad, *good])
-    assert (await client.ok("GET", f"/api/schedules/{schedule}/"))["status"] == "sent"
-    assert len(await run_sql("SELECT 1 FROM dead_letters")) == 1
+        await on_message_sent(stage.database, [unreadable, *good])
+    assert (await stage.show(schedule_id))["status"] == "sent"
+    assert len(await stage.rows("SELECT 1 FROM dead_letters")) == 1

@@ -1,53 +1,47 @@
+"""The size of a text, whether it can be sent, and its plainer form."""
+
+from collections.abc import Mapping
+
 import pytest
 
 from common.errors import Invalid
-from scheduling.texts.rules import Names, fill, find_unknown, simplify
-from scheduling.texts.service import check_message, preview
+from common.events import Format
+from scheduling.texts.rules import check_message, simplify
+from scheduling.texts.schemas import render_preview
 
-ANA = Names("Ana", "Lee", "")
+ANA = {"first_name": "Ana", "last_name": "Lee"}
 
 
 @pytest.mark.parametrize(
-    ("text", "filled"),
+    ("message_format", "text", "fields"),
     [
-        ("Hi {{first_name}} {{ last_name }}!", "Hi Ana Lee!"),
-        ("{{company}} Hi", "Hi"),
-        ("{first_name} {{first_name", "{first_name} {{first_name"),
-        ("no braces", "no braces"),
+        ("sms", "{{first_name}}", None),
+        ("sms", "{{company}}", ANA),
+        ("sms", "x" * 1531, ANA),
+        ("mms", "x" * 1601, None),
     ],
 )
-def test_placeholders_are_filled(text, filled):
-    assert find_unknown(text) is None
-    assert fill(text, ANA) == filled
+def test_a_text_that_cannot_be_sent_is_refused_under_its_field(
+    message_format: Format, text: str, fields: Mapping[str, str] | None
+) -> None:
+    with pytest.raises(Invalid) as error:
+        check_message(message_format, text, fields, 10, "message")
+    assert list(error.value.fields) == ["message"]
 
 
-def test_a_name_that_looks_like_a_placeholder_stays_a_name():
-    assert fill("Hi {{first_name}}", Names("{{last_name}}", "Lee", "")) == "Hi {{last_name}}"
-
-
-@pytest.mark.parametrize("text", ["{{name}}", "{{}}", "{{ First_Name }}", "{{first name}}", "ok {{company}} {{x}}"])
-def test_unknown_placeholders_are_found(text):
-    assert find_unknown(text)
-
-
-def test_what_cannot_go_out_is_refused_under_its_field():
-    for text, names in (("{{first_name}}", None), ("{{company}}", ANA), ("x" * 1531, ANA)):
-        with pytest.raises(Invalid) as error:
-            check_message("sms", text, names, 10, "message")
-        assert list(error.value.fields) == ["message"]
+def test_a_text_that_can_be_sent_has_parts() -> None:
     assert check_message("sms", "x" * 1530, None, 10, "text") == 10
+    assert check_message("sms", "{{first_name}}", ANA, 10, "text") == 1
     assert check_message("mms", "", None, 10, "text") == 1
-    with pytest.raises(Invalid):
-        check_message("mms", "x" * 1601, None, 10, "text")
 
 
-def test_a_preview_offers_a_plainer_text():
-    told = preview("“Hi”\u00a0{{first_name}}…", None)
-    assert (told.encoding, told.parts) == ("UCS-2", 1)
-    assert told.suggestion is not None
-    assert (told.suggestion.text, told.suggestion.encoding) == ('"Hi" {{first_name}}...', "GSM-7")
-    assert preview("Hi {{first_name}}", ANA).suggestion is None
+def test_a_preview_suggests_a_plainer_text() -> None:
+    preview = render_preview("“Hi”\u00a0{{first_name}}…")
+    assert (preview.encoding, preview.parts) == ("UCS-2", 1)
+    assert preview.suggestion is not None
+    assert (preview.suggestion.text, preview.suggestion.encoding) == ('"Hi" {{first_name}}...', "GSM-7")
+    assert render_preview("Hi Ana").suggestion is None
 
 
-def test_simplifying_keeps_what_has_no_plain_form():
+def test_characters_without_a_plain_form_stay() -> None:
     assert simplify("a\u200bb – c’s 😀 ç") == "ab - c's 😀 ç"

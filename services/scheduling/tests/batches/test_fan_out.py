@@ -1,0 +1,59 @@
+"""The fan-out of a batch: its messages are written page by page after it was accepted."""
+
+import pytest
+
+from common.errors import Unavailable
+from scheduling.batches.loops import fan_out_batches
+from services.scheduling.tests.stage import Stage
+
+
+async def test_a_batch_is_fanned_out_and_dispatched(stage: Stage) -> None:
+    batch = await stage.make_batch(120)
+    assert batch["child_count"] == 120
+    assert len(batch["schedules"]) == 50
+    assert (await stage.show_batch(batch["id"]))["counts"]["pending"] == 120
+    await stage.fan_out()
+    await stage.make_due()
+    await stage.dispatch()
+    events = await stage.dispatches()
+    assert len(events) == len({event.schedule_id for event in events}) == 120
+    assert {event.text for event in events} == {f"Hi First{n}" for n in range(1, 121)}
+    assert {event.lane for event in events} == {"bulk"}
+    assert {event.batch_id for event in events} == {batch["id"]}
+    detail = await stage.show_batch(batch["id"], "?page=3")
+    assert detail["status"] == "processing"
+    assert detail["counts"] == {"pending": 0, "processing": 120, "sent": 0, "delivered": 0, "failed": 0, "cancelled": 0}
+    assert len(detail["schedules"]) == 20
+
+
+async def test_members_get_messages_by_their_state_when_the_page_is_read(stage: Stage) -> None:
+    batch = await stage.make_batch(130)
+    assert (await stage.rows("SELECT count(*) AS n FROM schedules"))[0].n == 51
+    stage.contacts.contacts[100]["opt_out"] = True
+    stage.contacts.groups[1]["members"].remove(110)
+    await stage.fan_out()
+    detail = await stage.show_batch(batch["id"])
+    assert (detail["child_count"], detail["counts"]["pending"]) == (128, 128)
+    await stage.make_due()
+    await stage.dispatch()
+    assert len(await stage.dispatches()) == 128
+
+
+async def test_a_fan_out_that_failed_continues_after_its_lease(stage: Stage) -> None:
+    batch = await stage.make_batch(130)
+    stage.contacts.unavailable = True
+    with pytest.raises(Unavailable, match="contacts"):
+        await fan_out_batches(stage.database, stage.services)
+    stage.contacts.unavailable = False
+    assert not await fan_out_batches(stage.database, stage.services), "the lease lasts"
+    await stage.rows("UPDATE schedules SET fan_out_lease_until = now() WHERE kind = 'batch'")
+    await stage.fan_out()
+    assert (await stage.show_batch(batch["id"]))["counts"]["pending"] == 130
+
+
+async def test_a_cancelled_batch_is_not_fanned_out_further(stage: Stage) -> None:
+    batch = await stage.make_batch(80)
+    assert (await stage.client("DELETE", f"/api/group-schedules/{batch['id']}/")).status_code == 204
+    assert not await fan_out_batches(stage.database, stage.services)
+    detail = await stage.show_batch(batch["id"])
+    assert (detail["child_count"], detail["counts"]["cancelled"]) == (80, 80)
