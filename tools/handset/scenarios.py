@@ -39,7 +39,7 @@ class Behaviour(Enum):
     UNDELIVERED = "sent, then not delivered"
     UNKNOWN_NUMBER = "sent, then no such subscriber"
     EXPIRE = "sent, then expired"
-    CARRIER_BLOCK = "sent, then blocked by the carrier"
+    NETWORK_BLOCK = "sent, then blocked by the carrier"
     FILTER = "sent, then filtered as spam"
     PART_FAILS = "the last part fails, the others are delivered (other providers than Mobile Message: not delivered)"
     NO_RECEIPT = "accepted, and no receipt is sent"
@@ -67,7 +67,7 @@ RECEIPTS: dict[Behaviour, tuple[Step, ...]] = {
     Behaviour.UNDELIVERED: (_SENT, Step(FINAL_AFTER_S, "undelivered")),
     Behaviour.UNKNOWN_NUMBER: (_SENT, Step(FINAL_AFTER_S, "unknown_number")),
     Behaviour.EXPIRE: (_SENT, Step(FINAL_AFTER_S, "expired")),
-    Behaviour.CARRIER_BLOCK: (_SENT, Step(FINAL_AFTER_S, "blocked")),
+    Behaviour.NETWORK_BLOCK: (_SENT, Step(FINAL_AFTER_S, "blocked")),
     Behaviour.FILTER: (_SENT, Step(FINAL_AFTER_S, "filtered")),
     Behaviour.PART_FAILS: (_SENT, Step(FINAL_AFTER_S, "part_failed")),
     Behaviour.NO_RECEIPT: (),
@@ -99,7 +99,7 @@ SCENARIOS: dict[str, Behaviour] = {
     "+61491573087": Behaviour.UNDELIVERED,
     "+61491573770": Behaviour.UNKNOWN_NUMBER,
     "+61491574118": Behaviour.EXPIRE,
-    "+61491574632": Behaviour.CARRIER_BLOCK,
+    "+61491574632": Behaviour.NETWORK_BLOCK,
     "+61491575254": Behaviour.FILTER,
     "+61491575789": Behaviour.PART_FAILS,
     "+61491576398": Behaviour.NO_RECEIPT,

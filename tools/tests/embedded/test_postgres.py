@@ -47,7 +47,7 @@ def test_two_servers_run_at_the_same_time(tmp_path: Path) -> None:
         assert query(first, "SELECT 1") == query(second, "SELECT 1") == 1
 
 
-def test_server_of_a_dead_starter_is_stopped_and_its_rows_remain(tmp_path: Path) -> None:
+def test_server_of_a_dead_starter_is_ended_and_its_rows_remain(tmp_path: Path) -> None:
     left = EmbeddedPostgres(tmp_path / "pg").start()
     query(left, "CREATE TABLE saved AS SELECT 7 AS value")
     old_pid = left.pid

@@ -54,7 +54,7 @@ async def stack(tmp_path: Path, said: list[str]) -> AsyncIterator[Stack]:
         yield running
 
 
-async def test_stack_starts_and_stops_in_order_and_writes_its_state(tmp_path: Path) -> None:
+async def test_stack_starts_and_ends_in_order_and_writes_its_state(tmp_path: Path) -> None:
     async with Stack(tmp_path, {}, free_ports=True, make_plan=stand_in_plan) as stack:
         state = json.loads((tmp_path / "stack.json").read_text())
         pids = {name: stack.pid(name) for name in NAMES}

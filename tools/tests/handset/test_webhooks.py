@@ -246,7 +246,7 @@ async def test_requested_receipts_replace_planned_ones(account: Account, listene
     ]
 
 
-async def test_replies_and_stops_are_posted_in_each_format(account: Account, listener: Listener) -> None:
+async def test_replies_and_opt_outs_are_posted_in_each_format(account: Account, listener: Listener) -> None:
     async def last(number: int) -> ReceivedWebhook:
         return (await listener.wait(lambda received: len(received) >= number))[-1]
 
