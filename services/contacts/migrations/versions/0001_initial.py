@@ -154,9 +154,9 @@ GROUPS = f"""
 
 # The index begins with the organisation, so a search of a small organisation does not read the matches of a large one.
 # LIKE is not leakproof, so under row-level security it cannot use an index, and each search would read all contacts
-# of the organisation. This function runs as the owner and adds the condition on the session's
-# organisation itself. Its first argument only makes a statement set the organisation before it calls the function. EXECUTE
-# plans the statement with the patterns known, because the index does not help for a pattern of one letter.
+# of the organisation. This function runs as the owner and adds the condition on the session's organisation itself. Its
+# first argument only makes a statement set the organisation before it calls the function. EXECUTE plans the statement
+# with the patterns known, because the index does not help for a pattern of one letter.
 SEARCHED = "lower((first_name || ' ' || last_name || ' 0' || substr(phone, 4)) COLLATE pg_c_utf8)"
 # Every search also reads the entries that are pending for the index. The default limit of 4 MB costs 60 ms after an
 # import.

@@ -47,10 +47,9 @@ _READ = Statement(
 _ADD_NEW = Statement(
     f"""
     WITH {ORGANISATION_CTE}
-    INSERT INTO contacts AS c (organisation_id, phone, first_name, last_name, email, company, is_active,
-                               created_by, updated_by)
-    SELECT o.id, $2, $3, $4, $5, $6, $7, $8, $8 FROM o
-    WHERE NOT EXISTS (SELECT FROM opt_outs n WHERE n.phone = $2 AND n.organisation_id = o.id AND n.opted_out)
+    INSERT INTO contacts AS c (organisation_id, created_by, updated_by, is_active, {", ".join(IMPORT_FIELDS)})
+    SELECT o.id, $2, $2, $3, {", ".join(f"${number}" for number, _ in enumerate(IMPORT_FIELDS, start=4))} FROM o
+    WHERE NOT EXISTS (SELECT FROM opt_outs n WHERE n.phone = $4 AND n.organisation_id = o.id AND n.opted_out)
     ON CONFLICT ON CONSTRAINT contacts_phone DO NOTHING
     RETURNING {_SHOWN}
     """  # noqa: S608  # constants of this file
@@ -169,9 +168,8 @@ async def read(tenant: Tenant, contact_id: int) -> Mapping[str, Any]:
 
 async def add_new(tenant: Tenant, given: Mapping[str, Any], user_id: int | None) -> Mapping[str, Any] | None:
     """Add a contact and return its shown columns, or None when its phone exists or is opted out."""
-    texts = [given.get(name, "") for name in ("first_name", "last_name", "email", "company")]
-    values = (given["phone"], *texts, given.get("is_active", True), user_id)
-    row: Mapping[str, Any] | None = await tenant.fetch_row(_ADD_NEW, *values)
+    fields = [given.get(name, "") for name in IMPORT_FIELDS]
+    row: Mapping[str, Any] | None = await tenant.fetch_row(_ADD_NEW, user_id, given.get("is_active", True), *fields)
     return row
 
 

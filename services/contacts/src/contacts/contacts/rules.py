@@ -19,7 +19,7 @@ MAX_LENGTHS = {"first_name": 100, "last_name": 100, "email": 254, "company": 200
 IMPORT_FIELDS = ("phone", *MAX_LENGTHS)
 # The columns of a contact that the API shows.
 SHOWN_COLUMNS = (
-    *("id", "first_name", "last_name", "phone", "email", "company", "user_id", "is_active"),
+    *("id", *IMPORT_FIELDS, "user_id", "is_active"),
     *("opt_out", "opted_out_at", "opt_out_source", "opt_out_message_id"),
     *("created_by", "updated_by", "created_at", "updated_at"),
 )
