@@ -7,7 +7,7 @@ import jwt
 from aiohttp import web
 
 ORGANISATION = web.RequestKey("organisation", str)
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Respond = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class StandIn:
@@ -30,7 +30,7 @@ class StandIn:
 
     async def __aenter__(self) -> Self:
         @web.middleware
-        async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        async def middleware(request: web.Request, respond: Respond) -> web.StreamResponse:
             if self.unavailable:
                 return web.json_response({"detail": "Unavailable.", "code": "unavailable"}, status=503)
             token = request.headers["Authorization"].removeprefix("Bearer ")
@@ -39,7 +39,7 @@ class StandIn:
             request[ORGANISATION] = claims["organisation_id"]
             body = await request.json() if request.can_read_body else None
             self.calls.append((request.method, request.path, body))
-            return await handler(request)
+            return await respond(request)
 
         app = web.Application(middlewares=[middleware])
         app.add_routes(self.routes())

@@ -83,7 +83,7 @@ def soon() -> str:
 
 @dataclass
 class Stage:
-    """What a test of scheduling needs. `client` belongs to `organisation`, `other` to another organisation."""
+    """The parts of scheduling that a test uses. `client` belongs to `organisation`, `other` to another organisation."""
 
     organisation: str
     client: Client

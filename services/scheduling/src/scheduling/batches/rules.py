@@ -1,6 +1,6 @@
 """Checks and counts of batches."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from common.errors import Invalid
@@ -17,6 +17,16 @@ class Audience:
 
     group: Group
     first_members: Members
+
+
+@dataclass(frozen=True, slots=True)
+class BatchDetail:
+    """A batch with a page of its messages. `written` counts the messages that the fan-out has written so far."""
+
+    batch: Schedule
+    messages: Sequence[Schedule]
+    written: int
+    counts: Mapping[ScheduleStatus, int]
 
 
 def check_content(content: Content, max_parts: int, field: str) -> int:

@@ -1,7 +1,7 @@
 """Use cases of batches: accept at once, fan out in a loop, finish when no message is open."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -13,30 +13,19 @@ from common.context import request_id
 from common.errors import Invalid
 from common.paging import Page
 from scheduling.batches import repository, rules
-from scheduling.batches.repository import FanOut, ReservationToRelease
 from scheduling.batches.schemas import GroupScheduleCreate, GroupScheduleUpdate
 from scheduling.clients.contacts import Members
 from scheduling.clients.services import OtherServices, WriteContext
 from scheduling.errors import NoRecipients, ScheduleNotPending
 from scheduling.models import OPEN, Content, Schedule, ScheduleStatus
-from scheduling.organisations.service import get_zone, read_time
+from scheduling.organisations import service as organisations
 from scheduling.recipients.service import check_group
+from scheduling.schedules import rules as drafts
 from scheduling.schedules import service as schedules
-from scheduling.schedules.rules import Draft, check_time, draft_columns
 from scheduling.schedules.schemas import Days, one_of
 
 FIRST_MESSAGES = 50
 FAN_OUT_PAGE = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class BatchDetail:
-    """A batch with a page of its messages. `written` counts the messages that the fan-out has written so far."""
-
-    batch: Schedule
-    messages: Sequence[Schedule]
-    written: int
-    counts: Mapping[ScheduleStatus, int]
 
 
 async def read_audience(context: WriteContext, group_id: int) -> rules.Audience:
@@ -55,11 +44,11 @@ async def create_batch(
 ) -> tuple[Schedule, list[Schedule]]:
     """Create a batch for later. Return it with its first messages. Raises NotFound, Invalid, NoRecipients."""
     audience = await read_audience(context, _required_group(body))
-    zone = await get_zone(session, context.caller.organisation_id)
-    moment = check_time(read_time(body.scheduled_time, zone, "scheduled_time"), datetime.now(UTC))
+    zone = await organisations.get_zone(session, context.caller.organisation_id)
+    moment = drafts.check_time(organisations.read_time(body.scheduled_time, zone, "scheduled_time"), datetime.now(UTC))
     content = await schedules.apply_content(session, body, Content(text=body.text, format=body.format))
     rules.check_content(content, context.max_parts, "text")
-    batch_id = await add_batch(session, context.caller, audience, Draft(content, moment, name=body.name))
+    batch_id = await add_batch(session, context.caller, audience, drafts.Draft(content, moment, name=body.name))
     messages = await repository.page_messages(session, batch_id, Page(1, FIRST_MESSAGES))
     return await repository.get(session, batch_id), messages
 
@@ -75,7 +64,7 @@ async def add_batch(
     session: AsyncSession,
     caller: Caller,
     audience: rules.Audience,
-    draft: Draft,
+    draft: drafts.Draft,
     reservation: UUID | None = None,
     *,
     outcome_awaited: bool = False,
@@ -83,8 +72,9 @@ async def add_batch(
     """Insert a batch and the messages to its first members. Return its id. A batch that is due is in processing."""
     group, members = audience.group, audience.first_members
     is_due = draft.scheduled_time <= datetime.now(UTC)
-    values: dict[str, Any] = {**draft_columns(draft), "group_id": group.id, "group_name": group.name}
-    values |= {"status": "processing" if is_due else "pending", "message_count": group.eligible_count}
+    values: dict[str, Any] = {**drafts.draft_columns(draft), "group_id": group.id, "group_name": group.name}
+    status = ScheduleStatus.PROCESSING if is_due else ScheduleStatus.PENDING
+    values |= {"status": status, "message_count": group.eligible_count}
     values |= {"reservation": reservation, "outcome_awaited": outcome_awaited, "request_id": request_id()}
     values |= {"organisation_id": caller.organisation_id, "user_id": caller.user_id}
     batch_id = await repository.add(session, values)
@@ -111,11 +101,11 @@ async def get_batch(session: AsyncSession, batch_id: int) -> Schedule:
     return await repository.get(session, batch_id)
 
 
-async def get_batch_detail(session: AsyncSession, batch_id: int, page: Page) -> BatchDetail:
+async def get_batch_detail(session: AsyncSession, batch_id: int, page: Page) -> rules.BatchDetail:
     """Return a batch, a page of its messages, and their counts. Raises NotFound."""
     batch = await repository.get(session, batch_id)
     written = await repository.count_messages(session, batch_id)
-    return BatchDetail(
+    return rules.BatchDetail(
         batch=batch,
         messages=await repository.page_messages(session, batch_id, page),
         written=sum(written.values()),
@@ -143,12 +133,12 @@ async def update_batch(
         raise ScheduleNotPending
     if group_id is not None and group_id != row.group_id:
         raise Invalid.field("group_id", "The group of a batch cannot change.")
-    zone = await get_zone(session, context.caller.organisation_id)
+    zone = await organisations.get_zone(session, context.caller.organisation_id)
     draft = await schedules.apply_update(session, row, body, zone)
     if "name" in body.model_fields_set:
         draft = replace(draft, name=body.name)
     rules.check_content(draft.content, context.max_parts, "text")
-    await repository.update(session, {**draft_columns(draft), "id": batch_id, "user_id": context.caller.user_id})
+    await repository.update(session, {**drafts.draft_columns(draft), "id": batch_id, "user_id": context.caller.user_id})
     return await repository.get(session, batch_id)
 
 
@@ -160,12 +150,12 @@ async def cancel_batch(session: AsyncSession, caller: Caller, batch_id: int) -> 
     await repository.cancel(session, batch_id, caller.user_id)
 
 
-async def claim_fan_out(session: AsyncSession) -> FanOut | None:
+async def claim_fan_out(session: AsyncSession) -> repository.FanOut | None:
     """Claim a batch that waits for its next page of members, under a lease."""
     return await repository.claim_fan_out_all_tenants(session)
 
 
-async def fan_out(session: AsyncSession, claim: FanOut, members: Members) -> None:
+async def fan_out(session: AsyncSession, claim: repository.FanOut, members: Members) -> None:
     """Write the messages to a page of members, unless the batch was cancelled or another worker wrote the page."""
     if await repository.lock_fan_out_all_tenants(session, claim):
         if members.members:
@@ -183,13 +173,13 @@ async def recompute_outcomes(session: AsyncSession, batch_ids: Sequence[int]) ->
     await repository.recompute_all_tenants(session, batch_ids)
 
 
-async def find_reservations_to_release(session: AsyncSession) -> list[ReservationToRelease]:
+async def find_reservations_to_release(session: AsyncSession) -> list[repository.ReservationToRelease]:
     """Return reservations of batches that dispatch no more messages."""
     return await repository.find_reservations_to_release_all_tenants(session)
 
 
 async def release_reservation(
-    session: AsyncSession, services: OtherServices, reservation: ReservationToRelease
+    session: AsyncSession, services: OtherServices, reservation: repository.ReservationToRelease
 ) -> None:
     """Release what is left of a batch's reservation. Delivery is called before the first statement."""
     await services.delivery.release_reservation(reservation.organisation_id, reservation.reference)

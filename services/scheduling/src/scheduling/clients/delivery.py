@@ -17,7 +17,7 @@ from scheduling.models import Dispatch
 
 
 class MessageReport(BaseModel):
-    """What delivery knows about one dispatch of a schedule.
+    """Delivery's report about one dispatch of a schedule.
 
     `event` is the MessageSent, MessageDelivered or MessageFailed of the states of the same name.
     """

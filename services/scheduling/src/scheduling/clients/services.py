@@ -36,7 +36,7 @@ class OtherServices:
 
 @dataclass(frozen=True, slots=True)
 class WriteContext:
-    """What a use case that writes messages needs besides its session and its request body."""
+    """The inputs of a use case that writes messages, besides its session and its request body."""
 
     caller: Caller
     services: OtherServices

@@ -12,7 +12,7 @@ OutcomeEvent: TypeAlias = MessageSent | MessageFailed | MessageDelayed | Message
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an event of delivery makes of a dispatch of a schedule."""
+    """The state of a dispatch after an event of delivery."""
 
     schedule_id: int
     organisation_id: str

@@ -4,6 +4,6 @@ from pydantic import BaseModel
 
 
 class Retried(BaseModel):
-    """How many messages are sent again."""
+    """The number of messages that are sent again."""
 
     retried: int

@@ -12,7 +12,7 @@ MONTHS = 12
 
 @dataclass(frozen=True, slots=True)
 class StatusCount:
-    """How many messages of a month (YYYY-MM) have one status and format, and how many parts they have together."""
+    """The number of messages of a month (YYYY-MM) with one status and format, and the sum of their parts."""
 
     month: str
     status: ScheduleStatus
