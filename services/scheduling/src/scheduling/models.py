@@ -13,7 +13,7 @@ from common.events import FailureCategory, Format
 
 
 class ScheduleKind(StrEnum):
-    """What a row of `schedules` stands for."""
+    """The meaning of a row of `schedules`."""
 
     SINGLE = "single"
     """One message to one recipient."""
@@ -24,11 +24,13 @@ class ScheduleKind(StrEnum):
 
 
 class ScheduleStatus(StrEnum):
-    """Where a schedule is on its way.
+    """The progress of a schedule.
 
     pending → processing → sent → delivered
-       │           └─────→ failed → pending (a retry, the only way back)
+       │           └─────→ failed → pending (a retry)
        └→ cancelled, failed
+
+    A late delivery receipt may replace sent, delivered and failed by each other.
     """
 
     PENDING = "pending"
@@ -72,7 +74,7 @@ class Dispatch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a message says. `text` is as written, with placeholders."""
+    """The content of a message. `text` is as written, with placeholders."""
 
     text: str
     format: Format
@@ -84,7 +86,7 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a message goes. `fields` are the contact's placeholder values by name; a phone alone has none.
+    """The recipient of a message. `fields` are the contact's placeholder values by name; a phone alone has none.
 
     A schedule that has its own phone keeps it when the contact's phone changes.
     """
@@ -158,7 +160,7 @@ class Schedule:
 
     @property
     def content(self) -> Content:
-        """What the message says now."""
+        """The current content."""
         return Content(
             text=self.text,
             format=self.format,
@@ -170,7 +172,7 @@ class Schedule:
 
     @property
     def address(self) -> Address:
-        """Where the message goes now. A batch has no address."""
+        """The current address. A batch has none."""
         assert self.phone is not None
         return Address(
             phone=self.phone,

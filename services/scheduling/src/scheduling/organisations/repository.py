@@ -1,4 +1,4 @@
-"""Statements on what scheduling stores of an organisation: its time zone, and whether it is closed."""
+"""Statements on organisations: their time zone, and whether they are closed."""
 
 # ruff: noqa: S608 (the statements are put together from constants of this file)
 
@@ -37,7 +37,7 @@ _SET_CLOSED = text(
 
 
 class Organisation(NamedTuple):
-    """What scheduling knows of an organisation."""
+    """The stored state of an organisation."""
 
     timezone: str
     closed: bool

@@ -50,7 +50,7 @@ def contact_address(contact: ContactState | None, phone: str, *, has_own_phone: 
 
 
 def draft_of(row: Schedule) -> Draft:
-    """Return what a schedule says now."""
+    """Return the current values of a schedule."""
     return Draft(row.content, row.scheduled_time, name=row.name, group_id=row.group_id)
 
 

@@ -56,7 +56,7 @@ else:
 
 
 class ContentFields(BaseModel):
-    """What a message says. A body may name its template by `template` or by `template_id`."""
+    """The content of a message. A body may name its template by `template` or by `template_id`."""
 
     template: Id | None = None
     template_id: Id | None = None
@@ -67,7 +67,7 @@ class ContentFields(BaseModel):
 
 
 class ContentUpdate(ContentFields):
-    """Changes of what a message says, and when. Omitted fields stay. `template` wins over `text`."""
+    """Changes of a message's content and time. Omitted fields stay. `template` wins over `text`."""
 
     scheduled_time: Annotated[WallTime | None, Field(description="without an offset: the organisation's time zone")] = (
         None

@@ -17,8 +17,8 @@ from scheduling.clients.contacts import Group, Recipient
 from scheduling.clients.services import OtherServices, WriteContext
 from scheduling.errors import OrganisationClosed, ScheduleNotPending
 from scheduling.models import Address, Content, Schedule, ScheduleKind, ScheduleStatus
+from scheduling.organisations import rules as calendar
 from scheduling.organisations import service as organisations
-from scheduling.organisations.rules import day_bounds, today
 from scheduling.recipients import service as recipients
 from scheduling.schedules import repository, rules, schemas
 from scheduling.templates.service import get_usable_template
@@ -34,9 +34,9 @@ async def find_bounds(
     if day and (first or last):
         raise Invalid.field("date", "Give either date, or date_from and date_to.")
     if day is None and first is None and last is None and default_today:
-        day = today(zone, datetime.now(UTC))
+        day = calendar.today(zone, datetime.now(UTC))
     try:
-        return day_bounds(day or first, day or last, zone)
+        return calendar.day_bounds(day or first, day or last, zone)
     except OverflowError:
         raise Invalid.field("date" if day else "date_from", "Enter a date that a calendar has.") from None
 
@@ -97,10 +97,10 @@ async def add_schedule(
     values: dict[str, Any] = {**rules.draft_columns(draft), **rules.address_columns(address)}
     values |= {"organisation_id": caller.organisation_id, "user_id": caller.user_id, "request_id": request_id()}
     if send is None:
-        values |= {"status": "pending", "dispatch_number": 0, "outcome_awaited": False}
+        values |= {"status": ScheduleStatus.PENDING, "dispatch_number": 0, "outcome_awaited": False}
         values |= dict.fromkeys(("message_parts", "reservation", "sweep_after_s"))
     else:
-        values |= {"status": "processing", "dispatch_number": 1, "outcome_awaited": send.outcome_awaited}
+        values |= {"status": ScheduleStatus.PROCESSING, "dispatch_number": 1, "outcome_awaited": send.outcome_awaited}
         values |= {"message_parts": send.message_parts, "reservation": send.reservation}
         values |= {"sweep_after_s": send.sweep_after_s}
     schedule_id = await repository.add(session, values)
