@@ -12,6 +12,7 @@ FEATURE = {"__init__", "api", "schemas", "service", "repository", "rules", "cons
 # Further rooms with one purpose; docs/architecture.md names them.
 SPECIAL = {
     ("delivery", "sending"): {"provider_worker", "submissions", "routing", "throttling"},
+    ("contacts", "contacts"): {"lists"},
     ("contacts", "imports"): {"csv_file"},
 }
 PORTS = {("delivery", "providers"), ("delivery", "storage")}
