@@ -297,7 +297,15 @@ def test_version_1_claims_are_read() -> None:
             "org_permissions": ["org:messages:send", 7],
         }
     )
-    assert claims == Claims("user_1", "org_7", "example-co", "admin", ("org:messages:send",), 5, 65)
+    assert claims == Claims(
+        user="user_1",
+        organisation="org_7",
+        slug="example-co",
+        role="admin",
+        permissions=("org:messages:send",),
+        issued_at=5,
+        expires_at=65,
+    )
 
 
 async def test_refused_token_answers_401_and_missing_organisation_403(
