@@ -65,7 +65,7 @@ class Database:
 
     @asynccontextmanager
     async def _session(self, engine: AsyncEngine, organisation_id: str | None) -> AsyncIterator[AsyncSession]:
-        info = {"organisation_id": organisation_id, "wakes": self.wakes}
+        info = {"organisation_id": organisation_id, "source": self}
         async with AsyncSession(engine, expire_on_commit=False, info=info) as session, session.begin():
             yield session
 
@@ -120,6 +120,11 @@ def _set_organisation(session: Session, _: SessionTransaction, connection: Any) 
         connection.execute(_SET_ORGANISATION, {"organisation": organisation})
 
 
+def tenant_of(session: AsyncSession) -> Tenant:
+    """Return where single statements run in the transaction of a tenant session."""
+    return Tenant(session.info["source"], session.info["organisation_id"], session)
+
+
 def wake_after_commit(session: AsyncSession, name: str) -> None:
     """Wake the loops that wait for `name` when the session commits."""
     session.info.setdefault("to_wake", set()).add(name)
@@ -129,7 +134,7 @@ def wake_after_commit(session: AsyncSession, name: str) -> None:
 def _wake(session: Session) -> None:
     names = session.info.pop("to_wake", None)
     if names:
-        session.info["wakes"].wake(*names)
+        session.info["source"].wakes.wake(*names)
 
 
 def is_transient(error: BaseException) -> bool:

@@ -2,6 +2,7 @@
 
 import unicodedata
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PlainSerializer
@@ -42,6 +43,7 @@ def _to_id(given: Any) -> Any:
     return given
 
 
+@lru_cache(maxsize=50_000)  # a page has 100 times, most of them shown before
 def show_time(moment: datetime) -> str:
     """Return the time in UTC with `Z`, to the millisecond."""
     if moment.tzinfo is not UTC:

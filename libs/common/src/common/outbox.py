@@ -1,6 +1,7 @@
 """The outbox: an event is a row, inserted in the transaction of its change, before the relay publishes it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -18,16 +19,14 @@ _ADD = text(
 )
 
 
+def outbox_row(event: Event) -> tuple[Any, ...]:
+    """Return the row of an event: event_id, topic, key, body, request_id."""
+    return event.event_id, event.topic, event.key(), event.model_dump_json().encode(), event.request_id
+
+
 async def publish(session: AsyncSession, events: Sequence[Event]) -> None:
     """Add the events to the outbox, in order, in the caller's transaction. The relay publishes them later."""
     if not events:
         return
-    await session.execute(
-        _ADD,
-        _EVENT.bind(
-            events,
-            key=[event.key() for event in events],
-            body=[event.model_dump_json().encode() for event in events],
-        ),
-    )
+    await session.execute(_ADD, _EVENT.bind_tuples([outbox_row(event) for event in events]))
     wake_after_commit(session, OUTBOX)

@@ -2,6 +2,7 @@
 
 from alembic import op
 
+from common.counters import counter
 from common.migrations import bus_tables, idempotency_table, protect, statements
 from scheduling.models import FINAL, MEDIA_NAME, OPEN, ScheduleKind, ScheduleStatus, sql_list
 
@@ -188,7 +189,15 @@ _SHOWN_SCHEDULES = """
 
 def upgrade() -> None:
     tables = ("organisations", "contact_changes", "templates", "template_versions", "schedules")
-    for statement in statements(
+    # The list of a day counts the schedules of whole quarters of an hour, at which days begin in every time zone.
+    counts = counter(
+        "scheduling",
+        "schedule_counts",
+        "schedules",
+        keys={"quarter": ("timestamptz", "date_bin('15 minutes', r.scheduled_time, timestamptz '2000-01-01Z')")},
+        counted="r.kind = 'single' AND r.group_id IS NULL AND r.status <> 'cancelled'",
+    )
+    script = statements(
         _ORGANISATIONS,
         _CONTACT_CHANGES,
         _TEMPLATES,
@@ -198,5 +207,6 @@ def upgrade() -> None:
         bus_tables("scheduling"),
         idempotency_table("scheduling"),
         *(protect(table, "scheduling") for table in tables),
-    ):
+    )
+    for statement in (*script, *counts, "GRANT USAGE ON SEQUENCE schedules_id_seq TO scheduling_tenant"):
         op.execute(statement)

@@ -11,6 +11,7 @@ from scheduling.clients.services import OtherServices
 from scheduling.retries import api as retries
 from scheduling.schedules import api as schedules
 from scheduling.sends import api as sends
+from scheduling.sends.service import ScheduleIds
 from scheduling.settings import Settings
 from scheduling.stats import api as stats
 from scheduling.templates import api as templates
@@ -25,7 +26,7 @@ def create_app(settings: Settings) -> FastAPI:
     return make_app(
         settings,
         [feature.router for feature in features],
-        state={"database": database, "services": services},
+        state={"database": database, "services": services, "schedule_ids": ScheduleIds()},
         ready=partial(check_database, database),
         close=[services.close, database.close],
     )

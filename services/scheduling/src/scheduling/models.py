@@ -158,6 +158,10 @@ class Schedule:
         """Return the schedule of a row of the view."""
         return cls(**{**row._mapping, "kind": ScheduleKind(row.kind), "status": ScheduleStatus(row.status)})
 
+    def columns(self) -> dict[str, Any]:
+        """Return the values by column."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
     @property
     def content(self) -> Content:
         """The current content."""

@@ -21,6 +21,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from common.http.errors import all_routes, from_validation
 from common.http.requests import JsonRequest, check_json
 
+# A POST with one of these headers has more to it than its endpoint: a saved answer, or a wait for an outcome.
+_SERVED_BY_FASTAPI = (b"idempotency-key", b"prefer")
 Problems = list[dict[str, Any]]
 Given = Mapping[str, Mapping[str, Any]]
 
@@ -158,7 +160,7 @@ class LeanRoutes:
 
     def _find(self, scope: Scope) -> tuple[APIRoute, Plan, Mapping[str, Any]] | None:
         method, path = scope["method"], scope["path"]
-        if method == "POST" and any(name == b"idempotency-key" for name, _ in scope["headers"]):
+        if method == "POST" and any(name in _SERVED_BY_FASTAPI for name, _ in scope["headers"]):
             return None
         exact = self._exact.get((method, path))
         if exact is not None:

@@ -5,17 +5,12 @@ what they render validates against their models.
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import orjson
 from fastapi import Response
 
-from common.fields import show_time
 from common.paging import Page
-
-# A page has 100 times, most of them seen before: formatting is slower than remembering.
-cached_time = lru_cache(maxsize=50_000)(show_time)
 
 
 def json_response(content: Any, status: int = 200) -> Response:

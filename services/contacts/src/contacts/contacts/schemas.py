@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from common.fields import Audit, Id, Time, bounded_text
-from common.http.render import cached_time
+from common.fields import Audit, Id, Time, bounded_text, show_time
 from common.phones import normalise_phone, show_phone
 from contacts.contacts.rules import MAX_LENGTHS, check_email
 
@@ -108,11 +107,11 @@ def render(row: Mapping[str, Any]) -> dict[str, Any]:
         "user": row["user_id"],
         "is_active": row["is_active"],
         "opt_out": row["opt_out"],
-        "opted_out_at": row["opted_out_at"] and cached_time(row["opted_out_at"]),
+        "opted_out_at": row["opted_out_at"] and show_time(row["opted_out_at"]),
         "opt_out_source": row["opt_out_source"],
         "opt_out_message_id": row["opt_out_message_id"],
         "created_by": row["created_by"],
         "updated_by": row["updated_by"],
-        "created_at": cached_time(row["created_at"]),
-        "updated_at": cached_time(row["updated_at"]),
+        "created_at": show_time(row["created_at"]),
+        "updated_at": show_time(row["updated_at"]),
     }

@@ -89,7 +89,7 @@ def render_batches(rows: Sequence[Schedule], total: int, page: Page, v1: bool) -
 
 def render_batch_fields(row: Schedule, v1: bool) -> dict[str, Any]:
     """Return the fields of GroupScheduleOut."""
-    return {**render_fields(row, v1), "group_name": row.group_name, "child_count": row.message_count}
+    return {**render_fields(row.columns(), v1), "group_name": row.group_name, "child_count": row.message_count}
 
 
 def read_group_id(given: str | None) -> int | None:

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.caller import Caller
 from common.context import request_id
+from common.database import tenant_of
 from common.errors import Invalid
 from common.paging import Page
 from scheduling.batches import repository, rules
@@ -44,9 +45,9 @@ async def create_batch(
 ) -> tuple[Schedule, list[Schedule]]:
     """Create a batch for later. Return it with its first messages. Raises NotFound, Invalid, NoRecipients."""
     audience = await read_audience(context, _required_group(body))
-    zone = await organisations.get_zone(session, context.caller.organisation_id)
+    zone = await organisations.get_zone(session)
     moment = drafts.check_time(organisations.read_time(body.scheduled_time, zone, "scheduled_time"), datetime.now(UTC))
-    content = await schedules.apply_content(session, body, Content(text=body.text, format=body.format))
+    content = await schedules.apply_content(tenant_of(session), body, Content(text=body.text, format=body.format))
     rules.check_content(content, context.max_parts, "text")
     batch_id = await add_batch(session, context.caller, audience, drafts.Draft(content, moment, name=body.name))
     messages = await repository.page_messages(session, batch_id, Page(1, FIRST_MESSAGES))
@@ -92,7 +93,8 @@ async def list_batches(
     """
     if group_id is not None:
         await context.services.contacts.get_group(context.caller, group_id)
-    start, end = await schedules.find_bounds(session, context.caller.organisation_id, days, default_today=False)
+    zone = await organisations.read_zone(tenant_of(session), days.tz)
+    start, end = schedules.find_bounds(zone, days, default_today=False)
     return await repository.page(session, start, end, group_id, page)
 
 
@@ -133,7 +135,7 @@ async def update_batch(
         raise ScheduleNotPending
     if group_id is not None and group_id != row.group_id:
         raise Invalid.field("group_id", "The group of a batch cannot change.")
-    zone = await organisations.get_zone(session, context.caller.organisation_id)
+    zone = await organisations.get_zone(session)
     draft = await schedules.apply_update(session, row, body, zone)
     if "name" in body.model_fields_set:
         draft = replace(draft, name=body.name)

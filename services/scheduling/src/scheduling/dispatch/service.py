@@ -7,16 +7,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from common.events import ScheduleDue
 from common.outbox import publish
 from scheduling.dispatch import repository
-from scheduling.dispatch.rules import DueSchedule, Refusal, decide, make_event
+from scheduling.dispatch.rules import Refusal, decide, make_event
 from scheduling.recipients.service import apply_stored_changes
 from scheduling.texts.rules import count_parts
 
 BATCH = 500
-
-
-async def publish_first(session: AsyncSession, due: DueSchedule, parts: int) -> None:
-    """Publish the first dispatch of a schedule that is inserted in this transaction."""
-    await publish(session, [make_event(due, 1, due.filled_text, parts)])
 
 
 async def publish_again(session: AsyncSession, ids: Sequence[int]) -> None:

@@ -10,11 +10,17 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.bulk import Columns
 from common.events import OrganisationChanged, SettingsChanged
+from common.statements import ORGANISATION, Statement, Tenant
 
 _ZONE = Columns(organisation_id="text", timezone="text", version="bigint")
 _CLOSED = Columns(organisation_id="text", closed="boolean", version="bigint")
 
-_FIND = text("SELECT timezone, closed FROM organisations WHERE organisation_id = :organisation")
+_READ = Statement(
+    f"""
+    SELECT g.timezone, g.closed FROM {ORGANISATION}
+    CROSS JOIN LATERAL (SELECT timezone, closed FROM organisations WHERE organisation_id = o.id) g
+    """
+)
 _SET_ZONES = text(
     f"""
     INSERT INTO organisations AS o (organisation_id, timezone, timezone_version)
@@ -43,10 +49,10 @@ class Organisation(NamedTuple):
     closed: bool
 
 
-async def find(session: AsyncSession, organisation_id: str) -> Organisation | None:
-    """Return an organisation, or None when no event about it has arrived."""
-    row = (await session.execute(_FIND, {"organisation": organisation_id})).one_or_none()
-    return None if row is None else Organisation(timezone=row.timezone, closed=row.closed)
+async def read(tenant: Tenant) -> Organisation | None:
+    """Return the tenant's organisation, or None when no event about it has arrived."""
+    row = await tenant.fetch_row(_READ)
+    return None if row is None else Organisation(timezone=row["timezone"], closed=row["closed"])
 
 
 async def set_zones_all_tenants(session: AsyncSession, events: Collection[SettingsChanged]) -> None:

@@ -7,8 +7,10 @@ from zoneinfo import ZoneInfo
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from common.database import tenant_of
 from common.errors import Invalid
 from common.events import OrganisationChanged, SettingsChanged
+from common.statements import Tenant
 from common.versions import newest
 from scheduling.errors import OrganisationClosed
 from scheduling.organisations import repository, rules
@@ -18,25 +20,22 @@ log = structlog.get_logger()
 DEFAULT_ZONE = ZoneInfo("Australia/Adelaide")
 
 
-async def get_zone(session: AsyncSession, organisation_id: str) -> ZoneInfo:
-    """Return the organisation's time zone. Raises OrganisationClosed."""
-    organisation = await repository.find(session, organisation_id)
-    if organisation is None:
-        return DEFAULT_ZONE
-    if organisation.closed:
-        raise OrganisationClosed
-    return rules.find_zone(organisation.timezone) or DEFAULT_ZONE
-
-
-async def get_zone_of_request(session: AsyncSession, organisation_id: str, tz: str | None) -> ZoneInfo:
+async def read_zone(tenant: Tenant, tz: str | None = None) -> ZoneInfo:
     """Return the zone that `?tz=` names, else the organisation's. Raises OrganisationClosed, or Invalid under `tz`."""
-    default = await get_zone(session, organisation_id)
-    if not tz:
-        return default
-    zone = rules.find_zone(tz)
-    if zone is None:
-        raise Invalid.field("tz", "Unknown time zone: use a name like Australia/Adelaide.")
-    return zone
+    organisation = await repository.read(tenant)
+    if organisation is not None and organisation.closed:
+        raise OrganisationClosed
+    if tz:
+        zone = rules.find_zone(tz)
+        if zone is None:
+            raise Invalid.field("tz", "Unknown time zone: use a name like Australia/Adelaide.")
+        return zone
+    return (organisation and rules.find_zone(organisation.timezone)) or DEFAULT_ZONE
+
+
+async def get_zone(session: AsyncSession) -> ZoneInfo:
+    """Return the time zone of the session's organisation. Raises OrganisationClosed."""
+    return await read_zone(tenant_of(session))
 
 
 def read_time(moment: datetime, zone: ZoneInfo, field: str) -> datetime:

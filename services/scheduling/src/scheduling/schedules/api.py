@@ -2,12 +2,13 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Query
+from fastapi import Depends, Query, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.fields import Id
 from common.http.app import feature_router
-from common.http.deps import CallerDep, PageDep, SessionDep, internal_session
+from common.http.deps import CallerDep, PageDep, SessionDep, TenantDep, internal_session
+from common.http.render import json_response, page_response
 from common.paging import Paginated
 from scheduling.clients.deps import ServicesDep, WriteContextDep
 from scheduling.schedules import service
@@ -21,6 +22,7 @@ from scheduling.schedules.schemas import (
     is_cancelling,
     read_format,
     read_statuses,
+    render_fields,
     render_schedule,
     render_schedules,
 )
@@ -51,27 +53,25 @@ DaysDep = Annotated[Days, Depends(get_days)]
 Statuses = Annotated[str | None, Query(description="a list separated by commas; default all but cancelled")]
 
 
-@router.get("/api/schedules/")
+@router.get("/api/schedules/", response_model=Paginated[ScheduleOut])
 async def list_schedules(
-    session: SessionDep, caller: CallerDep, days: DaysDep, page: PageDep, v1: V1Dep, status: Statuses = None
-) -> Paginated[ScheduleOut]:
+    tenant: TenantDep, days: DaysDep, page: PageDep, v1: V1Dep, status: Statuses = None
+) -> Response:
     """List single schedules, the latest first."""
-    rows, total = await service.list_schedules(session, caller, days, read_statuses(status, v1), page)
-    return render_schedules(rows, total, page, v1)
+    rows, total = await service.list_schedules(tenant, days, read_statuses(status, v1), page)
+    return page_response([render_fields(row, v1) for row in rows], page, total)
 
 
-@router.post("/api/schedules/", status_code=201)
-async def create_schedule(
-    session: SessionDep, context: WriteContextDep, v1: V1Dep, body: ScheduleCreate
-) -> ScheduleOut:
+@router.post("/api/schedules/", status_code=201, response_model=ScheduleOut)
+async def create_schedule(tenant: TenantDep, context: WriteContextDep, v1: V1Dep, body: ScheduleCreate) -> Response:
     """Schedule one message."""
-    return render_schedule(await service.create_schedule(session, context, body), v1)
+    return json_response(render_fields(await service.create_schedule(tenant, context, body), v1), 201)
 
 
-@router.get("/api/schedules/{schedule_id}/")
-async def get_schedule(session: SessionDep, schedule_id: Id, v1: V1Dep) -> ScheduleOut:
+@router.get("/api/schedules/{schedule_id}/", response_model=ScheduleOut)
+async def get_schedule(tenant: TenantDep, schedule_id: Id, v1: V1Dep) -> Response:
     """Get one schedule, or one message of a batch."""
-    return render_schedule(await service.get_schedule(session, schedule_id), v1)
+    return json_response(render_fields(await service.read_schedule(tenant, schedule_id), v1))
 
 
 @router.put("/api/schedules/{schedule_id}/")

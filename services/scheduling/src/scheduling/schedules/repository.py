@@ -3,32 +3,120 @@
 # ruff: noqa: S608 (the statements are put together from constants of this file and of the models)
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from common.database import OUTBOX
 from common.errors import NotFound
+from common.events import ScheduleDue
+from common.outbox import outbox_row
+from common.pages import PagedList
 from common.paging import Page
+from common.statements import ORGANISATION, ORGANISATION_CTE, Statement, Tenant
 from scheduling.models import MEDIA_NAME, OPEN, Schedule, ScheduleStatus, sql_list
 
-_ADD = text(
-    """
-    INSERT INTO schedules (organisation_id, kind, status, dispatch_number, group_id, contact_id, contact_version,
-                           has_own_phone, phone, fields, name, template_id, template_version, text, message_parts,
-                           scheduled_time, format, media_url, subject, reservation, sweep_at, outcome_awaited,
-                           created_by, updated_by, request_id)
-    SELECT :organisation_id, 'single', :status, :dispatch_number, CAST(:group_id AS bigint),
-           CAST(:contact_id AS bigint), CAST(:contact_version AS bigint), CAST(:has_own_phone AS boolean), :phone,
-           CAST(:fields AS jsonb), :name, CAST(:template_id AS bigint), CAST(:template_version AS int), :text,
-           CAST(:message_parts AS int), CAST(:scheduled_time AS timestamptz), :format, :media_url, :subject,
-           CAST(:reservation AS uuid), now() + make_interval(secs => CAST(:sweep_after_s AS double precision)),
-           CAST(:outcome_awaited AS boolean), CAST(:user_id AS bigint), CAST(:user_id AS bigint), :request_id
-    WHERE NOT EXISTS (SELECT FROM organisations o WHERE o.organisation_id = :organisation_id AND o.closed)
-    RETURNING id
+# The columns of `shown_schedules` that the API shows.
+SHOWN_COLUMNS = (
+    *("id", "kind", "status", "name", "template_id", "template_version", "text", "fields", "contact_id", "phone"),
+    *("group_id", "batch_id", "scheduled_time", "sent_time", "delivered_time", "error", "failure_category"),
+    *("attempts", "next_attempt_at", "provider", "format", "media_url", "subject"),
+    *("created_by", "updated_by", "created_at", "updated_at"),
+)
+_SHOWN = ", ".join(SHOWN_COLUMNS)
+# The columns of a new single schedule with their types, in the order of the parameters $2, $3, …
+_NEW = {
+    "id": "bigint",
+    "status": "text",
+    "dispatch_number": "int",
+    "group_id": "bigint",
+    "contact_id": "bigint",
+    "contact_version": "bigint",
+    "has_own_phone": "boolean",
+    "phone": "text",
+    "fields": "jsonb",
+    "name": "text",
+    "template_id": "bigint",
+    "template_version": "int",
+    "text": "text",
+    "message_parts": "int",
+    "scheduled_time": "timestamptz",
+    "format": "text",
+    "media_url": "text",
+    "subject": "text",
+    "reservation": "uuid",
+    "outcome_awaited": "boolean",
+    "request_id": "text",
+    "created_by": "bigint",
+    "updated_by": "bigint",
+    "sweep_at": "double precision",
+}
+
+
+def _new_value(place: int, name: str) -> str:
+    value = f"CAST(${place} AS {_NEW[name]})"
+    if name == "id":  # without an id the sequence draws one
+        return f"coalesce({value}, nextval('schedules_id_seq'))"
+    return f"now() + make_interval(secs => {value})" if name == "sweep_at" else value
+
+
+_INSERT = f"""
+    INSERT INTO schedules (organisation_id, kind, {", ".join(_NEW)}) OVERRIDING SYSTEM VALUE
+    SELECT o.id, 'single', {", ".join(_new_value(place, name) for place, name in enumerate(_NEW, start=2))}
+    FROM o WHERE NOT EXISTS (SELECT FROM organisations g WHERE g.organisation_id = o.id AND g.closed)
+    RETURNING {_SHOWN}
+"""
+_ADD = Statement(f"WITH {ORGANISATION_CTE} {_INSERT}")
+_EVENT_PLACES = ", ".join(
+    f"CAST(${place} AS {kind})"
+    for place, kind in enumerate(("uuid", "text", "text", "bytea", "text"), start=len(_NEW) + 2)
+)
+# A schedule and the event of its first dispatch in one statement.
+_ADD_DISPATCHED = Statement(
+    f"""
+    WITH {ORGANISATION_CTE}, added AS ({_INSERT}), published AS (
+        INSERT INTO outbox (event_id, topic, key, body, request_id) SELECT {_EVENT_PLACES} FROM added
+    )
+    SELECT id FROM added
+    """,
+    wakes=OUTBOX,
+)
+_DRAW_IDS = Statement(f"SELECT nextval('schedules_id_seq') AS id FROM {ORGANISATION}, generate_series(1, $2::int)")
+# The single schedules of some days without cancelled ones. Days begin at whole quarters of an hour in every time zone,
+# so the counter's quarters give their exact number.
+DAYS = PagedList(
+    columns=_SHOWN,
+    source="schedules",
+    where="organisation_id = o.id AND kind = 'single' AND group_id IS NULL AND status <> 'cancelled'"
+    " AND scheduled_time >= $8 AND scheduled_time < $9",
+    order=("scheduled_time", "id"),
+    types=("timestamptz", "bigint"),
+    total="SELECT coalesce(sum(total), 0)::bigint AS total, coalesce(sum(changes), 0)::bigint AS changes"
+    " FROM schedule_counts WHERE organisation_id = o.id AND quarter >= $8 AND quarter < $9",
+)
+_IN_DAYS = """schedules WHERE organisation_id = o.id AND kind = 'single' AND group_id IS NULL
+    AND status = ANY ($4::text[]) AND scheduled_time >= $5 AND scheduled_time < $6"""
+_WITH_STATUSES = Statement(
+    f"""
+    SELECT t.total, r.* FROM {ORGANISATION}
+    CROSS JOIN LATERAL (SELECT count(*) AS total FROM {_IN_DAYS}) t
+    LEFT JOIN LATERAL (
+        SELECT {_SHOWN} FROM {_IN_DAYS} ORDER BY scheduled_time DESC, id DESC LIMIT $2 OFFSET $3
+    ) r ON true
+    ORDER BY r.scheduled_time DESC, r.id DESC
     """
 )
+_READ = Statement(
+    f"""
+    SELECT s.* FROM {ORGANISATION}
+    CROSS JOIN LATERAL (
+        SELECT {_SHOWN} FROM shown_schedules WHERE id = $2 AND organisation_id = o.id AND kind <> 'batch'
+    ) s
+    """
+)
+_FIRST, _LAST = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
 # Where both are locked, the batch is locked before its message. Dispatch skips locked rows.
 _LOCK = text(
     """
@@ -58,20 +146,6 @@ _HAS_MESSAGE = text(
 )
 _ADVANCE_NEXT_DUE = text("UPDATE schedules SET next_due_at = least(next_due_at, :at) WHERE id = :id")
 _CANCEL = text("UPDATE schedules SET status = 'cancelled', updated_by = :user_id, updated_at = now() WHERE id = :id")
-_FILTER = """
-    kind = 'single' AND group_id IS NULL AND status = ANY(CAST(:statuses AS text[]))
-    AND scheduled_time >= coalesce(CAST(:start AS timestamptz), timestamptz '-infinity')
-    AND scheduled_time < coalesce(CAST(:end AS timestamptz), timestamptz 'infinity')
-"""
-_COUNT = text(f"SELECT count(*) FROM schedules WHERE {_FILTER}")
-_PAGE = text(
-    f"""
-    SELECT * FROM shown_schedules
-    WHERE id = ANY(ARRAY(SELECT id FROM schedules WHERE {_FILTER}
-                         ORDER BY scheduled_time DESC, id DESC LIMIT :limit OFFSET :offset))
-    ORDER BY scheduled_time DESC, id DESC
-    """
-)
 _COUNT_OF_CONTACT = text(
     "SELECT count(*) FROM shown_schedules WHERE contact_id = :contact_id AND status <> 'cancelled'"
 )
@@ -100,12 +174,31 @@ _USED_MEDIA = text(
 )
 
 
-async def add(session: AsyncSession, values: Mapping[str, Any]) -> int | None:
-    """Insert a single schedule and return its id. Return None in a closed organisation.
+async def add(tenant: Tenant, values: Mapping[str, Any]) -> Any | None:
+    """Insert a single schedule and return its shown columns. Return None in a closed organisation.
 
-    The values are the columns of the statement, with user_id, and sweep_after_s (None: no sweep).
+    The values are those of `_NEW`; `sweep_at` is in seconds from now (None: no sweep), and `id` may be missing.
     """
-    return (await session.execute(_ADD, values)).scalar_one_or_none()
+    return await tenant.fetch_row(_ADD, *(values.get(name) for name in _NEW))
+
+
+async def add_dispatched(tenant: Tenant, values: Mapping[str, Any], event: ScheduleDue) -> bool:
+    """Insert a single schedule with the event of its first dispatch. Return False in a closed organisation."""
+    row = outbox_row(event)
+    return await tenant.fetch_row(_ADD_DISPATCHED, *(values.get(name) for name in _NEW), *row) is not None
+
+
+async def draw_ids(tenant: Tenant, count: int) -> list[int]:
+    """Draw ids of new schedules from their sequence."""
+    return [row["id"] for row in await tenant.fetch(_DRAW_IDS, count)]
+
+
+async def read(tenant: Tenant, schedule_id: int) -> Mapping[str, Any]:
+    """Return the shown columns of a single schedule or a message of a batch. Raises NotFound."""
+    row: Mapping[str, Any] | None = await tenant.fetch_row(_READ, schedule_id)
+    if row is None:
+        raise NotFound
+    return row
 
 
 async def lock(session: AsyncSession, schedule_id: int) -> None:
@@ -141,18 +234,23 @@ async def cancel(session: AsyncSession, schedule_id: int, user_id: int | None) -
     await session.execute(_CANCEL, {"id": schedule_id, "user_id": user_id})
 
 
-async def page(
-    session: AsyncSession,
-    start: datetime | None,
-    end: datetime | None,
-    statuses: Sequence[ScheduleStatus],
-    page: Page,
-) -> tuple[list[Schedule], int]:
-    """Return a page of single schedules from `start` until before `end`, the latest first, and how many there are."""
-    values = {"start": start, "end": end, "statuses": [status.value for status in statuses]}
-    total = await session.scalar(_COUNT, values)
-    rows = await session.execute(_PAGE, {**values, "limit": page.limit, "offset": page.offset})
-    return [Schedule.of(row) for row in rows], int(total or 0)
+async def page_of_days(
+    tenant: Tenant, start: datetime | None, end: datetime | None, page: Page
+) -> tuple[Sequence[Mapping[str, Any]], int]:
+    """Return a page of single schedules but cancelled ones, the latest first, and how many there are.
+
+    Their times are from `start` until before `end`; None is no bound.
+    """
+    return await DAYS.read(tenant, page, start or _FIRST, end or _LAST)
+
+
+async def page_with_statuses(
+    tenant: Tenant, start: datetime | None, end: datetime | None, statuses: Sequence[ScheduleStatus], page: Page
+) -> tuple[Sequence[Mapping[str, Any]], int]:
+    """Return a page of single schedules with these statuses, the latest first, and how many there are."""
+    names = [status.value for status in statuses]
+    rows = await tenant.fetch(_WITH_STATUSES, page.limit, page.offset, names, start or _FIRST, end or _LAST)
+    return [row for row in rows if row["id"] is not None], rows[0]["total"]
 
 
 async def page_of_contact(session: AsyncSession, contact_id: int, page: Page) -> tuple[list[Schedule], int]:

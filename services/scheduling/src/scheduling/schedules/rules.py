@@ -4,10 +4,10 @@ import json
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
 
+from common.caller import Caller
 from common.errors import Invalid
-from common.events import ContactState, Format
+from common.events import ContactState, Format, ScheduleDue
 from common.fields import show_time
 from scheduling.models import Address, Content, Schedule, ScheduleKind
 from scheduling.templates.rules import fill
@@ -28,10 +28,9 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class SendNow:
-    """The values of a schedule that is dispatched as it is written."""
+    """The first dispatch of a schedule that is dispatched as it is written."""
 
-    message_parts: int
-    reservation: UUID | None
+    event: ScheduleDue
     sweep_after_s: float
     outcome_awaited: bool
 
@@ -69,6 +68,12 @@ def address_columns(address: Address) -> dict[str, Any]:
         "has_own_phone": address.has_own_phone,
         "fields": json.dumps(dict(address.fields)),
     }
+
+
+def new_columns(draft: Draft, address: Address, caller: Caller, request_id: str) -> dict[str, Any]:
+    """Return the values of a new single schedule by column, without those of its dispatch."""
+    values = {**draft_columns(draft), **address_columns(address), "outcome_awaited": False}
+    return {**values, "request_id": request_id, "created_by": caller.user_id, "updated_by": caller.user_id}
 
 
 def check_draft(draft: Draft, address: Address, max_parts: int, field: str = "text") -> int:

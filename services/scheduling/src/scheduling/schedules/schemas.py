@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
+import orjson
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field
 
 from common.errors import Invalid
 from common.events import FailureCategory, Format
-from common.fields import Audit, Id, Time, bounded_text
+from common.fields import Audit, Id, Time, bounded_text, show_time
 from common.paging import Page, Paginated, Pagination
 from common.phones import normalise_phone, show_phone
-from scheduling.models import Schedule, ScheduleStatus
-from scheduling.schedules.rules import shown_text
+from scheduling.models import Schedule, ScheduleKind, ScheduleStatus
 from scheduling.templates.rules import fill
 from scheduling.templates.schemas import AnyText
 from scheduling.texts.rules import count_parts
@@ -156,7 +156,7 @@ class Days:
 
 def render_schedule(row: Schedule, v1: bool) -> ScheduleOut:
     """Return the answer of a schedule, with `v1` in the older status names."""
-    return ScheduleOut(**render_fields(row, v1))
+    return ScheduleOut(**render_fields(row.columns(), v1))
 
 
 def render_schedules(rows: Sequence[Schedule], total: int, page: Page, v1: bool) -> Paginated[ScheduleOut]:
@@ -164,39 +164,52 @@ def render_schedules(rows: Sequence[Schedule], total: int, page: Page, v1: bool)
     return Paginated(results=[render_schedule(row, v1) for row in rows], pagination=Pagination.of(page, total))
 
 
-def render_fields(row: Schedule, v1: bool) -> dict[str, Any]:
-    """Return the fields of ScheduleOut. A batch shows its parts as with empty placeholder values."""
-    recipient_name = f"{row.fields.get('first_name', '')} {row.fields.get('last_name', '')}".strip()
+def render_fields(row: Mapping[str, Any], v1: bool) -> dict[str, Any]:
+    """Return the fields of ScheduleOut from a row of `shown_schedules` with `SHOWN_COLUMNS`.
+
+    A batch shows its text as written, and its parts as with empty placeholder values.
+    """
+    fields = read_fields(row["fields"])
+    filled = fill(row["text"], fields)
+    recipient_name = f"{fields.get('first_name', '')} {fields.get('last_name', '')}".strip()
     return {
-        "id": row.id,
-        "name": row.name,
-        "template": row.template_id,
-        "template_version": row.template_version,
-        "text": shown_text(row),
-        "message_parts": count_parts(row.format, fill(row.text, row.fields)),
-        "contact": row.contact_id,
+        "id": row["id"],
+        "name": row["name"],
+        "template": row["template_id"],
+        "template_version": row["template_version"],
+        "text": row["text"] if row["kind"] == ScheduleKind.BATCH else filled,
+        "message_parts": count_parts(row["format"], filled),
+        "contact": row["contact_id"],
         "recipient_name": recipient_name or None,
-        "phone": show_phone(row.phone) if row.phone else None,
-        "group": row.group_id,
-        "parent": row.batch_id,
-        "group_schedule_id": row.batch_id,
-        "scheduled_time": row.scheduled_time,
-        "sent_time": row.sent_time,
-        "delivered_time": row.delivered_time,
-        "status": render_status(row.status, v1),
-        "error": row.error,
-        "failure_category": row.failure_category,
-        "attempts": row.attempts,
-        "next_attempt_at": row.next_attempt_at,
-        "provider": row.provider,
-        "format": row.format,
-        "media_url": row.media_url,
-        "subject": row.subject,
-        "created_by": row.created_by,
-        "updated_by": row.updated_by,
-        "created_at": row.created_at,
-        "updated_at": row.updated_at,
+        "phone": show_phone(row["phone"]) if row["phone"] else None,
+        "group": row["group_id"],
+        "parent": row["batch_id"],
+        "group_schedule_id": row["batch_id"],
+        "scheduled_time": show_time(row["scheduled_time"]),
+        "sent_time": row["sent_time"] and show_time(row["sent_time"]),
+        "delivered_time": row["delivered_time"] and show_time(row["delivered_time"]),
+        "status": _V1[row["status"]] if v1 else str(row["status"]),
+        "error": row["error"],
+        "failure_category": row["failure_category"],
+        "attempts": row["attempts"],
+        "next_attempt_at": row["next_attempt_at"] and show_time(row["next_attempt_at"]),
+        "provider": row["provider"],
+        "format": row["format"],
+        "media_url": row["media_url"],
+        "subject": row["subject"],
+        "created_by": row["created_by"],
+        "updated_by": row["updated_by"],
+        "created_at": show_time(row["created_at"]),
+        "updated_at": show_time(row["updated_at"]),
     }
+
+
+def read_fields(stored: Any) -> Mapping[str, str]:
+    """Return placeholder values from a jsonb column, which asyncpg returns as text and SQLAlchemy as a dict."""
+    if not isinstance(stored, str):
+        found: Mapping[str, str] = stored
+        return found
+    return {} if stored == "{}" else orjson.loads(stored)
 
 
 def render_status(status: ScheduleStatus, v1: bool) -> str:

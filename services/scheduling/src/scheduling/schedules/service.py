@@ -1,6 +1,6 @@
 """Use cases of single schedules and of messages of batches: create, read, change, cancel."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -10,43 +10,49 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.caller import Caller
 from common.context import request_id
+from common.database import tenant_of
 from common.errors import Invalid
 from common.events import OrganisationChanged
 from common.paging import Page
+from common.statements import Tenant
 from scheduling.clients.contacts import Group, Recipient
 from scheduling.clients.services import OtherServices, WriteContext
 from scheduling.errors import OrganisationClosed, ScheduleNotPending
 from scheduling.models import Address, Content, Schedule, ScheduleKind, ScheduleStatus
-from scheduling.organisations import rules as calendar
 from scheduling.organisations import service as organisations
+from scheduling.organisations.rules import day_bounds, today
 from scheduling.recipients import service as recipients
 from scheduling.schedules import repository, rules, schemas
 from scheduling.templates.service import get_usable_template
 
 
-async def find_bounds(
-    session: AsyncSession, organisation_id: str, days: schemas.Days, default_today: bool
-) -> tuple[datetime | None, datetime | None]:
+def find_bounds(zone: ZoneInfo, days: schemas.Days, *, default_today: bool) -> tuple[datetime | None, datetime | None]:
     """Return the start and the exclusive end of a list's days. Raises Invalid under the name of an invalid filter."""
-    zone = await organisations.get_zone_of_request(session, organisation_id, days.tz)
     day = schemas.read_date("date", days.date)
     first, last = schemas.read_date("date_from", days.date_from), schemas.read_date("date_to", days.date_to)
     if day and (first or last):
         raise Invalid.field("date", "Give either date, or date_from and date_to.")
     if day is None and first is None and last is None and default_today:
-        day = calendar.today(zone, datetime.now(UTC))
+        day = today(zone, datetime.now(UTC))
     try:
-        return calendar.day_bounds(day or first, day or last, zone)
+        return day_bounds(day or first, day or last, zone)
     except OverflowError:
         raise Invalid.field("date" if day else "date_from", "Enter a date that a calendar has.") from None
 
 
 async def list_schedules(
-    session: AsyncSession, caller: Caller, days: schemas.Days, statuses: Sequence[ScheduleStatus], page: Page
-) -> tuple[list[Schedule], int]:
+    tenant: Tenant, days: schemas.Days, statuses: Sequence[ScheduleStatus], page: Page
+) -> tuple[Sequence[Mapping[str, Any]], int]:
     """Return a page of single schedules, the latest first, and how many there are. Without a day: today's."""
-    start, end = await find_bounds(session, caller.organisation_id, days, default_today=True)
-    return await repository.page(session, start, end, statuses, page)
+    start, end = find_bounds(await organisations.read_zone(tenant, days.tz), days, default_today=True)
+    if set(statuses) == set(ScheduleStatus) - {ScheduleStatus.CANCELLED}:
+        return await repository.page_of_days(tenant, start, end, page)
+    return await repository.page_with_statuses(tenant, start, end, statuses, page)
+
+
+async def read_schedule(tenant: Tenant, schedule_id: int) -> Mapping[str, Any]:
+    """Return a single schedule or a message of a batch as it is shown. Raises NotFound."""
+    return await repository.read(tenant, schedule_id)
 
 
 async def list_of_contact(
@@ -68,8 +74,8 @@ async def lock_schedule(session: AsyncSession, schedule_id: int) -> Schedule:
     return await repository.get(session, schedule_id)
 
 
-async def create_schedule(session: AsyncSession, context: WriteContext, body: schemas.ScheduleCreate) -> Schedule:
-    """Create a schedule for later. Raises NotFound, Invalid, RecipientOptedOut."""
+async def create_schedule(tenant: Tenant, context: WriteContext, body: schemas.ScheduleCreate) -> Mapping[str, Any]:
+    """Create a schedule for later and return it as it is shown. Raises NotFound, Invalid, RecipientOptedOut."""
     schemas.check_required(body)
     contacts, caller = context.services.contacts, context.caller
     contact_id = schemas.one_of(body, "contact")
@@ -78,38 +84,39 @@ async def create_schedule(session: AsyncSession, context: WriteContext, body: sc
     phone = body.phone if contact_id is None else None
     recipient = await recipients.get_recipient(contacts, caller, contact_id, phone, field)
     address = rules.contact_address(recipient.contact if contact_id is not None else None, recipient.phone)
-    zone = await organisations.get_zone(session, caller.organisation_id)
+    has_offset = body.scheduled_time.tzinfo is not None
+    zone = organisations.DEFAULT_ZONE if has_offset else await organisations.read_zone(tenant)
     moment = rules.check_time(organisations.read_time(body.scheduled_time, zone, "scheduled_time"), datetime.now(UTC))
-    content = await apply_content(session, body, Content(text=body.text, format=body.format))
+    content = await apply_content(tenant, body, Content(text=body.text, format=body.format))
     draft = rules.Draft(content, moment, name=body.name or None, group_id=schemas.one_of(body, "group"))
     rules.check_draft(draft, address, context.max_parts)
-    schedule_id = await add_schedule(session, caller, address, draft)
-    return await repository.get(session, schedule_id)
-
-
-async def add_schedule(
-    session: AsyncSession, caller: Caller, address: Address, draft: rules.Draft, send: rules.SendNow | None = None
-) -> int:
-    """Insert a schedule and return its id. It is pending, or with `send` its first dispatch begins now.
-
-    Raises OrganisationClosed.
-    """
-    values: dict[str, Any] = {**rules.draft_columns(draft), **rules.address_columns(address)}
-    values |= {"organisation_id": caller.organisation_id, "user_id": caller.user_id, "request_id": request_id()}
-    if send is None:
-        values |= {"status": ScheduleStatus.PENDING, "dispatch_number": 0, "outcome_awaited": False}
-        values |= dict.fromkeys(("message_parts", "reservation", "sweep_after_s"))
-    else:
-        values |= {"status": ScheduleStatus.PROCESSING, "dispatch_number": 1, "outcome_awaited": send.outcome_awaited}
-        values |= {"message_parts": send.message_parts, "reservation": send.reservation}
-        values |= {"sweep_after_s": send.sweep_after_s}
-    schedule_id = await repository.add(session, values)
-    if schedule_id is None:
+    values = rules.new_columns(draft, address, caller, request_id())
+    row: Mapping[str, Any] | None = await repository.add(
+        tenant, {**values, "status": ScheduleStatus.PENDING.value, "dispatch_number": 0}
+    )
+    if row is None:
         raise OrganisationClosed
-    return schedule_id
+    return row
 
 
-async def apply_content(session: AsyncSession, body: schemas.ContentFields, content: Content) -> Content:
+async def add_dispatched(
+    tenant: Tenant, caller: Caller, address: Address, draft: rules.Draft, send: rules.SendNow
+) -> None:
+    """Insert a schedule together with the event of its first dispatch. Raises OrganisationClosed."""
+    values = rules.new_columns(draft, address, caller, request_id())
+    values |= {"id": send.event.schedule_id, "status": ScheduleStatus.PROCESSING.value, "dispatch_number": 1}
+    values |= {"message_parts": send.event.parts, "reservation": send.event.reservation}
+    values |= {"sweep_at": send.sweep_after_s, "outcome_awaited": send.outcome_awaited}
+    if not await repository.add_dispatched(tenant, values, send.event):
+        raise OrganisationClosed
+
+
+async def draw_ids(tenant: Tenant, count: int) -> list[int]:
+    """Draw ids of new schedules. An id that is not used leaves a gap."""
+    return await repository.draw_ids(tenant, count)
+
+
+async def apply_content(tenant: Tenant, body: schemas.ContentFields, content: Content) -> Content:
     """Return the content with the body's format and media, and with its template if that is another one.
 
     Raises NotFound, Invalid.
@@ -119,7 +126,7 @@ async def apply_content(session: AsyncSession, body: schemas.ContentFields, cont
     template_id = schemas.one_of(body, "template")
     if template_id is None or template_id == content.template_id:
         return content
-    template = await get_usable_template(session, template_id)
+    template = await get_usable_template(tenant, template_id)
     return replace(content, text=template.text, template_id=template.id, template_version=template.version)
 
 
@@ -137,7 +144,7 @@ async def update_schedule(
         phone = body.phone if contact_id is None else None
         recipient = await contacts.find_recipient(caller, contact_id, phone)
     row = await _lock_pending(session, schedule_id)
-    zone = await organisations.get_zone(session, caller.organisation_id)
+    zone = await organisations.get_zone(session)
     address = _new_address(row, body, contact_id, recipient)
     draft = await apply_update(session, row, body, zone)
     if "name" in body.model_fields_set:
@@ -186,7 +193,7 @@ async def apply_update(
             content = rules.with_text(content, body.text, shown=rules.shown_text(row))
         elif schemas.names_either(body, "template"):
             content = replace(content, template_id=None, template_version=None)
-    draft = replace(rules.draft_of(row), content=await apply_content(session, body, content))
+    draft = replace(rules.draft_of(row), content=await apply_content(tenant_of(session), body, content))
     if body.scheduled_time is None:
         if "scheduled_time" in body.model_fields_set:
             raise Invalid.field("scheduled_time", "This field may not be null.")

@@ -11,8 +11,12 @@ from pydantic_core import from_json
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.http.app import JsonRoute
+from common.http.deps import TenantDep
+from common.http.render import json_response
+from common.statements import Tenant
 from scheduling.batches.service import count_messages, get_batch
 from scheduling.clients.deps import WriteContextDep
+from scheduling.clients.services import WriteContext
 from scheduling.schedules.service import get_schedule
 from scheduling.sends import service
 from scheduling.sends.schemas import (
@@ -64,7 +68,11 @@ class WaitingRoute(JsonRoute):
 router = APIRouter(route_class=WaitingRoute, tags=["sending"])
 
 # WaitingRoute reads the header. The parameter puts it into the API document.
-Prefer = Annotated[str | None, Header(description="`wait=N`: wait for the outcome, 30 s at most (RFC 7240)")]
+_PREFER_TEXT = "`wait=N`: wait for the outcome, 30 s at most (RFC 7240)"
+Prefer = Annotated[str | None, Header(description=_PREFER_TEXT)]
+_PREFER = {
+    "parameters": [{"name": "prefer", "in": "header", "schema": {"type": "string"}, "description": _PREFER_TEXT}]
+}
 _ONE: dict[int | str, dict[str, Any]] = {
     200: {"model": Sent, "description": "Sent, after a wait"},
     502: {"model": MessageNotSent, "description": "Not sent, after a wait"},
@@ -76,20 +84,25 @@ _MANY: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.post("/api/sms/send/", status_code=202, responses=_ONE)
-async def send(request: Request, context: WriteContextDep, body: SendRequest, prefer: Prefer = None) -> Sent:
+@router.post("/api/sms/send/", status_code=202, response_model=Sent, responses=_ONE, openapi_extra=_PREFER)
+async def send(request: Request, tenant: TenantDep, context: WriteContextDep, body: SendRequest) -> Response:
     """Send a message."""
-    async with _session(request, context.caller.organisation_id) as session:
-        schedule_id = await service.send_now(session, context, body, outcome_awaited=read_wait(prefer) > 0)
-    return render_accepted(schedule_id)
+    return await _send(request, tenant, context, body)
 
 
-@router.post("/api/sms/send-mms/", status_code=202, responses=_ONE)
-async def send_mms(request: Request, context: WriteContextDep, body: SendMmsRequest, prefer: Prefer = None) -> Sent:
+@router.post("/api/sms/send-mms/", status_code=202, response_model=Sent, responses=_ONE, openapi_extra=_PREFER)
+async def send_mms(request: Request, tenant: TenantDep, context: WriteContextDep, body: SendMmsRequest) -> Response:
     """Send a picture, with or without a text."""
-    async with _session(request, context.caller.organisation_id) as session:
-        schedule_id = await service.send_now(session, context, body, outcome_awaited=read_wait(prefer) > 0)
-    return render_accepted(schedule_id)
+    return await _send(request, tenant, context, body)
+
+
+async def _send(
+    request: Request, tenant: Tenant, context: WriteContext, body: SendRequest | SendMmsRequest
+) -> Response:
+    outcome_awaited = read_wait(request.headers.get("prefer")) > 0
+    ids: service.ScheduleIds = request.app.state.schedule_ids
+    schedule_id = await service.send_now(tenant, ids, context, body, outcome_awaited=outcome_awaited)
+    return json_response(render_accepted(schedule_id).model_dump(), 202)
 
 
 @router.post("/api/sms/send-to-group/", status_code=202, responses=_MANY)

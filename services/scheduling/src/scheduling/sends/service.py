@@ -9,17 +9,17 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from common.context import request_id
 from common.errors import Unavailable
 from common.events import Format
+from common.statements import Tenant
 from scheduling.batches import service as batches
 from scheduling.batches.rules import check_content
 from scheduling.clients.contacts import Group
 from scheduling.clients.services import WriteContext
-from scheduling.dispatch.rules import DueSchedule
-from scheduling.dispatch.service import publish_first
+from scheduling.dispatch.rules import DueSchedule, make_event
 from scheduling.models import Content
 from scheduling.organisations.service import get_zone
 from scheduling.recipients.service import get_recipient
+from scheduling.schedules import service as schedules
 from scheduling.schedules.rules import Draft, SendNow, check_draft, check_media, contact_address
-from scheduling.schedules.service import add_schedule
 from scheduling.sends.schemas import SendMmsRequest, SendRequest, SendToGroupRequest
 
 _NAME_LENGTH = 200
@@ -32,13 +32,33 @@ class AcceptedBatch(NamedTuple):
     group: Group
 
 
+class ScheduleIds:
+    """Ids of new schedules, drawn a block at a time. A send needs its id before its one statement runs."""
+
+    _BLOCK = 50
+
+    def __init__(self) -> None:
+        self._free: list[int] = []
+
+    async def draw(self, tenant: Tenant) -> int:
+        """Return an id that no schedule has."""
+        if not self._free:
+            self._free += await schedules.draw_ids(tenant, self._BLOCK)
+        return self._free.pop()
+
+
 async def send_now(
-    session: AsyncSession, context: WriteContext, body: SendRequest | SendMmsRequest, *, outcome_awaited: bool
+    tenant: Tenant,
+    ids: ScheduleIds,
+    context: WriteContext,
+    body: SendRequest | SendMmsRequest,
+    *,
+    outcome_awaited: bool,
 ) -> int:
     """Reserve the parts of a message, then write the schedule and its ScheduleDue together. Return the schedule's id.
 
-    The other services are called before the session's first statement. Raises NotFound, Invalid, RecipientOptedOut,
-    LimitReached, and Unavailable without contacts.
+    The other services are called first. Raises NotFound, Invalid, RecipientOptedOut, LimitReached, and Unavailable
+    without contacts.
     """
     caller, now = context.caller, datetime.now(UTC)
     draft = Draft(_content(body), now)
@@ -50,10 +70,8 @@ async def send_now(
     address = contact_address(contact, recipient.phone, has_own_phone=has_own_phone)
     parts = check_draft(draft, address, context.max_parts, "message")
     reservation = await _reserve(context, content.format, parts, now)
-    send = SendNow(parts, reservation, context.sweep_after_s, outcome_awaited)
-    schedule_id = await add_schedule(session, caller, address, draft, send)
     due = DueSchedule(
-        id=schedule_id,
+        id=await ids.draw(tenant),
         organisation_id=caller.organisation_id,
         batch_id=None,
         address=address,
@@ -63,8 +81,11 @@ async def send_now(
         reservation=reservation,
         request_id=request_id(),
     )
-    await publish_first(session, due, parts)
-    return schedule_id
+    event = make_event(due, 1, due.filled_text, parts)
+    await schedules.add_dispatched(
+        tenant, caller, address, draft, SendNow(event, context.sweep_after_s, outcome_awaited)
+    )
+    return due.id
 
 
 def _content(body: SendRequest | SendMmsRequest) -> Content:
@@ -86,7 +107,7 @@ async def send_to_group(
     content = Content(text=body.message, format="sms")
     parts = check_content(content, context.max_parts, "message")
     reservation = await _reserve(context, "sms", group.eligible_count * parts, now)
-    local = now.astimezone(await get_zone(session, context.caller.organisation_id))
+    local = now.astimezone(await get_zone(session))
     time = f" {local:%Y-%m-%d %H:%M}"
     draft = Draft(content, now, name=group.name[: _NAME_LENGTH - len(time)] + time)
     batch_id = await batches.add_batch(

@@ -18,7 +18,7 @@ async def get_monthly_stats(
 ) -> tuple[list[MonthlyCounts], Limits]:
     """Return the counts of the last 12 months in the organisation's zone, and the limits. Raises Unavailable."""
     limits = await services.delivery.get_limits(caller)
-    zone = await get_zone(session, caller.organisation_id)
+    zone = await get_zone(session)
     months = last_months(today(zone, datetime.now(UTC)))
     start, end = day_bounds(months[-1], next_month(months[0]) - timedelta(days=1), zone)
     assert start is not None

@@ -2,7 +2,7 @@
 
 from common.fields import Id
 from common.http.app import feature_router
-from common.http.deps import CallerDep, PageDep, SessionDep
+from common.http.deps import CallerDep, PageDep, SessionDep, TenantDep
 from common.paging import Paginated
 from scheduling.templates import service
 from scheduling.templates.schemas import (
@@ -30,9 +30,9 @@ async def create_template(session: SessionDep, caller: CallerDep, body: Template
 
 
 @router.get("/api/templates/{template_id}/")
-async def get_template(session: SessionDep, template_id: Id) -> TemplateOut:
+async def get_template(tenant: TenantDep, template_id: Id) -> TemplateOut:
     """Get a template, also a deleted one."""
-    return render_template(await service.get_template(session, template_id))
+    return render_template(await service.get_template(tenant, template_id))
 
 
 @router.put("/api/templates/{template_id}/")

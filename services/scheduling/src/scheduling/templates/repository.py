@@ -9,6 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.paging import Page
+from common.statements import ORGANISATION, Statement, Tenant
 from scheduling.models import Template
 
 _COLUMNS = "id, name, text, is_active, version, created_by, updated_by, created_at, updated_at"
@@ -36,7 +37,10 @@ _UPDATE = text(
     SELECT {_COLUMNS} FROM written
     """
 )
-_FIND = text(f"SELECT {_COLUMNS} FROM templates WHERE id = :id")
+_FIND = Statement(
+    f"SELECT t.* FROM {ORGANISATION}"
+    f" CROSS JOIN LATERAL (SELECT {_COLUMNS} FROM templates WHERE id = $2 AND organisation_id = o.id) t"
+)
 _PAGE = text(f"SELECT {_COLUMNS} FROM templates WHERE is_active ORDER BY lower(name), id LIMIT :limit OFFSET :offset")
 _COUNT = text("SELECT count(*) FROM templates WHERE is_active")
 
@@ -52,10 +56,10 @@ async def update(session: AsyncSession, values: Mapping[str, Any]) -> Template |
     return None if row is None else Template(**row._mapping)
 
 
-async def find(session: AsyncSession, template_id: int) -> Template | None:
+async def find(tenant: Tenant, template_id: int) -> Template | None:
     """Return a template, also a deleted one."""
-    row = (await session.execute(_FIND, {"id": template_id})).one_or_none()
-    return None if row is None else Template(**row._mapping)
+    row = await tenant.fetch_row(_FIND, template_id)
+    return None if row is None else Template(**row)
 
 
 async def page(session: AsyncSession, page: Page) -> tuple[list[Template], int]:

@@ -5,6 +5,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from common.caller import Caller
 from common.errors import Invalid, NotFound
 from common.paging import Page
+from common.statements import Tenant
 from scheduling.models import Template
 from scheduling.templates import repository
 from scheduling.templates.schemas import TemplateCreate, TemplateUpdate
@@ -21,17 +22,17 @@ async def list_templates(session: AsyncSession, page: Page) -> tuple[list[Templa
     return await repository.page(session, page)
 
 
-async def get_template(session: AsyncSession, template_id: int) -> Template:
+async def get_template(tenant: Tenant, template_id: int) -> Template:
     """Return a template, also a deleted one. Raises NotFound."""
-    template = await repository.find(session, template_id)
+    template = await repository.find(tenant, template_id)
     if template is None:
         raise NotFound
     return template
 
 
-async def get_usable_template(session: AsyncSession, template_id: int, field: str = "template") -> Template:
+async def get_usable_template(tenant: Tenant, template_id: int, field: str = "template") -> Template:
     """Return a template for a new message. Raises NotFound, or Invalid under `field` for a deleted one."""
-    template = await get_template(session, template_id)
+    template = await get_template(tenant, template_id)
     if not template.is_active:
         raise Invalid.field(field, "This template has been deleted.")
     return template

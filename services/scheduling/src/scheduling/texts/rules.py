@@ -1,6 +1,7 @@
 """The size of a text, whether it can be sent, and its plainer form."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from common.errors import Invalid
 from common.events import Format
@@ -23,6 +24,7 @@ _PLAIN = str.maketrans(
 )
 
 
+@lru_cache(maxsize=20_000)  # lists show the same messages again and again
 def count_parts(message_format: Format, filled: str) -> int:
     """Return the parts of an SMS. An MMS always counts as one."""
     return 1 if message_format == "mms" else measure(filled).parts

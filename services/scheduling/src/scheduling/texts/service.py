@@ -3,6 +3,7 @@
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.caller import Caller
+from common.database import tenant_of
 from common.errors import Invalid
 from scheduling.clients.services import OtherServices
 from scheduling.templates.rules import fill
@@ -19,7 +20,7 @@ async def preview_message(session: AsyncSession, services: OtherServices, caller
     if body.contact_id is not None:
         fields = (await services.contacts.get_contact(caller, body.contact_id)).fields
     if body.template_id is not None:
-        text = (await get_template(session, body.template_id)).text
+        text = (await get_template(tenant_of(session), body.template_id)).text
     elif body.message is not None:
         text = body.message
     else:
