@@ -79,7 +79,9 @@ async def test_every_route_knows_its_caller(service: str) -> None:
     unguarded = []
     for route in routes(service):
         wanted = (
-            {"get_internal_caller", "get_internal_session"} if "/internal/" in route.path else {get_caller.__name__}
+            {"get_internal_caller", "get_internal_session", "get_internal_tenant"}
+            if "/internal/" in route.path
+            else {get_caller.__name__}
         )
         if not (set(needs(route)) & wanted or PUBLIC.fullmatch(route.path) or route.path.startswith("/health/")):
             unguarded.append(f"{route.methods} {route.path}")

@@ -3,39 +3,37 @@
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import Depends, Query
+from fastapi import Depends, Query, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.events import ContactState
 from common.fields import MAX_ID, Id
 from common.http.app import feature_router
-from common.http.deps import internal_session
+from common.http.deps import internal_session, internal_tenant
+from common.http.render import json_response
+from common.statements import Tenant
 from contacts.contacts.rules import contact_state
 from contacts.recipients import service
 from contacts.recipients.schemas import EligibleMembers, RecipientIn, RecipientOut
 
 router = feature_router("contacts")
 FromScheduling = Annotated[AsyncSession, Depends(internal_session("scheduling"), scope="function")]
-FromSchedulingOrDelivery = Annotated[
-    AsyncSession, Depends(internal_session("scheduling", "delivery"), scope="function")
-]
+SchedulingTenant = Annotated[Tenant, Depends(internal_tenant("scheduling"))]
+SchedulingOrDeliveryTenant = Annotated[Tenant, Depends(internal_tenant("scheduling", "delivery"))]
 
 
-@router.post("/internal/recipients/", include_in_schema=False)
-async def find_recipient(body: RecipientIn, session: FromScheduling) -> RecipientOut:
+@router.post("/internal/recipients/", response_model=RecipientOut, include_in_schema=False)
+async def find_recipient(body: RecipientIn, tenant: SchedulingTenant) -> Response:
     """Return the contact and the phone of a recipient, and whether the recipient may be messaged."""
-    recipient = await service.find_recipient(session, body.contact_id, body.phone)
-    return RecipientOut(
-        contact=contact_state(recipient.contact) if recipient.contact else None,
-        phone=recipient.phone,
-        refused=recipient.refusal,
-    )
+    recipient = await service.find_recipient(tenant, body.contact_id, body.phone)
+    contact = contact_state(recipient.contact).model_dump(mode="json") if recipient.contact else None
+    return json_response({"contact": contact, "phone": recipient.phone, "refused": recipient.refusal})
 
 
-@router.get("/internal/contacts/{contact_id}/", include_in_schema=False)
-async def get_contact(contact_id: Id, session: FromSchedulingOrDelivery) -> ContactState:
+@router.get("/internal/contacts/{contact_id}/", response_model=ContactState, include_in_schema=False)
+async def get_contact(contact_id: Id, tenant: SchedulingOrDeliveryTenant) -> Response:
     """Return a contact, active or deleted."""
-    return contact_state(await service.get_contact(session, contact_id))
+    return json_response(contact_state(await service.get_contact(tenant, contact_id)).model_dump(mode="json"))
 
 
 @router.get("/internal/groups/{group_id}/members/", include_in_schema=False)
