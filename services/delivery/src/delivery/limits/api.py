@@ -3,27 +3,33 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Depends
+from fastapi import Depends, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.caller import Caller
 from common.http.app import feature_router
-from common.http.deps import internal_caller, internal_session
+from common.http.deps import internal_caller, internal_session, internal_tenant
+from common.http.render import json_response
+from common.statements import Tenant
 from delivery.limits import service
 from delivery.limits.schemas import LimitsOut, ReservationIn, ReservationOut
 
 router = feature_router("limits")
 
+SchedulingTenant = Annotated[Tenant, Depends(internal_tenant("scheduling"))]
 Scheduling = Annotated[Caller, Depends(internal_caller("scheduling"))]
 SchedulingSession = Annotated[AsyncSession, Depends(internal_session("scheduling"), scope="function")]
 
 
-@router.put("/internal/reservations/{reference}/", include_in_schema=False)
-async def reserve(
-    caller: Scheduling, session: SchedulingSession, reference: UUID, body: ReservationIn
-) -> ReservationOut:
+@router.put("/internal/reservations/{reference}/", response_model=ReservationOut, include_in_schema=False)
+async def reserve(tenant: SchedulingTenant, reference: UUID, body: ReservationIn) -> Response:
     """Reserve parts for a send."""
-    return ReservationOut(remaining=await service.reserve(session, caller.organisation_id, reference, body))
+    reserved = await service.reserve_new(tenant, reference, body)
+    if reserved is not None:
+        return json_response({"remaining": reserved.parts})
+    async with tenant.transaction() as session:
+        remaining = await service.reserve(session, tenant.organisation_id, reference, body)
+    return json_response({"remaining": remaining})
 
 
 @router.delete("/internal/reservations/{reference}/", status_code=204, include_in_schema=False)

@@ -2,15 +2,17 @@
 # ruff: noqa: S608 (the parts of the statements are constants)
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import date
+from datetime import date, datetime
 from typing import NamedTuple
 from uuid import UUID
 
+import asyncpg
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.bulk import Columns
-from delivery.configs.rules import LIMITS, WHOLE_NUMBER
+from common.statements import ORGANISATION_CTE, Statement, Tenant
+from delivery.configs.rules import DEFAULT_ZONE, LIMITS, TIMEZONE, WHOLE_NUMBER
 from delivery.limits.rules import Quota, Reserved
 from delivery.models import COUNTS_AGAINST_LIMIT, UsageDrift, columns, read_rows, sql_list
 
@@ -70,6 +72,35 @@ _RESERVE = text(
     SELECT value, EXISTS (SELECT FROM added) OR EXISTS (SELECT FROM existing) AS is_reserved,
            EXISTS (SELECT FROM added) AS is_new
     FROM wanted
+    """
+)
+# The usual case of a reservation in one statement: its reference is new and its parts fit. It returns no row when they
+# do not. ON CONFLICT locks the usage and compares its newest version with the limit, so the limit is exact.
+_RESERVE_NEW = Statement(
+    f"""
+    WITH {ORGANISATION_CTE}, wanted AS MATERIALIZED (
+        SELECT o.id AS organisation_id, l.value, CAST($4 AS bigint) AS parts,
+               CAST(date_trunc('month', $5::timestamptz AT TIME ZONE coalesce(z.value, '{DEFAULT_ZONE}')) AS date)
+                   AS period
+        FROM o
+        LEFT JOIN LATERAL (
+            SELECT value FROM configs WHERE organisation_id = o.id AND name = '{TIMEZONE.name}') z ON true
+        LEFT JOIN LATERAL (SELECT value FROM configs WHERE organisation_id = o.id AND name = $6) l ON true
+    ),
+    added AS (
+        INSERT INTO limit_usage AS u (organisation_id, period, format, usage)
+        SELECT organisation_id, period, $3, parts FROM wanted
+        WHERE CASE WHEN value ~ '^{WHOLE_NUMBER}$' THEN parts <= CAST(value AS bigint) ELSE true END
+        ON CONFLICT (organisation_id, period, format) DO UPDATE SET usage = u.usage + excluded.usage
+        WHERE (SELECT CASE WHEN w.value ~ '^{WHOLE_NUMBER}$' THEN u.usage + w.parts <= CAST(w.value AS bigint)
+                           ELSE true END FROM wanted w)
+        RETURNING u.organisation_id, u.period, u.format, u.usage
+    ),
+    made AS (
+        INSERT INTO reservations (organisation_id, period, format, reference, parts, check_at)
+        SELECT organisation_id, period, format, $2, $4, now() + make_interval(secs => {CHECK_S}) FROM added
+    )
+    SELECT a.usage, w.value FROM added a CROSS JOIN wanted w
     """
 )
 _RELEASE = text(
@@ -154,6 +185,21 @@ async def reserve(session: AsyncSession, reference: UUID, quota: Quota, parts: i
         },
     )
     return ReserveResult(*result.one())
+
+
+async def reserve_new(
+    tenant: Tenant, reference: UUID, message_format: str, parts: int, scheduled_time: datetime
+) -> tuple[int, str | None] | None:
+    """Reserve parts in the usual case. Return the new usage and the value of the limit's config.
+
+    Return None when the reference exists or the parts do not fit: then `reserve` decides under a lock.
+    """
+    name = LIMITS[message_format].name
+    try:
+        row = await tenant.fetch_row(_RESERVE_NEW, reference, message_format, parts, scheduled_time, name)
+    except asyncpg.UniqueViolationError:
+        return None
+    return None if row is None else (row["usage"], row["value"])
 
 
 async def release(session: AsyncSession, references: Collection[UUID]) -> dict[Quota, int]:

@@ -2,11 +2,13 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import date, datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.events import ScheduleDue
+from common.statements import Tenant
 from delivery.configs import service as configs
 from delivery.configs.rules import LIMITS
 from delivery.errors import LimitReached
@@ -14,6 +16,12 @@ from delivery.limits import repository
 from delivery.limits.rules import Demand, Quota, grant, period_of
 from delivery.limits.schemas import ReservationIn
 from delivery.models import OutcomeRow, UsageDrift
+
+
+class Remaining(NamedTuple):
+    """What remains of a limit; None without a limit."""
+
+    parts: int | None
 
 
 async def periods(session: AsyncSession, moments: Iterable[tuple[str, datetime]]) -> list[date]:
@@ -75,6 +83,18 @@ async def return_parts(session: AsyncSession, messages: Iterable[OutcomeRow]) ->
     if parts:
         await repository.lock_usage(session, parts)
         await repository.add_usage(session, parts)
+
+
+async def reserve_new(tenant: Tenant, reference: UUID, wanted: ReservationIn) -> Remaining | None:
+    """Reserve parts in the usual case, in one statement. Return None when `reserve` must decide."""
+    result = await repository.reserve_new(
+        tenant, reference, wanted.format, wanted.parts, scheduled_time=wanted.scheduled_time
+    )
+    if result is None:
+        return None
+    usage, value = result
+    limit = LIMITS[wanted.format].parse(value) if value is not None else None
+    return Remaining(None if limit is None else max(0, limit - usage))
 
 
 async def reserve(session: AsyncSession, organisation_id: str, reference: UUID, wanted: ReservationIn) -> int | None:
