@@ -25,6 +25,9 @@ log = structlog.get_logger()
 
 EventT = TypeVar("EventT", bound=Event)
 Record: TypeAlias = ConsumerRecord
+# A batch costs one transaction, whatever its size. After a short wait the next batch has the records of that time.
+_SMALL_BATCH = 100
+_GATHER_S = 0.01
 _DEAD_LETTER = Columns(
     topic="text", kafka_partition="int", kafka_offset="bigint", sha256="bytea", key="bytea", body="bytea", error="text"
 )
@@ -117,6 +120,8 @@ def subscribe(
     """
 
     async def handle(records: Any) -> None:
+        if len(records) < _SMALL_BATCH:
+            await asyncio.sleep(_GATHER_S)
         await handler(records)
 
     bus.broker.subscriber(
@@ -124,8 +129,8 @@ def subscribe(
         group_id=f"{settings.service}.{purpose}",
         batch=True,
         max_records=500,
-        batch_timeout_ms=100,
-        fetch_max_wait_ms=100,
+        batch_timeout_ms=1000,
+        fetch_max_wait_ms=1000,
         auto_offset_reset="earliest",
         session_timeout_ms=settings.kafka_session_timeout_ms,
         heartbeat_interval_ms=settings.kafka_session_timeout_ms // 3,

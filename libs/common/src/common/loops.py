@@ -16,13 +16,15 @@ _MAX_BACK_OFF_S = 30.0
 class Loop:
     """A step that repeats. `step` returns whether there may be more to do.
 
-    Otherwise the loop pauses for `every_s` seconds; setting `wake` ends the pause early.
+    Otherwise the loop pauses for `every_s` seconds; setting `wake` ends the pause early. `gather_s` is a short wait
+    after a wake-up, so that one step finds the work of several wake-ups.
     """
 
     name: str
     step: Callable[[], Awaitable[bool]]
     every_s: float
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+    gather_s: float = 0.0
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Run until `stopping` is set. A failed step is logged and retried after a growing pause."""
@@ -49,3 +51,5 @@ class Loop:
         await asyncio.wait(waits, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
+        if self.gather_s and self.wake.is_set():
+            await asyncio.sleep(self.gather_s)

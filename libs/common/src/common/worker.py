@@ -21,6 +21,7 @@ log = structlog.get_logger()
 
 _START_TIMEOUT_S = 60.0
 _WATCH_S = 5.0
+_GATHER_S = 0.01  # a relay round costs the same for one event and for many
 
 
 @dataclass
@@ -46,7 +47,9 @@ async def run(worker: Worker) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     relay = Relay(worker.database, settings.kafka_bootstrap_servers, settings.service)
-    relay_loop = Loop("relay", relay.step, settings.relay_interval_ms / 1000, worker.database.published)
+    relay_loop = Loop(
+        "relay", relay.step, settings.relay_interval_ms / 1000, wake=worker.database.published, gather_s=_GATHER_S
+    )
     health = await _serve_health(worker)
     relay_stop = asyncio.Event()
     worker.database.wakes.notifies = False  # the loops of this process are woken directly
