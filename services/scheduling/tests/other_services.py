@@ -30,7 +30,7 @@ class StandIn:
 
     async def __aenter__(self) -> Self:
         @web.middleware
-        async def middleware(request: web.Request, respond: Respond) -> web.StreamResponse:
+        async def middleware(request: web.Request, handler: Respond) -> web.StreamResponse:
             if self.unavailable:
                 return web.json_response({"detail": "Unavailable.", "code": "unavailable"}, status=503)
             token = request.headers["Authorization"].removeprefix("Bearer ")
@@ -39,7 +39,7 @@ class StandIn:
             request[ORGANISATION] = claims["organisation_id"]
             body = await request.json() if request.can_read_body else None
             self.calls.append((request.method, request.path, body))
-            return await respond(request)
+            return await handler(request)
 
         app = web.Application(middlewares=[middleware])
         app.add_routes(self.routes())
