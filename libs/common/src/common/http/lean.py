@@ -23,7 +23,6 @@ from common.http.requests import JsonRequest, check_json
 
 # A POST with one of these headers has more to it than its endpoint: a saved answer, or a wait for an outcome.
 _SERVED_BY_FASTAPI = (b"idempotency-key", b"prefer")
-Problems = list[dict[str, Any]]
 Given = Mapping[str, Mapping[str, Any]]
 
 
@@ -47,37 +46,43 @@ class Plan:
 
         Raises Invalid with every problem of its own arguments, and what the call itself raises.
         """
-        values: dict[str, Any] = dict.fromkeys(self.ignored)
+        arguments = Arguments(dict.fromkeys(self.ignored))
         if self.request_name is not None:
-            values[self.request_name] = request
+            arguments.values[self.request_name] = request
         for name, plan in self.dependencies:
             if plan.call not in found:
                 found[plan.call] = await plan.run(request, given, found)
-            values[name] = found[plan.call]
-        problems: Problems = []
+            arguments.values[name] = found[plan.call]
         for location, wanted in self.fields:
-            _read(wanted, location, given[location], values, problems)
+            arguments.read(wanted, location, given[location])
         if self.body is not None:
-            _validate(self.body, await request.json(), ("body",), values, problems)
-        if problems:
-            raise from_validation(problems)
-        return await self.call(**values)
+            arguments.validate(self.body, await request.json(), ("body",))
+        if arguments.problems:
+            raise from_validation(arguments.problems)
+        return await self.call(**arguments.values)
 
 
-def _read(wanted: Any, location: str, given: Mapping[str, Any], values: dict[str, Any], problems: Problems) -> None:
-    name = wanted.alias
-    if name in given:
-        _validate(wanted, given[name], (location, name), values, problems)
-    elif wanted.field_info.is_required():
-        problems.append({"type": "missing", "loc": (location, name), "msg": "Field required", "input": None})
-    else:
-        values[wanted.name] = wanted.get_default()
+@dataclass(slots=True)
+class Arguments:
+    """The arguments of one call as they are read, and what is wrong with them."""
 
+    values: dict[str, Any]
+    problems: list[dict[str, Any]] = field(default_factory=list)
 
-def _validate(wanted: Any, given: Any, location: tuple[str, ...], values: dict[str, Any], problems: Problems) -> None:
-    value, errors = wanted.validate(given, values, loc=location)
-    problems.extend(errors)
-    values[wanted.name] = value
+    def read(self, wanted: Any, location: str, given: Mapping[str, Any]) -> None:
+        """Read a field from the path or the query, or take its default."""
+        name = wanted.alias
+        if name in given:
+            self.validate(wanted, given[name], (location, name))
+        elif wanted.field_info.is_required():
+            self.problems.append({"type": "missing", "loc": (location, name), "msg": "Field required", "input": None})
+        else:
+            self.values[wanted.name] = wanted.get_default()
+
+    def validate(self, wanted: Any, given: Any, location: tuple[str, ...]) -> None:
+        """Validate a value by its field."""
+        self.values[wanted.name], errors = wanted.validate(given, self.values, loc=location)
+        self.problems.extend(errors)
 
 
 def make_plan(dependant: Dependant) -> Plan | None:
