@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from common.database import Database
 from scheduling.app import create_app
 from scheduling.clients.services import OtherServices
+from scheduling.sends.service import ScheduleIds
 from scheduling.settings import Settings
 from services.scheduling.tests.other_services import ContactsStandIn, DeliveryStandIn
 from services.scheduling.tests.stage import Client, Stage
@@ -82,6 +83,7 @@ def client_of(
 
 @pytest.fixture
 async def stage(
+    app: FastAPI,
     settings: Settings,
     contacts_server: ContactsStandIn,
     delivery_server: DeliveryStandIn,
@@ -92,6 +94,7 @@ async def stage(
     """Return the stage, with empty tables and stand-ins."""
     contacts_server.reset()
     delivery_server.reset()
+    app.state.schedule_ids = ScheduleIds()  # the sequence of the emptied table has restarted
     services = OtherServices.connect(settings)
     yield Stage(
         organisation=organisation,

@@ -41,9 +41,9 @@ class ScheduleIds:
         self._free: list[int] = []
 
     async def draw(self, tenant: Tenant) -> int:
-        """Return an id that no schedule has."""
+        """Return an id that no schedule has. The ids of a block are used in ascending order."""
         if not self._free:
-            self._free += await schedules.draw_ids(tenant, self._BLOCK)
+            self._free += sorted(await schedules.draw_ids(tenant, self._BLOCK), reverse=True)
         return self._free.pop()
 
 
