@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from fastapi.routing import APIRoute
 
-from common.bus import make_bus, subscribe
+from common.bus import make_bus
 from common.events import EVENTS
 from common.http.deps import get_caller
 from common.http.errors import all_routes
@@ -122,7 +122,6 @@ async def test_every_subscriber_reads_safely(service: str) -> None:
 
 
 def test_only_the_bus_module_makes_subscribers() -> None:
-    assert callable(subscribe)
     assert callable(make_bus)
     found = [path for path in ROOT.glob("services/*/src/**/*.py") if ".subscriber(" in path.read_text()]
     assert not found

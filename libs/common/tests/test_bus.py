@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaProducer
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from common.bus import Bus, Record, consume, make_bus, subscribe
+from common.bus import Bus, Record, consume, make_bus
 from common.database import Database, in_transaction
 from common.events import MessageSent, OrganisationChanged, ScheduleDue
 from common.outbox import publish
@@ -50,7 +50,7 @@ async def start_consumer(settings: SampleSettings) -> AsyncIterator[Callable[...
 
     async def start(event: Any, handler: Callable[[Sequence[Record]], Awaitable[None]]) -> Bus:
         bus = make_bus(settings)
-        subscribe(bus, settings, [event], f"test-{uuid4()}", handler)
+        bus.subscribe([event], f"test-{uuid4()}", handler)
         started.append(bus)
         await bus.broker.start()
         return bus

@@ -58,9 +58,39 @@ class TooManyDeadLetters(Exception):
 class Bus:
     """The consumers of one process. `paused_topics` have too many dead letters; `failures` counts them in a row."""
 
+    settings: StoreSettings
     broker: KafkaBroker = field(init=False)
     failures: dict[str, int] = field(default_factory=dict)
     paused_topics: set[str] = field(default_factory=set)
+
+    def subscribe(
+        self, events: Sequence[type[Event]], purpose: str, handler: Callable[[Sequence[Record]], Awaitable[None]]
+    ) -> None:
+        """Call `handler` with each batch of the events' topics, as the consumer group `<service>.<purpose>`.
+
+        A batch has at most 500 records. See docs/events.md for what the settings of a consumer mean.
+        """
+
+        async def handle(records: Any) -> None:
+            if len(records) < _SMALL_BATCH:
+                await asyncio.sleep(_GATHER_S)
+            await handler(records)
+
+        timeout_ms = self.settings.kafka_session_timeout_ms
+        self.broker.subscriber(
+            *(event.topic for event in events),
+            group_id=f"{self.settings.service}.{purpose}",
+            batch=True,
+            max_records=500,
+            batch_timeout_ms=1000,
+            fetch_max_wait_ms=1000,
+            auto_offset_reset="earliest",
+            session_timeout_ms=timeout_ms,
+            heartbeat_interval_ms=timeout_ms // 3,
+            rebalance_timeout_ms=60_000,
+            max_poll_interval_ms=300_000,
+            ack_policy=AckPolicy.NACK_ON_ERROR,
+        )(handle)
 
 
 class BackOff(BaseMiddleware):
@@ -93,7 +123,7 @@ async def _decode_nothing(message: KafkaMessage) -> Any:
 
 def make_bus(settings: StoreSettings) -> Bus:
     """Return the consumers of a worker, without subscriptions. Topics are provisioned, never created by accident."""
-    bus = Bus()
+    bus = Bus(settings)
     bus.broker = KafkaBroker(
         settings.kafka_bootstrap_servers,
         client_id=f"{settings.service}.worker",
@@ -105,39 +135,6 @@ def make_bus(settings: StoreSettings) -> Bus:
         logger=None,
     )
     return bus
-
-
-def subscribe(
-    bus: Bus,
-    settings: StoreSettings,
-    events: Sequence[type[Event]],
-    purpose: str,
-    handler: Callable[[Sequence[Record]], Awaitable[None]],
-) -> None:
-    """Call `handler` with each batch of the events' topics, as the consumer group `<service>.<purpose>`.
-
-    A batch has at most 500 records. See docs/events.md for what the settings of a consumer mean.
-    """
-
-    async def handle(records: Any) -> None:
-        if len(records) < _SMALL_BATCH:
-            await asyncio.sleep(_GATHER_S)
-        await handler(records)
-
-    bus.broker.subscriber(
-        *(event.topic for event in events),
-        group_id=f"{settings.service}.{purpose}",
-        batch=True,
-        max_records=500,
-        batch_timeout_ms=1000,
-        fetch_max_wait_ms=1000,
-        auto_offset_reset="earliest",
-        session_timeout_ms=settings.kafka_session_timeout_ms,
-        heartbeat_interval_ms=settings.kafka_session_timeout_ms // 3,
-        rebalance_timeout_ms=60_000,
-        max_poll_interval_ms=300_000,
-        ack_policy=AckPolicy.NACK_ON_ERROR,
-    )(handle)
 
 
 async def consume(

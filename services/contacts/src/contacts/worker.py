@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from common.bus import make_bus, subscribe
+from common.bus import make_bus
 from common.database import Database
 from common.events import OptOutChanged
 from common.loops import Loop
@@ -16,7 +16,7 @@ async def create_worker(settings: Settings) -> Worker:
     """Return the worker with the consumers and loops of every feature."""
     database = Database(settings.database_url.get_secret_value(), "contacts worker", tenant_pool=1)
     bus = make_bus(settings)
-    subscribe(bus, settings, [OptOutChanged], purpose="opt-outs", handler=partial(on_opt_out_changed, database))
+    bus.subscribe([OptOutChanged], "opt-outs", partial(on_opt_out_changed, database))
     return Worker(
         settings=settings,
         database=database,

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from functools import partial
 
-from common.bus import make_bus, subscribe
+from common.bus import make_bus
 from common.clients import ServiceClient
 from common.database import Database
 from common.events import ContactChanged, OrganisationChanged, ScheduleDue
@@ -37,10 +37,9 @@ async def create_worker(settings: Settings) -> Worker:
     workers = make_workers(providers.values(), chains, policy, availability)
     router, wakes = Router(chains, availability), [worker.wake for worker in workers]
     bus = make_bus(settings)
-    add_consumer = partial(subscribe, bus, settings)
-    add_consumer([ScheduleDue], "intake", partial(on_schedule_due, database, wakes, settings.message_deadline_s))
-    add_consumer([ContactChanged], "contacts", partial(on_contact_changed, database))
-    add_consumer([OrganisationChanged], "organisations", partial(on_organisation_changed, database))
+    bus.subscribe([ScheduleDue], "intake", partial(on_schedule_due, database, wakes, settings.message_deadline_s))
+    bus.subscribe([ContactChanged], "contacts", partial(on_contact_changed, database))
+    bus.subscribe([OrganisationChanged], "organisations", partial(on_organisation_changed, database))
     loops = [
         Loop("check_reservations", partial(check_reservations, database, scheduling), 15.0),
         Loop("report_drift", partial(report_drift, database), 3600.0),

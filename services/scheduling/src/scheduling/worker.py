@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from common.bus import make_bus, subscribe
+from common.bus import make_bus
 from common.database import Database
 from common.events import (
     ContactChanged,
@@ -33,13 +33,13 @@ async def create_worker(settings: Settings) -> Worker:
     database = Database(settings.database_url.get_secret_value(), "scheduling worker", tenant_pool=1, all_pool=12)
     services = OtherServices.connect(settings)
     bus = make_bus(settings)
-    subscribe(bus, settings, [MessageSent], "outcomes-sent", partial(outcomes.on_message_sent, database))
-    subscribe(bus, settings, [MessageFailed], "outcomes-failed", partial(outcomes.on_message_failed, database))
-    subscribe(bus, settings, [MessageDelayed], "outcomes-delayed", partial(outcomes.on_message_delayed, database))
-    subscribe(bus, settings, [MessageDelivered], "outcomes-delivered", partial(outcomes.on_message_delivered, database))
-    subscribe(bus, settings, [ContactChanged], "contacts", partial(on_contact_changed, database))
-    subscribe(bus, settings, [OrganisationChanged], "organisations", partial(on_organisation_changed, database))
-    subscribe(bus, settings, [SettingsChanged], "settings", partial(on_settings_changed, database))
+    bus.subscribe([MessageSent], "outcomes-sent", partial(outcomes.on_message_sent, database))
+    bus.subscribe([MessageFailed], "outcomes-failed", partial(outcomes.on_message_failed, database))
+    bus.subscribe([MessageDelayed], "outcomes-delayed", partial(outcomes.on_message_delayed, database))
+    bus.subscribe([MessageDelivered], "outcomes-delivered", partial(outcomes.on_message_delivered, database))
+    bus.subscribe([ContactChanged], "contacts", partial(on_contact_changed, database))
+    bus.subscribe([OrganisationChanged], "organisations", partial(on_organisation_changed, database))
+    bus.subscribe([SettingsChanged], "settings", partial(on_settings_changed, database))
     return Worker(
         settings=settings,
         database=database,
