@@ -17,6 +17,7 @@ from common.worker import Worker
 from common.worker import run as run_worker
 
 log = structlog.get_logger()
+_SERVICE = "COOEE_SERVICE"  # tells the processes of an API which service they are
 
 
 def main(settings_class: type[SettingsT]) -> None:
@@ -32,10 +33,7 @@ def main(settings_class: type[SettingsT]) -> None:
         raise SystemExit(2)
     role = sys.argv[1]
     settings = load_settings(settings_class)
-    configure_logs(service, role, settings.log_format, settings.log_level)
-    # Batches and requests create many short-lived objects. The default thresholds spent a tenth of a process on
-    # collections that found nothing.
-    gc.set_threshold(50_000, 20, 50)
+    _prepare(settings, role)
     try:
         raise SystemExit(_run(role, settings))
     except InvalidSetting as error:
@@ -43,9 +41,16 @@ def main(settings_class: type[SettingsT]) -> None:
         raise SystemExit(2) from None
 
 
+def _prepare(settings: CommonSettings, role: str) -> None:
+    configure_logs(settings.service, role, settings.log_format, settings.log_level)
+    # Batches and requests create many short-lived objects. The default thresholds spent a tenth of a process on
+    # collections that found nothing.
+    gc.set_threshold(50_000, 20, 50)
+
+
 def _run(role: str, settings: CommonSettings) -> int:
     if role == "api":
-        _run_api(settings, importlib.import_module(f"{settings.service}.app").create_app(settings))
+        _run_api(settings)
     elif role == "worker":
         return uvloop.run(_run_worker(settings, importlib.import_module(f"{settings.service}.worker").create_worker))
     elif isinstance(settings, StoreSettings):
@@ -53,11 +58,18 @@ def _run(role: str, settings: CommonSettings) -> int:
     return 0
 
 
-def _run_api(settings: CommonSettings, app: ASGIApp) -> None:
+def _run_api(settings: CommonSettings) -> None:
+    """Serve the API in this process, or with `API_WORKERS` in several that share the port."""
     import uvicorn  # noqa: PLC0415  # only this role needs it
 
+    app: ASGIApp | str = _create_app(settings)
+    if settings.api_workers > 1:  # uvicorn starts each process anew and imports the application by its name
+        os.environ[_SERVICE] = settings.service
+        app = "common.cli:create_app_of_environment"
     uvicorn.run(
         app,
+        factory=isinstance(app, str),
+        workers=settings.api_workers,
         host=settings.bind_host,
         port=settings.port,
         loop="uvloop",
@@ -68,6 +80,19 @@ def _run_api(settings: CommonSettings, app: ASGIApp) -> None:
         timeout_keep_alive=75,
         timeout_graceful_shutdown=int(settings.stop_timeout_s / 2),
     )
+
+
+def create_app_of_environment() -> ASGIApp:
+    """Return the application in one of several API processes, with settings from the environment."""
+    service = os.environ[_SERVICE]
+    settings = load_settings(importlib.import_module(f"{service}.settings").Settings)
+    _prepare(settings, "api")
+    return _create_app(settings)
+
+
+def _create_app(settings: CommonSettings) -> ASGIApp:
+    app: ASGIApp = importlib.import_module(f"{settings.service}.app").create_app(settings)
+    return app
 
 
 async def _run_worker(settings: SettingsT, create_worker: Callable[[SettingsT], Awaitable[Worker]]) -> int:

@@ -16,6 +16,7 @@ class CommonSettings(BaseSettings):
 
     port: int
     bind_host: str = "127.0.0.1"
+    api_workers: int = Field(1, ge=1, le=64, description="processes of each API, which share its port")
     log_format: str = Field("auto", pattern="^(auto|json|console)$", description="json, console, or auto")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     internal_token_secret: SecretStr = Field(min_length=32, description="signs internal tokens")
