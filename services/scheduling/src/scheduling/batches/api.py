@@ -58,7 +58,7 @@ async def list_group_schedules(
     group_id: Annotated[str | None, Query(description="batches to this group only")] = None,
 ) -> Paginated[GroupScheduleOut]:
     """List batches, the latest first, without cancelled ones."""
-    rows, total = await service.list_batches(session, context, days, read_group_id(group_id), page)
+    rows, total = await service.list_batches(session, context, days=days, group_id=read_group_id(group_id), page=page)
     return render_batches(rows, total, page, v1)
 
 

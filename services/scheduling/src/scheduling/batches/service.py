@@ -95,7 +95,7 @@ async def list_batches(
         await context.services.contacts.get_group(context.caller, group_id)
     zone = await organisations.read_zone(tenant_of(session), days.tz)
     start, end = schedules.find_bounds(zone, days, default_today=False)
-    return await repository.page(session, start, end, group_id, page)
+    return await repository.page(session, start=start, end=end, group_id=group_id, page=page)
 
 
 async def get_batch(session: AsyncSession, batch_id: int) -> Schedule:

@@ -94,7 +94,7 @@ async def count_failed(session: AsyncSession, batch_id: int, include_unknown: bo
     return int(await session.scalar(_COUNT_FAILED, values) or 0)
 
 
-async def begin(session: AsyncSession, batch_id: int, user_id: int | None, include_unknown: bool) -> None:
+async def begin_retry(session: AsyncSession, batch_id: int, user_id: int | None, include_unknown: bool) -> None:
     """Begin the retry of the messages of a batch that have failed by now."""
     values = {"batch_id": batch_id, "user_id": user_id, "include_unknown": include_unknown}
     await session.execute(_BEGIN, values)

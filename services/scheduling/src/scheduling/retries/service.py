@@ -32,7 +32,7 @@ async def retry_batch(session: AsyncSession, caller: Caller, batch_id: int, incl
     await lock_batch(session, batch_id)
     failed = await repository.count_failed(session, batch_id, include_unknown)
     if failed:
-        await repository.begin(session, batch_id, caller.user_id, include_unknown)
+        await repository.begin_retry(session, batch_id, caller.user_id, include_unknown)
         await _reopen_next(session, batch_id)
     return failed
 

@@ -104,7 +104,7 @@ async def list_of_contact(
     session: SessionDep, caller: CallerDep, services: ServicesDep, contact_id: Id, page: PageDep, v1: V1Dep
 ) -> Paginated[ScheduleOut]:
     """List all messages to a contact, also those of batches, without cancelled ones."""
-    rows, total = await service.list_of_contact(session, services, caller, contact_id, page)
+    rows, total = await service.list_of_contact(session, services, caller, contact_id=contact_id, page=page)
     return render_schedules(rows, total, page, v1)
 
 

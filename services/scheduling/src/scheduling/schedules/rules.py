@@ -80,7 +80,13 @@ def check_draft(draft: Draft, address: Address, max_parts: int, field: str = "te
     """Return the parts of a message that can be sent. Raises Invalid under `field` or `media_url`."""
     content = draft.content
     check_media(content.format, content.media_url)
-    return check_message(content.format, content.text, address.placeholder_values, max_parts, field)
+    return check_message(
+        message_format=content.format,
+        text=content.text,
+        fields=address.placeholder_values,
+        max_parts=max_parts,
+        field=field,
+    )
 
 
 def check_media(message_format: Format, media_url: str | None) -> None:

@@ -47,7 +47,7 @@ async def list_schedules(
     start, end = find_bounds(await organisations.read_zone(tenant, days.tz), days, default_today=True)
     if set(statuses) == set(ScheduleStatus) - {ScheduleStatus.CANCELLED}:
         return await repository.page_of_days(tenant, start, end, page)
-    return await repository.page_with_statuses(tenant, start, end, statuses, page)
+    return await repository.page_with_statuses(tenant, start=start, end=end, statuses=statuses, page=page)
 
 
 async def read_schedule(tenant: Tenant, schedule_id: int) -> Mapping[str, Any]:
@@ -82,7 +82,7 @@ async def create_schedule(tenant: Tenant, context: WriteContext, body: schemas.S
     recipients.check_group(await recipients.find_group(contacts, caller, schemas.one_of(body, "group")))
     field = "contact" if contact_id is not None else "phone"
     phone = body.phone if contact_id is None else None
-    recipient = await recipients.get_recipient(contacts, caller, contact_id, phone, field)
+    recipient = await recipients.get_recipient(contacts, caller, contact_id=contact_id, phone=phone, field=field)
     address = rules.contact_address(recipient.contact if contact_id is not None else None, recipient.phone)
     has_offset = body.scheduled_time.tzinfo is not None
     zone = organisations.DEFAULT_ZONE if has_offset else await organisations.read_zone(tenant)
@@ -152,7 +152,7 @@ async def update_schedule(
     if schemas.names_either(body, "group"):
         draft = replace(draft, group_id=_new_group(row, group))
     rules.check_draft(draft, address, context.max_parts)
-    await _write(session, caller, row, address, draft)
+    await _write(session, caller, row, address=address, draft=draft)
     return await repository.get(session, schedule_id)
 
 

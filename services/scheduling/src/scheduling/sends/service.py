@@ -64,7 +64,9 @@ async def send_now(
     draft = Draft(_content(body), now)
     content = draft.content
     check_media(content.format, content.media_url)
-    recipient = await get_recipient(context.services.contacts, caller, body.contact_id, body.recipient, "recipient")
+    recipient = await get_recipient(
+        context.services.contacts, caller, contact_id=body.contact_id, phone=body.recipient, field="recipient"
+    )
     contact = recipient.contact if body.contact_id is not None else None
     has_own_phone = contact is not None and contact.phone != recipient.phone
     address = contact_address(contact, recipient.phone, has_own_phone=has_own_phone)
@@ -83,7 +85,7 @@ async def send_now(
     )
     event = make_event(due, 1, due.filled_text, parts)
     await schedules.add_dispatched(
-        tenant, caller, address, draft, SendNow(event, context.sweep_after_s, outcome_awaited)
+        tenant, caller, address=address, draft=draft, send=SendNow(event, context.sweep_after_s, outcome_awaited)
     )
     return due.id
 
@@ -111,7 +113,7 @@ async def send_to_group(
     time = f" {local:%Y-%m-%d %H:%M}"
     draft = Draft(content, now, name=group.name[: _NAME_LENGTH - len(time)] + time)
     batch_id = await batches.add_batch(
-        session, context.caller, audience, draft, reservation, outcome_awaited=outcome_awaited
+        session, context.caller, audience, draft, reservation=reservation, outcome_awaited=outcome_awaited
     )
     return AcceptedBatch(batch_id, group)
 
@@ -120,7 +122,9 @@ async def _reserve(context: WriteContext, message_format: Format, parts: int, no
     """Reserve parts and return the reference. Without delivery return None: it then checks the limit on arrival."""
     reference = uuid4()
     try:
-        await context.services.delivery.reserve(context.caller, reference, message_format, parts, now)
+        await context.services.delivery.reserve(
+            context.caller, reference, message_format=message_format, parts=parts, scheduled_time=now
+        )
     except Unavailable:
         return None
     return reference
