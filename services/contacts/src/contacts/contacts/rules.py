@@ -44,7 +44,7 @@ def check_email(email: str) -> str:
     if not email or (len(email) <= MAX_LENGTHS["email"] and _PLAIN_EMAIL.fullmatch(email)):
         return email
     try:
-        # The library also accepts quoted and international addresses. It would be too slow for 100,000 plain ones.
+        # The library also accepts international addresses. It would be too slow for 100,000 plain ones.
         email_validator.validate_email(email, check_deliverability=False, test_environment=True)
     except email_validator.EmailNotValidError:
         raise ValueError("Enter a valid email address.") from None
