@@ -9,11 +9,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.events import FailureCategory
 from delivery.messages import repository as messages
+from delivery.messages.rules import InSubmission, Result
 from delivery.messages.schemas import DispatchId
 from delivery.models import ClaimedMessage, MessageStatus
 from delivery.sending import repository, submissions
 from delivery.sending.routing import Share
-from delivery.sending.rules import Capacity, LanePositions, Result
+from delivery.sending.rules import Capacity, LanePositions
 from delivery.sending.throttling import Allowance
 from services.delivery.tests.stage import Stage
 
@@ -58,15 +59,19 @@ async def test_no_statement_on_the_way_of_a_message_reads_the_whole_table(stage:
                 await repository.claim(session, capacity(500), share)
             rows.extend(await repository.claim(session, capacity(500, "org_3"), SHARES[0]))
             key = stage.due().event_id
-            await submissions.add(session, "log", {key: (rows, b"")}, sender_ids={}, policy=stage.policy)
+            await submissions.add(session, "log", {key: (rows, b"")}, stage.policy)
+            sending = [InSubmission(row.id, key) for row in rows]
+            await messages.set_sending(session, "log", sending)
+            await messages.set_unknown(session, sending)
+            await messages.set_resending(session, sending)
             results = [Result(message_id=row.id, key=key, tries=1, status=MessageStatus.SENT) for row in rows]
-            await repository.apply_results(session, results)
+            await messages.apply_results(session, results)
             await submissions.remove_resolved(session, [key])
             await submissions.due(session, "log", 100)
             await submissions.lock_messages(session, [row.id for row in rows], handles_opt_outs=False)
             failures: dict[int, FailureCategory] = {row.id: "expired" for row in rows}
             await messages.fail(session, failures)
-            await repository.complete(session, results)
+            await messages.complete(session, results)
             await messages.lock_expired(session, 500)
             await messages.queue_retries(session, 500)
             await messages.states(session, [DispatchId(schedule_id=n, dispatch_number=1) for n in range(1, 501)])

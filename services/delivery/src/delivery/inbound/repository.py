@@ -1,4 +1,4 @@
-"""Every statement on `inbound_messages`, and the one that queues auto-replies."""
+"""Every statement on inbound messages, and those that find the outbound messages that they answer."""
 # ruff: noqa: S608 (the parts of the statements are constants)
 
 from collections.abc import Collection, Sequence
@@ -8,10 +8,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.bulk import Columns
-from delivery.inbound.rules import AutoReply, EarlierMessage, OwnedMessage, Owner, ReceivedMessage
+from delivery.inbound.rules import EarlierMessage, OwnedMessage, Owner, ReceivedMessage
 
 _MEMORY_DAYS = 90
-_AUTO_REPLY_DEADLINE_S = 3600.0  # a later answer would confuse the recipient
 
 _ANSWERING = Columns(event_id="bigint", answered_id="bigint", phone="text")
 _SENDERS = Columns(phone="text", provider="text")
@@ -29,16 +28,6 @@ _NEW = Columns(
     schedule_id="bigint",
     keyword="text",
     media_urls="text",
-)
-_REPLIES = Columns(
-    organisation_id="text",
-    contact_id="bigint",
-    phone="text",
-    text="text",
-    parts="int",
-    period="date",
-    request_id="text",
-    auto_reply_to="bigint",
 )
 
 # The phone must match, too, because another system on the account may use references like ours.
@@ -71,22 +60,16 @@ _ADD = text(
     FROM {_NEW.unnest("n")}
     """
 )
+# Scalar subqueries: PostgreSQL may plan EXISTS as a hash of all auto-replies.
 _REPLIED_TODAY = text(
     f"""
     SELECT n.organisation_id, n.phone, n.keyword
     FROM {_KEYS.unnest("n")}
-    WHERE EXISTS (
-        SELECT FROM messages m JOIN inbound_messages i ON i.id = m.auto_reply_to
-        WHERE m.phone = n.phone AND m.organisation_id = n.organisation_id
-          AND m.created_at > now() - interval '1 day' AND i.keyword = n.keyword)
-    """
-)
-_ADD_AUTO_REPLIES = text(
-    f"""
-    INSERT INTO messages ({", ".join(_REPLIES.names)}, dispatch_number, format, lane, scheduled_time, deadline)
-    SELECT n.*, 1, 'sms', 'single', now(), now() + make_interval(secs => :deadline_s)
-    FROM {_REPLIES.unnest("n")}
-    ON CONFLICT (auto_reply_to) WHERE auto_reply_to IS NOT NULL DO NOTHING
+    WHERE (SELECT true FROM messages m
+           WHERE m.phone = n.phone AND m.organisation_id = n.organisation_id
+             AND m.created_at > now() - interval '1 day' AND m.auto_reply_to IS NOT NULL
+             AND (SELECT i.keyword FROM inbound_messages i WHERE i.id = m.auto_reply_to) = n.keyword
+           LIMIT 1)
     """
 )
 
@@ -142,21 +125,3 @@ async def find_replied_today(
     """Return those of the (organisation, phone, keyword) that got an auto-reply within the last 24 hours."""
     rows = await session.execute(_REPLIED_TODAY, _KEYS.bind_tuples(keys))
     return {(row.organisation_id, row.phone, row.keyword) for row in rows}
-
-
-async def add_auto_replies(session: AsyncSession, replies: Sequence[AutoReply]) -> None:
-    """Queue auto-replies, at most one for each inbound message."""
-    values = _REPLIES.bind_tuples(
-        (
-            reply.message.owner.organisation_id,
-            reply.message.owner.contact_id,
-            reply.message.received.phone,
-            reply.text,
-            reply.parts,
-            reply.period,
-            reply.message.received.request_id,
-            reply.message.id,
-        )
-        for reply in replies
-    )
-    await session.execute(_ADD_AUTO_REPLIES, {**values, "deadline_s": _AUTO_REPLY_DEADLINE_S})

@@ -3,7 +3,7 @@
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from typing import NamedTuple
 
 from common.phones import InvalidPhone, normalise_phone
@@ -66,17 +66,17 @@ class ReceivedMessage:
 
     @property
     def phone(self) -> str:
-        """The phone that sent the message, E.164 if it is an Australian mobile."""
+        """Return the phone that sent the message, E.164 if it is an Australian mobile."""
         return canonical_number(self.message.phone)
 
     @property
     def to(self) -> str:
-        """The sender ID that the message was sent to, E.164 if it is an Australian mobile."""
+        """Return the sender ID that the message was sent to, E.164 if it is an Australian mobile."""
         return canonical_number(self.message.to)
 
     @property
     def received_at(self) -> datetime:
-        """The time at which the provider received it, but not after the webhook: a provider's clock may be fast."""
+        """Return the time of receipt, but not after the webhook: a provider's clock may be fast."""
         return min(self.message.received_at, self.arrived_at)
 
 
@@ -111,17 +111,8 @@ class OwnedMessage:
 
     @property
     def number(self) -> Number:
-        """The organisation and the phone."""
+        """Return the organisation and the phone."""
         return self.owner.organisation_id, self.received.phone
-
-
-class AutoReply(NamedTuple):
-    """Our answer to a keyword: its text, its parts, and the month whose limit it counts against."""
-
-    message: OwnedMessage
-    text: str
-    parts: int
-    period: date
 
 
 def canonical_number(written: str) -> str:

@@ -13,7 +13,6 @@ from delivery.configs.rules import STOP_WORDS_OFF
 from delivery.inbound import repository
 from delivery.inbound.rules import (
     AUTO_REPLIES,
-    AutoReply,
     InboundPolicy,
     OwnedMessage,
     Owner,
@@ -25,6 +24,8 @@ from delivery.inbound.rules import (
     normalise_keyword,
 )
 from delivery.limits import service as limits
+from delivery.messages import service as outbound
+from delivery.messages.rules import AutoReply
 from delivery.opt_outs import service as opt_outs
 from delivery.opt_outs.rules import OptOutChange
 from delivery.sender_ids import service as sender_ids
@@ -161,12 +162,20 @@ async def _queue_auto_replies(session: AsyncSession, messages: Sequence[OwnedMes
     now = datetime.now(UTC)
     periods = await limits.periods(session, [(message.owner.organisation_id, now) for message, _ in wanted])
     replies = [
-        AutoReply(message=message, text=reply_text, parts=measure(reply_text).parts, period=period)
+        AutoReply(
+            organisation_id=message.owner.organisation_id,
+            contact_id=message.owner.contact_id,
+            phone=message.received.phone,
+            text=reply_text,
+            parts=measure(reply_text).parts,
+            period=period,
+            request_id=message.received.request_id,
+            auto_reply_to=message.id,
+        )
         for (message, reply_text), period in zip(wanted, periods, strict=True)
     ]
     fitting = await limits.take_sms_parts(
-        session, [(reply.message.owner.organisation_id, reply.period, reply.parts) for reply in replies]
+        session, [(reply.organisation_id, reply.period, reply.parts) for reply in replies]
     )
     granted = [reply for reply, fits in zip(replies, fitting, strict=True) if fits]
-    if granted:
-        await repository.add_auto_replies(session, granted)
+    await outbound.add_auto_replies(session, granted)

@@ -1,6 +1,9 @@
-"""The outcome of a message as an event, the reasons for which delivery refuses one, and its public status. Pure."""
+"""Changes of messages as values, the outcome of a message as an event, and why delivery refuses a message. Pure."""
 
-from typing import Any
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any, NamedTuple
+from uuid import UUID
 
 from common.events import FailureCategory, MessageDelayed, MessageDelivered, MessageFailed, MessageSent
 from delivery.models import OPEN, MessageStatus, OutcomeRow
@@ -30,6 +33,87 @@ PUBLIC_STATUSES: dict[str, tuple[MessageStatus, ...]] = {
     "failed": (MessageStatus.FAILED,),
 }
 RECEIVED = "received"  # the status of inbound messages in the API
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a message is not sent, or not yet."""
+
+    category: FailureCategory
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the provider says about one message: its id, the parts that it bills, its own status."""
+
+    provider_message_id: str | None = None
+    parts: int | None = None
+    raw: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How a message is tried again: after a delay, without counting the attempt, or in a submission of its own."""
+
+    delay_s: float = 0.0
+    returns_attempt: bool = False
+    is_separate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one try of a submission means for one message.
+
+    `status` is the message's next status. `may_resend`: a resend of the submission can lead to an answer.
+    """
+
+    message_id: int
+    key: UUID
+    tries: int
+    status: MessageStatus
+    failure: Failure | None = None
+    answer: Answer = field(default_factory=Answer)
+    retry: Retry = field(default_factory=Retry)
+    may_resend: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MessageUpdate:
+    """The new values of a message after its delivery receipts. `is_new_status`: the status changes."""
+
+    message_id: int
+    is_new_status: bool
+    status: MessageStatus
+    sent_time: datetime | None
+    delivered_time: datetime | None
+    failure_category: FailureCategory | None
+    error: str | None
+    provider_status: str
+    provider_message_id: str | None
+    billed_parts: int | None
+
+
+class InSubmission(NamedTuple):
+    """A message and the submission that it is in. `sender_id` is the organisation's own, if it has one."""
+
+    message_id: int
+    submission_key: UUID
+    tries: int = 1
+    sender_id: str | None = None
+
+
+class AutoReply(NamedTuple):
+    """An auto-reply to the inbound message `auto_reply_to`. It counts against the limit of the month `period`."""
+
+    organisation_id: str
+    contact_id: int | None
+    phone: str
+    text: str
+    parts: int
+    period: date
+    request_id: str
+    auto_reply_to: int
 
 
 def outcome_event(row: OutcomeRow) -> OutcomeEvent:

@@ -15,7 +15,7 @@ from common.paging import Page
 from delivery.configs import service as configs
 from delivery.limits import service as limits
 from delivery.messages import repository
-from delivery.messages.rules import OutcomeEvent, outcome_event
+from delivery.messages.rules import AutoReply, InSubmission, MessageUpdate, OutcomeEvent, Result, outcome_event
 from delivery.messages.schemas import DispatchId, DispatchState, Filters
 from delivery.models import FINAL, PUBLISHED, ListedMessage, MessageStatus, OutcomeRow
 from delivery.opt_outs import service as opt_outs
@@ -52,24 +52,53 @@ async def fail(session: AsyncSession, failures: Mapping[int, FailureCategory]) -
         await _publish(session, await repository.fail(session, failures))
 
 
-async def publish_results(session: AsyncSession, rows: Sequence[OutcomeRow]) -> None:
-    """Publish what answers of providers made of messages.
+async def set_sending(session: AsyncSession, provider: str, messages: Sequence[InSubmission]) -> None:
+    """Set claimed messages sending, each in its new submission to a provider."""
+    await repository.set_sending(session, provider, messages)
 
-    The parts of messages that no provider accepted are returned. A number that a provider refused as opted out is
-    added to our opt-outs.
+
+async def set_unknown(session: AsyncSession, messages: Sequence[InSubmission]) -> None:
+    """Set messages unknown whose submission has no answer in time."""
+    await repository.set_unknown(session, messages)
+
+
+async def set_resending(session: AsyncSession, messages: Sequence[InSubmission]) -> None:
+    """Set unknown messages sending, because their submission is resent."""
+    await repository.set_resending(session, messages)
+
+
+async def apply_results(session: AsyncSession, results: Sequence[Result], *, min_delay_s: float) -> None:
+    """Apply the results of submissions, at most one for each message and submission, and publish what they mean.
+
+    A delay is published when it is at least `min_delay_s`. The parts of messages that no provider accepted are
+    returned. A number that a provider refused as opted out is added to our opt-outs.
     """
+    rows = await repository.apply_results(session, results)
+    short = {result.message_id for result in results if result.retry.delay_s < min_delay_s}
     await _add_provider_opt_outs(session, rows)
-    await _publish(session, rows)
+    await _publish(session, [row for row in rows if row.status != MessageStatus.RETRY_WAIT or row.id not in short])
+    applied = {row.id for row in rows}
+    late = [result for result in results if result.status == MessageStatus.SENT and result.message_id not in applied]
+    if late:
+        await repository.complete(session, late)
 
 
-async def publish_receipt_outcomes(session: AsyncSession, rows: Sequence[OutcomeRow]) -> None:
-    """Publish what delivery receipts made of messages.
+async def apply_receipts(session: AsyncSession, updates: Sequence[MessageUpdate]) -> list[OutcomeRow]:
+    """Apply delivery receipts to messages that the caller locked, and publish the new statuses.
 
-    A message that failed after a provider accepted it keeps its parts. A number that a provider reports as opted out
-    is added to our opt-outs.
+    Return the messages with a new status. A message that failed after a provider accepted it keeps its parts. A number
+    that a provider reports as opted out is added to our opt-outs.
     """
+    rows = await repository.apply_receipts(session, updates)
     await publish(session, _events(rows))
     await _add_provider_opt_outs(session, rows)
+    return rows
+
+
+async def add_auto_replies(session: AsyncSession, replies: Sequence[AutoReply]) -> None:
+    """Queue auto-replies, at most one for each inbound message. Their parts must be counted already."""
+    if replies:
+        await repository.add_auto_replies(session, replies)
 
 
 async def _publish(session: AsyncSession, rows: Iterable[OutcomeRow]) -> None:

@@ -1,4 +1,4 @@
-"""Every statement on `webhook_events`, and the one that applies delivery receipts to messages."""
+"""Every statement on webhook events, and those that find the messages of delivery receipts."""
 # ruff: noqa: S608 (the parts of the statements are constants)
 
 from collections.abc import Collection, Mapping, Sequence
@@ -8,10 +8,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.bulk import Columns
-from delivery.models import OutcomeRow, columns, read_rows
+from delivery.models import columns, read_rows
 from delivery.receipts.rules import (
     EarlierReceiptRow,
-    MessageUpdate,
     NewEvent,
     ReportedMessage,
     WebhookEventRow,
@@ -28,18 +27,6 @@ _NAMED = Columns(
     provider_message_id="text",
     received_at="timestamptz",
     spellings="text",
-)
-_UPDATES = Columns(
-    message_id="bigint",
-    is_new_status="boolean",
-    status="text",
-    sent_time="timestamptz",
-    delivered_time="timestamptz",
-    failure_category="text",
-    error="text",
-    provider_status="text",
-    provider_message_id="text",
-    billed_parts="int",
 )
 _IDS = Columns(id="bigint")
 _MATCHES = Columns(id="bigint", message_id="bigint")
@@ -66,6 +53,8 @@ _CLAIM = text(
 # repository may send references without a mark, and another system on the same account counts its messages from 1,
 # too. So an event from before our message was created is not about it, and neither is one with another provider id.
 # Providers change the spelling of their ids, so only an id of the same length counts as another one.
+# Each spelling is looked up for itself. As a join, PostgreSQL read all messages of the provider for each event while
+# its statistics were from a time when no message had a provider id.
 _FIND = text(
     f"""
     SELECT n.id, coalesce(
@@ -73,9 +62,12 @@ _FIND = text(
          WHERE m.id = n.reference AND m.provider = n.provider AND m.created_at <= n.received_at
            AND (length(m.provider_message_id) = length(n.provider_message_id)
                 AND lower(m.provider_message_id) <> lower(n.provider_message_id)) IS NOT TRUE),
-        (SELECT m.id FROM jsonb_array_elements_text(CAST(n.spellings AS jsonb)) WITH ORDINALITY AS s (spelling, rank)
-         JOIN messages m ON m.provider_message_id = s.spelling AND m.provider = n.provider
-         ORDER BY s.rank, m.id DESC LIMIT 1)) AS message_id
+        (SELECT found.id
+         FROM jsonb_array_elements_text(CAST(n.spellings AS jsonb)) WITH ORDINALITY AS s (spelling, rank)
+         CROSS JOIN LATERAL (
+             SELECT m.id FROM messages m WHERE m.provider_message_id = s.spelling AND m.provider = n.provider
+             ORDER BY m.id DESC LIMIT 1) found
+         ORDER BY s.rank LIMIT 1)) AS message_id
     FROM {_NAMED.unnest("n")}
     """
 )
@@ -90,25 +82,6 @@ _LIST_EARLIER = text(
     f"""
     SELECT message_id, provider, CAST(body AS text), received_at FROM webhook_events
     WHERE message_id = ANY({_IDS.array("id")}) AND kind = 'receipt'
-    """
-)
-_UPDATE_MESSAGES = text(
-    f"""
-    UPDATE messages m SET
-        status = u.status,
-        version = m.version + CASE WHEN u.is_new_status THEN 1 ELSE 0 END,
-        changed_at = CASE WHEN u.is_new_status THEN now() ELSE m.changed_at END,
-        sent_time = u.sent_time,
-        delivered_time = u.delivered_time,
-        failure_category = u.failure_category,
-        error = u.error,
-        next_attempt_at = CASE WHEN u.is_new_status THEN NULL ELSE m.next_attempt_at END,
-        provider_status = u.provider_status,
-        provider_message_id = coalesce(m.provider_message_id, u.provider_message_id),
-        billed_parts = coalesce(u.billed_parts, m.billed_parts)
-    FROM {_UPDATES.unnest("u")}
-    WHERE m.id = u.message_id AND m.id = ANY({_UPDATES.array("message_id")})
-    RETURNING u.is_new_status, {columns(OutcomeRow, "m")}
     """
 )
 _COMPLETE = text(
@@ -157,12 +130,6 @@ async def lock_messages_all_tenants(session: AsyncSession, ids: Collection[int])
 async def list_earlier_all_tenants(session: AsyncSession, ids: Collection[int]) -> list[EarlierReceiptRow]:
     """Return the delivery receipts that were applied to these messages before."""
     return [EarlierReceiptRow(*row) for row in await session.execute(_LIST_EARLIER, {"id": list(ids)})]
-
-
-async def update_messages_all_tenants(session: AsyncSession, updates: Sequence[MessageUpdate]) -> list[OutcomeRow]:
-    """Update messages that the caller has locked, and return those with a new status."""
-    rows = (await session.execute(_UPDATE_MESSAGES, _UPDATES.bind(updates))).all()
-    return read_rows(OutcomeRow, [row[1:] for row in rows if row.is_new_status])
 
 
 async def complete_all_tenants(session: AsyncSession, matches: Mapping[int, int | None]) -> None:

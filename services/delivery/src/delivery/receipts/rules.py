@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from common.events import FailureCategory
 from common.fields import MAX_ID, clean_text
+from delivery.messages.rules import MessageUpdate
 from delivery.models import IN_SUBMISSION, WAITING, MessageStatus
 from delivery.providers.base import DeliveryReceipt, InboundMessage, ProviderEvent
 
@@ -93,7 +94,7 @@ class ReceivedReceipt:
 
     @property
     def at(self) -> datetime:
-        """The time of the reported event. A provider's clock may be fast, so it is not after the arrival."""
+        """Return the time of the reported event, but not after the arrival: a provider's clock may be fast."""
         return min(self.receipt.occurred_at or self.received_at, self.received_at)
 
 
@@ -105,22 +106,6 @@ class ReceiptSummary:
     first_at: datetime
     delivered_time: datetime | None
     deciding: DeliveryReceipt
-    provider_message_id: str | None
-    billed_parts: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class MessageUpdate:
-    """The new values of a message after its delivery receipts. `is_new_status`: the status changes."""
-
-    message_id: int
-    is_new_status: bool
-    status: MessageStatus
-    sent_time: datetime | None
-    delivered_time: datetime | None
-    failure_category: FailureCategory | None
-    error: str | None
-    provider_status: str
     provider_message_id: str | None
     billed_parts: int | None
 

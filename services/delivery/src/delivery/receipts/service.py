@@ -125,7 +125,7 @@ async def _apply_receipts(session: AsyncSession, due: Sequence[_DueEvent]) -> No
         earlier = _parse_earlier(row.body) if row.provider == providers.get(row.message_id) else None
         if earlier is not None:
             receipts[row.message_id].append(ReceivedReceipt(earlier, row.received_at))
-    changed = await repository.update_messages_all_tenants(
+    changed = await messages.apply_receipts(
         session, [update_message(message, receipts[message.id]) for message in locked]
     )
     changed_ids = {row.id for row in changed}
@@ -134,7 +134,6 @@ async def _apply_receipts(session: AsyncSession, due: Sequence[_DueEvent]) -> No
         for message in locked
         if message.id in changed_ids and message.status in IN_SUBMISSION and message.submission_key is not None
     }
-    await messages.publish_receipt_outcomes(session, changed)
     await sending.remove_resolved(session, submission_keys)
 
 

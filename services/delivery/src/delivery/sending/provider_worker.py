@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import structlog
 
+from delivery.messages.rules import Result
 from delivery.providers.base import OutcomeUnknown, Provider, SubmissionError, Throttled
 from delivery.sending.routing import Availability
 from delivery.sending.rules import (
     Capacity,
     LanePositions,
-    Result,
     SendingPolicy,
     Submission,
     read_error,

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 from uuid import UUID
 
@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from common.events import FailureCategory
 from common.phones import FICTIONAL_MOBILES
+from delivery.messages.rules import Answer, Failure, Result, Retry
 from delivery.models import ClaimedMessage, Lane, MessageStatus
 from delivery.providers.base import Outcome, OutgoingMessage, Provider, SubmissionError, SubmissionRefused, Throttled
 from delivery.sending.throttling import Allowance
@@ -83,49 +84,6 @@ class Claim:
 
     submissions: Sequence[Submission]
     positions: LanePositions
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a message is not sent, or not yet."""
-
-    category: FailureCategory
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the provider says about one message: its id, the parts that it bills, its own status."""
-
-    provider_message_id: str | None = None
-    parts: int | None = None
-    raw: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """How a message is tried again: after a delay, without counting the attempt, or in a submission of its own."""
-
-    delay_s: float = 0.0
-    returns_attempt: bool = False
-    is_separate: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What one try of a submission means for one message.
-
-    `status` is the message's next status. `may_resend`: a resend of the submission can lead to an answer.
-    """
-
-    message_id: int
-    key: UUID
-    tries: int
-    status: MessageStatus
-    failure: Failure | None = None
-    answer: Answer = field(default_factory=Answer)
-    retry: Retry = field(default_factory=Retry)
-    may_resend: bool = False
 
 
 def find_refusal(message: ClaimedMessage, provider: Provider) -> FailureCategory | None:

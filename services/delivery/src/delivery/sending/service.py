@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.events import FailureCategory
 from delivery.messages import service as messages
+from delivery.messages.rules import InSubmission, Result
 from delivery.models import IN_SUBMISSION, DueSubmission, LockedMessage, MessageStatus, SubmissionState
 from delivery.providers.base import Provider
 from delivery.sending import repository, submissions
@@ -16,7 +17,6 @@ from delivery.sending.rules import (
     PUBLISHED_DELAY_S,
     Capacity,
     Claim,
-    Result,
     SendingPolicy,
     Submission,
     find_refusal,
@@ -53,7 +53,13 @@ async def claim_submissions(
         for batch in make_batches(allowed, provider.batch_size, capacity.submissions)
     }
     if batches:
-        await submissions.add(session, provider.name, batches, sender_ids=route.sender_ids, policy=policy)
+        await submissions.add(session, provider.name, batches, policy)
+        claims = [
+            InSubmission(message.id, key, sender_id=route.sender_ids.get(message.organisation_id))
+            for key, (batch, _) in batches.items()
+            for message in batch
+        ]
+        await messages.set_sending(session, provider.name, claims)
     return Claim(
         [make_submission(key, batch, body) for key, (batch, body) in batches.items()],
         next_positions(capacity, claimed, allowed if len(allowed) < len(sendable) else None),
@@ -66,18 +72,8 @@ async def record_results(session: AsyncSession, results: Sequence[Result], polic
     for result in results:  # a late answer and that of a resend may be in one batch: the acceptance counts
         if result.status == MessageStatus.SENT or (result.message_id, result.key) not in best:
             best[result.message_id, result.key] = result
-    rows = await repository.apply_results(session, list(best.values()))
     min_delay_s = min(PUBLISHED_DELAY_S, policy.retry_base_s)
-    short = {result.message_id for result in best.values() if result.retry.delay_s < min_delay_s}
-    await messages.publish_results(
-        session, [row for row in rows if row.status != MessageStatus.RETRY_WAIT or row.id not in short]
-    )
-    applied = {row.id for row in rows}
-    acceptances = [
-        result for result in best.values() if result.status == MessageStatus.SENT and result.message_id not in applied
-    ]
-    if acceptances:
-        await repository.complete(session, acceptances)
+    await messages.apply_results(session, list(best.values()), min_delay_s=min_delay_s)
     unknown = {result.key: result for result in best.values() if result.status == MessageStatus.UNKNOWN}
     if unknown:
         await submissions.mark_unknown(session, unknown.values(), policy)
@@ -112,7 +108,8 @@ async def resolve_submissions(
     ended = [one.key for one in due if one.state == SubmissionState.OPEN]
     if ended:
         log.warning("submission lease ended", provider=provider, submissions=len(ended))
-        await submissions.end_leases(session, ended, policy, may_resend=deduplicates)
+        keys = await submissions.end_leases(session, ended, policy, may_resend=deduplicates)
+        await messages.set_unknown(session, [InSubmission(m.id, key) for key in keys for m in locked[key]])
     unknown = [one for one in due if one.state == SubmissionState.UNKNOWN]
     await _give_up(session, [one for one in unknown if one.is_over], locked)
     await submissions.remove_resolved(session, list(locked))
@@ -150,6 +147,9 @@ async def _give_up(
 async def _resend(session: AsyncSession, keys: Sequence[UUID], policy: SendingPolicy) -> list[Submission]:
     if not keys:
         return []
+    resent = await submissions.resend(session, keys, policy)
+    members = [InSubmission(message_id, row.key, row.tries) for row in resent for message_id in row.message_ids]
+    await messages.set_resending(session, members)
     return [
         Submission(
             key=row.key,
@@ -160,7 +160,7 @@ async def _resend(session: AsyncSession, keys: Sequence[UUID], policy: SendingPo
             parts=row.parts,
             request_id=row.request_id,
         )
-        for row in await submissions.resend(session, keys, policy)
+        for row in resent
     ]
 
 

@@ -1,6 +1,6 @@
 """Every statement on submissions: HTTP requests to providers whose outcome is not known yet.
 
-A submission and its messages change in the same statements. Messages are locked before submissions, as everywhere, so
+A submission and its messages change in the same transaction. Messages are locked before submissions, as everywhere, so
 that two transactions never wait for each other.
 """
 # ruff: noqa: S608 (the parts of the statements are constants)
@@ -12,6 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.bulk import Columns
+from delivery.messages.rules import Result
 from delivery.models import (
     IN_SUBMISSION,
     ClaimedMessage,
@@ -23,26 +24,19 @@ from delivery.models import (
     sql_list,
 )
 from delivery.opt_outs.rules import OPTED_OUT_AT_PROVIDER, REFUSES_RECIPIENT
-from delivery.sending.rules import MAX_BACK_OFF_S, Result, SendingPolicy
+from delivery.sending.rules import MAX_BACK_OFF_S, SendingPolicy
 
-_ITEM = Columns(message_id="bigint", submission_key="uuid", sender_id="text", position="int")
+_MEMBER = Columns(submission_key="uuid", message_id="bigint", position="int")
 _NEW = Columns(key="uuid", body="bytea", deadline="timestamptz")
 _UNKNOWN = Columns(key="uuid", tries="int", may_resend="boolean")
 _ADD = text(
     f"""
-    WITH items AS (SELECT * FROM {_ITEM.unnest("i")}),
-    added AS (
-        INSERT INTO submissions (key, provider, message_ids, body, due_at, give_up_at)
-        SELECT n.key, :provider, m.ids, n.body, now() + make_interval(secs => :lease_s),
-               least(now() + make_interval(secs => :window_s), n.deadline)
-        FROM {_NEW.unnest("n")}
-        JOIN (SELECT submission_key AS key, array_agg(message_id ORDER BY position) AS ids FROM items GROUP BY 1) m
-            USING (key)
-    )
-    UPDATE messages m
-    SET status = 'sending', attempts = m.attempts + 1, provider = :provider, sender_id = i.sender_id,
-        submission_key = i.submission_key, submission_tries = 1
-    FROM items i WHERE m.id = i.message_id AND m.id = ANY({_ITEM.array("message_id")})
+    INSERT INTO submissions (key, provider, message_ids, body, due_at, give_up_at)
+    SELECT n.key, :provider, m.ids, n.body, now() + make_interval(secs => :lease_s),
+           least(now() + make_interval(secs => :window_s), n.deadline)
+    FROM {_NEW.unnest("n")}
+    JOIN (SELECT submission_key AS key, array_agg(message_id ORDER BY position) AS ids
+          FROM {_MEMBER.unnest("i")} GROUP BY 1) m USING (key)
     """
 )
 # When an unknown submission is due: to be resent after ever longer pauses, or, if a resend cannot help, to be given
@@ -87,13 +81,9 @@ _LOCK_MESSAGES = text(
 )
 _END_LEASES = text(
     f"""
-    WITH ended AS (
-        UPDATE submissions SET state = 'unknown', due_at = {_NEXT_DUE.format(may_resend=":may_resend")}
-        WHERE key = ANY(CAST(:keys AS uuid[])) AND state = 'open' AND due_at <= now()
-        RETURNING key, message_ids
-    )
-    UPDATE messages m SET status = 'unknown'
-    FROM ended e WHERE m.id = ANY(e.message_ids) AND m.submission_key = e.key AND m.status = 'sending'
+    UPDATE submissions SET state = 'unknown', due_at = {_NEXT_DUE.format(may_resend=":may_resend")}
+    WHERE key = ANY(CAST(:keys AS uuid[])) AND state = 'open' AND due_at <= now()
+    RETURNING key
     """
 )
 _RESEND = text(
@@ -103,10 +93,6 @@ _RESEND = text(
                                due_at = now() + make_interval(secs => :lease_s)
         WHERE key = ANY(CAST(:keys AS uuid[])) AND state = 'unknown' AND due_at <= now()
         RETURNING key, tries, body, message_ids
-    ),
-    sending AS (
-        UPDATE messages m SET status = 'sending', submission_tries = r.tries
-        FROM resent r WHERE m.id = ANY(r.message_ids) AND m.submission_key = r.key AND m.status = 'unknown'
     )
     SELECT {columns(ResentSubmission)} FROM resent r CROSS JOIN LATERAL (
         SELECT sum(m.parts) AS parts,
@@ -123,16 +109,11 @@ async def add(
     session: AsyncSession,
     provider: str,
     batches: Mapping[UUID, tuple[Sequence[ClaimedMessage], bytes]],
-    *,
-    sender_ids: Mapping[str, str],
     policy: SendingPolicy,
 ) -> None:
-    """Insert submissions (key → claimed messages in order, and the body) with a lease, and set the messages sending.
-
-    `sender_ids` are the organisations' own; a message without one gets the provider's default.
-    """
-    items = [
-        (message.id, key, sender_ids.get(message.organisation_id), position)
+    """Insert submissions (key → claimed messages in order, and the body) with a lease."""
+    members = [
+        (key, message.id, position)
         for key, (messages, _) in batches.items()
         for position, message in enumerate(messages)
     ]
@@ -143,7 +124,7 @@ async def add(
             "provider": provider,
             "lease_s": policy.lease_s,
             "window_s": policy.replay_window_s,
-            **_ITEM.bind_tuples(items),
+            **_MEMBER.bind_tuples(members),
             **_NEW.bind_tuples(new),
         },
     )
@@ -178,13 +159,16 @@ async def lock_messages(session: AsyncSession, ids: Collection[int], *, handles_
     return read_rows(LockedMessage, rows)
 
 
-async def end_leases(session: AsyncSession, keys: Collection[UUID], policy: SendingPolicy, *, may_resend: bool) -> None:
-    """Mark open submissions whose lease ended unknown, and their messages with them."""
-    await session.execute(_END_LEASES, {"keys": list(keys), "may_resend": may_resend, **_pauses(policy)})
+async def end_leases(
+    session: AsyncSession, keys: Collection[UUID], policy: SendingPolicy, *, may_resend: bool
+) -> Sequence[UUID]:
+    """Mark open submissions whose lease ended unknown. Return their keys."""
+    parameters = {"keys": list(keys), "may_resend": may_resend, **_pauses(policy)}
+    return (await session.scalars(_END_LEASES, parameters)).all()
 
 
 async def resend(session: AsyncSession, keys: Collection[UUID], policy: SendingPolicy) -> list[ResentSubmission]:
-    """Open unknown submissions for another try, with a new lease, and set their messages sending."""
+    """Open unknown submissions for another try, with a new lease."""
     rows = await session.execute(_RESEND, {"keys": list(keys), "lease_s": policy.lease_s})
     return read_rows(ResentSubmission, rows)
 
