@@ -27,6 +27,11 @@ FILL = (
     INSERT INTO opt_outs (organisation_id, phone, opted_out, changed_at, source, version)
     SELECT 'org_' || n % 50, '+614530' || n, true, now(), 'reply', n FROM generate_series(1, 50000) n
     """,
+    """
+    INSERT INTO inbound_messages (organisation_id, phone, to_number, text, received_at, provider, keyword)
+    SELECT 'org_' || n % 50, '+614540' || n, '', 'Hi', now(), 'mobile_message', 'help'
+    FROM generate_series(1, 200000) n
+    """,
 )
 
 
