@@ -9,13 +9,10 @@ from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.database import Database
-from common.events import ScheduleDue
 from delivery.app import create_app
-from delivery.sending.provider_worker import ProviderWorker
-from delivery.sending.rules import SendingPolicy
 from delivery.settings import Settings
-from services.delivery.tests.fake_provider import Clock, FakeProvider
-from services.delivery.tests.stage import POLICY, Stage
+from services.delivery.tests.fake_provider import FakeProvider
+from services.delivery.tests.stage import Stage
 
 SECRET = "test-secret-test-secret-test-secret-0"
 
@@ -53,12 +50,6 @@ def make_settings(delivery_url: str) -> Callable[..., Settings]:
 
 
 @pytest.fixture
-def policy() -> SendingPolicy:
-    """Return a policy with which nothing comes due by itself within a test."""
-    return POLICY
-
-
-@pytest.fixture
 async def fake_provider() -> AsyncIterator[FakeProvider]:
     """Serve a fake provider on a free port of this machine."""
     fake = FakeProvider()
@@ -66,12 +57,6 @@ async def fake_provider() -> AsyncIterator[FakeProvider]:
     yield fake
     fake.release.set()
     await fake.stop()
-
-
-@pytest.fixture
-def clock(stage: Stage) -> Clock:
-    """Return the clock of circuits and token buckets."""
-    return stage.clock
 
 
 @pytest.fixture
@@ -122,16 +107,6 @@ def explain() -> Callable[..., Awaitable[list[tuple[str, str]]]]:
 
 
 @pytest.fixture
-def due(stage: Stage) -> Callable[..., ScheduleDue]:
-    return stage.due
-
-
-@pytest.fixture
-def add_due(stage: Stage) -> Callable[..., Awaitable[None]]:
-    return stage.add_due
-
-
-@pytest.fixture
 def rows(stage: Stage) -> Callable[..., Awaitable[list[Any]]]:
     return stage.rows
 
@@ -149,18 +124,3 @@ def set_config(stage: Stage) -> Callable[[str, str], Awaitable[None]]:
 @pytest.fixture
 def assign(stage: Stage) -> Callable[..., Awaitable[None]]:
     return stage.assign
-
-
-@pytest.fixture
-def make_worker(stage: Stage) -> Callable[..., ProviderWorker]:
-    return stage.make_worker
-
-
-@pytest.fixture
-def claim(stage: Stage) -> Callable[[ProviderWorker], Awaitable[None]]:
-    return stage.claim
-
-
-@pytest.fixture
-def send(stage: Stage) -> Callable[[ProviderWorker], Awaitable[None]]:
-    return stage.send
