@@ -168,7 +168,7 @@ class Stage:
 
     async def dispatch(self, **settings: Any) -> None:
         """Dispatch until nothing more can be claimed, with changed settings."""
-        while await dispatch_due(self.database, self.settings.model_copy(update=settings)):
+        while await dispatch_due(self.database, self.settings.model_copy(update=settings)) is True:
             pass
 
     async def fan_out(self) -> None:

@@ -14,14 +14,15 @@ _MAX_BACK_OFF_S = 30.0
 
 @dataclass
 class Loop:
-    """A step that repeats. `step` returns whether there may be more to do.
+    """A step that repeats. `step` returns True when there may be more to do at once.
 
-    Otherwise the loop pauses for `every_s` seconds; setting `wake` ends the pause early. `gather_s` is a short wait
-    after a wake-up, so that one step finds the work of several wake-ups.
+    Otherwise the loop pauses for `every_s` seconds, or for the shorter time in seconds that `step` returns. Setting
+    `wake` ends the pause early. `gather_s` is a short wait after a wake-up, so that one step finds the work of several
+    wake-ups.
     """
 
     name: str
-    step: Callable[[], Awaitable[bool]]
+    step: Callable[[], Awaitable[bool | float]]
     every_s: float
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     gather_s: float = 0.0
@@ -32,17 +33,19 @@ class Loop:
         while not stopping.is_set():
             self.wake.clear()
             try:
-                more = await self.step()
+                result = await self.step()
                 failures = 0
             except Exception as error:
                 failures += 1
                 log.error("loop failed", loop=self.name, failures=failures, error=repr(error)[:500])
-                more = False
-            if not more:
-                await self._pause(failures, stopping)
+                result = False
+            if result is not True:
+                await self._pause(result or None, failures, stopping)
 
-    async def _pause(self, failures: int, stopping: asyncio.Event) -> None:
+    async def _pause(self, wanted_s: float | None, failures: int, stopping: asyncio.Event) -> None:
         pause = self.every_s * random.uniform(0.8, 1.2)
+        if wanted_s is not None:
+            pause = min(pause, wanted_s)
         if failures:
             pause = min(_MAX_BACK_OFF_S, max(pause, 0.2 * 2 ** min(failures, 8))) * random.uniform(0.5, 1.0)
         waits = [asyncio.ensure_future(stopping.wait())]

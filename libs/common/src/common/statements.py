@@ -76,15 +76,22 @@ class Tenant:
         if self._session is None:
             rows = await self._source.pool.fetch(statement.sql, self.organisation_id, *values)
             if statement.wakes and rows:
-                self._source.wakes.wake(statement.wakes)
+                self.wake(statement.wakes)
             return rows
         connection = await self._session.connection()  # it begins the transaction and sets the organisation
         driver = (await connection.get_raw_connection()).driver_connection
         assert driver is not None
         found: Sequence[Any] = await driver.fetch(statement.sql, self.organisation_id, *values)
         if statement.wakes and found:
-            self._session.info.setdefault("to_wake", set()).add(statement.wakes)
+            self.wake(statement.wakes)
         return found
+
+    def wake(self, name: str) -> None:
+        """Wake the loops that wait for `name`: now, or when the keyed request commits."""
+        if self._session is None:
+            self._source.wakes.wake(name)
+        else:
+            self._session.info.setdefault("to_wake", set()).add(name)
 
     async def fetch_row(self, statement: Statement, *values: Any) -> Any | None:
         """Run a statement and return its first row, or None."""

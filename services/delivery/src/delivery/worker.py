@@ -43,7 +43,7 @@ async def create_worker(settings: Settings) -> Worker:
     loops = [
         Loop("check_reservations", partial(check_reservations, database, scheduling), 15.0),
         Loop("report_drift", partial(report_drift, database), 3600.0),
-        Loop("queue_retries", partial(queue_retries, database, wakes), 0.5),
+        Loop("queue_retries", partial(queue_retries, database, wakes), 1.0),
         Loop("expire", partial(expire, database), 5.0),
         Loop("remove_old_media", partial(remove_old_media, database, storage, scheduling, retention), 600.0),
         Loop("give_up_unconfigured", partial(give_up_unconfigured, database, providers.keys(), policy), 60.0),

@@ -60,6 +60,10 @@ FINAL = (*REPORTED, ScheduleStatus.CANCELLED)
 MEDIA_NAME = "substring(media_url from '[0-9a-f-]{36}[.][a-z]{3}')"
 
 
+# The names of the events that wake loops of the worker (common.wakes).
+DISPATCH, FAN_OUT, RETRIES = "dispatch", "fan_out", "retries"
+
+
 def sql_list(values: Iterable[StrEnum]) -> str:
     """Return the values as SQL literals for `IN (…)`."""
     return ", ".join(f"'{value}'" for value in values)

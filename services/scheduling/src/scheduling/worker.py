@@ -18,6 +18,7 @@ from common.worker import Worker
 from scheduling.batches.loops import fan_out_batches, finish_batches, release_reservations
 from scheduling.clients.services import OtherServices
 from scheduling.dispatch.loops import dispatch_due
+from scheduling.models import DISPATCH, FAN_OUT, RETRIES
 from scheduling.organisations.consumers import on_settings_changed
 from scheduling.outcomes import consumers as outcomes
 from scheduling.outcomes.loops import sweep
@@ -45,11 +46,11 @@ async def create_worker(settings: Settings) -> Worker:
         database=database,
         bus=bus,
         loops=[
-            Loop("dispatch", partial(dispatch_due, database, settings), 0.1),
-            Loop("fan out batches", partial(fan_out_batches, database, services), 0.2),
-            Loop("continue retries", partial(continue_retries, database), 0.2),
-            Loop("finish batches", partial(finish_batches, database), 0.5),
-            Loop("release reservations", partial(release_reservations, database, services), 1.0),
+            Loop("dispatch", partial(dispatch_due, database, settings), 1.0, database.wakes.event(DISPATCH)),
+            Loop("fan out batches", partial(fan_out_batches, database, services), 1.0, database.wakes.event(FAN_OUT)),
+            Loop("continue retries", partial(continue_retries, database), 1.0, database.wakes.event(RETRIES)),
+            Loop("finish batches", partial(finish_batches, database), 1.0),
+            Loop("release reservations", partial(release_reservations, database, services), 2.0),
             Loop("sweep", partial(sweep, database, services, settings), min(5.0, settings.sweep_after_s / 4)),
             Loop("delete old contact changes", partial(delete_old_changes, database), 3600.0),
         ],

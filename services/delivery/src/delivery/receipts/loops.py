@@ -48,6 +48,12 @@ def make_loops(database: Database, providers: Iterable[Provider]) -> list[Loop]:
     """Return the loops for the worker."""
     policy = InboundPolicy.of(providers)
     return [
-        Loop("apply_webhook_events", partial(apply_webhook_events, database, policy), 0.1),
+        Loop(
+            "apply_webhook_events",
+            partial(apply_webhook_events, database, policy),
+            1.0,
+            wake=database.wakes.event(service.WEBHOOK_EVENTS),
+            gather_s=0.02,
+        ),
         Loop("delete_old_events", partial(delete_old_events, database), 3600.0),
     ]

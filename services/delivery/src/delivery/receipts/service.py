@@ -7,6 +7,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.context import request_id
+from common.database import wake_after_commit
 from delivery.inbound import service as inbound
 from delivery.inbound.rules import InboundPolicy, ReceivedMessage
 from delivery.messages import service as messages
@@ -26,6 +27,7 @@ from delivery.sending import service as sending
 log = structlog.get_logger()
 
 BATCH = 500
+WEBHOOK_EVENTS = "webhook_events"  # the name of the event that wakes the loop which applies them
 _DELETE_BATCH = 5000
 
 
@@ -42,6 +44,7 @@ async def store_events(session: AsyncSession, provider: str, events: Sequence[Ne
     """Store what a webhook reports, each event once. `apply_webhook_events` applies it later."""
     if events:
         await repository.add_all_tenants(session, provider, request_id(), events)
+        wake_after_commit(session, WEBHOOK_EVENTS)
 
 
 async def apply_webhook_events(session: AsyncSession, policy: InboundPolicy, max_events: int = BATCH) -> int:

@@ -15,6 +15,7 @@ from delivery.sending.rules import LanePositions, SendingPolicy
 log = structlog.get_logger()
 
 _MAX_RESULTS = 500
+_GATHER_S = 0.02  # one transaction records the results of that time
 
 
 async def send_queued(database: Database, router: Router, worker: ProviderWorker) -> bool:
@@ -98,7 +99,13 @@ def make_loops(database: Database, router: Router, worker: ProviderWorker) -> li
     """Return the loops of one provider."""
     name = worker.provider.name
     return [
-        Loop(f"send_queued {name}", partial(send_queued, database, router, worker), 0.2, worker.wake),
-        Loop(f"record_results {name}", partial(record_results, database, worker), 0.03),
+        Loop(f"send_queued {name}", partial(send_queued, database, router, worker), 1.0, worker.wake),
+        Loop(
+            f"record_results {name}",
+            partial(record_results, database, worker),
+            1.0,
+            wake=worker.has_results,
+            gather_s=_GATHER_S,
+        ),
         Loop(f"resolve_submissions {name}", partial(resolve_submissions, database, worker), 1.0),
     ]

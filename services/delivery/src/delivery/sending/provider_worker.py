@@ -46,6 +46,7 @@ class ProviderWorker:
         self.wake = asyncio.Event()
         self.claiming = asyncio.Lock()
         self.results: list[Result] = []
+        self.has_results = asyncio.Event()
         self._formats = deque(formats)
         self.positions = dict.fromkeys(self._formats, LanePositions())
         self._availability = availability
@@ -144,6 +145,7 @@ class ProviderWorker:
     def _finish(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._freed.set()
+        self.has_results.set()
         if not task.cancelled() and task.exception() is not None:
             # The outcome is not known. The lease ends, and the submission is resent.
             log.error("submission broken", provider=self.provider.name, error=type(task.exception()).__name__)

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.caller import Caller
 from common.context import request_id
-from common.database import tenant_of
+from common.database import tenant_of, wake_after_commit
 from common.errors import Invalid
 from common.paging import Page
 from scheduling.batches import repository, rules
@@ -18,7 +18,7 @@ from scheduling.batches.schemas import GroupScheduleCreate, GroupScheduleUpdate
 from scheduling.clients.contacts import Members
 from scheduling.clients.services import OtherServices, WriteContext
 from scheduling.errors import NoRecipients, ScheduleNotPending
-from scheduling.models import OPEN, Content, Schedule, ScheduleStatus
+from scheduling.models import DISPATCH, FAN_OUT, OPEN, Content, Schedule, ScheduleStatus
 from scheduling.organisations import service as organisations
 from scheduling.recipients.service import check_group
 from scheduling.schedules import rules as drafts
@@ -81,6 +81,8 @@ async def add_batch(
     batch_id = await repository.add(session, values)
     await repository.add_messages(session, batch_id, members.members)
     await repository.move_cursor(session, batch_id, members.next)
+    wake_after_commit(session, FAN_OUT)
+    wake_after_commit(session, DISPATCH)
     return batch_id
 
 

@@ -69,6 +69,19 @@ _CLAIM_MESSAGES = text(
     ) m
     """
 )
+# The earliest time at which something may be due. A batch that is being sent is due all the time.
+_NEXT_DUE = text(
+    f"""
+    SELECT extract(epoch FROM least(
+        (SELECT scheduled_time FROM schedules WHERE kind = 'single' AND status = 'pending'
+         AND scheduled_time IS NOT NULL ORDER BY scheduled_time LIMIT 1),
+        (SELECT scheduled_time FROM schedules WHERE kind = 'batch' AND status = 'pending'
+         AND scheduled_time IS NOT NULL ORDER BY scheduled_time LIMIT 1),
+        (SELECT next_due_at FROM schedules WHERE kind = 'batch' AND status IN ({sql_list(OPEN)})
+         ORDER BY next_due_at LIMIT 1)
+    ) - clock_timestamp())
+    """
+)
 # PostgreSQL estimates ten elements for an array from a query, so it uses the index even with stale statistics.
 _READ = f"""
     SELECT v.id, v.organisation_id, v.batch_id, v.contact_id, v.phone, v.fields, v.text, v.format, v.subject,
@@ -105,6 +118,12 @@ _REFUSE = text(
 async def start_batches_all_tenants(session: AsyncSession) -> None:
     """Move batches whose time has come to processing, so that their messages can be claimed."""
     await session.execute(_START_BATCHES)
+
+
+async def seconds_to_next_all_tenants(session: AsyncSession) -> float | None:
+    """Return the seconds until something may be due, negative when it is, or None when nothing is pending."""
+    seconds = await session.scalar(_NEXT_DUE)
+    return None if seconds is None else float(seconds)
 
 
 async def claim_singles_all_tenants(session: AsyncSession, batch: int) -> list[int]:

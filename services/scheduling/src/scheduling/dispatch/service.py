@@ -12,6 +12,7 @@ from scheduling.recipients.service import apply_stored_changes
 from scheduling.texts.rules import count_parts
 
 BATCH = 500
+MIN_PAUSE_S, MAX_PAUSE_S = 0.1, 1.0
 
 
 async def publish_again(session: AsyncSession, ids: Sequence[int]) -> None:
@@ -21,6 +22,12 @@ async def publish_again(session: AsyncSession, ids: Sequence[int]) -> None:
         text = due.filled_text
         events.append(make_event(due, due.dispatch_number, text, count_parts(due.content.format, text)))
     await publish(session, events)
+
+
+async def seconds_to_next(session: AsyncSession) -> float:
+    """Return the pause until something may be due. Due rows that others have locked are tried again soon."""
+    seconds = await repository.seconds_to_next_all_tenants(session)
+    return MAX_PAUSE_S if seconds is None else min(max(seconds, MIN_PAUSE_S), MAX_PAUSE_S)
 
 
 async def dispatch_due(session: AsyncSession, *, window: int, max_parts: int, sweep_after_s: float) -> bool:

@@ -3,9 +3,10 @@
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.caller import Caller
+from common.database import wake_after_commit
 from scheduling.batches.service import lock_batch
 from scheduling.errors import NothingToRetry, OutcomeUnknown
-from scheduling.models import Schedule, ScheduleStatus
+from scheduling.models import DISPATCH, RETRIES, Schedule, ScheduleStatus
 from scheduling.retries import repository
 from scheduling.schedules.service import get_schedule, lock_schedule
 
@@ -22,6 +23,7 @@ async def retry_schedule(session: AsyncSession, caller: Caller, schedule_id: int
     if row.batch_id is not None:
         await repository.cancel_pending(session, row.batch_id)
     await repository.reopen_one(session, schedule_id, caller.user_id)
+    wake_after_commit(session, DISPATCH)
     if row.batch_id is not None:
         await repository.reopen_batch(session, row.batch_id)
     return await get_schedule(session, schedule_id)
@@ -34,6 +36,7 @@ async def retry_batch(session: AsyncSession, caller: Caller, batch_id: int, incl
     if failed:
         await repository.begin_retry(session, batch_id, caller.user_id, include_unknown)
         await _reopen_next(session, batch_id)
+        wake_after_commit(session, RETRIES)
     return failed
 
 
@@ -51,3 +54,4 @@ async def _reopen_next(session: AsyncSession, batch_id: int) -> None:
     if await repository.cancel_pending(session, batch_id, BATCH) < BATCH:
         await repository.reopen_next(session, batch_id, BATCH)
         await repository.reopen_batch(session, batch_id)
+        wake_after_commit(session, DISPATCH)

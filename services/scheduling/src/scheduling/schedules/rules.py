@@ -14,6 +14,7 @@ from scheduling.templates.rules import fill
 from scheduling.texts.rules import check_message
 
 HORIZON = timedelta(days=366)
+SOON = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,11 @@ def address_columns(address: Address) -> dict[str, Any]:
         "has_own_phone": address.has_own_phone,
         "fields": json.dumps(dict(address.fields)),
     }
+
+
+def is_soon(moment: datetime, now: datetime) -> bool:
+    """Return whether a time comes before dispatch looks again by itself."""
+    return moment - now < SOON
 
 
 def new_columns(draft: Draft, address: Address, caller: Caller, request_id: str) -> dict[str, Any]:

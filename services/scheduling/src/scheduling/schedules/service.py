@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.caller import Caller
 from common.context import request_id
-from common.database import tenant_of
+from common.database import tenant_of, wake_after_commit
 from common.errors import Invalid
 from common.events import OrganisationChanged
 from common.paging import Page
@@ -18,7 +18,7 @@ from common.statements import Tenant
 from scheduling.clients.contacts import Group, Recipient
 from scheduling.clients.services import OtherServices, WriteContext
 from scheduling.errors import OrganisationClosed, ScheduleNotPending
-from scheduling.models import Address, Content, Schedule, ScheduleKind, ScheduleStatus
+from scheduling.models import DISPATCH, Address, Content, Schedule, ScheduleKind, ScheduleStatus
 from scheduling.organisations import service as organisations
 from scheduling.organisations.rules import day_bounds, today
 from scheduling.recipients import service as recipients
@@ -96,6 +96,8 @@ async def create_schedule(tenant: Tenant, context: WriteContext, body: schemas.S
     )
     if row is None:
         raise OrganisationClosed
+    if rules.is_soon(moment, datetime.now(UTC)):
+        tenant.wake(DISPATCH)
     return row
 
 
@@ -219,6 +221,8 @@ async def _write(session: AsyncSession, caller: Caller, row: Schedule, address: 
         ):
             raise Invalid.field("contact", "This contact has a message of this batch already.")
     await repository.update(session, values)
+    if has_new_time and rules.is_soon(draft.scheduled_time, datetime.now(UTC)):
+        wake_after_commit(session, DISPATCH)
     if row.batch_id is not None and has_new_time:
         await repository.advance_next_due(session, row.batch_id, draft.scheduled_time)
 
