@@ -1,6 +1,7 @@
 """`/api/configs/`: any member reads, admins write."""
 
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -8,6 +9,8 @@ import pytest
 
 from common.database import Database
 from common.events import SettingsChanged
+from delivery.configs import service
+from services.delivery.tests.stage import Stage
 
 Bearer = Callable[..., dict[str, str]]
 Create = Callable[..., Awaitable[Any]]
@@ -219,3 +222,18 @@ async def test_a_changed_time_zone_is_published_with_a_higher_version_each_time(
     assert [event.timezone for event in events] == ["Australia/Perth", "Australia/Sydney", "Australia/Adelaide"]
     versions = [event.version for event in events]
     assert versions == sorted(set(versions))
+
+
+async def test_settings_are_published_again_in_batches_with_new_versions(
+    stage: Stage,
+) -> None:
+    await stage.set_config("timezone", "Australia/Perth")
+    await stage.add_due(stage.due(organisation_id="zz_other"))
+    after: str | None = ""
+    while after is not None:
+        async with stage.database.all_tenants() as session:
+            after = await service.republish_settings(session, datetime.now(UTC), after, 1)
+    events = await stage.events()
+    zones = [(event.organisation_id, event.timezone) for event in events]
+    assert zones == [(stage.organisation, "Australia/Perth"), ("zz_other", "Australia/Adelaide")]
+    assert events[0].version < events[1].version

@@ -9,11 +9,12 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from common.clients import ServiceClient
 from common.errors import Unavailable
 from delivery.limits import service
-from delivery.limits.loops import check_reservations
+from delivery.limits.loops import check_reservations, report_drift
 from services.delivery.tests.stage import Stage
 
 APRIL = "2026-04-10T00:00:00Z"
@@ -124,6 +125,16 @@ async def test_usage_is_what_messages_and_reservations_add_up_to(stage: Stage, p
     assert await drift() == []
     await stage.execute("UPDATE limit_usage SET usage = usage + 1")
     assert await drift() == [(stage.organisation, 10, 9)]
+
+
+async def test_usage_that_drifts_is_logged(stage: Stage) -> None:
+    await stage.add_due(stage.due(parts=2))
+    with capture_logs() as logs:
+        assert not await report_drift(stage.database)
+        await stage.execute("UPDATE limit_usage SET usage = 5")
+        assert not await report_drift(stage.database)
+    (entry,) = logs
+    assert (entry["event"], entry["usage"], entry["counted"]) == ("limit usage drifts", 5, 2)
 
 
 async def test_scheduling_reads_limits_and_time_zone(stage: Stage, client: httpx.AsyncClient, bearer: Bearer) -> None:
