@@ -63,7 +63,7 @@ format: $(STAMP) ## format the code and fix lint findings that have an automatic
 	@$(BIN)/ruff format .
 
 .PHONY: bench
-bench: $(STAMP) ## measure throughput, lateness, requests per second and memory on the embedded stack
+bench: $(STAMP) ## measure the embedded stack against yardsticks of the same run (ARGS="--only NAME … --quick --growth --help")
 	@$(BIN)/python -m tools.bench $(ARGS)
 
 .PHONY: up

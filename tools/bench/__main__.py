@@ -1,304 +1,168 @@
 """Measure Cooee on this machine: `make bench`. The load generator shares the machine with the system.
 
-Each scenario (one message per request, batches of 100) has a new embedded stack in `.cooee/bench`. The handset answers
-each request after 20 ms. `--quick` uses a tenth of the numbers.
+Each figure is printed with its ratio to a yardstick that is measured in the same run, and with the CPU-ms of one
+request by process. The run is appended to `history.jsonl` as one line. The handset answers after 20 ms.
 """
 
 import argparse
 import asyncio
-import io
 import os
 import shutil
-import time
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import asyncpg
 import uvloop
 
-from tools.bench.load import Load, run_load
-from tools.demo.journey import Api, read_handset
+from tools.bench import growth, large, requests, resources, sending
+from tools.bench.bench import Bench, Scenario, Shared
+from tools.bench.report import Report, Run, append_history, yardstick_lines
+from tools.bench.yardsticks import measure_yardsticks
+from tools.demo.journey import JourneyFailed
+from tools.embedded.supervised import REPOSITORY
 from tools.embedded.supervisor import Stack
-from tools.token import Issuer, Session, mint
 
-ORGANISATION, USER = "org_bench", "user_bench"
 LATENCY_MS = 20
-CONNECTIONS = 32
-STEADY_PER_S = 300
 _UNTHROTTLED = "100000/s"
-_TIMEOUT_S = 180
+_START_S = 3.0
+_YARDSTICK_S = 2.0
+# In this order. The scenarios up to `single` need an idle stack, and the lists are read before rows are added to them.
+SINGLE_CALLS: dict[str, Scenario] = {
+    "import": requests.import_group,
+    "idle": resources.idle,
+    "single": requests.single,
+    "contacts": requests.list_contacts,
+    "search": requests.search_contacts,
+    "hammer": requests.hammer,
+    "create-contacts": requests.create_contacts,
+    "create-schedules": requests.create_schedules,
+    "due": sending.due,
+    "schedules": requests.list_schedules,
+    "sends": sending.sends,
+    "steady": sending.steady,
+    "group": sending.group,
+    "large": large.large,
+    "growth": growth.growth,
+    "memory": resources.memory,
+}
+BATCHES: dict[str, Scenario] = {"batches": sending.batches}
+NAMES = [*SINGLE_CALLS, *BATCHES]
+# The stacks by name, with the settings and the scenarios of each.
+STACKS: dict[str, tuple[dict[str, str], dict[str, Scenario]]] = {
+    "single calls": ({"MOBILE_MESSAGE_BATCH_SIZE": "1", "MOBILE_MESSAGE_CONCURRENCY": "128"}, SINGLE_CALLS),
+    "batches of 100": ({"MOBILE_MESSAGE_BATCH_SIZE": "100", "MOBILE_MESSAGE_CONCURRENCY": "5"}, BATCHES),
+}
+# A scenario that fails in one of these ways does not end the run. The last two come from answers of another form.
+_FAILURES = (
+    *(JourneyFailed, RuntimeError, TimeoutError, OSError, aiohttp.ClientError, asyncpg.PostgresError),
+    *(LookupError, ValueError),
+)
 
 
-class Bench:
-    """A stack and an organisation for measurements."""
-
-    def __init__(
-        self, stack: Stack, session: aiohttp.ClientSession, scale: float, organisation: str = ORGANISATION
-    ) -> None:
-        self.stack, self.session, self.scale = stack, session, scale
-        self.gateway, self.handset = stack.url("gateway"), stack.url("handset")
-        issuer = Issuer(stack.home, stack.environment["CLERK_ISSUER"])
-        token = mint(Session(USER, organisation, "admin"), issuer)
-        self.headers = {"Authorization": f"Bearer {token}"}
-        self.api = Api(session, self.gateway, lambda: token)
-
-    def size(self, full: int) -> int:
-        """Return a number scaled by `--quick`."""
-        return max(1, int(full * self.scale))
-
-    async def clear_handset(self) -> None:
-        """Delete the messages on the handset."""
-        async with self.session.delete(f"{self.handset}/api/messages/") as answer:
-            answer.raise_for_status()
-
-    async def arrivals(self, count: int) -> list[dict[str, Any]]:
-        """Wait until the handset has `count` messages, and return them."""
-        deadline = time.monotonic() + _TIMEOUT_S
-        while True:
-            async with self.session.get(f"{self.handset}/api/requests/") as answer:
-                arrived = (await answer.json())["messages"]
-            if arrived >= count or time.monotonic() > deadline:
-                return await read_handset(self.session, self.handset)
-            await asyncio.sleep(0.2)
-
-
-def phone(number: int) -> str:
-    """Return a number with a prefix that is not allocated."""
-    return f"+614{41 + number // 1_000_000}{number % 1_000_000:06d}"
-
-
-async def bench_import(bench: Bench, rows: int, name: str) -> int:
-    """Import `rows` contacts into a new group, and return its id."""
-    group = await bench.api.call("POST", "/api/groups/", json={"name": name})
-    file = io.BytesIO()
-    file.write(b"first_name,last_name,phone\n")
-    file.writelines(f"First{n},Last{n},{phone(n)}\n".encode() for n in range(rows))
-    form = aiohttp.FormData()
-    form.add_field("file", file.getvalue(), filename="bench.csv", content_type="text/csv")
-    started = time.perf_counter()
-    path = f"/api/contacts/import/?group_id={group['id']}"
-    report = await bench.api.call("POST", path, data=form, expect=(200, 207))
-    seconds = time.perf_counter() - started
-    show(f"import: {report['imported'] / seconds:,.0f} rows/s ({report['imported']:,} rows in {seconds:.2f} s)")
-    return int(group["id"])
-
-
-async def bench_due(bench: Bench, group: int, count: int, scenario: str) -> None:
-    """Measure a batch to all members, from its due time to the last arrival on the handset."""
-    await bench.clear_handset()
-    due = datetime.now(UTC) + timedelta(seconds=8)
-    body = {
-        "name": scenario,
-        "group_id": group,
-        "text": "Hi {{first_name}}, see you soon",
-        "scheduled_time": due.isoformat(),
+def choose(only: Sequence[str] | None) -> dict[str, dict[str, Scenario]]:
+    """Return the stacks that are needed for these scenarios with the scenarios of each. None chooses all."""
+    chosen = {
+        stack: {name: scenario for name, scenario in scenarios.items() if not only or name in only}
+        for stack, (_, scenarios) in STACKS.items()
     }
-    await bench.api.call("POST", "/api/group-schedules/", json=body)
-    messages = await bench.arrivals(count)
-    seconds = received(messages[-1]) - due.timestamp()
-    once = len({message["to"] for message in messages}) == len(messages) == count
-    warning = "" if once else ", NOT EXACTLY ONCE"
-    show(f"{scenario}: {count / seconds:,.0f} messages/s ({count:,} in {seconds:.2f} s{warning})")
+    return {stack: scenarios for stack, scenarios in chosen.items() if scenarios}
 
 
-def received(message: dict[str, Any]) -> float:
-    """Return the time at which the handset received a message, in Unix seconds."""
-    return datetime.fromisoformat(message["received_at"]).timestamp()
-
-
-async def bench_steady(bench: Bench, seconds: int) -> None:
-    """Measure how late single schedules reach the handset when they are due at a steady rate."""
-    await bench.clear_handset()
-    count = STEADY_PER_S * seconds
-    begins = time.time() + 5 + count / 60
-    times = {phone(n): begins + n / STEADY_PER_S for n in range(count)}
-    body = {"text": "Steady", "name": "steady"}
-
-    def request(number: int) -> dict[str, Any]:
-        moment = datetime.fromtimestamp(times[phone(number)], UTC).isoformat()
-        more = {"phone": phone(number), "scheduled_time": moment}
-        return {
-            "method": "POST",
-            "url": f"{bench.gateway}/api/schedules/",
-            "json": {**body, **more},
-            "headers": bench.headers,
-        }
-
-    created = await run_load(bench.session, CONNECTIONS, request, count=count)
-    show(f"created schedules: {created.per_second:,.0f} requests/s, {created.statuses}")
-    messages = await bench.arrivals(created.statuses.get(201, 0))
-    late = sorted(received(message) - times[message["to"]] for message in messages)
-    if late:
-        p50, p99 = late[len(late) // 2], late[int(len(late) * 0.99)]
-        show(
-            f"lateness at {STEADY_PER_S}/s: p50 {p50 * 1000:,.0f} ms, p99 {p99 * 1000:,.0f} ms ({len(late):,} messages)"
-        )
-
-
-async def bench_sends(bench: Bench, seconds: float) -> None:
-    """Measure accepted immediate sends at the gateway."""
-    await bench.clear_handset()
-
-    def request(number: int) -> dict[str, Any]:
-        body = {"message": "Send now", "recipient": phone(500_000 + number)}
-        return {"method": "POST", "url": f"{bench.gateway}/api/sms/send/", "json": body, "headers": bench.headers}
-
-    load = await run_load(bench.session, CONNECTIONS, request, seconds=seconds)
-    show_load("accepted sends", load)
-    accepted = load.statuses.get(202, 0)
-    arrived = len(await bench.arrivals(accepted))
-    show(f"arrived on the handset: {arrived:,} of {accepted:,}")
-
-
-async def bench_reads(bench: Bench, seconds: float) -> None:
-    """Measure the list of contacts, 50 per page, through the gateway."""
-    url = f"{bench.gateway}/api/contacts/"
-    load = await run_load(
-        bench.session,
-        CONNECTIONS,
-        lambda _: {"method": "GET", "url": url, "headers": bench.headers},
-        seconds=seconds,
-    )
-    show_load("GET /api/contacts/", load)
-
-
-async def bench_large(bench: Bench, rows: int) -> None:
-    """Measure a large organisation: its import, the first and last pages of its lists, and a batch to all its contacts.
-
-    Each step must be answered within a second, because long work continues after the answer.
-    """
-    large = Bench(bench.stack, bench.session, bench.scale, "org_bench_large")
-    group = await bench_import(large, rows, "large")
-    await time_pages(large, {"contacts": "/api/contacts/?page={}", "members": f"/api/groups/{group}/?page={{}}"}, rows)
-    await timed(large, "a search", "GET", "/api/contacts/?search=first99")
-    limit = await large.api.call("POST", "/api/configs/", json={"name": "sms_limit", "value": "0"})
-    later = datetime.now(UTC) + timedelta(days=30)
-    body = {"name": "large", "group_id": group, "text": "Hi {{first_name}}", "scheduled_time": later.isoformat()}
-    batch = (await timed(large, f"a batch to {rows:,}: POST", "POST", "/api/group-schedules/", json=body))["id"]
-    path = f"/api/group-schedules/{batch}/"
-    # A page has only messages that the fan-out has created, while the counts include all members.
-    last = f"{path}?page={rows // 50}"
-    await reached(large, last, lambda answer: len(answer["schedules"]) == 50, "fan-out")
-    await time_pages(large, {"messages of the batch": path + "?page={}"}, rows)
-    await timed(large, "PATCH of its text", "PATCH", path, json={"text": "Hello {{first_name}}"})
-    due = datetime.now(UTC) + timedelta(seconds=2)
-    await timed(large, "PATCH of its time to now", "PATCH", path, json={"scheduled_time": due.isoformat()})
-    refused = f"{path}?limit=1"
-    await reached(
-        large,
-        refused,
-        lambda answer: answer["counts"].get("failed", 0) == rows,
-        "all messages failed because of a limit of 0",
-    )
-    await timed(large, "retry of all", "POST", f"{path}retry/")
-    await timed(large, "DELETE of the batch", "DELETE", path)
-    await large.api.call("PATCH", f"/api/configs/{limit['id']}/", json={"value": "unlimited"})
-
-
-async def timed(bench: Bench, name: str, method: str, path: str, **more: Any) -> Any:
-    """Send a request, print its duration, and return its answer."""
-    started = time.perf_counter()
-    answer = await bench.api.call(method, path, **more)
-    show(f"{name}: {(time.perf_counter() - started) * 1000:,.0f} ms")
-    return answer
-
-
-async def time_pages(bench: Bench, paths: dict[str, str], rows: int) -> None:
-    """Measure the first and the last page of lists of `rows`. The duration must not grow with the page."""
-    for name, path in paths.items():
-        for which, page in (("first", 1), ("last", rows // 50)):
-            request = {"method": "GET", "url": bench.gateway + path.format(page), "headers": bench.headers}
-            load = await run_load(bench.session, 1, lambda _, r=request: r, count=20)  # type: ignore[misc]
-            show(f"{name} of {rows:,}, {which} page: p50 {load.quantile_ms(0.5):.0f} ms, {load.statuses}")
-
-
-async def reached(bench: Bench, path: str, condition: Callable[[Any], bool], name: str) -> None:
-    """Poll until an answer meets the condition, and print the duration."""
-    started = time.perf_counter()
-    while not condition(await bench.api.call("GET", path)):
-        if time.perf_counter() - started > _TIMEOUT_S:
-            show(f"{name}: NOT within {_TIMEOUT_S} s")
-            return
-        await asyncio.sleep(0.5)
-    show(f"{name}: after {time.perf_counter() - started:,.1f} s")
-
-
-def show(line: str) -> None:
-    """Print a result."""
-    print("  " + line, flush=True)
-
-
-def show_load(name: str, load: Load) -> None:
-    quantiles = f"p50 {load.quantile_ms(0.5):.0f} ms, p99 {load.quantile_ms(0.99):.0f} ms"
-    show(f"{name}: {load.per_second:,.0f} requests/s at {CONNECTIONS} connections, {quantiles}, {load.statuses}")
-
-
-def show_memory(stack: Stack) -> None:
-    """Print the largest resident size of each process.
-
-    For PostgreSQL it is the present size of all its processes, with shared memory counted once.
-    """
-    sizes = []
-    for name in stack.names:
-        try:
-            pid = stack.pid(name)
-            kilobytes = _postgres_kb(pid) if name == "postgres" else _field_kb(Path(f"/proc/{pid}/status"), "VmHWM")
-        except OSError:
-            continue
-        sizes.append(f"{name} {kilobytes / 1024:.0f} MB")
-    show("memory: " + ", ".join(sizes))
-
-
-def _postgres_kb(pid: int) -> int:
-    backends = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return sum(_field_kb(Path(f"/proc/{process}/smaps_rollup"), "Pss") for process in (str(pid), *backends))
-
-
-def _field_kb(file: Path, field: str) -> int:
-    return next((int(line.split()[1]) for line in file.read_text().splitlines() if line.startswith(f"{field}:")), 0)
-
-
-async def measure(name: str, home: Path, environment: dict[str, str], scale: float, whole: bool) -> None:
-    """Measure the batch on a new stack with these settings, and with `whole` everything else too."""
-    shutil.rmtree(home, ignore_errors=True)
-    settings = {
+def stack_settings(own: dict[str, str]) -> dict[str, str]:
+    """Return the environment of a stack: as in production, but with a provider of known latency and no rate limits."""
+    return {
         **os.environ,
         "HANDSET_LATENCY_MS": str(LATENCY_MS),
         **{f"THROTTLE_RATE_{kind}": _UNTHROTTLED for kind in ("ANON", "USER", "SMS", "IMPORT")},
-        "LOG_LEVEL": "WARNING",
-        **environment,
+        "LOG_FORMAT": "json",
+        **own,
     }
-    print(f"{name}: {', '.join(f'{k}={v}' for k, v in environment.items())}", flush=True)
-    connector = aiohttp.TCPConnector(limit=0)
-    async with Stack(home, settings) as stack, aiohttp.ClientSession(connector=connector) as session:
-        bench = Bench(stack, session, scale)
-        count = bench.size(10_000)
-        group = await bench_import(bench, count, name)
-        await bench_due(bench, group, count, name)
-        if whole:
-            await bench_steady(bench, bench.size(20))
-            await bench_sends(bench, 10 * scale)
-            await bench_reads(bench, 8 * scale)
-            await bench_large(bench, bench.size(100_000))
-        show_memory(stack)
 
 
-async def main() -> None:
-    """Measure both scenarios."""
-    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="use a tenth of the numbers")
-    parser.add_argument("--home", type=Path, default=Path(".cooee/bench"), help="folder of the stacks")
-    arguments = parser.parse_args()
+async def measure_stack(
+    home: Path, settings: dict[str, str], scenarios: dict[str, Scenario], arguments: argparse.Namespace
+) -> dict[str, Any]:
+    """Start a new stack, measure the yardsticks and the scenarios, and return the figures for the history."""
+    shutil.rmtree(home, ignore_errors=True)
     scale = 0.1 if arguments.quick else 1.0
-    cores = os.cpu_count()
-    print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {cores} cores, handset latency {LATENCY_MS} ms")
-    single = {"MOBILE_MESSAGE_BATCH_SIZE": "1", "MOBILE_MESSAGE_CONCURRENCY": "128"}
-    batches = {"MOBILE_MESSAGE_BATCH_SIZE": "100", "MOBILE_MESSAGE_CONCURRENCY": "5"}
-    await measure("one message per request", arguments.home / "single", single, scale, whole=True)
-    await measure("batches of 100", arguments.home / "batches", batches, scale, whole=False)
+    connector = aiohttp.TCPConnector(limit=0)
+    async with (
+        Stack(home, stack_settings(settings), free_ports=True) as stack,
+        aiohttp.ClientSession(connector=connector) as session,
+    ):
+        await asyncio.sleep(_START_S)
+        database = {"postgres": stack.pid("postgres")} if "postgres" in stack.names else {}
+        seconds = max(0.5, _YARDSTICK_S * scale)
+
+        async def measure_now() -> Any:
+            return await measure_yardsticks(stack.environment["DATABASE_URL"], lambda: database, seconds)
+
+        yardsticks = await measure_now()
+        _show("yardsticks", yardstick_lines(yardsticks))
+        report = Report(yardsticks)
+        bench = Bench(Shared(stack, session, report, scale=scale, growth=arguments.growth))
+        needed = {"import": requests.import_group}  # every scenario needs its contacts
+        for name, scenario in (needed | scenarios).items():
+            report.scenario = name
+            try:
+                await scenario(bench)
+            except _FAILURES as error:
+                report.fail(f"{type(error).__name__}: {error}"[:500])
+        after = await measure_now()
+        _show("yardsticks at the end", yardstick_lines(yardsticks, after))
+        later = {str(yard): yardstick.as_json() for yard, yardstick in after.items()}
+        return {**report.as_json(), "yardsticks_at_the_end": later}
+
+
+def _show(title: str, lines: Sequence[str]) -> None:
+    print(f"  {title}", *lines, sep="\n    ", flush=True)
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=False).stdout
+
+
+def read_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=NAMES, metavar="NAME", help=f"some of {', '.join(NAMES)}")
+    parser.add_argument("--quick", action="store_true", help="use a tenth of the numbers and of the time")
+    parser.add_argument(
+        "--growth", action="store_true", help="2,000,000 schedules and messages in `growth`, not 200,000"
+    )
+    parser.add_argument("--home", type=Path, default=Path(".cooee/bench"), help="folder of the stacks and the history")
+    return parser.parse_args(given)
+
+
+async def main(arguments: argparse.Namespace) -> int:
+    """Measure the chosen scenarios on their stacks. Returns 1 when one of them failed."""
+    run = Run(
+        commit=_git("rev-parse", "--short", "HEAD").strip(),
+        is_clean=not _git("status", "--porcelain", "--untracked-files=no").strip(),
+        cores=os.cpu_count() or 0,
+        api_workers=int(os.environ.get("API_WORKERS") or 1),
+        load=os.getloadavg()[0],
+        scale=0.1 if arguments.quick else 1.0,
+    )
+    changed = "" if run.is_clean else " with changes"
+    print(
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, commit {run.commit}{changed}, {run.cores} cores, load {run.load:.2f}"
+    )
+    stacks: dict[str, Any] = {}
+    for name, scenarios in choose(arguments.only).items():
+        settings, _ = STACKS[name]
+        print(f"{name}: {', '.join(f'{key}={value}' for key, value in settings.items())}", flush=True)
+        stacks[name] = await measure_stack(arguments.home / name.replace(" ", "-"), settings, scenarios, arguments)
+    history = arguments.home / "history.jsonl"
+    append_history(history, run.history_line(stacks))
+    print(f"the figures were added to {history}")
+    return 1 if any(figures["failed"] for figures in stacks.values()) else 0
 
 
 if __name__ == "__main__":
-    uvloop.run(main())
+    sys.exit(uvloop.run(main(read_arguments())))

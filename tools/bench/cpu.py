@@ -82,20 +82,21 @@ def measure_cpu(roots: Roots) -> Iterator[CpuUse]:
     A process that was restarted meanwhile counts from its restart. This process is measured as the load generator.
     """
     use = CpuUse()
-    started, own = time.perf_counter(), time.process_time()
     before_roots = roots()
     before = sum_trees(read_processes(), before_roots)
+    started, own = time.perf_counter(), time.process_time()
     try:
         yield use
     finally:
+        use.wall_s = time.perf_counter() - started
+        own_s = time.process_time() - own
         after_roots = roots()
         after = sum_trees(read_processes(), after_roots)
-        use.wall_s = time.perf_counter() - started
         use.seconds = {
             name: seconds - (before[name] if before_roots.get(name) == after_roots[name] else 0.0)
             for name, seconds in after.items()
         }
-        use.seconds[GENERATOR] = time.process_time() - own
+        use.seconds[GENERATOR] = own_s
 
 
 def total(by_process: Mapping[str, float]) -> float:
