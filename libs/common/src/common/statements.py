@@ -1,8 +1,8 @@
-"""Single statements that carry their organisation, for the hot paths of the API.
+"""Single statements that set their organisation, for the hot paths of the API.
 
 A transaction of a tenant session costs four round trips: BEGIN, set_config, the statement, COMMIT. A `Statement` sets
 the organisation itself, for its own duration, so one round trip is enough and nothing stays on the connection.
-Row-level security stays in force: a statement that read a table before it made the setting would see no rows.
+Row-level security stays in force: a statement that reads a table first, before the setting, sees no rows.
 
 docs/performance.md explains the mechanism and its rules.
 """
