@@ -20,7 +20,7 @@ _WAIT_S = 2.0
 
 
 class ConnectionPool:
-    """At most `size` connections of one role. A connection in doubt is dropped, never used again."""
+    """At most `size` connections of one role. A connection that failed is closed."""
 
     def __init__(self, url: URL, application: str, size: int) -> None:
         self._url = url.set(drivername="postgresql").render_as_string(hide_password=False)
@@ -92,7 +92,7 @@ class ConnectionPool:
 
 
 async def _is_alive(connection: Any) -> bool:
-    """Test a connection that was idle. A dead one is dropped."""
+    """Test a connection that was idle. One that does not answer is closed."""
     try:
         await connection.fetchval("SELECT 1", timeout=2)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
