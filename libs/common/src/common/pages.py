@@ -1,7 +1,7 @@
 """Read a page of a long list in a time that does not grow with the list.
 
-The total comes from a counter (common.counters). PostgreSQL skips an OFFSET row by row, so a page near the end is read
-from the end, and other far pages start at an *anchor*: a position whose row this process has seen before. Anchors stay
+The total comes from a counter (common.counters). PostgreSQL reads and discards every row before the OFFSET, so a page near
+the end is read from the end, and other far pages start at an *anchor*: a position whose row this process has seen before. Anchors stay
 valid as long as the counter says that the set of rows is the same. The first visit to a page in the middle of a very
 long list still skips from the nearest anchor.
 
@@ -19,7 +19,6 @@ from common.statements import ORGANISATION, Statement, Tenant
 
 _MAX_LISTS = 1000
 _MAX_ANCHORS = 64
-FIRST_PARAMETER = 8  # the parameters of a list's own condition are $8, $9, …
 
 
 @dataclass(slots=True)
@@ -38,8 +37,9 @@ class _Anchors:
 class PagedList:
     """A list of an organisation's rows, newest first, with an exact total.
 
-    `columns` and `source` are SQL; `where` is its condition and must contain `organisation_id = o.id`. `order` names
-    two columns that together are unique, such as `("created_at", "id")`; `types` are their PostgreSQL types. `total` is
+    `columns` and `source` are SQL. `where` is the list's condition and must contain `organisation_id = o.id`: `o` is the
+    row of `ORGANISATION` in common.statements, whose `id` is the organisation of the statement. The parameters of the
+    condition are `$8, $9, …`. `order` names two columns that together are unique, such as `("created_at", "id")`; `types` are their PostgreSQL types. `total` is
     a sub-select over `o` with the columns `total` and `changes`.
     """
 
