@@ -1,8 +1,8 @@
-"""Exact counts of rows, maintained in the writing transaction, without a row that writers wait for.
+"""Exact counts of rows, maintained in the writing transaction. Writers do not wait for each other.
 
 `count(*)` over an organisation's rows grows with the organisation. A counter has several rows (slots) for each key.
-A writer adds to a slot that no other transaction has locked, or inserts a new one, so writers never wait for each
-other, and a long import blocks nobody. The sum of the slots in one snapshot is exact. There are as many slots as there
+A writer adds to a slot that no other transaction has locked, or inserts a new one, so a long import blocks no other
+writer. The sum of the slots in one snapshot is exact. There are as many slots as there
 were concurrent writers of the key.
 
 `changes` counts the statements that changed a key's rows. As long as the sums of `total` and `changes` are the same,
