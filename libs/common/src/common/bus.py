@@ -25,7 +25,7 @@ log = structlog.get_logger()
 
 EventT = TypeVar("EventT", bound=Event)
 Record: TypeAlias = ConsumerRecord
-# A batch costs one transaction, whatever its size. After a short wait the next batch has the records of that time.
+# A batch costs one transaction, whatever its size. A short wait collects more records.
 _SMALL_BATCH = 100
 _GATHER_S = 0.01
 _DEAD_LETTER = Columns(
@@ -38,7 +38,7 @@ _ADD_DEAD_LETTERS = text(
     ON CONFLICT DO NOTHING
     """  # noqa: S608  # constants of this file
 )
-# A bad deploy must not empty a topic into the table. With more than 50 dead letters within 10 minutes the consumer
+# The limit exists so that a faulty version does not move a whole topic into the table. With more than 50 dead letters within 10 minutes the consumer
 # pauses at its next bad record. The rows' own times are compared, so the pause lasts until an operator acknowledges
 # them. A negative partition marks an event that the relay could not publish.
 _HAS_TOO_MANY = text(
@@ -56,7 +56,10 @@ class TooManyDeadLetters(Exception):
 
 @dataclass(slots=True)
 class Bus:
-    """The consumers of one process. `paused_topics` have too many dead letters; `failures` counts them in a row."""
+    """The consumers of one process. `paused_topics` have too many dead letters.
+
+    `failures` has the consecutive failures of each topic.
+    """
 
     settings: StoreSettings
     broker: KafkaBroker = field(init=False)
