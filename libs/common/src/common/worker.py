@@ -92,7 +92,7 @@ async def _delete_expired_keys(database: Database) -> bool:
 
 
 async def _watch(worker: Worker, tasks: Sequence[asyncio.Task[None]], stopping: asyncio.Event) -> int:
-    """Wait for the stop and return 0.
+    """Wait until the worker must stop, and return 0.
 
     Return 1 when a loop has ended or a consumer's coordination task has died: such a consumer never recovers.
     """
@@ -130,7 +130,7 @@ async def _in_time(what: str, step: Awaitable[object], seconds: float) -> None:
         async with asyncio.timeout(seconds):
             await step
     except Exception as error:
-        log.error("stop step failed", step=what, error=repr(error)[:300])
+        log.error("shutdown step failed", step=what, error=repr(error)[:300])
 
 
 async def _serve_health(worker: Worker) -> web.AppRunner:
