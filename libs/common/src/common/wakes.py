@@ -66,10 +66,10 @@ class Wakes:
             connection.add_termination_listener(lambda _, ended=ended: ended.set())
             try:
                 await connection.add_listener(self._channel, self._on_notification)
-                self._set(*self._events)  # what came while nobody listened
+                self._set(*self._events)  # notifications of the time without a connection are lost
                 await _wait_for_first(stopping, ended)
             except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-                log.warning("listening failed", error=type(error).__name__)
+                log.warning("wake listener disconnected", error=type(error).__name__)
             finally:
                 connection.terminate()
 
