@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from common.http.errors import all_routes, from_validation
 from common.http.requests import JsonRequest, check_json
 
-# A POST with one of these headers has more to it than its endpoint: a saved answer, or a wait for an outcome.
+# A POST with one of these headers needs more than its endpoint: a saved answer, or a wait for an outcome.
 _SERVED_BY_FASTAPI = (b"idempotency-key", b"prefer")
 Given = Mapping[str, Mapping[str, Any]]
 
@@ -80,7 +80,7 @@ class Arguments:
             self.values[wanted.name] = wanted.get_default()
 
     def validate(self, wanted: Any, given: Any, location: tuple[str, ...]) -> None:
-        """Validate a value by its field."""
+        """Validate a value with FastAPI's field."""
         self.values[wanted.name], errors = wanted.validate(given, self.values, loc=location)
         self.problems.extend(errors)
 
