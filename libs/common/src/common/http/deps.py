@@ -79,7 +79,7 @@ async def get_session(request: Request, caller: Annotated[Caller, Depends(get_ca
 
 
 async def get_tenant(request: Request, caller: Annotated[Caller, Depends(get_caller)]) -> Tenant:
-    """Return where single statements of the caller's organisation run."""
+    """Return the Tenant that runs single statements of the caller's organisation."""
     session: AsyncSession | None = request.scope.get("keyed_session")
     tenant: Tenant = request.app.state.database.statements(caller.organisation_id, session)
     return tenant
@@ -109,7 +109,7 @@ async def get_page(
         str | None, Query(description=f"rows a page; more than {MAX_LIMIT} is read as {MAX_LIMIT}")
     ] = None,
 ) -> Page:
-    """Read `?page` and `?limit`. Raises Invalid under the name of the one that is not a number of at least 1."""
+    """Read `?page` and `?limit`, numbers of at least 1. Raises Invalid that names the wrong parameter."""
     number, size = _positive("page", page, 1), _positive("limit", limit, DEFAULT_LIMIT)
     return Page(number=number, limit=min(size, MAX_LIMIT))
 
