@@ -1,9 +1,9 @@
 """Read a page of a long list in a time that does not grow with the list.
 
-The total comes from a counter (common.counters). PostgreSQL reads and discards every row before the OFFSET, so a page near
-the end is read from the end, and other far pages start at an *anchor*: a position whose row this process has seen before. Anchors stay
-valid as long as the counter says that the set of rows is the same. The first visit to a page in the middle of a very
-long list still skips from the nearest anchor.
+The total comes from a counter (common.counters). PostgreSQL reads and discards every row before the OFFSET. So a page
+near the end is read from the end, and other far pages start at an *anchor*: a position whose row this process has seen
+before. Anchors stay valid as long as the counter says that the set of rows is the same. The first visit to a page in
+the middle of a very long list still reads from the nearest anchor.
 
 docs/performance.md explains the statement.
 """
@@ -37,10 +37,10 @@ class _Anchors:
 class PagedList:
     """A list of an organisation's rows, newest first, with an exact total.
 
-    `columns` and `source` are SQL. `where` is the list's condition and must contain `organisation_id = o.id`: `o` is the
-    row of `ORGANISATION` in common.statements, whose `id` is the organisation of the statement. The parameters of the
-    condition are `$8, $9, …`. `order` names two columns that together are unique, such as `("created_at", "id")`; `types` are their PostgreSQL types. `total` is
-    a sub-select over `o` with the columns `total` and `changes`.
+    `columns` and `source` are SQL. `where` is the list's condition and must contain `organisation_id = o.id`. `o` is the
+    row of `ORGANISATION` in common.statements; its `id` is the organisation of the statement. The parameters of the
+    condition are `$8, $9, …`. `order` names two columns that together are unique, such as `("created_at", "id")`;
+    `types` are their PostgreSQL types. `total` is a sub-select over `o` with the columns `total` and `changes`.
     """
 
     def __init__(
