@@ -34,7 +34,7 @@ class ProviderWorker:
     """The requests of one process to one provider, for the formats that the provider sends.
 
     It makes as many at once as the provider allows, fewer after it was throttled, and none while its circuit is open.
-    `claiming` is held from counting the free requests until they are started. `positions` say for each format where the
+    The lock `claiming` covers counting and starting the requests. `positions` say for each format where the
     next claim begins.
     """
 
@@ -147,8 +147,9 @@ class ProviderWorker:
         self._freed.set()
         self.has_results.set()
         if not task.cancelled() and task.exception() is not None:
-            # The outcome is not known. The lease ends, and the submission is resent.
-            log.error("submission broken", provider=self.provider.name, error=type(task.exception()).__name__)
+            # The outcome is not known. The lease ends, and the submission becomes unknown.
+            error = type(task.exception()).__name__
+            log.error("submission failed in our code", provider=self.provider.name, error=error)
 
     async def drain(self) -> None:
         """Wait for the requests that were started."""
