@@ -49,7 +49,7 @@ async def _send(database: Database, router: Router, worker: ProviderWorker, mess
 async def record_results(database: Database, worker: ProviderWorker) -> bool:
     """Write the results of requests in one batch, with their events. Return whether there may be more.
 
-    The worker has the results until they are committed.
+    Results stay in `worker.results` until the commit.
     """
     batch = worker.results[:_MAX_RESULTS]
     if not batch:
@@ -84,7 +84,7 @@ async def give_up_unconfigured(database: Database, configured: Collection[str], 
     async with database.all_tenants() as session:
         unconfigured = await service.give_up_unconfigured(session, configured, policy)
     if unconfigured:
-        log.warning("submissions of unconfigured providers", providers=unconfigured)
+        log.warning("provider not configured", providers=unconfigured)
     return False
 
 
