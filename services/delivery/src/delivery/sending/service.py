@@ -67,9 +67,9 @@ async def claim_submissions(
 
 
 async def record_results(session: AsyncSession, results: Sequence[Result], policy: SendingPolicy) -> None:
-    """Apply the results that still count, publish what they mean, and resolve or mark unknown their submissions."""
+    """Apply results to messages that are still in the submission. Publish them, and update the submissions."""
     best: dict[tuple[int, UUID], Result] = {}
-    for result in results:  # a late answer and that of a resend may be in one batch: the acceptance counts
+    for result in results:  # a late answer and that of a resend may be in one batch: keep the acceptance
         if result.status == MessageStatus.SENT or (result.message_id, result.key) not in best:
             best[result.message_id, result.key] = result
     min_delay_s = min(PUBLISHED_DELAY_S, policy.retry_base_s)
@@ -81,7 +81,7 @@ async def record_results(session: AsyncSession, results: Sequence[Result], polic
 
 
 async def remove_resolved(session: AsyncSession, keys: Collection[UUID]) -> None:
-    """Delete those of the submissions whose messages all have an outcome."""
+    """Delete submissions all of whose messages have an outcome."""
     if keys:
         await submissions.remove_resolved(session, keys)
 
@@ -113,12 +113,11 @@ async def resolve_submissions(
     unknown = [one for one in due if one.state == SubmissionState.UNKNOWN]
     await _give_up(session, [one for one in unknown if one.is_over], locked)
     await submissions.remove_resolved(session, list(locked))
-    final = {key for key in locked if not deduplicates or any(message.is_refused for message in locked[key])}
-    if final:
-        await submissions.wait_for_give_up(session, final)
-    return await _resend(
-        session, [one.key for one in unknown if not one.is_over and one.key not in final][:slots], policy
-    )
+    not_resendable = {key for key in locked if not deduplicates or any(message.is_refused for message in locked[key])}
+    if not_resendable:
+        await submissions.wait_for_give_up(session, not_resendable)
+    resendable = [one.key for one in unknown if not one.is_over and one.key not in not_resendable]
+    return await _resend(session, resendable[:slots], policy)
 
 
 async def _lock_messages(
@@ -140,8 +139,8 @@ async def _give_up(
 
     The messages are locked. One that is sending is being resent by another worker at this moment.
     """
-    lost = [message.id for one in over for message in locked[one.key] if message.status == MessageStatus.UNKNOWN]
-    await messages.fail(session, dict.fromkeys(lost, "outcome_unknown"))
+    unknown_ids = [message.id for one in over for message in locked[one.key] if message.status == MessageStatus.UNKNOWN]
+    await messages.fail(session, dict.fromkeys(unknown_ids, "outcome_unknown"))
 
 
 async def _resend(session: AsyncSession, keys: Sequence[UUID], policy: SendingPolicy) -> list[Submission]:
