@@ -39,8 +39,7 @@ _ADD = text(
           FROM {_MEMBER.unnest("i")} GROUP BY 1) m USING (key)
     """
 )
-# When an unknown submission is due: to be resent after ever longer pauses, or, if a resend cannot help, to be given
-# up.
+# When an unknown submission is due: for a resend, after growing pauses, or, if a resend cannot help, for the give-up.
 _NEXT_DUE = """
     CASE WHEN {may_resend} THEN least(give_up_at, tried_at + make_interval(secs =>
              least(:max_pause_s, :resend_after_s * power(2, submissions.tries - 1))))
@@ -136,7 +135,7 @@ async def mark_unknown(session: AsyncSession, results: Collection[Result], polic
 
 
 async def remove_resolved(session: AsyncSession, keys: Collection[UUID]) -> None:
-    """Delete those of the submissions whose messages all have an outcome."""
+    """Delete submissions all of whose messages have an outcome."""
     await session.execute(_REMOVE_RESOLVED, {"keys": list(keys)})
 
 
