@@ -134,7 +134,7 @@ async def test_usage_that_drifts_is_logged(stage: Stage) -> None:
         await stage.execute("UPDATE limit_usage SET usage = 5")
         assert not await report_drift(stage.database)
     (entry,) = logs
-    assert (entry["event"], entry["usage"], entry["counted"]) == ("limit usage drifts", 5, 2)
+    assert (entry["event"], entry["usage"], entry["counted"]) == ("limit usage differs", 5, 2)
 
 
 async def test_scheduling_reads_limits_and_time_zone(stage: Stage, client: httpx.AsyncClient, bearer: Bearer) -> None:

@@ -35,7 +35,7 @@ async def report_drift(database: Database) -> bool:
         rows = await service.find_drift(session, datetime.now(UTC).date())
     for row in rows:
         log.error(
-            "limit usage drifts",
+            "limit usage differs",
             organisation=row.organisation_id,
             period=str(row.period),
             format=row.format,
