@@ -1,6 +1,6 @@
 """Use cases of messages: their intake, their outcomes, and what others ask about them.
 
-Transactions lock opt-outs before limits, and messages before submissions: then none waits for another in a circle.
+Transactions lock opt-outs before limits, and messages before submissions, so no deadlock occurs.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -53,17 +53,17 @@ async def fail(session: AsyncSession, failures: Mapping[int, FailureCategory]) -
 
 
 async def set_sending(session: AsyncSession, provider: str, messages: Sequence[InSubmission]) -> None:
-    """Set claimed messages sending, each in its new submission to a provider."""
+    """Set the status of claimed messages to `sending`, each in its new submission to a provider."""
     await repository.set_sending(session, provider, messages)
 
 
 async def set_unknown(session: AsyncSession, messages: Sequence[InSubmission]) -> None:
-    """Set messages unknown whose submission has no answer in time."""
+    """Set the status of messages whose submission got no answer in time to `unknown`."""
     await repository.set_unknown(session, messages)
 
 
 async def set_resending(session: AsyncSession, messages: Sequence[InSubmission]) -> None:
-    """Set unknown messages sending, because their submission is resent."""
+    """Set the status of unknown messages to `sending`, because their submission is resent."""
     await repository.set_resending(session, messages)
 
 
@@ -111,7 +111,7 @@ async def _publish(session: AsyncSession, rows: Iterable[OutcomeRow]) -> None:
 
 
 def _events(rows: Iterable[OutcomeRow]) -> list[OutcomeEvent]:
-    """Return the events of messages of schedules. No schedule waits for an auto-reply of ours."""
+    """Return the events of messages of schedules. Auto-replies have no schedule, so no event."""
     return [outcome_event(row) for row in rows if row.schedule_id is not None]
 
 
