@@ -37,7 +37,7 @@ Configs = Mapping[str, Mapping[str, str]]  # organisation → name → value
 async def add_inbound_messages(
     session: AsyncSession, received: Sequence[ReceivedMessage], policy: InboundPolicy
 ) -> dict[int, int]:
-    """Store the messages whose organisation is found, publish them, and act on their keywords.
+    """Store the messages whose organisation is known, publish them, and act on their keywords.
 
     Return event id → id of the stored message.
     """
@@ -52,13 +52,13 @@ async def add_inbound_messages(
     effective = await opt_outs.apply_opt_out_changes(
         session, [_opt_out_change(message) for message in messages if message.keyword in ("stop", "start")]
     )
-    changing = {change.message_id for change in effective}
+    effective_message_ids = {change.message_id for change in effective}
     await _queue_auto_replies(
         session,
         [
             message
             for message in messages
-            if (message.keyword == "help" or message.id in changing)
+            if (message.keyword == "help" or message.id in effective_message_ids)
             and message.received.provider not in policy.handled_by_provider
         ],
         configured,
@@ -96,7 +96,7 @@ async def _read_configs(session: AsyncSession, owners: Mapping[int, Owner]) -> C
 async def _read_keywords(
     session: AsyncSession, received: Sequence[ReceivedMessage], owners: Mapping[int, Owner], configured: Configs
 ) -> list[OwnedMessage]:
-    """Read the keywords of messages, the oldest first: an earlier STOP decides what a later YES means."""
+    """Read the keywords of messages, the oldest first, because YES means START only after a STOP."""
     numbers = {
         (owners[one.event_id].organisation_id, one.phone)
         for one in received
