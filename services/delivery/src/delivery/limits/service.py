@@ -25,7 +25,10 @@ class Remaining(NamedTuple):
 
 
 async def periods(session: AsyncSession, moments: Iterable[tuple[str, datetime]]) -> list[date]:
-    """Return the month of each (organisation, moment), in the organisation's time zone."""
+    """Return the month of each (organisation, moment), in the organisation's time zone.
+
+    `_RESERVE_NEW` in the repository derives the same month in SQL.
+    """
     moments = list(moments)
     zones = await configs.zones(session, {organisation_id for organisation_id, _ in moments})
     return [period_of(moment, zones[organisation_id]) for organisation_id, moment in moments]
@@ -59,7 +62,7 @@ async def take_sms_parts(session: AsyncSession, wanted: Sequence[tuple[str, date
 async def _take(session: AsyncSession, demands: Sequence[Demand]) -> list[bool]:
     """Grant demands under the lock of their usage.
 
-    The limits are read after the lock, in a statement of their own: a new limit counts as soon as its write is
+    The limits are read after the lock, in a statement of their own. So a new limit applies as soon as its request is
     answered.
     """
     if not demands:
@@ -86,7 +89,10 @@ async def return_parts(session: AsyncSession, messages: Iterable[OutcomeRow]) ->
 
 
 async def reserve_new(tenant: Tenant, reference: UUID, wanted: ReservationIn) -> Remaining | None:
-    """Reserve parts in the usual case, in one statement. Return None when `reserve` must decide."""
+    """Reserve parts in the usual case, in one statement: the reference is new and the parts fit.
+
+    Return None otherwise. Then `reserve` decides under the lock of the usage.
+    """
     result = await repository.reserve_new(
         tenant, reference, wanted.format, wanted.parts, scheduled_time=wanted.scheduled_time
     )
