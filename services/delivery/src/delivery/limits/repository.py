@@ -75,7 +75,8 @@ _RESERVE = text(
     """
 )
 # The usual case of a reservation in one statement: its reference is new and its parts fit. It returns no row when they
-# do not. ON CONFLICT locks the usage and compares its newest version with the limit, so the limit is exact.
+# do not. ON CONFLICT locks the usage and compares its newest version with the limit, so the limit is exact. The month
+# must be the one that `period_of` derives at the intake.
 _RESERVE_NEW = Statement(
     f"""
     WITH {ORGANISATION_CTE}, wanted AS MATERIALIZED (
