@@ -37,9 +37,9 @@ class _Anchors:
 class PagedList:
     """A list of an organisation's rows, newest first, with an exact total.
 
-    `columns` and `source` are SQL. `where` is the list's condition and must contain `organisation_id = o.id`. `o` is the
-    row of `ORGANISATION` in common.statements; its `id` is the organisation of the statement. The parameters of the
-    condition are `$8, $9, …`. `order` names two columns that together are unique, such as `("created_at", "id")`;
+    `columns` and `source` are SQL. `where` is the list's condition and must contain `organisation_id = o.id`. Here `o`
+    is the row of `ORGANISATION` in common.statements; its `id` is the organisation of the statement. The parameters of
+    the condition are `$8, $9, …`. `order` names two columns that together are unique, such as `("created_at", "id")`;
     `types` are their PostgreSQL types. `total` is a sub-select over `o` with the columns `total` and `changes`.
     """
 
