@@ -58,7 +58,7 @@ async def read_schedule(tenant: Tenant, schedule_id: int) -> Mapping[str, Any]:
 async def list_of_contact(
     session: AsyncSession, services: OtherServices, caller: Caller, contact_id: int, page: Page
 ) -> tuple[list[Schedule], int]:
-    """Return a page of a contact's schedules but cancelled ones, and how many there are. Raises NotFound."""
+    """Return a page of a contact's schedules without cancelled ones, and how many there are. Raises NotFound."""
     await services.contacts.get_contact(caller, contact_id)
     return await repository.page_of_contact(session, contact_id, page)
 
@@ -69,7 +69,7 @@ async def get_schedule(session: AsyncSession, schedule_id: int) -> Schedule:
 
 
 async def lock_schedule(session: AsyncSession, schedule_id: int) -> Schedule:
-    """Lock a single schedule, or a message of a batch and before it the batch, and return it. Raises NotFound."""
+    """Lock a schedule and return it. Lock the batch first, then its message. Raises NotFound."""
     await repository.lock(session, schedule_id)
     return await repository.get(session, schedule_id)
 
@@ -104,7 +104,7 @@ async def create_schedule(tenant: Tenant, context: WriteContext, body: schemas.S
 async def add_dispatched(
     tenant: Tenant, caller: Caller, address: Address, draft: rules.Draft, send: rules.SendNow
 ) -> None:
-    """Insert a schedule together with the event of its first dispatch. Raises OrganisationClosed."""
+    """Insert a schedule and the event of its first dispatch in one statement. Raises OrganisationClosed."""
     values = rules.new_columns(draft, address, caller, request_id())
     values |= {"id": send.event.schedule_id, "status": ScheduleStatus.PROCESSING.value, "dispatch_number": 1}
     values |= {"message_parts": send.event.parts, "reservation": send.event.reservation}
@@ -119,7 +119,7 @@ async def draw_ids(tenant: Tenant, count: int) -> list[int]:
 
 
 async def apply_content(tenant: Tenant, body: schemas.ContentFields, content: Content) -> Content:
-    """Return the content with the body's format and media, and with its template if that is another one.
+    """Return the content with the body's format and media, and with its template if the body names a new template.
 
     Raises NotFound, Invalid.
     """
@@ -188,7 +188,7 @@ def _new_address(
 async def apply_update(
     session: AsyncSession, row: Schedule, body: schemas.ContentUpdate, zone: ZoneInfo
 ) -> rules.Draft:
-    """Return what a schedule says after the update. Raises NotFound, Invalid."""
+    """Return the draft after the update. Raises NotFound, Invalid."""
     content = row.content
     if schemas.one_of(body, "template") is None:
         if "text" in body.model_fields_set:
