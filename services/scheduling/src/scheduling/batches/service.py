@@ -70,7 +70,7 @@ async def add_batch(
     *,
     outcome_awaited: bool = False,
 ) -> int:
-    """Insert a batch and the messages to its first members. Return its id. A batch that is due is in processing."""
+    """Insert a batch and the messages to its first members. Return its id. A due batch gets the status `processing`."""
     group, members = audience.group, audience.first_members
     is_due = draft.scheduled_time <= datetime.now(UTC)
     values: dict[str, Any] = {**drafts.draft_columns(draft), "group_id": group.id, "group_name": group.name}
@@ -118,7 +118,7 @@ async def get_batch_detail(session: AsyncSession, batch_id: int, page: Page) -> 
 
 
 async def count_messages(session: AsyncSession, batch: Schedule) -> dict[ScheduleStatus, int]:
-    """Return how many messages of a batch have which status. Members without a message yet count as pending."""
+    """Count messages by status. Members without a message yet count as pending."""
     return rules.complete_counts(batch, await repository.count_messages(session, batch.id))
 
 
@@ -185,7 +185,7 @@ async def find_reservations_to_release(session: AsyncSession) -> list[repository
 async def release_reservation(
     session: AsyncSession, services: OtherServices, reservation: repository.ReservationToRelease
 ) -> None:
-    """Release what is left of a batch's reservation. Delivery is called before the first statement."""
+    """Release what is left of a batch's reservation. Call delivery first, so no row is locked meanwhile."""
     await services.delivery.release_reservation(reservation.organisation_id, reservation.reference)
     await repository.clear_reservation_all_tenants(session, reservation.batch_id)
 
