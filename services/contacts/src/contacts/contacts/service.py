@@ -42,7 +42,7 @@ async def get_contact(tenant: Tenant, contact_id: int) -> Mapping[str, Any]:
 
 
 async def create_new_contact(tenant: Tenant, caller: Caller, given: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Add a contact in the usual case: its phone is new and not opted out, and no user or opt-out is given.
+    """Add a contact in the usual case, in one statement: phone new and not opted out, no user and no opt-out given.
 
     Return the contact, or None when `create_contact` must decide.
     """
@@ -188,7 +188,7 @@ async def apply_opt_out_changed(session: AsyncSession, events: Sequence[OptOutCh
 
 
 async def apply_opt_outs(session: AsyncSession) -> bool:
-    """Opt contacts out or in as delivery reported their numbers lately. Return whether any contact changed."""
+    """Opt contacts out or in by the opt-outs of the last 10 minutes. Return whether any contact changed."""
     changed = await repository.apply_opt_outs_all_tenants(session)
     await _publish(session, changed)
     return bool(changed)
