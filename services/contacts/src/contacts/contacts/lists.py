@@ -1,6 +1,6 @@
 """The lists of contacts: all of them, those that a search finds, and those outside a group.
 
-Each page is one statement that carries its organisation (common.statements).
+Each page is one statement that sets its organisation (common.statements).
 """
 # ruff: noqa: S608  # the parts of the statements are constants of this file
 
@@ -48,7 +48,7 @@ def _outside_group(parameter: str) -> str:
 
 
 def _matching(*conditions: str) -> Statement:
-    """Return the statement for a page of the contacts that fulfil the conditions, with their number."""
+    """Return the statement for a page of the contacts that fulfil the conditions, with the total."""
     source = " AND ".join(("contacts f WHERE f.organisation_id = o.id AND f.is_active", *conditions))
     return Statement(
         f"""
@@ -63,7 +63,7 @@ def _matching(*conditions: str) -> Statement:
 
 
 def _searched(*conditions: str) -> Statement:
-    """Return the statement for a page of what the trigram index finds, with its number. `$4` has the patterns.
+    """Return the statement for a page of what the trigram index finds, with the total. `$4` has the patterns.
 
     LATERAL with OFFSET makes PostgreSQL fetch the rows of the page one by one. Without it, and without statistics on
     an organisation that was just imported, it would look for each row in all contacts of the organisation.
