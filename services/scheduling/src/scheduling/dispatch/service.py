@@ -25,7 +25,7 @@ async def publish_again(session: AsyncSession, ids: Sequence[int]) -> None:
 
 
 async def seconds_to_next(session: AsyncSession) -> float:
-    """Return the pause until something may be due. Due rows that others have locked are tried again soon."""
+    """Return the pause until something may be due. Due rows that another transaction locked are tried again soon."""
     seconds = await repository.seconds_to_next_all_tenants(session)
     return MAX_PAUSE_S if seconds is None else min(max(seconds, MIN_PAUSE_S), MAX_PAUSE_S)
 
@@ -47,4 +47,6 @@ async def dispatch_due(session: AsyncSession, *, window: int, max_parts: int, sw
         await repository.mark_dispatched_all_tenants(session, events, sweep_after_s)
     if refusals:
         await repository.refuse_all_tenants(session, refusals)
+    # Batches share the claim in equal parts, rounded down, and one with few due messages leaves part of its share unused.
+    # So there may be more messages although fewer than BATCH were claimed.
     return len(singles) == BATCH or len(messages) >= BATCH // 2
