@@ -47,6 +47,6 @@ async def dispatch_due(session: AsyncSession, *, window: int, max_parts: int, sw
         await repository.mark_dispatched_all_tenants(session, events, sweep_after_s)
     if refusals:
         await repository.refuse_all_tenants(session, refusals)
-    # Batches share the claim in equal parts, rounded down, and one with few due messages leaves part of its share unused.
-    # So there may be more messages although fewer than BATCH were claimed.
+    # Batches share the claim in equal parts, rounded down, and a batch with few due messages leaves some of its part
+    # unused. So there may be more messages although fewer than BATCH were claimed.
     return len(singles) == BATCH or len(messages) >= BATCH // 2
