@@ -57,10 +57,7 @@ _ADD_NEW = Statement(
 
 _IMPORTED = Columns(row="int", **dict.fromkeys(IMPORT_FIELDS, "text"))
 # One batch of an import. A row adds a contact, restores a deleted one, or (with :update) changes an active one.
-# Otherwise the row is refused and `written` has no row for its phone. `before` is the contact as it was before the
-# statement. It is read through the index, and only for contacts that are not new (their version is not 1).
-# An `updated_at` of now() means that this transaction wrote the contact, so an earlier row of the file has its phone.
-# An empty value changes nothing. A new contact is opted out if its number is. Existing contacts already are.
+# Otherwise the row is refused.
 IMPORT = text(
     f"""
     WITH given AS (
@@ -70,18 +67,25 @@ IMPORT = text(
                                    opt_out, opted_out_at, opt_out_source, opt_out_message_id)
         SELECT {", ".join(f"g.{name}" for name in IMPORT_FIELDS)}, CAST(:user_id AS bigint), CAST(:user_id AS bigint),
                o.source IS NOT NULL, o.changed_at, o.source, o.message_id
+        -- A new contact is opted out if its number is. Existing contacts already are.
         FROM given g LEFT JOIN LATERAL (
             SELECT source, changed_at, message_id FROM opt_outs WHERE opt_outs.phone = g.phone AND opted_out LIMIT 1
         ) o ON true
         ORDER BY row
+        -- An empty value changes nothing.
         ON CONFLICT ON CONSTRAINT contacts_phone DO UPDATE SET
             {", ".join(f"{name} = COALESCE(NULLIF(EXCLUDED.{name}, ''), c.{name})" for name in MAX_LENGTHS)},
             is_active = true, version = c.version + 1, updated_by = EXCLUDED.updated_by, updated_at = now()
+        -- Deleted contacts are restored. Active ones are changed only with the option, and not if this transaction
+        -- wrote them (their updated_at is now()), because then an earlier row of the file has the phone.
         WHERE NOT c.is_active OR (CAST(:update AS boolean) AND c.updated_at <> now())
+        -- A refused row returns nothing, so `written` has no row for its phone.
         RETURNING id, phone, version, opt_out
     )
     SELECT given.row, written.id, written.opt_out, before.is_active, before.updated_at = now()
     FROM given LEFT JOIN written USING (phone)
+    -- The contact as it was before the statement. It is read through the index, and not for new contacts, whose version
+    -- is 1.
     LEFT JOIN LATERAL (
         SELECT c.is_active, c.updated_at FROM contacts c
         WHERE c.phone = given.phone AND written.version IS DISTINCT FROM 1 LIMIT 1
@@ -167,7 +171,10 @@ async def read(tenant: Tenant, contact_id: int) -> Mapping[str, Any]:
 
 
 async def add_new(tenant: Tenant, given: Mapping[str, Any], user_id: int | None) -> Mapping[str, Any] | None:
-    """Add a contact and return its shown columns, or None when its phone exists or is opted out."""
+    """Add a contact in the usual case: its phone is new and not opted out.
+
+    Return its shown columns, or None otherwise.
+    """
     fields = [given.get(name, "") for name in IMPORT_FIELDS]
     row: Mapping[str, Any] | None = await tenant.fetch_row(_ADD_NEW, user_id, given.get("is_active", True), *fields)
     return row
@@ -272,7 +279,7 @@ async def save_opt_outs_all_tenants(session: AsyncSession, states: Sequence[OptO
 
 
 async def apply_opt_outs_all_tenants(session: AsyncSession) -> list[ContactRow]:
-    """Opt up to 500 contacts out or in as their numbers did lately. Return the changed contacts by id."""
+    """Opt up to 500 contacts out or in by the opt-outs of the last 10 minutes. Return the changed contacts by id."""
     return sorted(_contacts(await session.execute(APPLY_OPT_OUTS)), key=lambda contact: contact.id)
 
 
