@@ -17,7 +17,7 @@ from common.worker import Worker
 from common.worker import run as run_worker
 
 log = structlog.get_logger()
-_SERVICE = "COOEE_SERVICE"  # tells the processes of an API which service they are
+_SERVICE = "COOEE_SERVICE"  # the service of the processes of an API
 
 
 def main(settings_class: type[SettingsT]) -> None:
