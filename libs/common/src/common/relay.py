@@ -1,4 +1,4 @@
-"""Publish the outbox to Kafka, in the order of the rows' ids. One relay of a service is active at a time."""
+"""Transmit the outbox to Kafka, in the order of the rows' ids. One relay of a service is active at a time."""
 
 import asyncio
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ class Relay:
         self._producer: AIOKafkaProducer | None = None
 
     async def step(self) -> bool:
-        """Publish the oldest rows, then delete them, in one transaction. Return whether there may be more."""
+        """Transmit the oldest rows, then delete them, in one transaction. Return whether there may be more."""
         async with self._database.all_tenants() as session:
             if not await session.scalar(_LOCK, {"name": f"{self._service}.relay"}):
                 # Another worker publishes. Look again soon: it may not have seen the newest rows.
