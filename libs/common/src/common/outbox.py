@@ -1,4 +1,4 @@
-"""The outbox: an event is a row, inserted in the transaction of its change, before the relay publishes it."""
+"""The outbox: an event is a row, inserted in the transaction of its change, before the relay transmits it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,7 +25,7 @@ def outbox_row(event: Event) -> tuple[Any, ...]:
 
 
 async def publish(session: AsyncSession, events: Sequence[Event]) -> None:
-    """Add the events to the outbox, in order, in the caller's transaction. The relay publishes them later."""
+    """Add the events to the outbox, in order, in the caller's transaction. The relay transmits them later."""
     if not events:
         return
     await session.execute(_ADD, _EVENT.bind_tuples([outbox_row(event) for event in events]))
