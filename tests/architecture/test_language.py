@@ -1,4 +1,4 @@
-"""The language of the project: retired names stay retired, and pages cite only files that exist.
+"""The language of the project: retired names stay retired, and pages cite only files and names that exist.
 
 docs/glossary.md has the terms. A word that is retired only as a name (an identifier, a table) may still be used in a
 sentence where it means what everybody means by it.
@@ -9,6 +9,7 @@ import io
 import re
 import tokenize
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,17 @@ def identifiers(tree: ast.AST) -> Iterator[tuple[str, int]]:
             yield node.arg, node.lineno
         elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
             yield node.attr, node.lineno
+
+
+@cache
+def names_of(path: Path) -> frozenset[str]:
+    """Return every word of a Python file, also those of its SQL."""
+    return frozenset(re.findall(r"\w+", path.read_text()))
+
+
+@cache
+def production_files() -> list[Path]:
+    return [path for path in python_files() if "tests" not in path.parts]
 
 
 def words_of(name: str) -> set[str]:
@@ -158,3 +170,16 @@ def test_every_file_that_a_page_names_exists(path: Path) -> None:
     places += [ROOT / "libs/common/src", ROOT / "libs/common/src/common", ROOT / "docs"]
     missing += [name for name in quoted if not any((place / name).exists() for place in places)]
     assert not missing
+
+
+@pytest.mark.parametrize("path", page_files(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_name_that_a_page_gives_exists(path: Path) -> None:
+    """Names in backticks with an underscore are in the code, and `name` in `file.py` is in a file of that name."""
+    text, sources = path.read_text(), production_files()
+    known = frozenset[str]().union(*map(names_of, sources))
+    missing = [name for name in re.findall(r"`([a-z]+(?:_[a-z0-9]+)+)`", text) if name not in known]
+    for name, file in re.findall(r"`(\w+)`\s+in\s+`([\w./]+\.py)`", text):
+        found = [source for source in sources if f"/{source.relative_to(ROOT)}".endswith(f"/{file}")]
+        if not any(name in names_of(source) for source in found):
+            missing.append(f"{name} in {file}")
+    assert not [name for name in missing if not name.startswith("test_")]
