@@ -11,7 +11,10 @@ from .conftest import ROOT, sources
 
 BEGINS = {"tenant", "all_tenants", "in_transaction", "consume", "transaction"}
 # Functions that take any number of values of one kind.
-ANY_NUMBER = {"gather", "chain", "union", "min", "max", "zip", "partial", "join", "print", "fetch", "fetch_row"}
+ANY_NUMBER = {
+    *("gather", "chain", "union", "min", "max", "zip", "partial", "join", "print", "digest"),
+    *("fetch", "fetch_row"),
+}
 BEGIN_FILES = {"consumers.py", "loops.py"}
 # The entry points of common, and the wait for an outcome of a send.
 BEGIN_PATHS = {
