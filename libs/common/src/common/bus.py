@@ -40,7 +40,7 @@ _ADD_DEAD_LETTERS = text(
 )
 # With more than 50 dead letters within 10 minutes the consumer pauses at its next bad record, so that a faulty version
 # does not move a whole topic into the table. The rows' own times are compared, so the pause lasts until an operator
-# acknowledges them. A negative partition marks an event that the relay could not publish.
+# acknowledges them. A negative partition marks an event that the relay could not transmit.
 _HAS_TOO_MANY = text(
     """
     SELECT count(*) > 50 AND max(created_at) - min(created_at) < interval '10 minutes'
