@@ -67,7 +67,7 @@ async def show_dead_letters(stack: Stack, options: argparse.Namespace) -> int:
 
 
 async def replay_dead_letters(stack: Stack, options: argparse.Namespace) -> int:
-    """Move dead letters into the service's outbox, from where the relay publishes them to their topic again.
+    """Move dead letters into the service's outbox, from where the relay transmits them to their topic again.
 
     Every consumer of the topic gets them again, which is harmless. A record that still cannot be read becomes a dead
     letter again.
