@@ -1,4 +1,4 @@
-"""Single statements that set their organisation, for the hot paths of the API.
+"""Single statements that set their organisation, for the hot routes of the API.
 
 A transaction of a tenant session costs four round trips: BEGIN, set_config, the statement, COMMIT. A `Statement` sets
 the organisation itself, for its own duration, so one round trip is enough and nothing stays on the connection.
