@@ -112,6 +112,7 @@ async def test_tenant_role_of_another_organisation_reads_and_changes_no_row(
         "SELECT * FROM dead_letters",
         "DELETE FROM outbox",
         "DELETE FROM users",
+        "SELECT clean_search_index()",
     ):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await tenant.execute(forbidden)

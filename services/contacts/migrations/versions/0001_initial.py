@@ -107,8 +107,7 @@ CONTACTS = f"""
         CHECK (opt_out = (opted_out_at IS NOT NULL) AND opt_out = (opt_out_source IS NOT NULL)),
         CHECK (opt_out OR opt_out_message_id IS NULL)
     );
-    CREATE INDEX contacts_listed ON contacts (organisation_id, created_at DESC, id DESC) WHERE is_active;
-    CREATE INDEX contacts_by_name ON contacts (organisation_id, last_name, first_name, id) WHERE is_active;
+    CREATE INDEX contacts_listed ON contacts (organisation_id, created_at, id) WHERE is_active;
     CREATE INDEX contacts_user ON contacts (organisation_id, user_id) WHERE user_id IS NOT NULL
 """
 
@@ -158,11 +157,12 @@ GROUPS = f"""
 # first argument only makes a statement set the organisation before it calls the function. EXECUTE plans the statement
 # with the patterns known, because the index does not help for a pattern of one letter.
 SEARCHED = "lower((first_name || ' ' || last_name || ' 0' || substr(phone, 4)) COLLATE pg_c_utf8)"
-# Every search also reads the entries that are pending for the index. The default limit of 4 MB costs 60 ms after an
-# import.
+# A new contact is first added to the list of entries that are pending for the index, and every search reads that list:
+# 0.7 ms for 1,000 contacts. The worker moves the entries into the index (`clean_search_index`), so that a writer does so
+# only when the list is longer than the limit. The more contacts it moves at once, the less each of them costs.
 SEARCH_INDEX = f"""
     CREATE INDEX contacts_searched ON contacts USING gin (organisation_id, {SEARCHED} public.gin_trgm_ops)
-    WITH (gin_pending_list_limit = 1024) WHERE is_active
+    WITH (gin_pending_list_limit = 8192) WHERE is_active
 """
 SEARCH_POLICY = "CREATE POLICY search ON contacts FOR SELECT TO contacts_owner USING (true)"
 SEARCH_FUNCTION = f"""
@@ -175,9 +175,16 @@ SEARCH_FUNCTION = f"""
         $query$ USING current_setting('app.organisation_id'), patterns;
     END $$
 """
+# Only the owner of an index may move its pending entries. The function returns the number of pages that it moved.
+CLEAN_FUNCTION = """
+    CREATE FUNCTION clean_search_index() RETURNS bigint
+    LANGUAGE sql SECURITY DEFINER SET search_path = contacts, pg_temp
+    AS $$ SELECT gin_clean_pending_list('contacts_searched') $$
+"""
 SEARCH_GRANTS = """
-    REVOKE ALL ON FUNCTION search_contacts FROM PUBLIC;
-    GRANT EXECUTE ON FUNCTION search_contacts TO contacts_tenant
+    REVOKE ALL ON FUNCTION search_contacts, clean_search_index FROM PUBLIC;
+    GRANT EXECUTE ON FUNCTION search_contacts TO contacts_tenant;
+    GRANT EXECUTE ON FUNCTION clean_search_index TO contacts_all
 """
 TENANT_TABLES = ("organisations", "memberships", "contacts", "opt_outs", "groups", "group_members")
 
@@ -189,5 +196,6 @@ def upgrade() -> None:
         *(bus_tables("contacts"), idempotency_table("contacts")),
     )
     counts = counter("contacts", "contact_counts", "contacts", keys={}, counted="r.is_active")
-    for statement in (*tables, *counts, SEARCH_INDEX, SEARCH_POLICY, SEARCH_FUNCTION, *statements(SEARCH_GRANTS)):
+    search = (SEARCH_INDEX, SEARCH_POLICY, SEARCH_FUNCTION, CLEAN_FUNCTION, *statements(SEARCH_GRANTS))
+    for statement in (*tables, *counts, *search):
         op.execute(statement)

@@ -138,7 +138,7 @@ class NumberOptOut(NamedTuple):
 
 
 class ImportedRow(NamedTuple):
-    """The result of one row of an import.
+    """The result of one row of an import. `row` is its position in its batch, from 1.
 
     `contact_id` is None when the row was refused, because its phone belongs to another contact or, with `is_repeated`,
     was written by an earlier row of the same file. `was_active` is None for a new contact.

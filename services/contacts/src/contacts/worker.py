@@ -8,7 +8,8 @@ from common.events import OptOutChanged
 from common.loops import Loop
 from common.worker import Worker
 from contacts.contacts.consumers import on_opt_out_changed
-from contacts.contacts.loops import apply_opt_outs
+from contacts.contacts.loops import apply_opt_outs, clean_search_index
+from contacts.contacts.service import SEARCH_INDEX
 from contacts.settings import Settings
 
 
@@ -21,5 +22,8 @@ async def create_worker(settings: Settings) -> Worker:
         settings=settings,
         database=database,
         bus=bus,
-        loops=[Loop("apply opt-outs", partial(apply_opt_outs, database), 1.0)],
+        loops=[
+            Loop("apply opt-outs", partial(apply_opt_outs, database), 1.0),
+            Loop("search index", partial(clean_search_index, database), 5.0, wake=database.wakes.event(SEARCH_INDEX)),
+        ],
     )

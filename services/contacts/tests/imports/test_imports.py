@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from common.events import ContactChanged
+from contacts.contacts.loops import clean_search_index
 from contacts.imports.csv_file import ContactsFile
 
 from ..conftest import Client, Stage
@@ -87,6 +88,16 @@ async def test_phone_repeated_in_a_later_batch_is_reported_as_repeated(stage: St
     answer = await stage.mine.upload("phone\n" + "\n".join([*rows, rows[0]]))
     assert (answer.json()["imported"], errors(answer)) == (2500, [(2502, "phone")])
     assert "more than once" in answer.json()["errors"][0]["error"]
+
+
+async def test_search_finds_imported_contacts_before_and_after_the_index_was_cleaned(stage: Stage) -> None:
+    rows = "".join(f"04{n:08d},Ana{n}\n" for n in range(2000))
+    await stage.mine.upload("phone,first_name\n" + rows)
+    for _ in range(2):
+        found = await stage.mine.get("/api/contacts/", search="ana1999")
+        assert [contact["phone"] for contact in found["results"]] == ["0400001999"]
+        await clean_search_index(stage.database)
+    assert await clean_search_index(stage.database) == 0.0  # nothing is left, so the loop may pause
 
 
 async def test_many_errors_are_all_counted_and_the_first_thousand_listed(stage: Stage) -> None:

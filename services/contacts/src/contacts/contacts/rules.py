@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import email_validator
@@ -37,18 +38,27 @@ _PLAIN_EMAIL = re.compile(
     r"[a-zA-Z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[a-zA-Z0-9!#$%&'*+/=?^_`{|}~-]+)*"
     r"@(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?\.)+[a-zA-Z][a-zA-Z0-9-]{0,61}[a-zA-Z0-9]"
 )
+# Every address in ASCII that the library accepts matches this.
+_MAYBE_EMAIL = re.compile(r"[a-z0-9!#$%&'*+/=?^_`{|}~.-]+@(?:[a-z0-9.-]+\.[a-z0-9-]+|test)", re.IGNORECASE)
 
 
 def check_email(email: str) -> str:
     """Return the address unchanged if it is empty or has the form of an email address. Raises ValueError."""
     if not email or (len(email) <= MAX_LENGTHS["email"] and _PLAIN_EMAIL.fullmatch(email)):
         return email
+    if (email.isascii() and not _MAYBE_EMAIL.fullmatch(email)) or not _is_email(email):
+        raise ValueError("Enter a valid email address.")
+    return email
+
+
+@lru_cache(maxsize=1000)
+def _is_email(email: str) -> bool:
+    """Return whether the library accepts an address, also an international one. This takes 10 µs to 1 ms."""
     try:
-        # The library also accepts international addresses. It would be too slow for 100,000 plain ones.
         email_validator.validate_email(email, check_deliverability=False, test_environment=True)
     except email_validator.EmailNotValidError:
-        raise ValueError("Enter a valid email address.") from None
-    return email
+        return False
+    return True
 
 
 def opt_out_manually(now: datetime) -> dict[str, Any]:

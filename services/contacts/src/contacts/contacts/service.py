@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.caller import Caller
+from common.database import wake_after_commit
 from common.errors import Invalid, NotFound
 from common.events import OptOutChanged
 from common.outbox import publish
@@ -16,6 +17,8 @@ from common.versions import newest
 from contacts.contacts import lists, repository, rules
 from contacts.errors import NumberOptedOut
 from contacts.models import ContactRow, ImportedRow
+
+SEARCH_INDEX = "search index"  # the event that wakes the loop which cleans the search index
 
 
 async def list_contacts(
@@ -156,20 +159,34 @@ async def begin_import(session: AsyncSession) -> None:
 
 
 async def import_rows(
-    session: AsyncSession, caller: Caller, rows: Sequence[Sequence[Any]], *, update_existing: bool
+    session: AsyncSession,
+    caller: Caller,
+    columns: Mapping[str, Sequence[str]],
+    *,
+    update_existing: bool,
+    with_new: bool,
 ) -> list[ImportedRow]:
     """Add, restore or (with `update_existing`) change the contacts of a batch of rows, and publish the changed ones.
 
-    A row has its number and the values of `rules.IMPORT_FIELDS`. Its phone must be unique in the batch. An empty value
-    changes nothing.
+    `columns` has the cleaned values of each of `rules.IMPORT_FIELDS`. A phone must be unique in the batch. An empty
+    value changes nothing. Return the results of the rows, those of new contacts that are not opted out only
+    `with_new`.
     """
-    imported = await repository.import_rows(session, rows, caller.user_id, update_existing=update_existing)
+    written = await repository.import_rows(
+        session, columns, caller.user_id, update_existing=update_existing, with_new=with_new
+    )
+    wake_after_commit(session, SEARCH_INDEX)
     changed = [
-        row.contact_id for row in imported if row.contact_id is not None and (row.was_active is not None or row.opt_out)
+        row.contact_id for row in written if row.contact_id is not None and (row.was_active is not None or row.opt_out)
     ]
     if changed:
         await _publish(session, await repository.list_by_ids(session, changed))
-    return imported
+    return written
+
+
+async def clean_search_index(session: AsyncSession) -> int:
+    """Move what was written lately from the pending list of the search index into the index. Return its pages."""
+    return await repository.clean_search_index_all_tenants(session)
 
 
 async def delete_contacts_of_organisation(session: AsyncSession, organisation_id: str) -> None:

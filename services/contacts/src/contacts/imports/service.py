@@ -12,17 +12,16 @@ from common.caller import Caller
 from contacts.contacts import service as contacts_service
 from contacts.errors import PhoneExists
 from contacts.groups import service as groups_service
-from contacts.imports.csv_file import Batch, ContactsFile, FileRow, Problem
+from contacts.imports.csv_file import MAX_PROBLEMS, Batch, ContactsFile, Problem
 from contacts.imports.schemas import ImportOptions
 
 BATCH_ROWS = 1000
-_MAX_PROBLEMS = 1000
 _REPEATED = "This phone number is in the file more than once."
 
 
 @dataclass(slots=True)
 class ImportResult:
-    """The numbers of rows by result, and the first `_MAX_PROBLEMS` problems in the order of the rows."""
+    """The numbers of rows by result, and the first `MAX_PROBLEMS` problems in the order of the rows."""
 
     total: int = 0
     imported: int = 0
@@ -51,7 +50,7 @@ async def import_contacts(
             result.total += batch.total
             result.failed += batch.failed + len(refused)
             problems = sorted(batch.problems + refused, key=lambda problem: problem.row)
-            result.problems += problems[: _MAX_PROBLEMS - len(result.problems)]
+            result.problems += problems[: MAX_PROBLEMS - len(result.problems)]
     if trial is not None:
         await trial.rollback()
     return result
@@ -73,30 +72,32 @@ async def _write_batch(
     session: AsyncSession, caller: Caller, batch: Batch, *, options: ImportOptions, result: ImportResult
 ) -> list[Problem]:
     """Write a batch and count its rows in `result`. Return the problems of the rows that were refused."""
-    first = {row.phone: row for row in reversed(batch.rows)}
-    refused = [_refuse(row, _REPEATED) for row in batch.rows if first[row.phone] is not row]
-    rows = {row.number: row for row in first.values()}
-    if not rows:
+    repeated = batch.remove_repeated()
+    refused = [_refuse(number, phone, _REPEATED) for number, phone in repeated]
+    if not batch.numbers:
         return refused
-    imported = await contacts_service.import_rows(
+    written = await contacts_service.import_rows(
         session,
         caller,
-        [(row.number, *row.values) for row in rows.values()],
+        batch.columns,
         update_existing=options.update_existing,
+        with_new=options.group_id is not None,
     )
-    for outcome in imported:
+    updated = 0
+    for outcome in written:
         if outcome.contact_id is None:
             sentence = _REPEATED if outcome.is_repeated else PhoneExists.sentence
-            refused.append(_refuse(rows[outcome.row], sentence))
+            index = outcome.row - 1
+            refused.append(_refuse(batch.numbers[index], batch.given_phones[index], sentence))
         elif outcome.was_active:
-            result.updated += 1
-        else:
-            result.imported += 1
-    contact_ids = [outcome.contact_id for outcome in imported if outcome.contact_id is not None]
+            updated += 1
+    result.updated += updated
+    result.imported += len(batch.numbers) + len(repeated) - len(refused) - updated
+    contact_ids = [outcome.contact_id for outcome in written if outcome.contact_id is not None]
     if options.group_id is not None and contact_ids:
         await groups_service.add_imported(session, options.group_id, contact_ids)
     return refused
 
 
-def _refuse(row: FileRow, error: str) -> Problem:
-    return Problem(row=row.number, column="phone", value=row.given_phone, error=error)
+def _refuse(row: int, given_phone: str, error: str) -> Problem:
+    return Problem(row=row, column="phone", value=given_phone, error=error)
