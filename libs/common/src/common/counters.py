@@ -2,8 +2,8 @@
 
 `count(*)` over an organisation's rows grows with the organisation. A counter has several rows (slots) for each key.
 A writer adds to a slot that no other transaction has locked, or inserts a new one, so a long import blocks no other
-writer. The sum of the slots in one snapshot is exact. There are as many slots as there
-were concurrent writers of the key.
+writer. The sum of the slots in one snapshot is exact. There are as many slots as there were concurrent writers of the
+key.
 
 `changes` counts the statements that changed a key's rows. As long as the sums of `total` and `changes` are the same,
 the set of counted rows is the same, so positions in a list stay valid (common.pages).
