@@ -1,4 +1,4 @@
-"""Single statements that carry their organisation: no path lets one organisation see another's rows."""
+"""Single statements that set their organisation: no path lets one organisation see another's rows."""
 
 import asyncio
 from collections.abc import AsyncIterator
