@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -58,6 +58,15 @@ class Database:
     def statements(self, organisation_id: str, session: AsyncSession | None = None) -> Tenant:
         """Return where single statements of one organisation run, in the transaction of `session` if there is one."""
         return Tenant(self, organisation_id, session)
+
+    async def find_work(self, conditions: Mapping[str, str]) -> list[str]:
+        """Return the names whose SQL conditions hold across all organisations, in one round trip.
+
+        Raises Unavailable.
+        """
+        columns = ", ".join(f"({condition}) AS {name}" for name, condition in conditions.items())
+        (row,) = await self._notifying.fetch(f"SELECT {columns}")
+        return [name for name, holds in row.items() if holds]
 
     def all_tenants(self) -> AbstractAsyncContextManager[AsyncSession]:
         """Begin a transaction that sees every organisation, for loops, consumers and operators."""

@@ -30,7 +30,7 @@ class StoreSettings(CommonSettings):
     worker_port: int
     kafka_bootstrap_servers: str
     kafka_session_timeout_ms: int = Field(30_000, ge=1000)
-    relay_interval_ms: int = Field(1000, ge=1, description="how often the relay looks without being woken")
+    find_work_interval_ms: int = Field(1000, ge=1, description="how often a worker looks for work without being woken")
 
 
 class InvalidSetting(ValueError):

@@ -28,18 +28,22 @@ class Wakes:
         self.notifies = True
         self._pool = pool
         self._channel = channel
-        self._events: dict[str, asyncio.Event] = {}
+        self._events: dict[str, list[asyncio.Event]] = {}
         self._pending: set[str] = set()
         self._task: asyncio.Task[None] | None = None
 
     def event(self, name: str) -> asyncio.Event:
         """Return the event that `wake(name)` sets."""
-        return self._events.setdefault(name, asyncio.Event())
+        return self._events.setdefault(name, [asyncio.Event()])[0]
+
+    def add(self, name: str, event: asyncio.Event) -> None:
+        """Let `wake(name)` set this event, too."""
+        self.event(name)
+        self._events[name].append(event)
 
     def wake(self, *names: str) -> None:
         """Set the events, here and, if `notifies`, in the processes of the service that listen."""
-        for name in names:
-            self.event(name).set()
+        self.set_here(*names)
         if self.notifies:
             self._pending.update(names)
             if self._task is None or self._task.done():
@@ -66,7 +70,7 @@ class Wakes:
             connection.add_termination_listener(lambda _, ended=ended: ended.set())
             try:
                 await connection.add_listener(self._channel, self._on_notification)
-                self._set(*self._events)  # notifications of the time without a connection are lost
+                self.set_here(*self._events)  # notifications of the time without a connection are lost
                 await _wait_for_first(stopping, ended)
             except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
                 log.warning("wake listener disconnected", error=type(error).__name__)
@@ -74,11 +78,14 @@ class Wakes:
                 connection.terminate()
 
     def _on_notification(self, _connection: Any, _pid: int, _channel: str, payload: Any) -> None:
-        self._set(*str(payload).split(","))
+        self.set_here(*str(payload).split(","))
 
-    def _set(self, *names: str) -> None:
+    def set_here(self, *names: str) -> None:
+        """Set the events in this process only."""
         for name in names:
             self.event(name).set()
+            for event in self._events[name][1:]:
+                event.set()
 
     async def close(self) -> None:
         """Send what is pending."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -10,7 +10,7 @@ import structlog
 from aiohttp import web
 
 from common.bus import Bus
-from common.database import Database, check_database
+from common.database import OUTBOX, Database, check_database
 from common.errors import Unavailable
 from common.idempotency import delete_expired
 from common.loops import Loop
@@ -21,12 +21,16 @@ log = structlog.get_logger()
 
 _START_TIMEOUT_S = 60.0
 _WATCH_S = 5.0
+_SLOW_S = 30.0
 _GATHER_S = 0.01  # a relay round costs the same for one event and for many
 
 
 @dataclass
 class Worker:
     """The parts of a worker.
+
+    `work` names SQL conditions. When one holds, the loops that wait for its name are woken, in case that nothing else
+    woke them.
 
     `drain` finishes the work in flight after loops and consumers have stopped. `close` closes the rest.
     """
@@ -35,6 +39,7 @@ class Worker:
     database: Database
     bus: Bus
     loops: Sequence[Loop]
+    work: Mapping[str, str] = field(default_factory=dict)
     drain: Sequence[Callable[[], Awaitable[None]]] = ()
     close: Sequence[Callable[[], Awaitable[None]]] = ()
     ready: bool = field(default=False, init=False)
@@ -47,9 +52,9 @@ async def run(worker: Worker) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     relay = Relay(worker.database, settings.kafka_bootstrap_servers, settings.service)
-    relay_loop = Loop(
-        "relay", relay.step, settings.relay_interval_ms / 1000, wake=worker.database.published, gather_s=_GATHER_S
-    )
+    relay_loop = Loop("relay", relay.step, _SLOW_S, wake=worker.database.published, gather_s=_GATHER_S)
+    work = {OUTBOX: "EXISTS (SELECT FROM outbox)", **worker.work}
+    find_work = Loop("find work", partial(_find_work, worker.database, work), settings.find_work_interval_ms / 1000)
     health = await _serve_health(worker)
     relay_stop = asyncio.Event()
     worker.database.wakes.notifies = False  # the loops of this process are woken directly
@@ -65,7 +70,7 @@ async def run(worker: Worker) -> int:
         stopping.set()
         code = 1
     else:
-        loops = [*worker.loops, keys_loop]
+        loops = [*worker.loops, find_work, keys_loop]
         loop_tasks = [asyncio.create_task(loop.run(stopping), name=loop.name) for loop in loops]
         worker.ready = True
         log.info("worker ready", loops=[loop.name for loop in worker.loops])
@@ -89,6 +94,11 @@ async def run(worker: Worker) -> int:
 async def _delete_expired_keys(database: Database) -> bool:
     async with database.all_tenants() as session:
         return await delete_expired(session)
+
+
+async def _find_work(database: Database, conditions: Mapping[str, str]) -> bool:
+    database.wakes.set_here(*await database.find_work(conditions))
+    return False
 
 
 async def _watch(worker: Worker, tasks: Sequence[asyncio.Task[None]], stopping: asyncio.Event) -> int:

@@ -76,6 +76,17 @@ def sql_list(values: Iterable[StrEnum]) -> str:
 IS_WAITING = "CASE status " + " ".join(f"WHEN '{status}' THEN true" for status in WAITING) + " ELSE false END"
 
 
+# The names of the events that wake loops of the worker, and the conditions under which a loop has work.
+QUEUED, RETRIES, EXPIRED, SUBMISSIONS, WEBHOOK_EVENTS = "queued", "retries", "expired", "submissions", "webhook_events"
+WORK = {
+    QUEUED: "EXISTS (SELECT FROM messages WHERE status = 'queued')",
+    RETRIES: "EXISTS (SELECT FROM messages WHERE status = 'retry_wait' AND next_attempt_at <= now())",
+    EXPIRED: f"EXISTS (SELECT FROM messages WHERE {IS_WAITING} AND deadline <= now())",
+    SUBMISSIONS: "EXISTS (SELECT FROM submissions WHERE due_at <= now())",
+    WEBHOOK_EVENTS: "EXISTS (SELECT FROM webhook_events WHERE due_at <= now())",
+}
+
+
 class OutcomeRow(NamedTuple):
     """The columns of a message from which its events are made and its parts returned."""
 

@@ -13,6 +13,7 @@ from delivery.limits.loops import check_reservations, report_drift
 from delivery.media.loops import remove_old_media
 from delivery.messages.consumers import on_schedule_due
 from delivery.messages.loops import expire, queue_retries
+from delivery.models import EXPIRED, RETRIES, WORK
 from delivery.opt_outs.consumers import on_contact_changed
 from delivery.organisations.consumers import on_organisation_changed
 from delivery.providers import make_chains, make_providers
@@ -43,8 +44,8 @@ async def create_worker(settings: Settings) -> Worker:
     loops = [
         Loop("check_reservations", partial(check_reservations, database, scheduling), 15.0),
         Loop("report_drift", partial(report_drift, database), 3600.0),
-        Loop("queue_retries", partial(queue_retries, database, wakes), 1.0),
-        Loop("expire", partial(expire, database), 5.0),
+        Loop("queue_retries", partial(queue_retries, database, wakes), 30.0, database.wakes.event(RETRIES)),
+        Loop("expire", partial(expire, database), 30.0, database.wakes.event(EXPIRED)),
         Loop("remove_old_media", partial(remove_old_media, database, storage, scheduling, retention), 600.0),
         Loop("give_up_unconfigured", partial(give_up_unconfigured, database, providers.keys(), policy), 60.0),
         *make_receipt_loops(database, list(providers.values())),
@@ -55,6 +56,7 @@ async def create_worker(settings: Settings) -> Worker:
         database=database,
         bus=bus,
         loops=loops,
+        work=WORK,
         drain=[partial(drain, database, worker) for worker in workers],
         close=[*(provider.close for provider in providers.values()), scheduling.close, storage.close],
     )

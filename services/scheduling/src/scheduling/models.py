@@ -1,5 +1,6 @@
 """The kinds and statuses of schedules, and the typed rows that services and rules work with."""
 
+# ruff: noqa: S608 (the conditions are put together from constants of this file)
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -62,11 +63,32 @@ MEDIA_NAME = "substring(media_url from '[0-9a-f-]{36}[.][a-z]{3}')"
 
 # The names of the events that wake loops of the worker (common.wakes).
 DISPATCH, FAN_OUT, RETRIES = "dispatch", "fan_out", "retries"
+FINISH, RELEASE, SWEEP = "finish", "release", "sweep"
 
 
 def sql_list(values: Iterable[StrEnum]) -> str:
     """Return the values as SQL literals for `IN (…)`."""
     return ", ".join(f"'{value}'" for value in values)
+
+
+_SOON = "now() + interval '1 second'"
+# The conditions under which a loop has work, or has some within a second, by the name of the event that wakes it.
+WORK = {
+    DISPATCH: f"""
+        EXISTS (SELECT FROM schedules WHERE kind IN ('single', 'batch') AND status = 'pending'
+                AND scheduled_time IS NOT NULL AND scheduled_time <= {_SOON})
+        OR EXISTS (SELECT FROM schedules WHERE kind = 'batch' AND status IN ({sql_list(OPEN)})
+                   AND next_due_at <= {_SOON})""",
+    FAN_OUT: f"""
+        EXISTS (SELECT FROM schedules WHERE kind = 'batch' AND fanned_out_at IS NULL AND status IN ({sql_list(OPEN)})
+                AND (fan_out_lease_until IS NULL OR fan_out_lease_until <= now()))""",
+    RETRIES: "EXISTS (SELECT FROM schedules WHERE retry_at IS NOT NULL)",
+    FINISH: f"EXISTS (SELECT FROM schedules WHERE kind = 'batch' AND status IN ({sql_list(OPEN)})"
+    f" AND next_due_at <= now())",
+    RELEASE: f"EXISTS (SELECT FROM schedules WHERE reservation IS NOT NULL AND kind = 'batch'"
+    f" AND status IN ({sql_list(FINAL)}))",
+    SWEEP: "EXISTS (SELECT FROM schedules WHERE status = 'processing' AND kind <> 'batch' AND sweep_at <= now())",
+}
 
 
 class Dispatch(NamedTuple):

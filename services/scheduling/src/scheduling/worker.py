@@ -18,7 +18,7 @@ from common.worker import Worker
 from scheduling.batches.loops import fan_out_batches, finish_batches, release_reservations
 from scheduling.clients.services import OtherServices
 from scheduling.dispatch.loops import dispatch_due
-from scheduling.models import DISPATCH, FAN_OUT, RETRIES
+from scheduling.models import DISPATCH, FAN_OUT, FINISH, RELEASE, RETRIES, SWEEP, WORK
 from scheduling.organisations.consumers import on_settings_changed
 from scheduling.outcomes import consumers as outcomes
 from scheduling.outcomes.loops import sweep
@@ -28,12 +28,14 @@ from scheduling.retries.loops import continue_retries
 from scheduling.schedules.consumers import on_organisation_changed
 from scheduling.settings import Settings
 
+_SLOW_S = 30.0  # an event wakes a loop as soon as it has work
+
 
 async def create_worker(settings: Settings) -> Worker:
     """Return the worker of scheduling."""
     database = Database(settings.database_url.get_secret_value(), "scheduling worker", tenant_pool=1, all_pool=12)
     services = OtherServices.connect(settings)
-    bus = make_bus(settings)
+    bus, event = make_bus(settings), database.wakes.event
     bus.subscribe([MessageSent], "outcomes-sent", partial(outcomes.on_message_sent, database))
     bus.subscribe([MessageFailed], "outcomes-failed", partial(outcomes.on_message_failed, database))
     bus.subscribe([MessageDelayed], "outcomes-delayed", partial(outcomes.on_message_delayed, database))
@@ -46,13 +48,14 @@ async def create_worker(settings: Settings) -> Worker:
         database=database,
         bus=bus,
         loops=[
-            Loop("dispatch", partial(dispatch_due, database, settings), 1.0, database.wakes.event(DISPATCH)),
-            Loop("fan out batches", partial(fan_out_batches, database, services), 1.0, database.wakes.event(FAN_OUT)),
-            Loop("continue retries", partial(continue_retries, database), 1.0, database.wakes.event(RETRIES)),
-            Loop("finish batches", partial(finish_batches, database), 1.0),
-            Loop("release reservations", partial(release_reservations, database, services), 2.0),
-            Loop("sweep", partial(sweep, database, services, settings), min(5.0, settings.sweep_after_s / 4)),
+            Loop("dispatch", partial(dispatch_due, database, settings), _SLOW_S, event(DISPATCH)),
+            Loop("fan out batches", partial(fan_out_batches, database, services), _SLOW_S, event(FAN_OUT)),
+            Loop("continue retries", partial(continue_retries, database), _SLOW_S, event(RETRIES)),
+            Loop("finish batches", partial(finish_batches, database), _SLOW_S, event(FINISH)),
+            Loop("release reservations", partial(release_reservations, database, services), _SLOW_S, event(RELEASE)),
+            Loop("sweep", partial(sweep, database, services, settings), _SLOW_S, event(SWEEP)),
             Loop("delete old contact changes", partial(delete_old_changes, database), 3600.0),
         ],
+        work=WORK,
         close=[services.close],
     )

@@ -8,6 +8,7 @@ import structlog
 from common.database import Database, in_transaction, is_transient
 from common.loops import Loop
 from delivery.inbound.rules import InboundPolicy
+from delivery.models import WEBHOOK_EVENTS
 from delivery.providers.base import Provider
 from delivery.receipts import service
 
@@ -51,8 +52,8 @@ def make_loops(database: Database, providers: Iterable[Provider]) -> list[Loop]:
         Loop(
             "apply_webhook_events",
             partial(apply_webhook_events, database, policy),
-            1.0,
-            wake=database.wakes.event(service.WEBHOOK_EVENTS),
+            30.0,
+            wake=database.wakes.event(WEBHOOK_EVENTS),
             gather_s=0.02,
         ),
         Loop("delete_old_events", partial(delete_old_events, database), 3600.0),

@@ -11,7 +11,7 @@ from common.database import wake_after_commit
 from delivery.inbound import service as inbound
 from delivery.inbound.rules import InboundPolicy, ReceivedMessage
 from delivery.messages import service as messages
-from delivery.models import IN_SUBMISSION
+from delivery.models import IN_SUBMISSION, WEBHOOK_EVENTS
 from delivery.providers.base import DeliveryReceipt, InboundMessage, ProviderEvent
 from delivery.receipts import repository
 from delivery.receipts.rules import (
@@ -27,7 +27,6 @@ from delivery.sending import service as sending
 log = structlog.get_logger()
 
 BATCH = 500
-WEBHOOK_EVENTS = "webhook_events"  # the name of the event that wakes the loop which applies them
 _DELETE_BATCH = 5000
 
 

@@ -1,5 +1,6 @@
 """The loops of sending: claim and submit, record results, resolve submissions."""
 
+import asyncio
 from collections.abc import Collection
 from functools import partial
 
@@ -7,6 +8,7 @@ import structlog
 
 from common.database import Database, in_transaction
 from common.loops import Loop
+from delivery.models import QUEUED, SUBMISSIONS
 from delivery.sending import service
 from delivery.sending.provider_worker import ProviderWorker
 from delivery.sending.routing import Router
@@ -15,6 +17,7 @@ from delivery.sending.rules import LanePositions, SendingPolicy
 log = structlog.get_logger()
 
 _MAX_RESULTS = 500
+_SLOW_S = 30.0  # an event wakes a loop as soon as it has work
 _GATHER_S = 0.02  # one transaction records the results of that time
 
 
@@ -97,15 +100,17 @@ async def drain(database: Database, worker: ProviderWorker) -> None:
 
 def make_loops(database: Database, router: Router, worker: ProviderWorker) -> list[Loop]:
     """Return the loops of one provider."""
-    name = worker.provider.name
+    name, submissions_due = worker.provider.name, asyncio.Event()
+    database.wakes.add(QUEUED, worker.wake)
+    database.wakes.add(SUBMISSIONS, submissions_due)
     return [
-        Loop(f"send_queued {name}", partial(send_queued, database, router, worker), 1.0, worker.wake),
+        Loop(f"send_queued {name}", partial(send_queued, database, router, worker), _SLOW_S, worker.wake),
         Loop(
             f"record_results {name}",
             partial(record_results, database, worker),
-            1.0,
+            _SLOW_S,
             wake=worker.has_results,
             gather_s=_GATHER_S,
         ),
-        Loop(f"resolve_submissions {name}", partial(resolve_submissions, database, worker), 1.0),
+        Loop(f"resolve_submissions {name}", partial(resolve_submissions, database, worker), _SLOW_S, submissions_due),
     ]
