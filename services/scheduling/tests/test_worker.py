@@ -13,7 +13,7 @@ from common.relay import Relay
 from scheduling.worker import create_worker
 from services.scheduling.tests.stage import Stage
 
-OUTCOMES = {"outcomes-sent", "outcomes-failed", "outcomes-delayed", "outcomes-delivered"}
+OUTCOMES = {"outcomes"}
 GROUPS = OUTCOMES | {"contacts", "organisations", "settings"}
 Eventually = Callable[..., Awaitable[Any]]
 

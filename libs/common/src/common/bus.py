@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
@@ -110,13 +110,13 @@ class BackOff(BaseMiddleware):
         except Exception as error:
             failures = self._bus.failures[topic] = self._bus.failures.get(topic, 0) + 1
             if isinstance(error, TooManyDeadLetters):
-                self._bus.paused_topics.add(topic)
+                self._bus.paused_topics.add(str(error))
             pause = min(30.0, 0.2 * 2.0 ** min(failures, 10)) * random.uniform(0.5, 1.0)
             log.error("batch failed", topic=topic, failures=failures, pause_s=round(pause, 1), error=repr(error)[:500])
             await asyncio.sleep(pause)
             raise
         self._bus.failures.pop(topic, None)
-        self._bus.paused_topics.discard(topic)
+        self._bus.paused_topics.difference_update(record.topic for record in msg.raw_message)
         return result
 
 
@@ -151,11 +151,21 @@ async def consume(
     Duplicates inside the batch are dropped. While the database is unavailable the transaction is retried for 60 s.
     Then the failure is raised, and Kafka delivers the batch again. Raises TooManyDeadLetters.
     """
+    await consume_topics(database, {event_class.topic: event_class}, records, use_case)
+
+
+async def consume_topics(
+    database: Database,
+    event_classes: Mapping[str, type[EventT]],
+    records: Sequence[Record],
+    use_case: Callable[[AsyncSession, list[EventT]], Awaitable[object]],
+) -> None:
+    """Do what `consume` does for a batch of several topics. `event_classes` has the class of each topic."""
     events: dict[Any, EventT] = {}
     bad: list[tuple[Record, str]] = []
     for record in records:
         try:
-            event = event_class.model_validate_json(record.value or b"")
+            event = event_classes[record.topic].model_validate_json(record.value or b"")
             events.setdefault(event.event_id, event)
         except ValidationError as error:
             reason = "; ".join(f"{p['loc']}: {p['msg']}" for p in error.errors(include_input=False, include_url=False))
@@ -163,8 +173,9 @@ async def consume(
 
     async def work(session: AsyncSession) -> None:
         if bad:
-            if await session.scalar(_HAS_TOO_MANY, {"topic": bad[0][0].topic}):
-                raise TooManyDeadLetters(bad[0][0].topic)
+            for topic in sorted({record.topic for record, _ in bad}):
+                if await session.scalar(_HAS_TOO_MANY, {"topic": topic}):
+                    raise TooManyDeadLetters(topic)
             await _add_dead_letters(session, bad)
         if events:
             await use_case(session, list(events.values()))

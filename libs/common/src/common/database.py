@@ -66,7 +66,7 @@ class Database:
         """
         columns = ", ".join(f"({condition}) AS {name}" for name, condition in conditions.items())
         (row,) = await self._notifying.fetch(f"SELECT {columns}")
-        return [name for name, holds in row.items() if holds]
+        return [name for name, is_true in row.items() if is_true]
 
     def all_tenants(self) -> AbstractAsyncContextManager[AsyncSession]:
         """Begin a transaction that sees every organisation, for loops, consumers and operators."""

@@ -6,10 +6,6 @@ from common.bus import make_bus
 from common.database import Database
 from common.events import (
     ContactChanged,
-    MessageDelayed,
-    MessageDelivered,
-    MessageFailed,
-    MessageSent,
     OrganisationChanged,
     SettingsChanged,
 )
@@ -20,7 +16,7 @@ from scheduling.clients.services import OtherServices
 from scheduling.dispatch.loops import dispatch_due
 from scheduling.models import DISPATCH, FAN_OUT, FINISH, RELEASE, RETRIES, SWEEP, WORK
 from scheduling.organisations.consumers import on_settings_changed
-from scheduling.outcomes import consumers as outcomes
+from scheduling.outcomes.consumers import OUTCOMES, on_outcomes
 from scheduling.outcomes.loops import sweep
 from scheduling.recipients.consumers import on_contact_changed
 from scheduling.recipients.loops import delete_old_changes
@@ -36,10 +32,7 @@ async def create_worker(settings: Settings) -> Worker:
     database = Database(settings.database_url.get_secret_value(), "scheduling worker", tenant_pool=1, all_pool=12)
     services = OtherServices.connect(settings)
     bus, event = make_bus(settings), database.wakes.event
-    bus.subscribe([MessageSent], "outcomes-sent", partial(outcomes.on_message_sent, database))
-    bus.subscribe([MessageFailed], "outcomes-failed", partial(outcomes.on_message_failed, database))
-    bus.subscribe([MessageDelayed], "outcomes-delayed", partial(outcomes.on_message_delayed, database))
-    bus.subscribe([MessageDelivered], "outcomes-delivered", partial(outcomes.on_message_delivered, database))
+    bus.subscribe(OUTCOMES, "outcomes", partial(on_outcomes, database))
     bus.subscribe([ContactChanged], "contacts", partial(on_contact_changed, database))
     bus.subscribe([OrganisationChanged], "organisations", partial(on_organisation_changed, database))
     bus.subscribe([SettingsChanged], "settings", partial(on_settings_changed, database))

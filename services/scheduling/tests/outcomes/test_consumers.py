@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from scheduling.outcomes.consumers import on_message_failed, on_message_sent
+from scheduling.outcomes.consumers import on_outcomes
 from services.scheduling.tests.stage import FIVE_PAST, TIME, Stage, records
 
 SENT, DELIVERED = "2026-12-01T00:00:00.000Z", "2026-12-01T00:05:00.000Z"
@@ -110,7 +110,7 @@ async def test_a_receipt_may_report_that_a_sent_message_failed(stage: Stage, sch
 
 async def test_receipts_are_counted_and_do_not_change_a_finished_batch(stage: Stage, batch: RunningBatch) -> None:
     first, *others = batch.messages
-    await on_message_sent(stage.database, records(*(stage.sent(id_) for id_ in others)))
+    await on_outcomes(stage.database, records(*(stage.sent(id_) for id_ in others)))
     await stage.consume(stage.delivered(first, 2))
     await stage.finish_batches()
     before = await stage.show_batch(batch.id)
@@ -123,7 +123,7 @@ async def test_receipts_are_counted_and_do_not_change_a_finished_batch(stage: St
 
 
 async def test_a_batch_follows_the_late_receipts_of_its_messages(stage: Stage, batch: RunningBatch) -> None:
-    await on_message_sent(stage.database, records(*(stage.sent(id_) for id_ in batch.messages)))
+    await on_outcomes(stage.database, records(*(stage.sent(id_) for id_ in batch.messages)))
     await stage.finish_batches()
     first, second, third = (stage.failed(id_, 2, failure_category="expired") for id_ in batch.messages)
     await stage.consume(first)
@@ -141,7 +141,7 @@ async def test_a_receipt_during_a_retry_does_not_finish_the_batch(stage: Stage, 
     first, *others = batch.messages
     await stage.consume(stage.sent(first))
     failures = (stage.failed(id_, failure_category="blocked") for id_ in others)
-    await on_message_failed(stage.database, records(*failures))
+    await on_outcomes(stage.database, records(*failures))
     await stage.finish_batches()
     assert (await stage.client.ok("POST", f"/api/group-schedules/{batch.id}/retry/"))["retried"] == 2
     await stage.consume(stage.failed(first, 2, failure_category="expired"))
@@ -153,7 +153,7 @@ async def test_events_about_unknown_schedules_and_other_organisations_change_not
     known = [stage.sent(schedule_id) for schedule_id in [*ids[:4], 2**60]]
     batch = records(*known, stage.sent(ids[4], organisation_id="org_other"))
     for _ in range(2):
-        await on_message_sent(stage.database, batch)
+        await on_outcomes(stage.database, batch)
     rows = await stage.rows("SELECT status FROM schedules ORDER BY id")
     assert [row.status for row in rows] == ["sent"] * 4 + ["processing"]
 
@@ -184,6 +184,6 @@ async def test_an_unreadable_record_becomes_a_dead_letter_and_the_others_apply(s
     good, bad = records(stage.sent(schedule_id)), records(stage.sent(1))
     unreadable = replace(bad[0], value=b'{"event_id": 5}', offset=1)
     for _ in range(2):
-        await on_message_sent(stage.database, [unreadable, *good])
+        await on_outcomes(stage.database, [unreadable, *good])
     assert (await stage.show(schedule_id))["status"] == "sent"
     assert len(await stage.rows("SELECT 1 FROM dead_letters")) == 1

@@ -2,27 +2,16 @@
 
 from collections.abc import Sequence
 
-from common.bus import Record, consume
+from common.bus import Record, consume_topics
 from common.database import Database
 from common.events import MessageDelayed, MessageDelivered, MessageFailed, MessageSent
 from scheduling.outcomes import service
+from scheduling.outcomes.rules import OutcomeEvent
+
+OUTCOMES: tuple[type[OutcomeEvent], ...] = (MessageSent, MessageFailed, MessageDelayed, MessageDelivered)
+_BY_TOPIC: dict[str, type[OutcomeEvent]] = {event.topic: event for event in OUTCOMES}
 
 
-async def on_message_sent(database: Database, records: Sequence[Record]) -> None:
-    """Apply a batch of MessageSent."""
-    await consume(database, MessageSent, records, service.apply_outcomes)
-
-
-async def on_message_failed(database: Database, records: Sequence[Record]) -> None:
-    """Apply a batch of MessageFailed."""
-    await consume(database, MessageFailed, records, service.apply_outcomes)
-
-
-async def on_message_delayed(database: Database, records: Sequence[Record]) -> None:
-    """Apply a batch of MessageDelayed."""
-    await consume(database, MessageDelayed, records, service.apply_outcomes)
-
-
-async def on_message_delivered(database: Database, records: Sequence[Record]) -> None:
-    """Apply a batch of MessageDelivered."""
-    await consume(database, MessageDelivered, records, service.apply_outcomes)
+async def on_outcomes(database: Database, records: Sequence[Record]) -> None:
+    """Apply a batch of outcomes, of whichever kind, in one transaction."""
+    await consume_topics(database, _BY_TOPIC, records, service.apply_outcomes)
