@@ -24,7 +24,7 @@ from common.events import (
 from scheduling.batches import loops as batches
 from scheduling.clients.services import OtherServices
 from scheduling.dispatch.loops import dispatch_due
-from scheduling.outcomes import consumers as outcomes
+from scheduling.outcomes.consumers import OUTCOMES, on_outcomes
 from scheduling.outcomes.loops import sweep
 from scheduling.recipients.consumers import on_contact_changed
 from scheduling.retries.loops import continue_retries
@@ -232,10 +232,7 @@ class Stage:
     async def consume(self, *events: Event) -> None:
         """Consume each event in a batch of its own."""
         consumers: dict[str, Consumer] = {
-            MessageSent.topic: outcomes.on_message_sent,
-            MessageFailed.topic: outcomes.on_message_failed,
-            MessageDelayed.topic: outcomes.on_message_delayed,
-            MessageDelivered.topic: outcomes.on_message_delivered,
+            **{event.topic: on_outcomes for event in OUTCOMES},
             ContactChanged.topic: on_contact_changed,
         }
         for event in events:
