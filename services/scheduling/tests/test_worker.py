@@ -28,7 +28,7 @@ async def relay(stage: Stage, kafka_servers: str) -> AsyncIterator[Relay]:
     relay = Relay(stage.database, kafka_servers, "scheduling")
     stopping = asyncio.Event()
     await broker.start()
-    tasks = [asyncio.create_task(loop.run(stopping)) for loop in worker.loops]
+    tasks = [asyncio.create_task(loop.run(stopping)) for loop in worker.all_loops()]
     yield relay
     stopping.set()
     await asyncio.wait(tasks)

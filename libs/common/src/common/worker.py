@@ -44,6 +44,16 @@ class Worker:
     close: Sequence[Callable[[], Awaitable[None]]] = ()
     ready: bool = field(default=False, init=False)
 
+    def all_loops(self) -> list[Loop]:
+        """Return the loops with those that every worker has: looking for work, and deleting old idempotency keys."""
+        work = {OUTBOX: "EXISTS (SELECT FROM outbox)", **self.work}
+        interval_s = self.settings.find_work_interval_ms / 1000
+        return [
+            *self.loops,
+            Loop("find work", partial(_find_work, self.database, work), interval_s),
+            Loop("idempotency keys", partial(_delete_expired_keys, self.database), 600),
+        ]
+
 
 async def run(worker: Worker) -> int:
     """Run until SIGTERM or SIGINT and return 0, or return 1 when the worker must be restarted."""
@@ -53,15 +63,12 @@ async def run(worker: Worker) -> int:
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     relay = Relay(worker.database, settings.kafka_bootstrap_servers, settings.service)
     relay_loop = Loop("relay", relay.step, _SLOW_S, wake=worker.database.published, gather_s=_GATHER_S)
-    work = {OUTBOX: "EXISTS (SELECT FROM outbox)", **worker.work}
-    find_work = Loop("find work", partial(_find_work, worker.database, work), settings.find_work_interval_ms / 1000)
     health = await _serve_health(worker)
     relay_stop = asyncio.Event()
     worker.database.wakes.notifies = False  # the loops of this process are woken directly
     listen_task = asyncio.create_task(worker.database.wakes.listen(relay_stop), name="listen")
     relay_task = asyncio.create_task(relay_loop.run(relay_stop), name="relay")
     loop_tasks: list[asyncio.Task[None]] = []
-    keys_loop = Loop("idempotency keys", partial(_delete_expired_keys, worker.database), 600)
     try:
         async with asyncio.timeout(_START_TIMEOUT_S):
             await worker.bus.broker.start()
@@ -70,8 +77,7 @@ async def run(worker: Worker) -> int:
         stopping.set()
         code = 1
     else:
-        loops = [*worker.loops, find_work, keys_loop]
-        loop_tasks = [asyncio.create_task(loop.run(stopping), name=loop.name) for loop in loops]
+        loop_tasks = [asyncio.create_task(loop.run(stopping), name=loop.name) for loop in worker.all_loops()]
         worker.ready = True
         log.info("worker ready", loops=[loop.name for loop in worker.loops])
         code = await _watch(worker, [relay_task, *loop_tasks], stopping)
