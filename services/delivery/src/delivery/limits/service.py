@@ -1,5 +1,6 @@
 """Use cases of limits: count the parts of messages, and reserve parts for sends."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from datetime import date, datetime, timedelta
 from typing import NamedTuple
@@ -60,6 +61,19 @@ async def take_sms_parts(session: AsyncSession, wanted: Sequence[tuple[str, date
 
 
 async def _take(session: AsyncSession, demands: Sequence[Demand]) -> list[bool]:
+    """Grant demands: those that use up their own reservation at once, the others under the lock of their usage.
+
+    A reference that several demands have is a batch's, and is not used up by one of them.
+    """
+    shared = Counter(demand.reservation for demand in demands)
+    alone = [(d.reservation, d.parts, d.quota) for d in demands if d.reservation and shared[d.reservation] == 1]
+    covered = await repository.use_up(session, alone)
+    granted = await _take_locked(session, [demand for demand in demands if demand.reservation not in covered])
+    rest = iter(granted)
+    return [demand.reservation in covered or next(rest) for demand in demands]
+
+
+async def _take_locked(session: AsyncSession, demands: Sequence[Demand]) -> list[bool]:
     """Grant demands under the lock of their usage.
 
     The limits are read after the lock, in a statement of their own. So a new limit applies as soon as its request is

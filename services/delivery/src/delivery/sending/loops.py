@@ -28,16 +28,17 @@ async def send_queued(database: Database, router: Router, worker: ProviderWorker
             return True
         # A round that began in the middle has not seen the organisations before it.
         began_later = any(positions != LanePositions() for positions in worker.positions.values())
-        started = 0
+        is_full = False
         for message_format in worker.next_formats():
-            started += await _send(database, router, worker, message_format)
-    return started > 0 or began_later
+            is_full |= await _send(database, router, worker, message_format)
+    return is_full or began_later
 
 
-async def _send(database: Database, router: Router, worker: ProviderWorker, message_format: str) -> int:
+async def _send(database: Database, router: Router, worker: ProviderWorker, message_format: str) -> bool:
+    """Claim and start what can be sent of a format. Return whether there may be more."""
     capacity = worker.capacity(message_format)
     if capacity is None:
-        return 0
+        return True
     async with database.all_tenants() as session:
         claim = await service.claim_submissions(
             session, worker.provider, router=router, capacity=capacity, policy=worker.policy
@@ -46,7 +47,7 @@ async def _send(database: Database, router: Router, worker: ProviderWorker, mess
     worker.positions[message_format] = claim.positions
     for submission in claim.submissions:
         worker.start(submission)
-    return len(claim.submissions)
+    return claim.is_full
 
 
 async def record_results(database: Database, worker: ProviderWorker) -> bool:

@@ -80,10 +80,14 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The submissions that a claim made, and the positions for the next claim. They count once it is committed."""
+    """The submissions that a claim made, and the positions for the next claim. They count once it is committed.
+
+    `is_full`: the claim took as much as it could, so there may be more.
+    """
 
     submissions: Sequence[Submission]
     positions: LanePositions
+    is_full: bool = False
 
 
 def find_refusal(message: ClaimedMessage, provider: Provider) -> FailureCategory | None:

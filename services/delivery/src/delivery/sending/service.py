@@ -1,6 +1,6 @@
 """Use cases of sending: claim messages, record results, and resolve submissions whose outcome is not known."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from uuid import UUID, uuid4
 
 import structlog
@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from common.events import FailureCategory
 from delivery.messages import service as messages
 from delivery.messages.rules import InSubmission, Result
-from delivery.models import IN_SUBMISSION, DueSubmission, LockedMessage, MessageStatus, SubmissionState
+from delivery.models import IN_SUBMISSION, ClaimedMessage, DueSubmission, LockedMessage, MessageStatus, SubmissionState
 from delivery.providers.base import Provider
 from delivery.sending import repository, submissions
 from delivery.sending.routing import Router
@@ -63,7 +63,12 @@ async def claim_submissions(
     return Claim(
         [make_submission(key, batch, body) for key, (batch, body) in batches.items()],
         next_positions(capacity, claimed, allowed if len(allowed) < len(sendable) else None),
+        is_full=len(claimed) >= capacity.messages or bool(refusals) or len(sendable) > _count(batches.values()),
     )
+
+
+def _count(batches: Iterable[tuple[Sequence[ClaimedMessage], bytes]]) -> int:
+    return sum(len(messages) for messages, _ in batches)
 
 
 async def record_results(session: AsyncSession, results: Sequence[Result], policy: SendingPolicy) -> None:
