@@ -1,5 +1,6 @@
 """Parts, phones and cleaned text: known test values, and a slow reference implementation."""
 
+import phonenumbers
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -84,6 +85,21 @@ def test_every_usual_spelling_becomes_the_same_number(text: str) -> None:
 
 def test_a_prefix_that_the_library_does_not_know_is_accepted_by_its_shape() -> None:
     assert normalise_phone("0441 234 567") == "+61441234567"
+
+
+@given(st.lists(st.sampled_from([*"+0() -./\t", "61", "0011", "1831", "412345678"]), max_size=7).map("".join))
+def test_every_spelling_is_read_as_the_library_reads_it(text: str) -> None:
+    try:
+        parsed = phonenumbers.parse(text, "AU")
+    except phonenumbers.NumberParseException:
+        expected = ""
+    else:
+        expected = f"+{parsed.country_code}{parsed.national_number}"
+    try:
+        found = normalise_phone(text)
+    except InvalidPhone:
+        found = ""
+    assert found == (expected if expected.startswith("+614") and len(expected) == 12 else "")
 
 
 @pytest.mark.parametrize(

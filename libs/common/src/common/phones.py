@@ -5,9 +5,10 @@ import re
 import phonenumbers
 
 _STORED = re.compile(r"\+614[0-9]{8}")
-_PLAIN = re.compile(r"(?:\+?61|0)?(4[0-9]{8})")
+_PLAIN = re.compile(r"(?:(?:\+?61)?0?)(4[0-9]{8})")
 _SCIENTIFIC = re.compile(r"([0-9])(?:[.,]([0-9]+))?[eE]\+?([0-9]{1,2})")
 _DECIMAL = re.compile(r"([0-9]{9,11})[.,]0{1,2}")
+_PUNCTUATION = str.maketrans(dict.fromkeys("()./ \u00a0\u2010\u2011\u2012\u2013\u2014\u2015-", ""))
 _ALLOWED = re.compile(r"[0-9+()./ \t\u00a0\u2010-\u2015-]+")
 MAX_LENGTH = 40
 # The mobile numbers that ACMA reserves for fiction. No person has one of them.
@@ -37,6 +38,9 @@ def normalise_phone(text: str) -> str:
     given = _undo_spreadsheet(text.strip())
     if len(given) > MAX_LENGTH or not _ALLOWED.fullmatch(given):
         raise InvalidPhone("Enter an Australian mobile number, for example 0412 345 678.")
+    plain = _PLAIN.fullmatch(given.translate(_PUNCTUATION))
+    if plain:
+        return "+61" + plain[1]
     try:
         parsed = phonenumbers.parse(given, "AU")
     except phonenumbers.NumberParseException:
