@@ -1,5 +1,7 @@
 """The HTTP entry point."""
 
+import sys
+
 from fastapi import FastAPI
 
 from common.database import Database, check_database
@@ -8,6 +10,7 @@ from contacts.contacts.api import router as contacts_router
 from contacts.groups.api import router as groups_router
 from contacts.identity.api import router as identity_router
 from contacts.imports.api import router as imports_router
+from contacts.imports.turns import ImportTurns
 from contacts.recipients.api import router as recipients_router
 from contacts.settings import Settings
 
@@ -15,6 +18,8 @@ from contacts.settings import Settings
 def create_app(settings: Settings) -> FastAPI:
     """Return the API with the routes of every feature."""
     database = Database(settings.database_url.get_secret_value(), "contacts api")
+    # The thread that reads an import gives way to requests after this time. Python's default is ten times as long.
+    sys.setswitchinterval(0.0005)
 
     async def ready() -> None:
         await check_database(database)
@@ -22,7 +27,7 @@ def create_app(settings: Settings) -> FastAPI:
     return make_app(
         settings,
         [contacts_router, imports_router, groups_router, recipients_router, identity_router],
-        state={"database": database},
+        state={"database": database, "import_turns": ImportTurns()},
         ready=ready,
         close=[database.close],
     )

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from common.errors import Invalid
+from common.errors import Invalid, Unavailable
 
 
 class PhoneExists(Invalid):
@@ -30,3 +30,12 @@ class NotCsv(Invalid):
 
     def __init__(self, sentence: str) -> None:
         super().__init__(fields={"file": [sentence]})
+
+
+class ImportRunning(Unavailable):
+    """Other imports are running: one of the organisation, or many."""
+
+    default = "Other imports are running. Try again in a moment."
+
+    def __init__(self) -> None:
+        super().__init__(headers={"Retry-After": "10"})

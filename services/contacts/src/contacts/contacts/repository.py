@@ -102,7 +102,8 @@ IMPORT = text(
 # time-out that is already running cannot be changed, but it can be ended and started again.
 _BEGIN_IMPORT = text(
     """
-    SELECT pg_advisory_xact_lock(hashtextextended('contacts.import:' || current_setting('app.organisation_id'), 0)),
+    SELECT pg_try_advisory_xact_lock(
+               hashtextextended('contacts.import:' || current_setting('app.organisation_id'), 0)),
            set_config('plan_cache_mode', 'force_custom_plan', true),
            set_config('transaction_timeout', '0', true), set_config('transaction_timeout', '300s', true)
     """
@@ -300,9 +301,9 @@ async def withdraw_opt_out(session: AsyncSession, phone: str, now: datetime) -> 
     await session.execute(_WITHDRAW_OPT_OUT, {"phone": phone, "now": now})
 
 
-async def begin_import(session: AsyncSession) -> None:
-    """Wait until no other import of the organisation runs, and set the time-out of the transaction to 300 s."""
-    await session.execute(_BEGIN_IMPORT)
+async def begin_import(session: AsyncSession) -> bool:
+    """Set the time-out of the transaction to 300 s. Return False while another import of the organisation runs."""
+    return bool(await session.scalar(_BEGIN_IMPORT))
 
 
 async def import_rows(

@@ -153,9 +153,9 @@ async def require_active(session: AsyncSession, contact_ids: Sequence[int], fiel
         raise Invalid.field(field, f"These contacts were deleted: {', '.join(map(str, deleted[:20]))}.")
 
 
-async def begin_import(session: AsyncSession) -> None:
-    """Wait until no other import of the organisation runs, and prepare the transaction for a long one."""
-    await repository.begin_import(session)
+async def begin_import(session: AsyncSession) -> bool:
+    """Prepare the transaction for an import. Return False while another import of the organisation runs."""
+    return await repository.begin_import(session)
 
 
 async def import_rows(

@@ -1,5 +1,6 @@
 """The route that imports contacts from a CSV file."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
@@ -7,15 +8,21 @@ from typing import Annotated, Any
 from fastapi import Depends, Query, Request, Response
 from starlette.datastructures import UploadFile
 
+from common.caller import Caller
 from common.errors import Invalid, TooLarge, UnsupportedMediaType
 from common.http.app import feature_router
-from common.http.deps import CallerDep, SessionDep
+from common.http.deps import CallerDep, TenantDep
 from common.http.requests import MAX_FILE_BYTES
+from common.statements import Tenant
 from contacts.contacts import rules
+from contacts.contacts import service as contacts_service
+from contacts.errors import ImportRunning
 from contacts.imports import service
 from contacts.imports.schemas import ImportOptions, ImportOut, ImportProblem
+from contacts.imports.turns import ImportTurns
 
 router = feature_router("contacts")
+_RETRY_S = 0.2
 _FILE_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -63,16 +70,25 @@ async def import_contacts(
     request: Request,
     response: Response,
     caller: CallerDep,
-    session: SessionDep,
+    tenant: TenantDep,
     options: Annotated[ImportOptions, Depends(get_import_options)],
 ) -> ImportOut:
     """Import contacts from a CSV file of at most 10 MB.
 
     The header row must have a column `phone`; `first_name`, `last_name`, `email` and `company` are optional. Every
-    valid row is imported. The answer is 200 when all rows were imported, and 207 when some were not.
+    valid row is imported. The answer is 200 when all rows were imported, and 207 when some were not. Imports of an
+    organisation run one after the other. The answer is 503 when too many wait.
     """
-    async with _uploaded_file(request) as upload:
-        result = await service.import_contacts(session, caller, upload.file, options)
+    turns: ImportTurns = request.app.state.import_turns
+    may_wait = "keyed_session" not in request.scope  # a keyed request has a connection already
+    async with (
+        _uploaded_file(request) as upload,
+        turns.turn(caller.organisation_id, may_wait=may_wait) as deadline,
+    ):
+        while (result := await _try_import(tenant, caller, upload, options)) is None:
+            if not may_wait or asyncio.get_running_loop().time() > deadline:
+                raise ImportRunning
+            await asyncio.sleep(_RETRY_S)
     response.status_code = 207 if result.failed else 200
     return ImportOut(
         total=result.total,
@@ -81,6 +97,16 @@ async def import_contacts(
         failed=result.failed,
         errors=[ImportProblem.model_validate(problem) for problem in result.problems],
     )
+
+
+async def _try_import(
+    tenant: Tenant, caller: Caller, upload: UploadFile, options: ImportOptions
+) -> service.ImportResult | None:
+    """Import the file, or return None while another process imports for the organisation."""
+    async with tenant.transaction() as session:
+        if not await contacts_service.begin_import(session):
+            return None
+        return await service.import_contacts(session, caller, upload.file, options)
 
 
 @asynccontextmanager

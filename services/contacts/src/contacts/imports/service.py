@@ -15,7 +15,7 @@ from contacts.groups import service as groups_service
 from contacts.imports.csv_file import MAX_PROBLEMS, Batch, ContactsFile, Problem
 from contacts.imports.schemas import ImportOptions
 
-BATCH_ROWS = 1000
+BATCH_ROWS = 2000
 _REPEATED = "This phone number is in the file more than once."
 
 
@@ -33,7 +33,7 @@ class ImportResult:
 async def import_contacts(
     session: AsyncSession, caller: Caller, file: BinaryIO, options: ImportOptions
 ) -> ImportResult:
-    """Import every valid row of a CSV file.
+    """Import every valid row of a CSV file. The caller has begun the import (`contacts.service.begin_import`).
 
     A thread reads the file batch by batch, so that other requests are answered meanwhile. Raises NotCsv, and for the
     group NotFound and Invalid.
@@ -41,7 +41,6 @@ async def import_contacts(
     contacts_file = await asyncio.to_thread(ContactsFile, file)
     if options.group_id is not None:
         await groups_service.require_active(session, options.group_id, "group_id")
-    await contacts_service.begin_import(session)
     trial = await session.begin_nested() if options.dry_run else None
     result = ImportResult()
     async with aclosing(_batches(contacts_file)) as batches:

@@ -1,0 +1,99 @@
+"""Turns: one import of each organisation runs at a time, and few in all; waiting costs no database connection."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from contacts.contacts import service as contacts_service
+from contacts.errors import ImportRunning
+from contacts.imports.turns import ImportTurns
+
+from ..conftest import Stage
+
+FILE = "phone\n0412345678\n"
+Eventually = Callable[..., Awaitable[Any]]
+
+
+async def enter(turns: ImportTurns, organisation: str, entered: list[str], leave: asyncio.Event) -> None:
+    async with turns.turn(organisation, may_wait=True):
+        entered.append(organisation)
+        await leave.wait()
+
+
+async def let_run() -> None:
+    """Let every task run until it waits."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_second_import_of_an_organisation_and_a_third_in_all_wait() -> None:
+    turns, entered = ImportTurns(at_once=2), list[str]()
+    leave = {name: asyncio.Event() for name in ("first", "again", "other", "third")}
+    tasks = []
+    for name, organisation in (("first", "a"), ("again", "a"), ("other", "b"), ("third", "c")):
+        tasks.append(asyncio.create_task(enter(turns, organisation, entered, leave[name])))
+        await let_run()
+    assert (entered, turns.waiting) == (["a", "b"], 2)
+    leave["other"].set()
+    await let_run()
+    assert entered == ["a", "b", "c"]
+    leave["first"].set()
+    await let_run()
+    assert (entered, turns.waiting) == (["a", "b", "c", "a"], 0)
+    for event in leave.values():
+        event.set()
+    await asyncio.gather(*tasks)
+
+
+async def test_import_that_may_not_wait_or_waits_too_long_is_refused() -> None:
+    turns = ImportTurns(at_once=1, max_waiting=1, max_wait_s=0.0)
+    async with turns.turn("a", may_wait=False):
+        for may_wait in (False, True):
+            with pytest.raises(ImportRunning):
+                async with turns.turn("b", may_wait=may_wait):
+                    pytest.fail("another import is running")
+    async with turns.turn("b", may_wait=False):
+        assert turns.waiting == 0
+
+
+async def test_import_is_refused_at_once_when_too_many_wait() -> None:
+    turns, leave, entered = ImportTurns(at_once=1, max_waiting=2), asyncio.Event(), list[str]()
+    tasks = [asyncio.create_task(enter(turns, organisation, entered, leave)) for organisation in ("a", "b", "c")]
+    await let_run()
+    with pytest.raises(ImportRunning):
+        async with turns.turn("d", may_wait=True):
+            pytest.fail("two wait already")
+    tasks[1].cancel()  # its client went away while it waited
+    leave.set()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert entered == ["a", "c"]
+
+
+async def test_import_waits_for_that_of_another_process_without_a_connection(
+    stage: Stage, eventually: Eventually
+) -> None:
+    async with stage.database.tenant("org_mine") as other_process:
+        assert await contacts_service.begin_import(other_process)
+        uploads = [asyncio.create_task(stage.mine.upload(FILE)) for _ in range(15)]
+
+        async def all_wait() -> bool:
+            return bool(stage.app.state.import_turns.waiting == len(uploads) - 1)
+
+        await eventually(all_wait)
+        await stage.mine.add_group("A")  # there are 10 connections, and requests get one
+        assert not any(upload.done() for upload in uploads)
+    answers = await asyncio.gather(*uploads)
+    assert sorted(answer.status_code for answer in answers) == [200] + [207] * 14
+
+
+async def test_keyed_import_is_refused_instead_of_waiting_with_its_connection(stage: Stage) -> None:
+    headers = {**stage.mine.headers, "Idempotency-Key": "k"}
+    files = {"file": ("list.csv", FILE.encode(), "text/csv")}
+    async with stage.database.tenant("org_mine") as other_process:
+        assert await contacts_service.begin_import(other_process)
+        answer = await stage.mine.http.post("/api/contacts/import/", headers=headers, files=files)
+        assert (answer.status_code, answer.json()["code"], answer.headers["Retry-After"]) == (503, "unavailable", "10")
+    answer = await stage.mine.http.post("/api/contacts/import/", headers=headers, files=files)
+    assert (answer.status_code, answer.json()["imported"]) == (200, 1)
