@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from common.events import ContactChanged
 from contacts.contacts.loops import clean_search_index
@@ -98,6 +99,14 @@ async def test_search_finds_imported_contacts_before_and_after_the_index_was_cle
         assert [contact["phone"] for contact in found["results"]] == ["0400001999"]
         await clean_search_index(stage.database)
     assert await clean_search_index(stage.database) == 0.0  # nothing is left, so the loop may pause
+
+
+async def test_planner_knows_the_size_of_a_first_import_once_the_index_was_cleaned(stage: Stage) -> None:
+    await stage.mine.upload("phone\n" + "".join(f"04{n:08d}\n" for n in range(2000)))
+    await clean_search_index(stage.database)
+    async with stage.database.all_tenants() as session:
+        known = await session.scalar(text("SELECT reltuples FROM pg_class WHERE oid = 'contacts.contacts'::regclass"))
+    assert known == 2000
 
 
 async def test_many_errors_are_all_counted_and_the_first_thousand_listed(stage: Stage) -> None:
