@@ -81,6 +81,7 @@ USERS_POLICY = """
 # row together with its opt-out.
 # There is no foreign key to organisations: each import would lock that one row. The row exists before the first
 # contact, because the gateway resolves the caller's identity first.
+# The check of the phone is its pattern +614[0-9]{8}. A regular expression would take 4 % of the time of an import.
 # Keys begin with the most selective column. While an organisation is being imported its statistics are missing, and
 # with a key that begins with the organisation the planner would read all of its rows for each phone.
 CONTACTS = f"""
@@ -89,7 +90,8 @@ CONTACTS = f"""
         {ORGANISATION},
         first_name text COLLATE pg_c_utf8 NOT NULL DEFAULT '',
         last_name text COLLATE pg_c_utf8 NOT NULL DEFAULT '',
-        phone text NOT NULL CHECK (phone ~ '^\\+614[0-9]{{8}}$'),
+        phone text NOT NULL
+            CHECK (phone LIKE '+614%' AND length(phone) = 12 AND rtrim(phone, '0123456789') = '+'),
         email text NOT NULL DEFAULT '',
         company text NOT NULL DEFAULT '',
         user_id bigint,

@@ -94,7 +94,10 @@ IMPORT = text(
         SELECT c.is_active, c.updated_at FROM contacts c
         WHERE c.phone = given.phone AND written.version IS DISTINCT FROM 1 LIMIT 1
     ) before ON true
-    WHERE CAST(:with_new AS boolean) OR written.version IS DISTINCT FROM 1 OR written.opt_out
+    -- If all rows are new and not opted out, PostgreSQL does not join them.
+    WHERE CAST(:with_new AS boolean) OR (
+        (SELECT count(*) FROM written WHERE version = 1 AND NOT opt_out) < (SELECT count(*) FROM given)
+        AND (written.version IS DISTINCT FROM 1 OR written.opt_out))
     """  # noqa: S608  # constants of this file
 )
 # One import of an organisation runs at a time, because two imports with the same phones in another order would lock
