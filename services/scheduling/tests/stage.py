@@ -54,7 +54,7 @@ class Client:
         return answer.json() if answer.content else None
 
 
-def record(value: bytes, topic: str = "topic", offset: int = 0) -> ConsumerRecord:
+def record(value: bytes, topic: str, offset: int = 0) -> ConsumerRecord:
     """Return a Kafka record with this value."""
     return ConsumerRecord(
         topic=topic,

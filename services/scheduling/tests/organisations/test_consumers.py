@@ -11,9 +11,9 @@ from services.scheduling.tests.stage import Stage, record
 async def test_the_newest_time_zone_wins_and_an_unreadable_record_becomes_a_dead_letter(stage: Stage) -> None:
     def changed(timezone: str, version: int) -> ConsumerRecord:
         event = SettingsChanged(organisation_id=stage.organisation, timezone=timezone, version=version)
-        return record(event.model_dump_json().encode())
+        return record(event.model_dump_json().encode(), event.topic)
 
-    broken = record(b"{broken", offset=7)
+    broken = record(b"{broken", SettingsChanged.topic, offset=7)
     batch = [changed("Asia/Tokyo", 1), broken, changed("America/New_York", 3), changed("Europe/London", 2)]
     for records in (batch, batch, batch[:1]):
         await on_settings_changed(stage.database, records)
@@ -25,7 +25,7 @@ async def test_the_newest_time_zone_wins_and_an_unreadable_record_becomes_a_dead
 
 async def test_an_unknown_time_zone_is_read_as_the_default(stage: Stage) -> None:
     event = SettingsChanged(organisation_id=stage.organisation, timezone="Mars/Olympus", version=1)
-    await on_settings_changed(stage.database, [record(event.model_dump_json().encode())])
+    await on_settings_changed(stage.database, [record(event.model_dump_json().encode(), event.topic)])
     made = await stage.make_schedule(scheduled_time="2026-12-24T09:00:00")
     assert made["scheduled_time"] == "2026-12-23T22:30:00.000Z"
 
