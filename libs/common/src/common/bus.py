@@ -80,13 +80,15 @@ class Bus:
             await handler(records)
 
         timeout_ms = self.settings.kafka_session_timeout_ms
+        # aiokafka has one fetch at a time for each broker. While it waits for the partitions that were empty, new
+        # records of the others are not fetched, so a long wait delays a busy topic.
         self.broker.subscriber(
             *(event.topic for event in events),
             group_id=f"{self.settings.service}.{purpose}",
             batch=True,
             max_records=500,
-            batch_timeout_ms=1000,
-            fetch_max_wait_ms=1000,
+            batch_timeout_ms=100,
+            fetch_max_wait_ms=100,
             auto_offset_reset="earliest",
             session_timeout_ms=timeout_ms,
             heartbeat_interval_ms=timeout_ms // 3,
