@@ -17,13 +17,7 @@ from common.http import errors
 from common.http.deps import get_caller
 from common.http.lean import LeanRoutes
 from common.http.request_log import RequestLog
-from common.http.requests import (  # noqa: F401
-    MAX_FILE_BYTES,
-    MAX_JSON_BYTES,
-    JsonRequest,
-    bounded_receive,
-    check_json,
-)
+from common.http.requests import JsonRequest, bounded_receive, check_json
 from common.idempotency import Answer, KeyedRequest
 from common.settings import CommonSettings
 

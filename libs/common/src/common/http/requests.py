@@ -56,3 +56,10 @@ def bounded_receive(receive: Receive) -> Receive:
         return message
 
     return receive_bounded
+
+
+def describe_upload(media_type: str) -> dict[str, Any]:
+    """Return the `openapi_extra` of a route that reads the file `file` of a multipart form, such as `text/csv`."""
+    properties = {"file": {"type": "string", "contentMediaType": media_type}}
+    schema = {"type": "object", "required": ["file"], "properties": properties}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}

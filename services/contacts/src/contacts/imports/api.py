@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Depends, Query, Request, Response
 from starlette.datastructures import UploadFile
@@ -12,7 +12,7 @@ from common.caller import Caller
 from common.errors import Invalid, TooLarge, UnsupportedMediaType
 from common.http.app import feature_router
 from common.http.deps import CallerDep, TenantDep
-from common.http.requests import MAX_FILE_BYTES
+from common.http.requests import MAX_FILE_BYTES, describe_upload
 from common.statements import Tenant
 from contacts.contacts import rules
 from contacts.contacts import service as contacts_service
@@ -23,20 +23,7 @@ from contacts.imports.turns import ImportTurns
 
 router = feature_router("contacts")
 _RETRY_S = 0.2
-_FILE_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {"file": {"type": "string", "contentMediaType": "text/csv"}},
-                }
-            }
-        },
-    }
-}
+_FILE_BODY = describe_upload("text/csv")
 
 
 async def get_import_options(

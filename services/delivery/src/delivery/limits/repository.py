@@ -16,7 +16,7 @@ from delivery.configs.rules import DEFAULT_ZONE, LIMITS, TIMEZONE, WHOLE_NUMBER
 from delivery.limits.rules import Quota, Reserved
 from delivery.models import COUNTS_AGAINST_LIMIT, UsageDrift, columns, read_rows, sql_list
 
-CHECK_S = 90  # scheduling's transactions end within 60 s: a reservation that it does not know by then is not used
+CHECK_S = 90  # scheduling's transactions end within 60 s: a reservation it has not stored after that is unused
 RECHECK_S = 600
 
 _QUOTA = Columns(organisation_id="text", period="date", format="text")

@@ -1,7 +1,5 @@
 """Uploads for MMS, and the links at which providers fetch them."""
 
-from typing import Any
-
 from fastapi import Request, Response
 from starlette.datastructures import UploadFile
 from starlette.types import Message
@@ -9,6 +7,7 @@ from starlette.types import Message
 from common.errors import Invalid, TooLarge, UnsupportedMediaType
 from common.http.app import feature_router
 from common.http.deps import CallerDep, SessionDep
+from common.http.requests import describe_upload
 from delivery.media import service
 from delivery.media.rules import MAX_BYTES
 from delivery.media.schemas import MediaOut
@@ -16,20 +15,7 @@ from delivery.media.schemas import MediaOut
 router = feature_router("sending")
 
 _MULTIPART_OVERHEAD = 16 * 1024
-_FILE_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {"file": {"type": "string", "contentMediaType": "image/*"}},
-                }
-            }
-        },
-    }
-}
+_FILE_BODY = describe_upload("image/*")
 
 
 @router.post("/api/sms/upload-file/", status_code=201, openapi_extra=_FILE_BODY)

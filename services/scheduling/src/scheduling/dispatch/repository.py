@@ -116,7 +116,7 @@ _REFUSE = text(
 
 
 async def start_batches_all_tenants(session: AsyncSession) -> None:
-    """Move batches whose time has come to processing, so that their messages can be claimed."""
+    """Move batches that are due to processing, so that their messages can be claimed."""
     await session.execute(_START_BATCHES)
 
 

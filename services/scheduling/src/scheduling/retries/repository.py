@@ -49,7 +49,8 @@ _REOPEN_NEXT = text(
     WHERE id = :batch_id
     """
 )
-# A batch that is still pending can change. A message that is dispatched before it keeps what it says now.
+# A batch that is still pending can be edited later. Its retried messages are dispatched before, so they take a copy of
+# its present content.
 _COPY_CONTENT = text(
     """
     UPDATE schedules m

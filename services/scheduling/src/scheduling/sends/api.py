@@ -43,7 +43,7 @@ class WaitingRoute(JsonRoute):
     """A route whose accepted sends wait for their outcome as `Prefer` says.
 
     A replay under an idempotency key waits as its own `Prefer` says. Without one, the replay of a send that waited
-    has the outcome that is known by then.
+    answers with the latest stored outcome.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
