@@ -12,6 +12,7 @@ from typing import Any
 
 import asyncpg
 import httpx
+import hypothesis
 import pytest
 import structlog
 from aiokafka import AIOKafkaConsumer
@@ -28,9 +29,15 @@ PASSWORD = "test-password"
 
 
 def pytest_configure() -> None:
-    """Log without colours and without local variables: rendering all of them takes seconds per traceback."""
+    """Log without colours and without local variables, and let Hypothesis time nothing.
+
+    Rendering all local variables takes seconds per traceback.
+    """
     renderer = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(processors=[structlog.contextvars.merge_contextvars, structlog.stdlib.add_log_level, renderer])
+    # By default an example that takes more than 200 ms fails, which happens on a busy machine.
+    hypothesis.settings.register_profile("cooee", deadline=None)
+    hypothesis.settings.load_profile("cooee")
 
 
 @pytest.fixture(scope="session")
