@@ -19,15 +19,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from common.bulk import Columns
 from common.database import Database, in_transaction
 from common.events import Event
+from common.loops import MinInterval
 from common.settings import StoreSettings
 
 log = structlog.get_logger()
 
 EventT = TypeVar("EventT", bound=Event)
 Record: TypeAlias = ConsumerRecord
-# A batch costs one transaction, whatever its size. A short wait collects more records.
 _SMALL_BATCH = 100
-_GATHER_S = 0.01
+_INTERVAL_S = 0.05  # between the beginnings of small batches
 _DEAD_LETTER = Columns(
     topic="text", kafka_partition="int", kafka_offset="bigint", sha256="bytea", key="bytea", body="bytea", error="text"
 )
@@ -67,28 +67,36 @@ class Bus:
     paused_topics: set[str] = field(default_factory=set)
 
     def subscribe(
-        self, events: Sequence[type[Event]], purpose: str, handler: Callable[[Sequence[Record]], Awaitable[None]]
+        self,
+        events: Sequence[type[Event]],
+        purpose: str,
+        handler: Callable[[Sequence[Record]], Awaitable[None]],
+        *,
+        is_busy: bool = False,
     ) -> None:
         """Call `handler` with each batch of the events' topics, as the consumer group `<service>.<purpose>`.
 
-        A batch has at most 500 records. See docs/events.md for what the settings of a consumer mean.
+        A batch has at most 500 records. `is_busy` is for topics that carry every message. See docs/events.md for what
+        the settings of a consumer mean.
         """
+        interval = MinInterval(_INTERVAL_S)
 
         async def handle(records: Any) -> None:
             if len(records) < _SMALL_BATCH:
-                await asyncio.sleep(_GATHER_S)
+                await interval.wait()
             await handler(records)
 
         timeout_ms = self.settings.kafka_session_timeout_ms
         # aiokafka has one fetch at a time for each broker. While it waits for the partitions that were empty, new
-        # records of the others are not fetched, so a long wait delays a busy topic.
+        # records of the others are not fetched, so a long wait delays a busy topic. A short one costs idle CPU.
+        wait_ms = 100 if is_busy else 500
         self.broker.subscriber(
             *(event.topic for event in events),
             group_id=f"{self.settings.service}.{purpose}",
             batch=True,
             max_records=500,
-            batch_timeout_ms=100,
-            fetch_max_wait_ms=100,
+            batch_timeout_ms=wait_ms,
+            fetch_max_wait_ms=wait_ms,
             auto_offset_reset="earliest",
             session_timeout_ms=timeout_ms,
             heartbeat_interval_ms=timeout_ms // 3,

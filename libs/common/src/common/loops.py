@@ -12,24 +12,44 @@ log = structlog.get_logger()
 _MAX_BACK_OFF_S = 30.0
 
 
+class MinInterval:
+    """Keeps a minimum interval between small rounds of work.
+
+    A round costs nearly the same for one message and for many. So the first message after a quiet time is handled at
+    once, and under load each round handles the messages of one interval.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._next = 0.0
+
+    async def wait(self) -> None:
+        """Wait until the interval since the last round is over, and begin the next."""
+        clock = asyncio.get_running_loop().time
+        if (left := self._next - clock()) > 0:
+            await asyncio.sleep(left)
+        self._next = clock() + self._seconds
+
+
 @dataclass
 class Loop:
     """A step that repeats. `step` returns True when there may be more to do at once.
 
     Otherwise the loop pauses for `every_s` seconds, or for the shorter time in seconds that `step` returns. Setting
-    `wake` ends the pause early. `gather_s` is a short wait after a wake-up, so that one step finds the work of several
-    wake-ups.
+    `wake` ends the pause early. `min_interval_s` is the minimum time between the beginnings of two steps when the loop
+    is woken.
     """
 
     name: str
     step: Callable[[], Awaitable[bool | float]]
     every_s: float
     wake: asyncio.Event = field(default_factory=asyncio.Event)
-    gather_s: float = 0.0
+    min_interval_s: float = 0.0
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Run until `stopping` is set. A failed step is logged and retried after a growing pause."""
         failures = 0
+        interval = MinInterval(self.min_interval_s)
         while not stopping.is_set():
             self.wake.clear()
             try:
@@ -41,6 +61,8 @@ class Loop:
                 result = False
             if result is not True:
                 await self._pause(result or None, failures, stopping)
+                if self.wake.is_set():
+                    await interval.wait()
 
     async def _pause(self, wanted_s: float | None, failures: int, stopping: asyncio.Event) -> None:
         pause = self.every_s * random.uniform(0.8, 1.2)
@@ -54,5 +76,3 @@ class Loop:
         await asyncio.wait(waits, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
-        if self.gather_s and self.wake.is_set():
-            await asyncio.sleep(self.gather_s)

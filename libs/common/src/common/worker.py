@@ -22,7 +22,7 @@ log = structlog.get_logger()
 _START_TIMEOUT_S = 60.0
 _WATCH_S = 5.0
 _SLOW_S = 30.0
-_GATHER_S = 0.01  # a relay round costs the same for one event and for many
+_RELAY_INTERVAL_S = 0.03
 
 
 @dataclass
@@ -62,7 +62,7 @@ async def run(worker: Worker) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     relay = Relay(worker.database, settings.kafka_bootstrap_servers, settings.service)
-    relay_loop = Loop("relay", relay.step, _SLOW_S, wake=worker.database.published, gather_s=_GATHER_S)
+    relay_loop = Loop("relay", relay.step, _SLOW_S, wake=worker.database.published, min_interval_s=_RELAY_INTERVAL_S)
     health = await _serve_health(worker)
     relay_stop = asyncio.Event()
     worker.database.wakes.notifies = False  # the loops of this process are woken directly

@@ -38,7 +38,8 @@ async def create_worker(settings: Settings) -> Worker:
     workers = make_workers(providers.values(), chains, policy, availability)
     router, wakes = Router(chains, availability), [worker.wake for worker in workers]
     bus = make_bus(settings)
-    bus.subscribe([ScheduleDue], "intake", partial(on_schedule_due, database, wakes, settings.message_deadline_s))
+    on_due = partial(on_schedule_due, database, wakes, settings.message_deadline_s)
+    bus.subscribe([ScheduleDue], "intake", on_due, is_busy=True)
     bus.subscribe([ContactChanged], "contacts", partial(on_contact_changed, database))
     bus.subscribe([OrganisationChanged], "organisations", partial(on_organisation_changed, database))
     loops = [

@@ -32,7 +32,7 @@ async def create_worker(settings: Settings) -> Worker:
     database = Database(settings.database_url.get_secret_value(), "scheduling worker", tenant_pool=1, all_pool=12)
     services = OtherServices.connect(settings)
     bus, event = make_bus(settings), database.wakes.event
-    bus.subscribe(OUTCOMES, "outcomes", partial(on_outcomes, database))
+    bus.subscribe(OUTCOMES, "outcomes", partial(on_outcomes, database), is_busy=True)
     bus.subscribe([ContactChanged], "contacts", partial(on_contact_changed, database))
     bus.subscribe([OrganisationChanged], "organisations", partial(on_organisation_changed, database))
     bus.subscribe([SettingsChanged], "settings", partial(on_settings_changed, database))

@@ -54,7 +54,7 @@ def make_loops(database: Database, providers: Iterable[Provider]) -> list[Loop]:
             partial(apply_webhook_events, database, policy),
             30.0,
             wake=database.wakes.event(WEBHOOK_EVENTS),
-            gather_s=0.02,
+            min_interval_s=0.05,
         ),
         Loop("delete_old_events", partial(delete_old_events, database), 3600.0),
     ]

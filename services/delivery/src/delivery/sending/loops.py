@@ -18,7 +18,8 @@ log = structlog.get_logger()
 
 _MAX_RESULTS = 500
 _SLOW_S = 30.0  # an event wakes a loop as soon as it has work
-_GATHER_S = 0.02  # one transaction records the results of that time
+_RESULTS_INTERVAL_S = 0.05
+_CLAIM_INTERVAL_S = 0.02
 
 
 async def send_queued(database: Database, router: Router, worker: ProviderWorker) -> bool:
@@ -105,13 +106,19 @@ def make_loops(database: Database, router: Router, worker: ProviderWorker) -> li
     database.wakes.add(QUEUED, worker.wake)
     database.wakes.add(SUBMISSIONS, submissions_due)
     return [
-        Loop(f"send_queued {name}", partial(send_queued, database, router, worker), _SLOW_S, worker.wake),
+        Loop(
+            f"send_queued {name}",
+            partial(send_queued, database, router, worker),
+            _SLOW_S,
+            wake=worker.wake,
+            min_interval_s=_CLAIM_INTERVAL_S,
+        ),
         Loop(
             f"record_results {name}",
             partial(record_results, database, worker),
             _SLOW_S,
             wake=worker.has_results,
-            gather_s=_GATHER_S,
+            min_interval_s=_RESULTS_INTERVAL_S,
         ),
         Loop(f"resolve_submissions {name}", partial(resolve_submissions, database, worker), _SLOW_S, submissions_due),
     ]
