@@ -149,13 +149,17 @@ class ContactsStandIn(StandIn):
 
 
 class DeliveryStandIn(StandIn):
-    """Reservations and the states of messages. `remaining` is what the limit has left, None without a limit."""
+    """Reservations and the states of messages. `remaining` is what the limit has left, None without a limit.
+
+    `opted_out` has the phones that opted out.
+    """
 
     audience = "delivery"
 
     def reset(self) -> None:
         super().reset()
         self.remaining: int | None = None
+        self.opted_out: set[str] = set()
         self.reservations: dict[str, dict[str, Any]] = {}
         self.released: list[str] = []
         self.states: dict[tuple[int, int], dict[str, Any]] = {}
@@ -172,6 +176,8 @@ class DeliveryStandIn(StandIn):
 
     async def _reserve(self, request: web.Request) -> web.Response:
         body = await request.json()
+        if body.get("phone") in self.opted_out:
+            return web.json_response({"detail": "Opted out.", "code": "opted_out"}, status=400)
         if self.remaining is not None and body["parts"] > self.remaining:
             usage = {"remaining": self.remaining, "required": body["parts"], "limit": 10}
             return web.json_response({"detail": "No.", "code": "limit_exceeded", **usage}, status=400)

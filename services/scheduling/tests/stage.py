@@ -133,7 +133,10 @@ class Stage:
 
     def make_contact(self, fields: dict[str, str] | None = None, **state: Any) -> dict[str, Any]:
         """Add a contact of the organisation and return its state."""
-        return self.contacts.add(self.organisation, fields, **state)
+        contact = self.contacts.add(self.organisation, fields, **state)
+        if contact["opt_out"]:
+            self.delivery.opted_out.add(contact["phone"])
+        return contact
 
     def make_group(self, size: int) -> int:
         """Add a group of new contacts and return its id."""

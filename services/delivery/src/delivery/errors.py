@@ -9,5 +9,9 @@ class LimitReached(Invalid):
     code, default = "limit_exceeded", "The limit of this month does not leave enough."
 
 
+class RecipientOptedOut(Invalid):
+    code, default = "opted_out", "This recipient has opted out."
+
+
 class OrganisationClosed(Forbidden):
     default = "This organisation is closed."

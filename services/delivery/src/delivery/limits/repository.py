@@ -2,7 +2,7 @@
 # ruff: noqa: S608 (the parts of the statements are constants)
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import date
 from typing import NamedTuple
 from uuid import UUID
 
@@ -14,7 +14,9 @@ from common.bulk import Columns
 from common.statements import ORGANISATION_CTE, Statement, Tenant
 from delivery.configs.rules import DEFAULT_ZONE, LIMITS, TIMEZONE, WHOLE_NUMBER
 from delivery.limits.rules import Quota, Reserved
+from delivery.limits.schemas import ReservationIn
 from delivery.models import COUNTS_AGAINST_LIMIT, UsageDrift, columns, read_rows, sql_list
+from delivery.opt_outs.rules import RECIPIENT_OPTED_OUT
 
 CHECK_S = 90  # scheduling's transactions end within 60 s: a reservation it has not stored after that is unused
 RECHECK_S = 600
@@ -84,27 +86,30 @@ _RESERVE = text(
     FROM wanted
     """
 )
-# The usual case of a reservation in one statement: its reference is new and its parts fit. It returns no row when they
-# do not. ON CONFLICT locks the usage and compares its newest version with the limit, so the limit is exact. The month
-# must be the one that `period_of` derives at the intake.
+# The usual case of a reservation in one statement: its reference is new, its parts fit, and its recipient ($7 phone, $8
+# contact) did not opt out. The usage is null when the parts do not fit. ON CONFLICT locks the usage and compares its
+# newest version with the limit, so the limit is exact. The month must be that of `period_of` at the intake.
 # The commit does not wait for the disk, because all sends of an organisation wait for the lock of its usage. A crash of
 # PostgreSQL within the next half second can lose a reservation together with its usage. Intake then counts the parts
 # of the message anew, as it does for every message without a reservation.
 _RESERVE_NEW = Statement(
     f"""
     WITH {ORGANISATION_CTE}, wanted AS MATERIALIZED (
-        SELECT o.id AS organisation_id, l.value, CAST($4 AS bigint) AS parts,
+        SELECT o.id AS organisation_id, l.value, CAST($4 AS bigint) AS parts, r.opted_out,
                CAST(date_trunc('month', $5::timestamptz AT TIME ZONE coalesce(z.value, '{DEFAULT_ZONE}')) AS date)
                    AS period
         FROM o CROSS JOIN (SELECT set_config('synchronous_commit', 'off', true) OFFSET 0) AS commit
         LEFT JOIN LATERAL (
             SELECT value FROM configs WHERE organisation_id = o.id AND name = '{TIMEZONE.name}') z ON true
         LEFT JOIN LATERAL (SELECT value FROM configs WHERE organisation_id = o.id AND name = $6) l ON true
+        CROSS JOIN LATERAL (SELECT o.id AS organisation_id, $7::text AS phone, $8::bigint AS contact_id OFFSET 0) m
+        CROSS JOIN LATERAL (SELECT {RECIPIENT_OPTED_OUT.format(m="m")} AS opted_out) r
     ),
     added AS (
         INSERT INTO limit_usage AS u (organisation_id, period, format, usage)
         SELECT organisation_id, period, $3, parts FROM wanted
-        WHERE CASE WHEN value ~ '^{WHOLE_NUMBER}$' THEN parts <= CAST(value AS bigint) ELSE true END
+        WHERE NOT opted_out
+          AND CASE WHEN value ~ '^{WHOLE_NUMBER}$' THEN parts <= CAST(value AS bigint) ELSE true END
         ON CONFLICT (organisation_id, period, format) DO UPDATE SET usage = u.usage + excluded.usage
         WHERE (SELECT CASE WHEN w.value ~ '^{WHOLE_NUMBER}$' THEN u.usage + w.parts <= CAST(w.value AS bigint)
                            ELSE true END FROM wanted w)
@@ -114,7 +119,7 @@ _RESERVE_NEW = Statement(
         INSERT INTO reservations (organisation_id, period, format, reference, parts, check_at)
         SELECT organisation_id, period, format, $2, $4, now() + make_interval(secs => {CHECK_S}) FROM added
     )
-    SELECT a.usage, w.value FROM added a CROSS JOIN wanted w
+    SELECT a.usage, w.value, w.opted_out FROM wanted w LEFT JOIN added a ON true
     """
 )
 _RELEASE = text(
@@ -207,19 +212,23 @@ async def reserve(session: AsyncSession, reference: UUID, quota: Quota, parts: i
     return ReserveResult(*result.one())
 
 
-async def reserve_new(
-    tenant: Tenant, reference: UUID, message_format: str, parts: int, scheduled_time: datetime
-) -> tuple[int, str | None] | None:
-    """Reserve parts in the usual case. Return the new usage and the value of the limit's config.
+class NewReservation(NamedTuple):
+    """The result of `reserve_new`: the new usage (None: the parts do not fit), the limit's config, and the opt-out."""
 
-    Return None when the reference exists or the parts do not fit: then `reserve` decides under a lock.
-    """
-    name = LIMITS[message_format].name
+    usage: int | None
+    value: str | None
+    opted_out: bool
+
+
+async def reserve_new(tenant: Tenant, reference: UUID, wanted: ReservationIn) -> NewReservation | None:
+    """Reserve parts in the usual case, unless the recipient opted out. Return None when the reference exists."""
+    name = LIMITS[wanted.format].name
+    values = (wanted.format, wanted.parts, wanted.scheduled_time, name, wanted.phone, wanted.contact_id)
     try:
-        row = await tenant.fetch_row(_RESERVE_NEW, reference, message_format, parts, scheduled_time, name)
+        row = await tenant.fetch_row(_RESERVE_NEW, reference, *values)
     except asyncpg.UniqueViolationError:
         return None
-    return None if row is None else (row["usage"], row["value"])
+    return None if row is None else NewReservation(row["usage"], row["value"], row["opted_out"])
 
 
 async def release(session: AsyncSession, references: Collection[UUID]) -> dict[Quota, int]:

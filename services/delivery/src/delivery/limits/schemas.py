@@ -6,11 +6,16 @@ from pydantic import AwareDatetime, BaseModel, Field
 
 
 class ReservationIn(BaseModel):
-    """The parts that a send needs: those of an SMS, 1 for each MMS."""
+    """The parts that a send needs: those of an SMS, 1 for each MMS.
+
+    `phone` (E.164) and `contact_id` are its recipient. A group has neither.
+    """
 
     format: Literal["sms", "mms"]
     parts: int = Field(ge=0, le=2**40)
     scheduled_time: AwareDatetime
+    phone: str | None = None
+    contact_id: int | None = None
 
 
 class ReservationOut(BaseModel):

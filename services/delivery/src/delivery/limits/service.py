@@ -12,7 +12,7 @@ from common.events import ScheduleDue
 from common.statements import Tenant
 from delivery.configs import service as configs
 from delivery.configs.rules import LIMITS
-from delivery.errors import LimitReached
+from delivery.errors import LimitReached, RecipientOptedOut
 from delivery.limits import repository
 from delivery.limits.rules import Demand, Quota, grant, period_of
 from delivery.limits.schemas import ReservationIn
@@ -105,16 +105,15 @@ async def return_parts(session: AsyncSession, messages: Iterable[OutcomeRow]) ->
 async def reserve_new(tenant: Tenant, reference: UUID, wanted: ReservationIn) -> Remaining | None:
     """Reserve parts in the usual case, in one statement: the reference is new and the parts fit.
 
-    Return None otherwise. Then `reserve` decides under the lock of the usage.
+    Return None otherwise. Then `reserve` decides under the lock of the usage. Raises RecipientOptedOut.
     """
-    result = await repository.reserve_new(
-        tenant, reference, wanted.format, wanted.parts, scheduled_time=wanted.scheduled_time
-    )
-    if result is None:
+    result = await repository.reserve_new(tenant, reference, wanted)
+    if result is not None and result.opted_out:
+        raise RecipientOptedOut
+    if result is None or result.usage is None:
         return None
-    usage, value = result
-    limit = LIMITS[wanted.format].parse(value) if value is not None else None
-    return Remaining(None if limit is None else max(0, limit - usage))
+    limit = LIMITS[wanted.format].parse(result.value) if result.value is not None else None
+    return Remaining(None if limit is None else max(0, limit - result.usage))
 
 
 async def reserve(session: AsyncSession, organisation_id: str, reference: UUID, wanted: ReservationIn) -> int | None:

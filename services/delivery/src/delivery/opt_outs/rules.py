@@ -8,11 +8,11 @@ from typing import Literal, NamedTuple
 Source = Literal["reply", "provider", "confirmed"]
 Number = tuple[str, str]  # organisation and phone (E.164)
 
-# The one condition "this recipient must not be messaged", for a message with the alias {m}: its contact opted out,
-# another contact with its phone did, or the phone itself did. Our auto-reply to STOP or HELP goes to opted-out numbers
-# too. These are scalar subqueries because PostgreSQL may plan EXISTS as a hash of the whole table.
-REFUSES_RECIPIENT = """
-    {m}.auto_reply_to IS NULL AND coalesce(
+# The one condition "this recipient opted out", for a row {m} with an organisation, a phone and a contact or none: the
+# contact opted out, another contact with the phone did, or the phone itself did. These are scalar subqueries because
+# PostgreSQL may plan EXISTS as a hash of the whole table.
+RECIPIENT_OPTED_OUT = """
+    coalesce(
         (SELECT true FROM contact_opt_outs c
          WHERE c.organisation_id = {m}.organisation_id AND c.contact_id = {m}.contact_id AND c.opt_out),
         (SELECT true FROM contact_opt_outs c
@@ -21,6 +21,8 @@ REFUSES_RECIPIENT = """
          WHERE o.organisation_id = {m}.organisation_id AND o.phone = {m}.phone AND o.opted_out),
         false)
 """
+# The message {m} must not be sent. Our auto-reply to STOP or HELP goes to opted-out numbers too.
+REFUSES_RECIPIENT = f"{{m}}.auto_reply_to IS NULL AND {RECIPIENT_OPTED_OUT}"
 # The recipient of the message {m} opted out by a keyword that reached us through the message's own provider. A provider
 # that handles opt-outs itself then refuses the message, too.
 OPTED_OUT_AT_PROVIDER = """

@@ -12,8 +12,8 @@ from common.caller import Caller, system
 from common.clients import Refused, ServiceClient
 from common.events import Format
 from common.fields import show_time
-from scheduling.errors import LimitReached
-from scheduling.models import Dispatch
+from scheduling.errors import LimitReached, RecipientOptedOut
+from scheduling.models import Address, Dispatch
 
 
 class MessageReport(BaseModel):
@@ -49,16 +49,31 @@ class Delivery:
     client: ServiceClient
 
     async def reserve(
-        self, caller: Caller, reference: UUID, message_format: Format, parts: int, scheduled_time: datetime
+        self,
+        caller: Caller,
+        reference: UUID,
+        *,
+        message_format: Format,
+        parts: int,
+        scheduled_time: datetime,
+        recipient: Address | None = None,
     ) -> None:
         """Reserve parts of the month's limit under a reference. A repeated call reserves nothing more.
 
-        Raises LimitReached.
+        Raises LimitReached, and RecipientOptedOut when the recipient opted out.
         """
-        body = {"format": message_format, "parts": parts, "scheduled_time": show_time(scheduled_time)}
+        body: dict[str, Any] = {
+            "format": message_format,
+            "parts": parts,
+            "scheduled_time": show_time(scheduled_time),
+        }
+        if recipient is not None:
+            body |= {"phone": recipient.phone, "contact_id": recipient.contact_id}
         try:
             await self.client.call(caller, "PUT", f"/internal/reservations/{reference}/", json=body)
         except Refused as refused:
+            if refused.body.get("code") == "opted_out":
+                raise RecipientOptedOut from None
             if refused.body.get("code") != "limit_exceeded":
                 raise
             usage = {name: refused.body.get(name) for name in ("remaining", "required", "limit")}

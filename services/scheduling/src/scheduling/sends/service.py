@@ -15,7 +15,8 @@ from scheduling.batches.rules import check_content
 from scheduling.clients.contacts import Group
 from scheduling.clients.services import WriteContext
 from scheduling.dispatch.rules import DueSchedule, make_event
-from scheduling.models import Content
+from scheduling.errors import RecipientOptedOut
+from scheduling.models import Address, Content
 from scheduling.organisations.service import get_zone
 from scheduling.recipients.service import get_recipient
 from scheduling.schedules import service as schedules
@@ -57,21 +58,19 @@ async def send_now(
 ) -> int:
     """Reserve the parts of a message, then write the schedule and its ScheduleDue together. Return the schedule's id.
 
-    The other services are called first. Raises NotFound, Invalid, RecipientOptedOut, LimitReached, and Unavailable
-    without contacts.
+    The other services are called first: contacts only when the body names a contact, because delivery knows who opted
+    out. Raises NotFound, Invalid, RecipientOptedOut, LimitReached, and for a contact Unavailable without contacts.
     """
     caller, now = context.caller, datetime.now(UTC)
     draft = Draft(_content(body), now)
     content = draft.content
     check_media(content.format, content.media_url)
-    recipient = await get_recipient(
-        context.services.contacts, caller, contact_id=body.contact_id, phone=body.recipient, field="recipient"
-    )
-    contact = recipient.contact if body.contact_id is not None else None
-    has_own_phone = contact is not None and contact.phone != recipient.phone
-    address = contact_address(contact, recipient.phone, has_own_phone=has_own_phone)
+    address = await _read_address(context, body)
     parts = check_draft(draft, address, context.max_parts, "message")
-    reservation = await _reserve(context, content.format, parts, now)
+    try:
+        reservation = await _reserve(context, content.format, parts, now=now, recipient=address)
+    except RecipientOptedOut as error:
+        raise RecipientOptedOut.field("recipient", error.detail) from None
     due = DueSchedule(
         id=await ids.draw(tenant),
         organisation_id=caller.organisation_id,
@@ -88,6 +87,17 @@ async def send_now(
         tenant, caller, address=address, draft=draft, send=SendNow(event, context.sweep_after_s, outcome_awaited)
     )
     return due.id
+
+
+async def _read_address(context: WriteContext, body: SendRequest | SendMmsRequest) -> Address:
+    """Return the address of a send: a phone, or a contact that may be messaged at its own or another phone."""
+    if body.contact_id is None:
+        return Address(body.recipient)
+    recipient = await get_recipient(
+        context.services.contacts, context.caller, contact_id=body.contact_id, phone=body.recipient, field="recipient"
+    )
+    has_own_phone = recipient.contact is not None and recipient.contact.phone != recipient.phone
+    return contact_address(recipient.contact, recipient.phone, has_own_phone=has_own_phone)
 
 
 def _content(body: SendRequest | SendMmsRequest) -> Content:
@@ -108,7 +118,7 @@ async def send_to_group(
     group = audience.group
     content = Content(text=body.message, format="sms")
     parts = check_content(content, context.max_parts, "message")
-    reservation = await _reserve(context, "sms", group.eligible_count * parts, now)
+    reservation = await _reserve(context, "sms", group.eligible_count * parts, now=now)
     local = now.astimezone(await get_zone(session))
     time = f" {local:%Y-%m-%d %H:%M}"
     draft = Draft(content, now, name=group.name[: _NAME_LENGTH - len(time)] + time)
@@ -118,12 +128,19 @@ async def send_to_group(
     return AcceptedBatch(batch_id, group)
 
 
-async def _reserve(context: WriteContext, message_format: Format, parts: int, now: datetime) -> UUID | None:
-    """Reserve parts and return the reference. Without delivery return None: it then checks the limit on arrival."""
+async def _reserve(
+    context: WriteContext, message_format: Format, parts: int, *, now: datetime, recipient: Address | None = None
+) -> UUID | None:
+    """Reserve parts and return the reference. Without delivery return None: it then checks the message on arrival."""
     reference = uuid4()
     try:
         await context.services.delivery.reserve(
-            context.caller, reference, message_format=message_format, parts=parts, scheduled_time=now
+            context.caller,
+            reference,
+            message_format=message_format,
+            parts=parts,
+            scheduled_time=now,
+            recipient=recipient,
         )
     except Unavailable:
         return None
