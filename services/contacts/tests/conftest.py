@@ -12,6 +12,7 @@ from sqlalchemy import text
 from common.database import Database
 from contacts.app import create_app
 from contacts.settings import Settings
+from services.contacts.tests.other_services import StandIn
 
 WEBHOOK_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 TOKEN_SECRET = "test-secret-test-secret-test-secret-0"
@@ -24,8 +25,24 @@ def contacts_url(service_url: Callable[[str], str]) -> str:
 
 
 @pytest.fixture(scope="session")
-def settings(contacts_url: str) -> Settings:
+async def delivery_server() -> AsyncIterator[StandIn]:
+    """Serve delivery on a free port."""
+    async with StandIn("delivery", TOKEN_SECRET) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+async def scheduling_server() -> AsyncIterator[StandIn]:
+    """Serve scheduling on a free port."""
+    async with StandIn("scheduling", TOKEN_SECRET) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def settings(contacts_url: str, delivery_server: StandIn, scheduling_server: StandIn) -> Settings:
     return Settings(
+        delivery_url=delivery_server.url,
+        scheduling_url=scheduling_server.url,
         database_url=contacts_url,
         internal_token_secret=TOKEN_SECRET,
         kafka_bootstrap_servers="127.0.0.1:1",
@@ -39,6 +56,7 @@ def settings(contacts_url: str) -> Settings:
 async def app(settings: Settings) -> AsyncIterator[FastAPI]:
     app = create_app(settings)
     yield app
+    await app.state.services.close()
     await app.state.database.close()
 
 
@@ -110,6 +128,7 @@ class Stage:
     """The service with an empty database, and its callers.
 
     `mine` is a member of the organisation org_mine, `theirs` of org_theirs. `scheduling` and `gateway` are services.
+    `delivery_server` and `scheduling_server` stand in for the services that contacts calls.
     """
 
     app: FastAPI
@@ -121,6 +140,8 @@ class Stage:
     theirs: Client
     scheduling: Client
     gateway: Client
+    delivery_server: StandIn
+    scheduling_server: StandIn
 
     async def events(self) -> list[Any]:
         """Return the events in the outbox, in order."""
@@ -137,11 +158,15 @@ class Stage:
 def stage(
     app: FastAPI,
     database: Database,
+    delivery_server: StandIn,
+    scheduling_server: StandIn,
     serve: Callable[[Any], httpx.AsyncClient],
     bearer: Callable[..., dict[str, str]],
     outbox_events: Callable[[Database], Awaitable[list[Any]]],
 ) -> Stage:
     http = serve(app)
+    delivery_server.reset()
+    scheduling_server.reset()
 
     def client_of(organisation_id: str, **more: Any) -> Client:
         """Return a member's client, or with `issuer="delivery"` the client of another service."""
@@ -157,4 +182,6 @@ def stage(
         theirs=client_of("org_theirs"),
         scheduling=client_of("org_mine", issuer="scheduling", role="system", user_id=None),
         gateway=client_of("", issuer="gateway", role="system", user_id=None),
+        delivery_server=delivery_server,
+        scheduling_server=scheduling_server,
     )

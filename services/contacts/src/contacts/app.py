@@ -6,6 +6,7 @@ from fastapi import FastAPI
 
 from common.database import Database, check_database
 from common.http.app import make_app
+from contacts.clients.services import OtherServices
 from contacts.contacts.api import router as contacts_router
 from contacts.groups.api import router as groups_router
 from contacts.identity.api import router as identity_router
@@ -18,6 +19,7 @@ from contacts.settings import Settings
 def create_app(settings: Settings) -> FastAPI:
     """Return the API with the routes of every feature."""
     database = Database(settings.database_url.get_secret_value(), "contacts api")
+    services = OtherServices.connect(settings)
     # The thread that reads an import gives way to requests after this time. Python's default is ten times as long.
     sys.setswitchinterval(0.0005)
 
@@ -27,7 +29,7 @@ def create_app(settings: Settings) -> FastAPI:
     return make_app(
         settings,
         [contacts_router, imports_router, groups_router, recipients_router, identity_router],
-        state={"database": database, "import_turns": ImportTurns()},
+        state={"database": database, "services": services, "import_turns": ImportTurns()},
         ready=ready,
-        close=[database.close],
+        close=[services.close, database.close],
     )

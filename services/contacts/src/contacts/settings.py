@@ -16,6 +16,8 @@ class Settings(StoreSettings):
     port: int = Field(8081, validation_alias="CONTACTS_PORT")
     worker_port: int = Field(8181, validation_alias="CONTACTS_WORKER_PORT", description="port of the worker's health")
     database_url: SecretStr = Field(validation_alias="CONTACTS_DATABASE_URL")
+    delivery_url: str = Field("http://127.0.0.1:8083", description="internal address of delivery")
+    scheduling_url: str = Field("http://127.0.0.1:8082", description="internal address of scheduling")
     clerk_webhook_signing_secret: SecretStr = Field(description="signing secret (whsec_…) of Clerk's webhook endpoint")
 
     @field_validator("clerk_webhook_signing_secret")

@@ -12,6 +12,7 @@ from delivery.limits.api import router as limits_router
 from delivery.media.api import router as media_router
 from delivery.media.rules import Links
 from delivery.messages.api import router as messages_router
+from delivery.opt_outs.api import router as opt_outs_router
 from delivery.providers import make_chains, make_providers
 from delivery.receipts.api import router as receipts_router
 from delivery.settings import Settings
@@ -31,7 +32,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     return make_app(
         settings,
-        [configs_router, limits_router, media_router, messages_router, receipts_router],
+        [configs_router, limits_router, media_router, messages_router, opt_outs_router, receipts_router],
         state={
             "database": database,
             "chains": make_chains(settings),

@@ -8,6 +8,7 @@ from common.database import Database, check_database
 from common.http.app import make_app
 from scheduling.batches import api as batches
 from scheduling.clients.services import OtherServices
+from scheduling.recipients import api as recipients
 from scheduling.retries import api as retries
 from scheduling.schedules import api as schedules
 from scheduling.sends import api as sends
@@ -22,7 +23,7 @@ def create_app(settings: Settings) -> FastAPI:
     """Return the API of scheduling."""
     database = Database(settings.database_url.get_secret_value(), "scheduling api")
     services = OtherServices.connect(settings)
-    features = (templates, schedules, batches, retries, sends, texts, stats)
+    features = (templates, schedules, batches, retries, sends, texts, stats, recipients)
     return make_app(
         settings,
         [feature.router for feature in features],

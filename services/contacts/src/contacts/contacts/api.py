@@ -1,17 +1,23 @@
 """The routes of contacts."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from fastapi import Query, Response
 from starlette.convertors import StringConvertor, register_url_convertor
 
+from common.caller import Caller
 from common.fields import Id
 from common.http.app import feature_router
-from common.http.deps import CallerDep, PageDep, SessionDep, TenantDep
+from common.http.deps import CallerDep, PageDep, TenantDep
 from common.http.render import json_response, page_response
 from common.paging import Paginated
+from common.statements import Tenant
+from contacts.clients.deps import ServicesDep
+from contacts.clients.services import OtherServices
 from contacts.contacts import rules, service
 from contacts.contacts.schemas import ContactCreate, ContactOut, ContactPatch, ContactPut, render
+from contacts.models import ContactRow
 
 
 class _Digits(StringConvertor):
@@ -38,7 +44,7 @@ async def list_contacts(
 
 
 @router.post("/api/contacts/", status_code=201, response_model=ContactOut)
-async def create_contact(body: ContactCreate, caller: CallerDep, tenant: TenantDep) -> Response:
+async def create_contact(body: ContactCreate, caller: CallerDep, tenant: TenantDep, services: ServicesDep) -> Response:
     """Add a contact.
 
     If a deleted contact has this phone, it is restored with its id and its opt-out. If the number opted out with STOP
@@ -48,7 +54,9 @@ async def create_contact(body: ContactCreate, caller: CallerDep, tenant: TenantD
     row = await service.create_new_contact(tenant, caller, given)
     if row is None:
         async with tenant.transaction() as session:
-            row = (await service.create_contact(session, caller, given))._asdict()
+            contact = await service.create_contact(session, caller, given)
+        await _confirm(services, caller, contact, given)
+        row = contact._asdict()
     return json_response(render(row), 201)
 
 
@@ -58,24 +66,60 @@ async def get_contact(contact_id: Id, tenant: TenantDep) -> Response:
     return json_response(render(await service.get_contact(tenant, contact_id)))
 
 
-@router.put("/api/contacts/{contact_id:digits}/")
-async def replace_contact(contact_id: Id, body: ContactPut, caller: CallerDep, session: SessionDep) -> ContactOut:
-    """Change a contact. Fields that are left out stay as they are."""
+@router.put("/api/contacts/{contact_id:digits}/", response_model=ContactOut)
+async def replace_contact(
+    contact_id: Id, body: ContactPut, caller: CallerDep, tenant: TenantDep, services: ServicesDep
+) -> Response:
+    """Change a contact. Fields that are left out stay as they are.
+
+    An opt-out or a deletion is in force when it is answered. A 503 says that it is saved but not confirmed: send the
+    request again.
+    """
     changes = body.model_dump(exclude_unset=True)
-    return ContactOut.model_validate(await service.update_contact(session, caller, contact_id, changes))
+    return await _update(tenant, services, caller, contact_id=contact_id, changes=changes)
 
 
-@router.patch("/api/contacts/{contact_id:digits}/")
-async def update_contact(contact_id: Id, body: ContactPatch, caller: CallerDep, session: SessionDep) -> ContactOut:
-    """Change some fields of a contact. `is_active: true` restores a deleted contact."""
+@router.patch("/api/contacts/{contact_id:digits}/", response_model=ContactOut)
+async def update_contact(
+    contact_id: Id, body: ContactPatch, caller: CallerDep, tenant: TenantDep, services: ServicesDep
+) -> Response:
+    """Change some fields of a contact. `is_active: true` restores a deleted contact.
+
+    An opt-out or a deletion is in force when it is answered. A 503 says that it is saved but not confirmed: send the
+    request again.
+    """
     changes = body.model_dump(exclude_unset=True)
-    return ContactOut.model_validate(await service.update_contact(session, caller, contact_id, changes))
+    return await _update(tenant, services, caller, contact_id=contact_id, changes=changes)
 
 
-@router.delete("/api/contacts/{contact_id:digits}/", status_code=204)
-async def delete_contact(contact_id: Id, caller: CallerDep, session: SessionDep) -> None:
-    """Delete a contact softly.
+async def _update(
+    tenant: Tenant, services: OtherServices, caller: Caller, *, contact_id: int, changes: Mapping[str, Any]
+) -> Response:
+    async with tenant.transaction() as session:
+        contact = await service.update_contact(session, caller, contact_id, changes)
+    await _confirm(services, caller, contact, changes)
+    return json_response(render(contact._asdict()))
+
+
+@router.delete("/api/contacts/{contact_id:digits}/", status_code=204, response_class=Response)
+async def delete_contact(contact_id: Id, caller: CallerDep, tenant: TenantDep, services: ServicesDep) -> Response:
+    """Delete a contact softly. Its pending schedules are cancelled when the answer leaves.
 
     To restore it, PATCH `is_active: true`, or POST a contact with the same phone.
     """
-    await service.delete_contact(session, caller, contact_id)
+    async with tenant.transaction() as session:
+        contact = await service.delete_contact(session, caller, contact_id)
+    await _confirm(services, caller, contact, {})
+    return Response(status_code=204)
+
+
+async def _confirm(services: OtherServices, caller: Caller, contact: ContactRow, given: Mapping[str, Any]) -> None:
+    """Save what must be in force when the request is answered: an opt-out at delivery, a deletion at scheduling.
+
+    The contact is committed before, so no connection is held meanwhile and both services also receive its
+    ContactChanged. A request that is sent again after a 503 saves the same state again. Raises Unavailable.
+    """
+    if contact.opt_out or "opt_out" in given:
+        await services.save_opt_out(caller, rules.contact_state(contact))
+    if not contact.is_active:
+        await services.save_deletion(caller, rules.contact_state(contact))

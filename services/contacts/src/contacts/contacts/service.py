@@ -123,10 +123,10 @@ async def _opt_out_columns(
     return {**rules.OPTED_IN, "opt_in_confirmed_at": now}
 
 
-async def delete_contact(session: AsyncSession, caller: Caller, contact_id: int) -> None:
-    """Delete a contact softly. A deleted contact stays as it is. Raises NotFound."""
-    if (await repository.lock(session, contact_id)).is_active:
-        await update_contact(session, caller, contact_id, {"is_active": False})
+async def delete_contact(session: AsyncSession, caller: Caller, contact_id: int) -> ContactRow:
+    """Delete a contact softly and return it. A deleted contact stays as it is. Raises NotFound."""
+    contact = await repository.lock(session, contact_id)
+    return await update_contact(session, caller, contact_id, {"is_active": False}) if contact.is_active else contact
 
 
 def _columns(given: Mapping[str, Any]) -> dict[str, Any]:

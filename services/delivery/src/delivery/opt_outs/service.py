@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from common.events import ContactChanged, OptOutChanged
+from common.events import ContactChanged, ContactState, OptOutChanged
 from common.outbox import publish
 from common.versions import newest
 from delivery.opt_outs import repository
@@ -92,8 +92,15 @@ async def find_opted_out(session: AsyncSession, numbers: Collection[Number]) -> 
 
 
 async def apply_contact_changes(session: AsyncSession, events: Sequence[ContactChanged]) -> None:
-    """Save the opt-out of each contact in its newest version. A confirmed opt-in also opts the contact's number in."""
-    contacts = [(event.organisation_id, contact) for event in events for contact in event.contacts]
+    """Save the opt-out of each contact of these events."""
+    await save_contacts(session, [(event.organisation_id, contact) for event in events for contact in event.contacts])
+
+
+async def save_contacts(session: AsyncSession, contacts: Sequence[tuple[str, ContactState]]) -> None:
+    """Save the opt-out of each (organisation, contact) in its newest version.
+
+    A confirmed opt-in also opts the contact's number in.
+    """
     latest = newest(contacts, key=lambda item: (item[0], item[1].contact_id), version=lambda item: item[1].version)
     await repository.save_contacts(session, list(latest.values()))
     await confirm_opt_ins(

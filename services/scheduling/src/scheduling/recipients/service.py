@@ -6,7 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.caller import Caller
 from common.errors import Invalid
-from common.events import ContactChanged
+from common.events import ContactChanged, ContactState
 from common.versions import newest
 from scheduling.clients.contacts import Contacts, Group, Recipient
 from scheduling.errors import RecipientOptedOut
@@ -43,13 +43,18 @@ def check_group(group: Group | None) -> None:
 
 
 async def apply_contact_changed(session: AsyncSession, events: Sequence[ContactChanged]) -> None:
-    """Store the newest state of each contact, and bring its pending schedules to it.
+    """Apply the contacts of these events."""
+    await apply_contacts(session, [(event.organisation_id, contact) for event in events for contact in event.contacts])
+
+
+async def apply_contacts(session: AsyncSession, contacts: Sequence[tuple[str, ContactState]]) -> None:
+    """Store the newest state of each (organisation, contact), and bring its pending schedules to it.
 
     Their phone and placeholder fields follow the contact. Schedules of a deleted contact are cancelled, those of an
     opted-out contact fail.
     """
     changes = newest(
-        (Change(event.organisation_id, contact) for event in events for contact in event.contacts),
+        (Change(organisation, contact) for organisation, contact in contacts),
         key=lambda change: (change.organisation_id, change.contact.contact_id),
         version=lambda change: change.contact.version,
     ).values()
