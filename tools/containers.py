@@ -6,7 +6,6 @@ the published port to its clients, so the port is chosen before the container st
 
 import asyncio
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -15,19 +14,13 @@ from collections.abc import Callable
 from testcontainers.core.container import DockerContainer
 
 from common.topics import TopicSettings, create_topics
+from tools.embedded.processes import free_port
 
 POSTGRES = "postgres:17-trixie"
 KAFKA = "apache/kafka:4.1.0"
 VALKEY = "valkey/valkey:8.1"
 _PASSWORD = "containers"  # noqa: S105
 _START_S = 90.0
-
-
-def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that is free now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def postgres(port: int) -> DockerContainer:

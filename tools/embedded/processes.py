@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import random
 import signal
 import socket
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
+_FREE_PORTS = range(20_000, 32_768)
+_given_ports: set[int] = set()  # a second call must not return a port that nobody listens on yet
 
 
 def request_death_signal(number: signal.Signals) -> Callable[[], None]:
@@ -28,9 +31,16 @@ def request_death_signal(number: signal.Signals) -> Callable[[], None]:
 
 
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that is free now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    """Return a random TCP port of 127.0.0.1 that is free now.
+
+    It is below the ports that the system gives to outgoing connections: one of those could take it before a process
+    listens on it.
+    """
+    while True:
+        port = random.choice(_FREE_PORTS)
+        if port not in _given_ports and not port_is_busy(port):
+            _given_ports.add(port)
+            return port
 
 
 def port_is_busy(port: int) -> bool:
