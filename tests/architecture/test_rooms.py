@@ -16,7 +16,7 @@ SPECIAL = {
     ("contacts", "imports"): {"csv_file", "turns"},
 }
 PORTS = {("delivery", "providers"), ("delivery", "storage")}
-GATEWAY = {"auth", "identity", "routes", "proxy", "throttles", "docs", "health", "edge", "keys", "openapi"}
+GATEWAY = {"auth", "identity", "routes", "proxy", "throttles", "docs", "health", "edge", "keys", "openapi", "slots"}
 FORBIDDEN = {"utils", "helpers", "misc", "manager", "handler", "data", "info", "process", "words"}
 
 

@@ -18,6 +18,7 @@ from gateway.identity import Identities
 from gateway.keys import JwksKeys, PemKey
 from gateway.proxy import Proxy
 from gateway.settings import Settings
+from gateway.slots import Slots
 from gateway.throttles import RateLimitHeaders, Throttles
 
 log = structlog.get_logger()
@@ -58,7 +59,9 @@ def create_app(settings: Settings) -> ASGIApp:
     own.include_router(docs.router)
     docs.mount_assets(own)
     # Only requests for the gateway's own routes reach FastAPI. Edge forwards all others.
-    app: ASGIApp = RateLimitHeaders(RenderErrors(Edge(own, access=access, proxy=proxy)))
+    app: ASGIApp = RateLimitHeaders(
+        RenderErrors(Edge(own, access=access, proxy=proxy, slots=Slots(settings.organisation_slots)))
+    )
     if settings.cors_allowed_origins:
         app = Cors(app, origins=settings.cors_allowed_origins)
     return RequestLog(app, service="gateway")

@@ -13,6 +13,7 @@ from gateway.auth import Authenticator
 from gateway.identity import Identities
 from gateway.proxy import Proxy
 from gateway.routes import Route, find_route, normalise, template_pattern
+from gateway.slots import Lane, Slots
 from gateway.throttles import Throttles, address_of
 
 
@@ -82,10 +83,11 @@ class Edge:
     `app` answers the requests for the gateway's own routes.
     """
 
-    def __init__(self, app: ASGIApp, *, access: AccessControl, proxy: Proxy) -> None:
+    def __init__(self, app: ASGIApp, *, access: AccessControl, proxy: Proxy, slots: Slots) -> None:
         self._app = app
         self._access = access
         self._proxy = proxy
+        self._slots = slots
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"].startswith("/health/"):
@@ -102,10 +104,21 @@ class Edge:
             token = await self._access.authorise(scope, path, route)
         elif route.counted:
             await self._access.count_address(scope)
-        if route.service:
-            await self._proxy.forward(scope, receive, send, path=path, route=route, token=token)
+        if token is not None and route.service:
+            async with self._slots.take(_lane(scope, route)):
+                await self._proxy.forward(scope, receive, send, path=path, route=route, token=token)
+        elif route.service:
+            await self._proxy.forward(scope, receive, send, path=path, route=route, token=None)
         else:
             await self._app({**scope, "path": path}, receive, send)
+
+
+def _lane(scope: Scope, route: Route) -> Lane:
+    """Return the lane of a request. Requests that take long share no slots with the others."""
+    kind = "import" if route.rate_limit == "import" else ""
+    if route.rate_limit == "sms" and any(name == b"prefer" for name, _ in scope["headers"]):
+        kind = "waiting send"
+    return Lane(scope["caller_log"]["organisation"], route.service, kind)
 
 
 class Cors(CORSMiddleware):

@@ -33,6 +33,9 @@ class Settings(CommonSettings):
     clerk_authorized_parties: CommaList = Field(
         (), description="accepted values of azp, separated by commas; empty: not checked"
     )
+    organisation_slots: int = Field(
+        8, ge=1, description="requests of one organisation that a service works on at a time; further ones wait"
+    )
     identity_ttl_s: float = Field(5.0, ge=0, description="how long an identity is cached, in seconds")
 
     cors_allowed_origins: CommaList = Field((), description="origins of browsers, separated by commas; empty: no CORS")
