@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import httpx
 import pytest
 import structlog
-from fastapi import File, Response, UploadFile
+from fastapi import File, Request, Response, UploadFile
 from pydantic import BaseModel
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -54,6 +54,14 @@ async def repeat_note(note_id: int, caller: CallerDep, session: SessionDep) -> d
     return {"id": await add(session, caller, f"again {note_id}")}
 
 
+@router.post("/api/notes/waits/", status_code=201)
+async def wait_then_create(note: NoteIn, caller: CallerDep, session: SessionDep, request: Request) -> dict[str, Any]:
+    """Wait, as a route does that calls another service first, and add a note."""
+    request.app.state.waiting.append(note.body)
+    await request.app.state.answered.wait()
+    return {"id": await add(session, caller, note.body)}
+
+
 @router.post("/api/files/")
 async def take_file(file: Annotated[UploadFile, File()], caller: CallerDep, session: SessionDep) -> dict[str, Any]:
     content = await file.read()
@@ -89,8 +97,24 @@ async def fail_at_commit(caller: CallerDep, session: SessionDep) -> dict[str, st
 
 
 @pytest.fixture
+async def answered() -> asyncio.Event:
+    """Set when the requests to /api/notes/waits/ may go on."""
+    return asyncio.Event()
+
+
+@pytest.fixture
+def waiting() -> list[str]:
+    """The bodies of the requests to /api/notes/waits/ that have begun."""
+    return []
+
+
+@pytest.fixture
 async def client(
-    database: Database, sample_url: str, serve: Callable[[Any], httpx.AsyncClient]
+    database: Database,
+    sample_url: str,
+    serve: Callable[[Any], httpx.AsyncClient],
+    answered: asyncio.Event,
+    waiting: list[str],
 ) -> AsyncIterator[httpx.AsyncClient]:
     settings = Settings(
         port=1,
@@ -103,7 +127,8 @@ async def client(
     async def ready() -> None:
         return None
 
-    async with serve(make_app(settings, [router], state={"database": database}, ready=ready)) as client:
+    state = {"database": database, "answered": answered, "waiting": waiting}
+    async with serve(make_app(settings, [router], state=state, ready=ready)) as client:
         yield client
 
 
@@ -268,6 +293,62 @@ async def test_while_the_first_request_runs_the_second_is_409_without_effect(
     assert set(statuses) <= {201, 409}
     assert 201 in statuses
     assert await bodies(database) == ["x"]
+
+
+async def test_keyed_requests_keep_no_connection_while_they_wait_for_another_service(
+    client: httpx.AsyncClient,
+    database: Database,
+    answered: asyncio.Event,
+    waiting: list[str],
+    eventually: Callable[..., Awaitable[Any]],
+) -> None:
+    async def send(number: int) -> int:
+        keyed = headers(idempotency_key=f"k{number}")
+        return (await client.post("/api/notes/waits/", json={"body": f"n{number}"}, headers=keyed)).status_code
+
+    sends = [asyncio.ensure_future(send(number)) for number in range(60)]  # three times as many as connections
+
+    async def all_wait() -> bool:
+        return len(waiting) == len(sends)
+
+    await eventually(all_wait)
+    assert (await client.get("/api/notes/", headers=headers("org_b"))).status_code == 200
+    repeated = await client.post("/api/notes/waits/", json={"body": "n7"}, headers=headers(idempotency_key="k7"))
+    assert (repeated.status_code, repeated.json()["code"]) == (409, "in_progress")
+    answered.set()
+    assert set(await asyncio.gather(*sends)) == {201}
+    assert len(await bodies(database)) == len(sends)
+
+
+async def test_a_claim_that_ended_is_taken_over_and_only_one_request_has_an_effect(
+    client: httpx.AsyncClient,
+    database: Database,
+    answered: asyncio.Event,
+    waiting: list[str],
+    eventually: Callable[..., Awaitable[Any]],
+) -> None:
+    def send() -> asyncio.Future[httpx.Response]:
+        keyed = headers(idempotency_key="k")
+        return asyncio.ensure_future(client.post("/api/notes/waits/", json={"body": "x"}, headers=keyed))
+
+    async def two_wait() -> bool:
+        return len(waiting) == 2
+
+    async def one_waits() -> bool:
+        return len(waiting) == 1
+
+    first = send()
+    await eventually(one_waits)
+    async with database.all_tenants() as session:
+        await session.execute(text("UPDATE idempotency_keys SET claimed_until = now() - interval '1 second'"))
+    second = send()
+    await eventually(two_wait)
+    answered.set()
+    answers = [answer.status_code for answer in await asyncio.gather(first, second)]
+    assert answers == [409, 201]
+    assert await bodies(database) == ["x"]
+    again = await client.post("/api/notes/waits/", json={"body": "x"}, headers=headers(idempotency_key="k"))
+    assert (again.status_code, again.headers["idempotent-replayed"]) == (201, "true")
 
 
 async def test_multipart_is_compared_by_its_parts_not_its_boundary(

@@ -10,6 +10,7 @@ from common.context import request_id
 from common.errors import Unavailable
 
 _MAX_TOKENS = 10_000
+_MAX_IN_FLIGHT = 100
 
 
 class Refused(Exception):
@@ -32,15 +33,26 @@ class ServiceClient:
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=min(1.0, timeout_s))
         self._session: aiohttp.ClientSession | None = None
         self._tokens: dict[Caller, tuple[str, float]] = {}
+        self._in_flight = 0
 
     async def call(self, caller: Caller, method: str, path: str, *, json: Any = None, params: Any = None) -> Any:
         """Return the JSON body of the answer, None for a 204.
 
-        Raises Refused on a 4xx, and Unavailable when the other service does not answer or answers 5xx.
+        Raises Refused on a 4xx, and Unavailable when the other service does not answer or answers 5xx, and at once
+        when 100 calls to it are in flight already.
         """
+        if self._in_flight >= _MAX_IN_FLIGHT:
+            raise Unavailable(f"{self._audience} has too many requests.", headers={"Retry-After": "1"})
+        self._in_flight += 1
+        try:
+            return await self._call(caller, method, path, json=json, params=params)
+        finally:
+            self._in_flight -= 1
+
+    async def _call(self, caller: Caller, method: str, path: str, *, json: Any, params: Any) -> Any:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                timeout=self._timeout, connector=aiohttp.TCPConnector(limit=100, keepalive_timeout=30)
+                timeout=self._timeout, connector=aiohttp.TCPConnector(limit=_MAX_IN_FLIGHT, keepalive_timeout=30)
             )
         headers = {"Authorization": f"Bearer {self._token(caller)}", "X-Request-ID": request_id()}
         try:

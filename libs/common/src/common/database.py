@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import structlog
 from sqlalchemy import URL, Dialect, event, make_url, text
 from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import Session, SessionTransaction
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -92,7 +93,7 @@ def _engine(url: URL, application: str, size: int) -> AsyncEngine:
         url,
         pool_size=size,
         max_overflow=0,
-        pool_timeout=10,
+        pool_timeout=2,
         pool_recycle=1800,
         connect_args={"timeout": 5, "server_settings": {"application_name": application}},
     )
@@ -151,7 +152,7 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, DBAPIError):
         state = getattr(error.orig, "sqlstate", None) or ""
         return error.connection_invalidated or any(state.startswith(code) for code in _TRANSIENT)
-    return isinstance(error, ConnectionError | TimeoutError | OSError)
+    return isinstance(error, ConnectionError | TimeoutError | OSError | PoolTimeoutError)
 
 
 async def in_transaction(

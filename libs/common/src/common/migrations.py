@@ -129,9 +129,11 @@ def idempotency_table(service: str) -> str:
             route text NOT NULL,
             key text NOT NULL,
             body_hash bytea NOT NULL,
-            status int NOT NULL,
-            content_type text NOT NULL,
-            body bytea NOT NULL,
+            claimed_by uuid,
+            claimed_until timestamptz,
+            status int,
+            content_type text,
+            body bytea,
             created_at timestamptz NOT NULL DEFAULT now(),
             PRIMARY KEY (organisation_id, route, key)
         );

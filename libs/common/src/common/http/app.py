@@ -66,22 +66,28 @@ class _WithoutEffect(Exception):
 
 
 async def _handle_keyed(request: Request, key: str, handle: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Run the request once under its key. A request without effect does not use up the key."""
+    """Run the request once under its key. A request without effect does not use up the key.
+
+    The transaction takes a connection at its first statement. So a request that calls other services first, as all do,
+    holds none meanwhile.
+    """
     caller: Caller = await get_caller(request)
     route = request.scope["route"].path_format.format(**request.path_params)
     keyed = KeyedRequest(caller.organisation_id, route, idempotency.check_key(key), await _hash_body(request))
+    database = request.app.state.database
     try:
-        async with request.app.state.database.tenant(caller.organisation_id) as session:
-            first = await idempotency.begin(session, keyed, request.app.state.settings.service)
+        async with idempotency.claimed(keyed, database) as (claim, first):
             if first is not None:
                 headers = {"Idempotent-Replayed": "true"}
                 return Response(first.body, first.status, headers, media_type=first.content_type)
-            request.scope["keyed_session"] = session
-            response = await handle(request)
-            if response.status_code >= 400:
-                raise _WithoutEffect(response)
-            kind = response.headers.get("content-type", "")
-            await idempotency.save(session, keyed, Answer(response.status_code, kind, bytes(response.body)))
+            async with database.tenant(caller.organisation_id) as session:
+                request.scope["keyed_session"] = session
+                response = await handle(request)
+                if response.status_code >= 400:
+                    raise _WithoutEffect(response)
+                kind = response.headers.get("content-type", "")
+                await claim.save(session, Answer(response.status_code, kind, bytes(response.body)))
+            claim.is_used = True
             return response
     except _WithoutEffect as end:
         return end.response

@@ -83,7 +83,7 @@ def render_unexpected(error: Exception) -> Response:
     state = getattr(getattr(error, "orig", None), "sqlstate", None)
     if is_transient(error) or state in ("57014", "25P04"):
         log.warning("dependency unavailable", error=type(error).__name__)
-        return render(Unavailable())
+        return render(Unavailable(headers={"Retry-After": "1"}))
     log.error("request failed", exc_info=error)
     return render(AppError())
 
