@@ -1,8 +1,7 @@
 """Commits of one process wake the loops of another."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
@@ -15,13 +14,19 @@ ADD = Statement(
     f"WITH {ORGANISATION_CTE} INSERT INTO notes (organisation_id, body) SELECT o.id, $2 FROM o RETURNING id",
     wakes="notes",
 )
-LISTENERS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'listening worker' AND query LIKE 'LISTEN%'"
+
+
+async def wait(event: asyncio.Event) -> None:
+    async with asyncio.timeout(10):
+        await event.wait()
 
 
 @pytest.fixture
 async def worker(sample_url: str, database: Database) -> AsyncIterator[Database]:
     """The database of another process, which listens."""
     other = Database(sample_url, "listening worker")
+    for name in ("notes", "outbox"):
+        other.wakes.event(name)
     stopping = asyncio.Event()
     task = asyncio.create_task(other.wakes.listen(stopping))
     yield other
@@ -31,20 +36,13 @@ async def worker(sample_url: str, database: Database) -> AsyncIterator[Database]
 
 
 @pytest.fixture
-async def listening(
-    postgres_url: str, worker: Database, eventually: Callable[..., Awaitable[Any]]
-) -> AsyncIterator[asyncpg.Connection]:
+async def listening(postgres_url: str, worker: Database) -> AsyncIterator[asyncpg.Connection]:
     admin = await asyncpg.connect(postgres_url)
-    await eventually(lambda: admin.fetchval(LISTENERS))
-    worker.wakes.event("notes").clear()
-    worker.wakes.event("outbox").clear()
+    for name in ("notes", "outbox"):  # a listener that begins to listen sets all events
+        await wait(worker.wakes.event(name))
+        worker.wakes.event(name).clear()
     yield admin
     await admin.close()
-
-
-async def wait(event: asyncio.Event) -> None:
-    async with asyncio.timeout(10):
-        await event.wait()
 
 
 @pytest.mark.usefixtures("listening")
