@@ -122,7 +122,7 @@ def worker_statements(batch_id: int) -> Explained:
     return [
         (dispatch._START_BATCHES, {}),
         (dispatch._CLAIM_SINGLES, {"batch": 500}),
-        (dispatch._CLAIM_MESSAGES, {"batch": 500, "window": 5000}),
+        (dispatch._CLAIM_MESSAGES, {"batch": 500, "window": 5000, "refill": 500}),
         (dispatch._READ_PENDING, {"id": IDS}),
         (dispatch._READ_PROCESSING, {"id": IDS}),
         (dispatch._MARK_DISPATCHED, {**dispatched, "sweep_after_s": 20}),

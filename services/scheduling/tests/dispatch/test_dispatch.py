@@ -31,6 +31,24 @@ async def test_only_a_window_of_a_batch_is_in_processing(stage: Stage) -> None:
     assert len(await stage.dispatches()) == 25
 
 
+async def test_a_full_window_is_refilled_when_it_has_room_for_a_tenth_of_itself(stage: Stage) -> None:
+    await stage.make_batch(60)
+    await stage.fan_out()
+    await stage.make_due()
+    await stage.dispatch(bulk_window=50)
+    assert len(await stage.dispatches()) == 50
+    end_some = """
+        UPDATE schedules SET status = 'sent' WHERE id = ANY(ARRAY(
+            SELECT id FROM schedules WHERE kind = 'batch_message' AND status = 'processing' ORDER BY id LIMIT :number))
+    """
+    await stage.rows(end_some, number=4)
+    await stage.dispatch(bulk_window=50)
+    assert len(await stage.dispatches()) == 50
+    await stage.rows(end_some, number=1)
+    await stage.dispatch(bulk_window=50)
+    assert len(await stage.dispatches()) == 55
+
+
 async def test_batches_with_messages_for_later_keep_no_other_batch_waiting(stage: Stage) -> None:
     batches = [await stage.make_batch(1) for _ in range(51)]
     later = (datetime.now(UTC) + timedelta(days=3)).isoformat()

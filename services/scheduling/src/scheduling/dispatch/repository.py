@@ -35,8 +35,9 @@ _CLAIM_SINGLES = text(
     """
 )
 # Organisations take turns, and so do the batches of one organisation. A batch gets its share of the claim, but no more
-# than its window leaves. A batch whose pending messages are all for later gets no turn, because such batches would keep
-# the others waiting.
+# than its window leaves. A claim costs nearly the same for few messages and for many, so a full window must first have
+# room for `refill` messages. A batch whose pending messages are all for later gets no turn, because such batches would
+# keep the others waiting.
 # The batches are locked in share mode, so that a cancellation of a batch knows which messages were dispatched.
 _CLAIM_MESSAGES = text(
     f"""
@@ -57,7 +58,8 @@ _CLAIM_MESSAGES = text(
     SELECT m.id
     FROM batches b
     CROSS JOIN LATERAL (
-        SELECT least(greatest(:batch / (SELECT count(*) FROM turns), 10), :window - count(*)) AS room
+        SELECT CASE WHEN :window - count(*) < :refill THEN 0
+                    ELSE least(greatest(:batch / (SELECT count(*) FROM turns), 10), :window - count(*)) END AS room
         FROM (SELECT FROM schedules w WHERE w.kind = 'batch_message' AND w.batch_id = b.id AND w.status = 'processing'
               LIMIT :window) AS in_processing
     ) r
@@ -133,7 +135,8 @@ async def claim_singles_all_tenants(session: AsyncSession, batch: int) -> list[i
 
 async def claim_messages_all_tenants(session: AsyncSession, batch: int, window: int) -> list[int]:
     """Lock due messages of batches in turns and return their ids. At most `window` of a batch are in processing."""
-    return list((await session.scalars(_CLAIM_MESSAGES, {"batch": batch, "window": window})).all())
+    values = {"batch": batch, "window": window, "refill": min(batch, window // 10)}
+    return list((await session.scalars(_CLAIM_MESSAGES, values)).all())
 
 
 async def read_pending_all_tenants(session: AsyncSession, ids: Sequence[int]) -> list[DueSchedule]:
