@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 from sqlalchemy import make_url, text
+from sqlalchemy.exc import DBAPIError
 
-from common.database import Database, role_url
+from common.database import Database, is_transient, role_url
 from common.errors import Unavailable
 from common.pool import ConnectionPool
 from common.statements import ORGANISATION, ORGANISATION_CTE, Statement
@@ -166,3 +167,24 @@ async def test_a_tenant_with_a_session_runs_in_its_transaction(database: Databas
     tenant = database.statements("org_a")
     assert [row["body"] for row in await tenant.fetch(BODIES)] == ["note of org_a"]
     assert await database.statements("org_c").fetch_row(BODIES) is None
+
+
+async def test_a_server_that_cannot_be_written_to_is_refused_until_it_can(
+    database: Database, sample_url: str, postgres_url: str
+) -> None:
+    admin = await asyncpg.connect(postgres_url)
+    name = make_url(postgres_url).database
+    after_failover = Database(sample_url, "after failover")
+    try:
+        await admin.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+        with pytest.raises(Unavailable):
+            await after_failover.pool.fetch("SELECT 1")
+        with pytest.raises(DBAPIError) as refused:
+            async with after_failover.tenant("org_a") as session:
+                await session.execute(text("SELECT 1"))
+        assert is_transient(refused.value)
+    finally:
+        await admin.execute(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
+        await admin.close()
+    assert await after_failover.pool.fetch("SELECT 1")
+    await after_failover.close()

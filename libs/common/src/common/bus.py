@@ -3,13 +3,14 @@
 import asyncio
 import hashlib
 import random
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 import structlog
-from aiokafka import ConsumerRecord
+from aiokafka import ConsumerRebalanceListener, ConsumerRecord
 from faststream import AckPolicy, BaseMiddleware
 from faststream.kafka import KafkaBroker, KafkaMessage
 from pydantic import ValidationError
@@ -28,6 +29,8 @@ EventT = TypeVar("EventT", bound=Event)
 Record: TypeAlias = ConsumerRecord
 _SMALL_BATCH = 100
 _INTERVAL_S = 0.05  # between the beginnings of small batches
+_REBALANCE_TIMEOUT_S = 60
+_REBALANCE_MARGIN_S = 10
 _DEAD_LETTER = Columns(
     topic="text", kafka_partition="int", kafka_offset="bigint", sha256="bytea", key="bytea", body="bytea", error="text"
 )
@@ -58,13 +61,15 @@ class TooManyDeadLetters(Exception):
 class Bus:
     """The consumers of one process. `paused_topics` have too many dead letters.
 
-    `failures` has the consecutive failures of each topic.
+    `failures` has the consecutive failures of each topic. `batch_since` has the time (`time.monotonic`) since when the
+    batch of a consumer group runs.
     """
 
     settings: StoreSettings
     broker: KafkaBroker = field(init=False)
     failures: dict[str, int] = field(default_factory=dict)
     paused_topics: set[str] = field(default_factory=set)
+    batch_since: dict[str, float] = field(default_factory=dict)
 
     def subscribe(
         self,
@@ -79,12 +84,19 @@ class Bus:
         A batch has at most 500 records. `is_busy` is for topics that carry every message. See docs/events.md for what
         the settings of a consumer mean.
         """
-        interval = MinInterval(_INTERVAL_S)
+        interval, group = MinInterval(_INTERVAL_S), f"{self.settings.service}.{purpose}"
+        finished = asyncio.Event()
 
         async def handle(records: Any) -> None:
             if len(records) < _SMALL_BATCH:
                 await interval.wait()
-            await handler(records)
+            self.batch_since[group] = time.monotonic()
+            finished.clear()
+            try:
+                await handler(records)
+            finally:
+                del self.batch_since[group]
+                finished.set()
 
         timeout_ms = self.settings.kafka_session_timeout_ms
         # aiokafka has one fetch at a time for each broker. While it waits for the partitions that were empty, new
@@ -92,7 +104,8 @@ class Bus:
         wait_ms = 100 if is_busy else 500
         self.broker.subscriber(
             *(event.topic for event in events),
-            group_id=f"{self.settings.service}.{purpose}",
+            group_id=group,
+            listener=FinishBatch(self, group, finished),
             batch=True,
             max_records=500,
             batch_timeout_ms=wait_ms,
@@ -100,10 +113,36 @@ class Bus:
             auto_offset_reset="earliest",
             session_timeout_ms=timeout_ms,
             heartbeat_interval_ms=timeout_ms // 3,
-            rebalance_timeout_ms=60_000,
+            rebalance_timeout_ms=_REBALANCE_TIMEOUT_S * 1000,
             max_poll_interval_ms=300_000,
             ack_policy=AckPolicy.NACK_ON_ERROR,
         )(handle)
+
+    def subscribers(self) -> Sequence[Any]:
+        """Return FastStream's subscribers. Each has a `group_id` and, once it is started, a `consumer`."""
+        return list(self.broker.subscribers)
+
+
+class FinishBatch(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Lets the running batch finish before its partitions move to another worker, which would read it again."""
+
+    def __init__(self, bus: Bus, group: str, finished: asyncio.Event) -> None:
+        self._bus = bus
+        self._group = group
+        self._finished = finished
+
+    async def on_partitions_revoked(self, _: object) -> None:
+        """Wait for the running batch, at most as long as the broker waits for this worker."""
+        if self._group not in self._bus.batch_since:
+            return
+        try:
+            async with asyncio.timeout(_REBALANCE_TIMEOUT_S - _REBALANCE_MARGIN_S):
+                await self._finished.wait()
+        except TimeoutError:
+            log.warning("batch not finished before its partitions moved", group=self._group)
+
+    async def on_partitions_assigned(self, _: object) -> None:
+        """Do nothing."""
 
 
 class BackOff(BaseMiddleware):

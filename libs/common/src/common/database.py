@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
 
+import asyncpg
 import structlog
 from sqlalchemy import URL, Dialect, event, make_url, text
 from sqlalchemy.exc import DBAPIError, DisconnectionError
@@ -26,7 +27,8 @@ T = TypeVar("T")
 OUTBOX = "outbox"  # the name of the event that wakes the relay
 _IDLE_CHECK_S = 5.0
 _SET_ORGANISATION = text("SELECT set_config('app.organisation_id', :organisation, true)")
-_TRANSIENT = ("40001", "40P01", "08", "57P01", "57P02", "57P03")
+_NOT_CONNECTED = (OSError, TimeoutError, PoolTimeoutError)
+_TRANSIENT = ("25006", "40001", "40P01", "08", "57P01", "57P02", "57P03")
 
 
 def role_url(url: str, role: str) -> URL:
@@ -95,7 +97,12 @@ def _engine(url: URL, application: str, size: int) -> AsyncEngine:
         max_overflow=0,
         pool_timeout=2,
         pool_recycle=1800,
-        connect_args={"timeout": 5, "server_settings": {"application_name": application}},
+        # After a failover the address may lead to a standby for a while. Such a connection is refused and tried again.
+        connect_args={
+            "timeout": 5,
+            "target_session_attrs": "read-write",
+            "server_settings": {"application_name": application},
+        },
     )
     pool = engine.sync_engine.pool
     event.listen(pool, "checkin", _remember_use)
@@ -151,8 +158,9 @@ def is_transient(error: BaseException) -> bool:
     """Return whether a transaction that failed with this error may succeed when all of it is retried."""
     if isinstance(error, DBAPIError):
         state = getattr(error.orig, "sqlstate", None) or ""
-        return error.connection_invalidated or any(state.startswith(code) for code in _TRANSIENT)
-    return isinstance(error, ConnectionError | TimeoutError | OSError | PoolTimeoutError)
+        is_standby = isinstance(getattr(error.orig, "__cause__", None), asyncpg.TargetServerAttributeNotMatched)
+        return error.connection_invalidated or is_standby or any(state.startswith(code) for code in _TRANSIENT)
+    return isinstance(error, _NOT_CONNECTED)
 
 
 async def in_transaction(

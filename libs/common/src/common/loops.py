@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -37,7 +38,7 @@ class Loop:
 
     Otherwise the loop pauses for `every_s` seconds, or for the shorter time in seconds that `step` returns. Setting
     `wake` ends the pause early. `min_interval_s` is the minimum time between the beginnings of two steps when the loop
-    is woken.
+    is woken. `step_since` is the time (`time.monotonic`) since when a step runs, None between steps.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Loop:
     every_s: float
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     min_interval_s: float = 0.0
+    step_since: float | None = field(default=None, init=False)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Run until `stopping` is set. A failed step is logged and retried after a growing pause."""
@@ -52,6 +54,7 @@ class Loop:
         interval = MinInterval(self.min_interval_s)
         while not stopping.is_set():
             self.wake.clear()
+            self.step_since = time.monotonic()
             try:
                 result = await self.step()
                 failures = 0
@@ -59,6 +62,8 @@ class Loop:
                 failures += 1
                 log.error("loop failed", loop=self.name, failures=failures, error=repr(error)[:500])
                 result = False
+            finally:
+                self.step_since = None
             if result is not True:
                 await self._pause(result or None, failures, stopping)
                 if self.wake.is_set():

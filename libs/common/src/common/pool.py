@@ -79,9 +79,13 @@ class ConnectionPool:
         """Open a connection outside the pool. Raises Unavailable."""
         try:
             return await asyncpg.connect(
-                self._url, timeout=5, server_settings={"application_name": self._application}, statement_cache_size=200
+                self._url,
+                timeout=5,
+                target_session_attrs="read-write",
+                server_settings={"application_name": self._application},
+                statement_cache_size=200,
             )
-        except (OSError, TimeoutError, asyncpg.PostgresError):
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.TargetServerAttributeNotMatched):
             raise Unavailable(headers={"Retry-After": "1"}) from None
 
     async def close(self) -> None:

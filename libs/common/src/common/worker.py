@@ -16,6 +16,7 @@ from common.idempotency import delete_expired
 from common.loops import Loop
 from common.relay import Relay
 from common.settings import StoreSettings
+from common.watchdog import find_stuck
 
 log = structlog.get_logger()
 
@@ -77,10 +78,11 @@ async def run(worker: Worker) -> int:
         stopping.set()
         code = 1
     else:
-        loop_tasks = [asyncio.create_task(loop.run(stopping), name=loop.name) for loop in worker.all_loops()]
+        loops = worker.all_loops()
+        loop_tasks = [asyncio.create_task(loop.run(stopping), name=loop.name) for loop in loops]
         worker.ready = True
         log.info("worker ready", loops=[loop.name for loop in worker.loops])
-        code = await _watch(worker, [relay_task, *loop_tasks], stopping)
+        code = await _watch(worker, [relay_loop, *loops], [relay_task, *loop_tasks], stopping)
     worker.ready = False
     stopping.set()
     await _stop_work(worker, loop_tasks)
@@ -107,28 +109,21 @@ async def _find_work(database: Database, conditions: Mapping[str, str]) -> bool:
     return False
 
 
-async def _watch(worker: Worker, tasks: Sequence[asyncio.Task[None]], stopping: asyncio.Event) -> int:
-    """Wait until the worker must stop, and return 0.
-
-    Return 1 when a loop has ended or a consumer's coordination task has died: such a consumer never recovers.
-    """
+async def _watch(
+    worker: Worker, loops: Sequence[Loop], tasks: Sequence[asyncio.Task[None]], stopping: asyncio.Event
+) -> int:
+    """Wait until the worker must stop, and return 0. Return 1 when a loop has ended or a part makes no progress."""
     while not stopping.is_set():
         try:
             async with asyncio.timeout(_WATCH_S):
                 await stopping.wait()
         except TimeoutError:
-            dead = [str(s.group_id) for s in worker.bus.broker.subscribers if _coordination_died(s)]  # type: ignore[attr-defined]
-            if dead or any(task.done() for task in tasks):
-                log.error("worker failed", dead_consumers=dead)
+            stuck = await find_stuck(worker.bus, loops)
+            ended = [task.get_name() for task in tasks if task.done()]
+            if stuck or ended:
+                log.error("worker failed", stuck=stuck, ended=ended)
                 return 1
     return 0
-
-
-def _coordination_died(subscriber: object) -> bool:
-    consumer = getattr(subscriber, "consumer", None)
-    coordinator = getattr(consumer, "_coordinator", None)
-    task = getattr(coordinator, "_coordination_task", None)
-    return task is not None and bool(task.done())
 
 
 async def _stop_work(worker: Worker, loop_tasks: Sequence[asyncio.Task[None]]) -> None:

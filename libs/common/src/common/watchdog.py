@@ -1,0 +1,72 @@
+"""Find the parts of a worker that make no progress. Their process exits, and whatever runs it starts it again."""
+
+import asyncio
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from common.bus import Bus
+from common.loops import Loop
+
+# Longer than the 60 s for which a transaction is retried.
+_MAX_STEP_S = 300.0
+# A consumer fetches several times a second, unless a batch runs or the broker cannot be reached.
+_MAX_SILENCE_S = 120.0
+_CONNECT_S = 2.0
+
+
+async def find_stuck(bus: Bus, loops: Sequence[Loop]) -> list[str]:
+    """Return the names of loops whose step, and of consumers whose batch, takes more than 5 minutes.
+
+    Also return consumers whose coordination task has died, and those that have not fetched for 2 minutes although the
+    broker can be reached: they never recover.
+    """
+    now = time.monotonic()
+    stuck = [loop.name for loop in loops if loop.step_since is not None and now - loop.step_since > _MAX_STEP_S]
+    stuck += [name for name, since in bus.batch_since.items() if now - since > _MAX_STEP_S]
+    consumers = {str(subscriber.group_id): subscriber.consumer for subscriber in bus.subscribers()}
+    stuck += [name for name, consumer in consumers.items() if _coordination_died(consumer)]
+    silent = [
+        name
+        for name, consumer in consumers.items()
+        if name not in bus.batch_since and _silence_s(consumer) > _MAX_SILENCE_S
+    ]
+    if silent and await _is_reachable(bus.settings.kafka_bootstrap_servers):
+        stuck += silent
+    return stuck
+
+
+def _coordination_died(consumer: Any) -> bool:
+    coordinator = getattr(consumer, "_coordinator", None)
+    task = getattr(coordinator, "_coordination_task", None)
+    return task is not None and bool(task.done())
+
+
+def _silence_s(consumer: Any) -> float:
+    """Return the time since a consumer last fetched from any of its partitions, 0 while it has none."""
+    if consumer is None:
+        return 0.0
+    fetched = [consumer.last_poll_timestamp(partition) for partition in consumer.assignment()]
+    newest = max((moment for moment in fetched if moment is not None), default=None)
+    return 0.0 if newest is None else time.time() - newest / 1000
+
+
+async def _is_reachable(bootstrap_servers: str) -> bool:
+    """Return whether one of the brokers accepts connections."""
+    return any([await _accepts(server) for server in _split(bootstrap_servers)])
+
+
+def _split(bootstrap_servers: str) -> Iterable[tuple[str, int]]:
+    for server in bootstrap_servers.split(","):
+        host, _, port = server.strip().rpartition(":")
+        yield host.strip("[]"), int(port)
+
+
+async def _accepts(server: tuple[str, int]) -> bool:
+    try:
+        async with asyncio.timeout(_CONNECT_S):
+            _, writer = await asyncio.open_connection(*server)
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True
