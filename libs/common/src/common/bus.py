@@ -101,7 +101,7 @@ class Bus:
         timeout_ms = self.settings.kafka_session_timeout_ms
         # aiokafka has one fetch at a time for each broker. While it waits for the partitions that were empty, new
         # records of the others are not fetched, so a long wait delays a busy topic. A short one costs idle CPU.
-        wait_ms = 100 if is_busy else 500
+        wait_ms = 200 if is_busy else 1000
         self.broker.subscriber(
             *(event.topic for event in events),
             group_id=group,
