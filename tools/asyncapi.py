@@ -9,6 +9,8 @@ import importlib
 import inspect
 import json
 import os
+import re
+import sys
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -27,14 +29,6 @@ _ENVIRONMENT = {
     "CLERK_WEBHOOK_SIGNING_SECRET": "whsec_" + "A" * 32,
     **{f"{service.upper()}_DATABASE_URL": f"postgresql://{service}:-@127.0.0.1:1/-" for service in _STORES},
 }
-# A name in the source of the event's `key` → the description of its key.
-_KEYS = {
-    "_OPT_OUTS": "a UUID made of organisation and number",
-    "message_id": "the message's id",
-    "schedule_id": "the schedule's id",
-    "contact_id": "the id of the first contact",
-    "organisation_id": "the organisation's id",
-}
 
 
 async def consumers() -> dict[str, list[str]]:
@@ -52,9 +46,25 @@ async def consumers() -> dict[str, list[str]]:
 
 
 def key_of(event: type[Event]) -> str:
-    """Describe the key of the event's records, by the source of the event's `key`."""
-    source = inspect.getsource(event.key)
-    return next(description for name, description in _KEYS.items() if name in source)
+    """Describe the key of the event's records, by the docstring of the event's `key`. Raises ValueError without one."""
+    described = re.fullmatch(r"Return (.+)\.", event.key.__doc__ or "")
+    if described is None or event.key is Event.key:
+        raise ValueError(
+            f"libs/common/src/common/events.py: add `key` to {event.__name__}, with a docstring of one line that says"
+            ' whose id it is, such as """Return the schedule\'s id."""'
+        )
+    return described[1]
+
+
+def sample_of(event: type[Event]) -> Any:
+    """Return the stored sample of the event. Raises ValueError if there is none."""
+    file = _SAMPLES / f"{event.topic}.json"
+    if not file.exists():
+        raise ValueError(
+            f"{file.relative_to(ROOT)} does not exist: add a sample of {event.__name__} to"
+            " tests/architecture/test_events.py and run that test with UPDATE_EVENTS=1"
+        )
+    return json.loads(file.read_text())["sample"]
 
 
 def message(event: type[Event], schemas: dict[str, Any]) -> dict[str, Any]:
@@ -62,7 +72,6 @@ def message(event: type[Event], schemas: dict[str, Any]) -> dict[str, Any]:
     schema = event.model_json_schema(ref_template=_SCHEMA)
     schemas |= schema.pop("$defs", {})
     schemas[event.__name__] = schema
-    sample = json.loads((_SAMPLES / f"{event.topic}.json").read_text())["sample"]
     return {
         "name": event.__name__,
         "title": event.__name__,
@@ -74,7 +83,7 @@ def message(event: type[Event], schemas: dict[str, Any]) -> dict[str, Any]:
         },
         "payload": {"$ref": _SCHEMA.format(model=event.__name__)},
         "bindings": {"kafka": {"key": {"type": "string", "description": key_of(event)}}},
-        "examples": [{"name": "sample", "payload": sample}],
+        "examples": [{"name": "sample", "payload": sample_of(event)}],
     }
 
 
@@ -121,5 +130,9 @@ def build() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    DOCUMENT.write_text(json.dumps(build(), indent=2) + "\n")
+    try:
+        document = build()
+    except ValueError as error:
+        sys.exit(str(error))
+    DOCUMENT.write_text(json.dumps(document, indent=2) + "\n")
     print(DOCUMENT.relative_to(ROOT))

@@ -4,10 +4,11 @@
 """
 
 import ast
+import asyncio
 import json
 import os
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 import pytest
@@ -28,6 +29,7 @@ from common.events import (
     ScheduleDue,
     SettingsChanged,
 )
+from tools.asyncapi import DOCUMENT, build, consumers, key_of, sample_of
 
 from .conftest import ROOT, SERVICES, sources
 
@@ -128,28 +130,62 @@ def test_an_event_is_frozen_and_its_topic_follows_the_rule(event: type[Event]) -
     assert len(SAMPLES[event].key()) > 0
 
 
+@pytest.fixture(scope="module")
+def readers() -> dict[str, set[str]]:
+    """Return topic → the services that subscribe to it, by the workers as they run."""
+    return {topic: {group.split(".")[0] for group in groups} for topic, groups in asyncio.run(consumers()).items()}
+
+
 @pytest.mark.parametrize("event", EVENTS, ids=ids)
-def test_an_event_has_one_producer_and_a_consumer(event: type[Event]) -> None:
-    makes, reads = set(), set()
+def test_an_event_has_one_producer(event: type[Event]) -> None:
+    makes = set()
     for path in sources():
         if "services" not in path.parts:
             continue
-        service = path.relative_to(ROOT / "services").parts[0]
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", None) == event.__name__:
-                makes.add(service)
-            if path.name in ("worker.py", "consumers.py") and isinstance(node, ast.Name) and node.id == event.__name__:
-                reads.add(service)
+                makes.add(path.relative_to(ROOT / "services").parts[0])
     assert makes == {event.topic.split(".")[0]}
-    assert reads or event.public
-
-
-def test_the_asyncapi_document_matches_the_code() -> None:
-    from tools.asyncapi import DOCUMENT, build
-
-    assert json.loads(DOCUMENT.read_text()) == build(), "run `make docs`"
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=ids)
-def test_the_events_page_names_every_topic(event: type[Event]) -> None:
-    assert event.topic in (ROOT / "docs/events.md").read_text()
+def test_an_event_has_a_subscriber_or_is_public(event: type[Event], readers: dict[str, set[str]]) -> None:
+    wanted = "add `bus.subscribe` to the worker.py of a consumer, or set `public = True`"
+    assert bool(readers[event.topic]) != event.public, wanted
+
+
+def test_the_asyncapi_document_matches_the_code() -> None:
+    assert json.loads(DOCUMENT.read_text()) == build(), "run `make docs`"
+
+
+def test_an_event_without_a_described_key_is_named() -> None:
+    class OrderPlaced(Event):
+        topic: ClassVar[str] = "scheduling.order-placed.v1"
+
+    class OrderPaid(OrderPlaced):
+        def key(self) -> str:
+            return "7"
+
+    for event in (OrderPlaced, OrderPaid):
+        with pytest.raises(ValueError, match=f"add `key` to {event.__name__}, with a docstring"):
+            key_of(event)
+        with pytest.raises(ValueError, match=f"add a sample of {event.__name__}"):
+            sample_of(event)
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=ids)
+def test_the_events_page_names_every_topic_and_its_consumers(event: type[Event], readers: dict[str, set[str]]) -> None:
+    (row,) = (line for line in (ROOT / "docs/events.md").read_text().splitlines() if f"| `{event.topic}` |" in line)
+    named = row.strip("| ").split("|")[-1]
+    assert {service for service in SERVICES if service in named} == readers[event.topic]
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=ids)
+def test_the_readme_of_each_producer_and_consumer_has_the_event(
+    event: type[Event], readers: dict[str, set[str]]
+) -> None:
+    directions = {event.topic.split(".")[0]: "out", **dict.fromkeys(readers[event.topic], "in")}
+    for service, direction in directions.items():
+        lines = (ROOT / f"services/{service}/README.md").read_text().splitlines()
+        rows = [line for line in lines if line.startswith(f"| {direction} |")]
+        assert any(f"`{name}`" in row for row in rows for name in (event.topic, event.__name__)), service

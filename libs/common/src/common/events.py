@@ -34,7 +34,10 @@ FailureCategory = Literal[
 
 
 class Event(BaseModel):
-    """The fields of all events. `key` is the id of the event's subject, so events of one subject stay in order."""
+    """The fields of all events. `key` is the id of the event's subject, so events of one subject stay in order.
+
+    The docstring of each `key` says whose id it is. The AsyncAPI document describes the key by it.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -76,6 +79,7 @@ class ScheduleDue(Event):
         return uuid5(_SCHEDULES, f"{schedule_id}:{dispatch_number}")
 
     def key(self) -> str:
+        """Return the schedule's id."""
         return str(self.schedule_id)
 
 
@@ -92,6 +96,7 @@ class MessageState(Event):
     provider_message_id: str | None = None
 
     def key(self) -> str:
+        """Return the schedule's id."""
         return str(self.schedule_id)
 
 
@@ -148,6 +153,7 @@ class MessageReceived(Event):
     media_urls: tuple[str, ...] = ()
 
     def key(self) -> str:
+        """Return the message's id."""
         return str(self.message_id)
 
 
@@ -167,6 +173,7 @@ class OptOutChanged(Event):
     version: int
 
     def key(self) -> str:
+        """Return a UUID made of organisation and number."""
         return str(uuid5(_OPT_OUTS, f"{self.organisation_id}:{self.phone}"))  # keys are logged, so they have no phone
 
 
@@ -200,6 +207,7 @@ class ContactChanged(Event):
     contacts: tuple[ContactState, ...]
 
     def key(self) -> str:
+        """Return the id of the first contact."""
         return str(self.contacts[0].contact_id)
 
 
@@ -212,6 +220,7 @@ class OrganisationChanged(Event):
     version: int
 
     def key(self) -> str:
+        """Return the organisation's id."""
         return self.organisation_id
 
 
@@ -224,6 +233,7 @@ class SettingsChanged(Event):
     version: int
 
     def key(self) -> str:
+        """Return the organisation's id."""
         return self.organisation_id
 
 
