@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from tools.embedded.processes import free_port
 from tools.handset.keys import public_key
+from tools.handset.server import PROVIDERS
 
 HOST = "127.0.0.1"
 DATABASE = "cooee"
@@ -29,24 +30,20 @@ PORTS = {
 }
 # Values that differ from production, mainly so that the embedded stack recovers quickly.
 _DEFAULTS = {
-    "AWS_TOPIC_ARNS": "arn:aws:sns:ap-southeast-2:000000000000:handset",
     "BIND_HOST": HOST,
     "CLERK_AUTHORIZED_PARTIES": "http://localhost:3000",
     "CORS_ALLOWED_ORIGINS": "http://localhost:3000",
     "KAFKA_SESSION_TIMEOUT_MS": "6000",
-    "MESSAGEMEDIA_API_KEY": "embedded",
     "MMS_PROVIDERS": "messagemedia",
-    "MOBILE_MESSAGE_USERNAME": "embedded",
     "REPLAY_AFTER_S": "15",
     "RETRY_BASE_S": "2",
     "SMS_PROVIDERS": "mobile_message",
     "SWEEP_AFTER_S": "20",
     "TOPIC_PARTITIONS": "4",
-    "TWILIO_ACCOUNT_SID": "AC" + "0" * 32,
+    **{name: value for provider in PROVIDERS for name, value in provider.embedded.items()},
 }
 # A fictional number. It is not a name, because a phone cannot reply to a name.
 _SENDER_ID = "+61491570110"
-_PROVIDERS = ("AWS", "MESSAGEMEDIA", "MOBILE_MESSAGE", "TWILIO")
 
 
 def stack_environment(home: Path, given: Mapping[str, str], *, free_ports: bool = False) -> dict[str, str]:
@@ -99,9 +96,12 @@ def _handset(home: Path, environment: Mapping[str, str]) -> dict[str, str]:
         "HANDSET_USERNAME": environment["MOBILE_MESSAGE_USERNAME"],
         "HANDSET_PASSWORD": environment["MOBILE_MESSAGE_PASSWORD"],
         "HANDSET_WEBHOOK_BASE": f"{environment['PUBLIC_URL'].rstrip('/')}/api/webhooks/providers",
-        **{f"{provider}_BASE_URL": f"{handset}/{provider.lower()}" for provider in _PROVIDERS},
-        **{f"{provider}_SENDER_ID": _SENDER_ID for provider in _PROVIDERS if not environment.get(f"{provider}_SENDER")},
     }
+    for provider in PROVIDERS:
+        prefix = provider.name.upper()
+        variables[f"{prefix}_BASE_URL"] = f"{handset}/{provider.name}"
+        if f"{prefix}_SENDER" not in environment:  # the old name of …_SENDER_ID
+            variables[f"{prefix}_SENDER_ID"] = _SENDER_ID
     if "MESSAGEMEDIA_BASE_URL" not in environment:
         variables["MESSAGEMEDIA_WEBHOOK_PUBLIC_KEY"] = public_key(Path(log).with_name("handset-key.pem"))
     if "aws" in environment["SMS_PROVIDERS"] and "AWS_BASE_URL" not in environment:
@@ -115,9 +115,7 @@ def _load_secrets(home: Path) -> dict[str, str]:
     saved: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
     new = {
         "INTERNAL_TOKEN_SECRET": secrets.token_hex(32),
-        **{f"MOBILE_MESSAGE_{name}": secrets.token_hex(16) for name in ("PASSWORD", "WEBHOOK_SECRET")},
-        "MESSAGEMEDIA_API_SECRET": secrets.token_hex(16),
-        "TWILIO_AUTH_TOKEN": secrets.token_hex(16),
+        **{name: secrets.token_hex(16) for provider in PROVIDERS for name in provider.generated},
         "CLERK_WEBHOOK_SIGNING_SECRET": "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode(),
         **{f"{service.upper()}_DATABASE_PASSWORD": secrets.token_hex(16) for service in STORES},
     }

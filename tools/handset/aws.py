@@ -31,6 +31,7 @@ _MEDIA_COUNTRIES = "+1"
 _AUTHORIZATION = re.compile(
     r"AWS4-HMAC-SHA256 Credential=[^/]+/[0-9]{8}/[^/]+/sms-voice/aws4_request, ?SignedHeaders=.+"
 )
+_TOPIC_ARN = "arn:aws:sns:ap-southeast-2:000000000000:handset"
 _CERTIFICATE = "/aws/SimpleNotificationService-handset.pem"
 _SIGNED = {
     "Notification": ("Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type"),
@@ -77,6 +78,8 @@ class Aws(EmulatedProvider):
     """One account in one region. One SNS topic gets the events of its configuration set and its inbound messages."""
 
     name = "aws"
+    title = "AWS"
+    embedded: ClassVar[Mapping[str, str]] = {"AWS_TOPIC_ARNS": _TOPIC_ARN}
     statuses: ClassVar[Mapping[str, tuple[str, str]]] = {
         "sent": ("SUCCESSFUL", ""),
         "delivered": ("DELIVERED", ""),
@@ -92,6 +95,7 @@ class Aws(EmulatedProvider):
         """Begin without a confirmed subscription."""
         super().__init__(store, settings, webhooks)
         self._is_confirmed = False
+        self._topic_arn = self.variable("AWS_TOPIC_ARNS").split(",")[0].strip() or _TOPIC_ARN
         self._origin = f"http://{settings.host}:{settings.port}"
         self._operations: dict[str, Callable[[web.Request, bytes], Awaitable[web.Response]]] = {
             "SendTextMessage": self._send,
@@ -131,7 +135,7 @@ class Aws(EmulatedProvider):
         if request.query.get("Action") != "ConfirmSubscription" or request.query.get("Token") != self._token:
             raise web.HTTPForbidden
         self._is_confirmed = True
-        arn = f"<SubscriptionArn>{self.settings.aws_topic_arn}:handset</SubscriptionArn>"
+        arn = f"<SubscriptionArn>{self._topic_arn}:handset</SubscriptionArn>"
         answer = f"<ConfirmSubscriptionResponse><ConfirmSubscriptionResult>{arn}</ConfirmSubscriptionResult>"
         return web.Response(text=f"{answer}</ConfirmSubscriptionResponse>", content_type="text/xml")
 
@@ -146,7 +150,7 @@ class Aws(EmulatedProvider):
         if self._is_confirmed:
             return None
         token = self._token
-        query = f"Action=ConfirmSubscription&TopicArn={self.settings.aws_topic_arn}&Token={token}"
+        query = f"Action=ConfirmSubscription&TopicArn={self._topic_arn}&Token={token}"
         more = {"Token": token, "SubscribeURL": f"{self._origin}/aws/sns/?{query}"}
         return self._envelope("SubscriptionConfirmation", "You have chosen to subscribe to the topic.", token, more)
 
@@ -199,7 +203,7 @@ class Aws(EmulatedProvider):
         fields = {
             "Type": kind,
             "MessageId": str(uuid5(NAMESPACE_URL, about)),
-            "TopicArn": self.settings.aws_topic_arn,
+            "TopicArn": self._topic_arn,
             "Message": message,
             "Timestamp": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z",
             **(more or {}),

@@ -50,6 +50,9 @@ class MessageMedia(EmulatedProvider):
     """One account. Its webhooks get opt-outs, and receipts and replies of messages without a callback address."""
 
     name = "messagemedia"
+    title = "MessageMedia"
+    embedded: ClassVar[Mapping[str, str]] = {"MESSAGEMEDIA_API_KEY": "embedded"}
+    generated = ("MESSAGEMEDIA_API_SECRET",)
     statuses: ClassVar[Mapping[str, tuple[str, str]]] = {
         "sent": ("submitted", "210"),
         "delivered": ("delivered", "220"),
@@ -176,7 +179,7 @@ class MessageMedia(EmulatedProvider):
         return Webhook(url, headers, body)
 
     def _is_authorised(self, request: web.Request) -> bool:
-        return self.is_basic(request, self.settings.messagemedia_api_key, self.settings.messagemedia_api_secret)
+        return self.is_basic(request, self.variable("MESSAGEMEDIA_API_KEY"), self.variable("MESSAGEMEDIA_API_SECRET"))
 
     async def _send(self, request: web.Request) -> web.Response:
         body = await request.read()

@@ -56,6 +56,9 @@ class MobileMessage(EmulatedProvider):
     """One account and its two webhooks. The paths are the provider's own, with and without its name before them."""
 
     name = "mobile_message"
+    title = "Mobile Message"
+    embedded: ClassVar[Mapping[str, str]] = {"MOBILE_MESSAGE_USERNAME": "embedded"}
+    generated = ("MOBILE_MESSAGE_PASSWORD", "MOBILE_MESSAGE_WEBHOOK_SECRET")
     per_part = True
     statuses: ClassVar[Mapping[str, tuple[str, str]]] = {
         status: (status if status in ("sent", "delivered") else "failed", "") for status in STATUSES
@@ -141,7 +144,7 @@ class MobileMessage(EmulatedProvider):
             return None
         body, now = to_json(fields), str(int(time.time()))
         headers = {"Content-Type": "application/json"}
-        if secret := self.settings.mobile_message_webhook_secret:
+        if secret := self.variable("MOBILE_MESSAGE_WEBHOOK_SECRET"):
             key = secret.encode() + (b"?" if forged else b"")
             headers["X-MM-Timestamp"] = now
             headers["X-MM-Signature"] = hmac.new(key, f"{now}.".encode() + body, hashlib.sha256).hexdigest()

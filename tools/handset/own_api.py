@@ -12,6 +12,7 @@
 | GET /api/phones/{phone}/?before=&limit= | shows a page of a conversation, by default the newest |
 | POST /api/phones/{phone}/replies/ | sends `{"text"}` from a phone; `to` and `provider` if it had no message |
 | GET /api/scenarios/ | lists the scenario numbers and the statuses of receipts |
+| GET /api/providers/ | shows the name of each provider as the page writes it (`server.py`) |
 | GET /api/events/ | server-sent events with the phones that changed |
 
 Requests with a body must have the type application/json, which a page of another origin cannot send.

@@ -6,8 +6,9 @@ import hmac
 import re
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import ClassVar
 
 from aiohttp import web
 
@@ -40,7 +41,15 @@ _NUMBER = re.compile(r"\+?[0-9]{3,15}")
 
 
 class EmulatedProvider(WebhookWriter):
-    """One provider's endpoints over the store, and its webhooks."""
+    """One provider's endpoints over the store, and its webhooks.
+
+    A class declares the name that the page shows, and for the embedded stack the variables of delivery's settings that
+    have a fixed value there (`embedded`) and those that get a random value once (`generated`).
+    """
+
+    title: ClassVar[str]
+    embedded: ClassVar[Mapping[str, str]] = {}
+    generated: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, store: Store, settings: Settings, webhooks: Webhooks) -> None:
         """Set what all providers share, and register this one as the writer of its webhooks."""
@@ -51,6 +60,10 @@ class EmulatedProvider(WebhookWriter):
     @abstractmethod
     def routes(self) -> list[web.RouteDef]:
         """Return the endpoints."""
+
+    def variable(self, name: str) -> str:
+        """Return an environment variable, or an empty text when it is not set."""
+        return self.settings.environment.get(name, "")
 
     @property
     def is_full(self) -> bool:

@@ -11,12 +11,13 @@ from tools.handset.aws import Aws
 from tools.handset.messagemedia import MessageMedia
 from tools.handset.mobile_message import MobileMessage
 from tools.handset.own_api import OwnApi
+from tools.handset.provider import EmulatedProvider
 from tools.handset.settings import Settings
 from tools.handset.store import Store
 from tools.handset.twilio import Twilio
 from tools.handset.webhooks import Webhooks
 
-PROVIDERS = (MobileMessage, MessageMedia, Twilio, Aws)
+PROVIDERS: tuple[type[EmulatedProvider], ...] = (MobileMessage, MessageMedia, Twilio, Aws)
 _BODY_LIMIT = 32 * 1024 * 1024
 _STOP_S = 1.0
 _ASSETS = Path(__file__).with_name("assets")
@@ -38,7 +39,7 @@ def create_app(settings: Settings) -> web.Application:
     for provider in PROVIDERS:
         app.add_routes(provider(store, settings, webhooks).routes())
     app.add_routes(OwnApi(store, settings, webhooks).routes())
-    app.add_routes([web.get("/", _page), web.static("/assets", _ASSETS)])
+    app.add_routes([web.get("/api/providers/", _titles), web.get("/", _page), web.static("/assets", _ASSETS)])
 
     async def run_webhooks(_: web.Application) -> AsyncIterator[None]:
         await webhooks.start()
@@ -65,6 +66,11 @@ async def serve(settings: Settings) -> None:
     print(f"handset ready http://{settings.host}:{settings.port}", flush=True)
     await stopping.wait()
     await runner.cleanup()
+
+
+async def _titles(_: web.Request) -> web.Response:
+    """Answer with the names that the page shows: provider → its title."""
+    return web.json_response({provider.name: provider.title for provider in PROVIDERS})
 
 
 async def _page(_: web.Request) -> web.FileResponse:

@@ -1,7 +1,8 @@
 """The settings of the handset, from environment variables. Some of them can be changed while it runs."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -12,6 +13,8 @@ class Settings:
     - `concurrency`: requests in flight before further ones get 429; 0 is no limit
     - `receipts`: `on` sends delivery receipts for each message, `off` sends only those that a person or test asks for
     - `webhook_base`: the account's webhooks go to this address followed by `/<provider>/<kind>/`
+
+    - `environment`: the environment variables, in which a provider finds its credentials and secrets
 
     Any credentials are accepted for a provider whose credentials are not set. Those of Mobile Message are
     HANDSET_USERNAME and HANDSET_PASSWORD. The others have the same names as in delivery's settings.
@@ -26,12 +29,7 @@ class Settings:
     password: str = ""
     receipts: str = "off"
     webhook_base: str = ""
-    mobile_message_webhook_secret: str = ""
-    twilio_account_sid: str = ""
-    twilio_auth_token: str = ""
-    messagemedia_api_key: str = ""
-    messagemedia_api_secret: str = ""
-    aws_topic_arn: str = "arn:aws:sns:ap-southeast-2:000000000000:handset"
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_environment(cls) -> "Settings":
@@ -47,12 +45,7 @@ class Settings:
             password=environment.get("HANDSET_PASSWORD", ""),
             receipts=environment.get("HANDSET_RECEIPTS") or cls.receipts,
             webhook_base=environment.get("HANDSET_WEBHOOK_BASE", "").rstrip("/"),
-            mobile_message_webhook_secret=environment.get("MOBILE_MESSAGE_WEBHOOK_SECRET", ""),
-            twilio_account_sid=environment.get("TWILIO_ACCOUNT_SID", ""),
-            twilio_auth_token=environment.get("TWILIO_AUTH_TOKEN", ""),
-            messagemedia_api_key=environment.get("MESSAGEMEDIA_API_KEY", ""),
-            messagemedia_api_secret=environment.get("MESSAGEMEDIA_API_SECRET", ""),
-            aws_topic_arn=environment.get("AWS_TOPIC_ARNS", "").split(",")[0].strip() or cls.aws_topic_arn,
+            environment=dict(environment),
         )
         if settings.receipts not in ("on", "off"):
             raise ValueError("HANDSET_RECEIPTS: set it to on or off")

@@ -27,6 +27,7 @@ from tools.handset.store import Message, Reply, Request
 from tools.handset.webhooks import DeliveryReceipt, Webhook
 
 _VERSION = "2010-04-01"
+_SID = "AC" + "0" * 32
 _MAX_BODY = 1600
 _MAX_MEDIA = 10
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
@@ -66,6 +67,9 @@ class Twilio(EmulatedProvider):
     """One account. Status callbacks go to the address in each message, inbound messages to the account's webhook."""
 
     name = "twilio"
+    title = "Twilio"
+    embedded: ClassVar[Mapping[str, str]] = {"TWILIO_ACCOUNT_SID": _SID}
+    generated = ("TWILIO_AUTH_TOKEN",)
     statuses: ClassVar[Mapping[str, tuple[str, str]]] = {
         "sent": ("sent", ""),
         "delivered": ("delivered", ""),
@@ -153,12 +157,12 @@ class Twilio(EmulatedProvider):
 
     @property
     def _sid(self) -> str:
-        return self.settings.twilio_account_sid or "AC" + "0" * 32
+        return self.variable("TWILIO_ACCOUNT_SID") or _SID
 
     def _sign(self, url: str, fields: Mapping[str, str], *, forged: bool = False) -> Webhook:
         """Return a signed webhook. The signature covers the address and the parameters, sorted by name."""
         signed = url + "".join(name + fields[name] for name in sorted(fields))
-        token = self.settings.twilio_auth_token.encode() + (b"?" if forged else b"")
+        token = self.variable("TWILIO_AUTH_TOKEN").encode() + (b"?" if forged else b"")
         signature = base64.b64encode(hmac.new(token, signed.encode(), hashlib.sha1).digest()).decode()
         headers = {
             "Content-Type": "application/x-www-form-urlencoded",
@@ -169,7 +173,7 @@ class Twilio(EmulatedProvider):
 
     def _is_authorised(self, request: web.Request) -> bool:
         """Return whether a request has the account's credentials or an API key. Secrets of API keys are not checked."""
-        sid = self.settings.twilio_account_sid
+        sid = self.variable("TWILIO_ACCOUNT_SID")
         if sid and request.match_info["account"] != sid:
             return False
         header = request.headers.get("Authorization", "")
@@ -177,7 +181,7 @@ class Twilio(EmulatedProvider):
             user = base64.b64decode(header.removeprefix("Basic ")).decode()
         except ValueError:
             return False
-        return user.startswith("SK") or self.is_basic(request, sid, self.settings.twilio_auth_token)
+        return user.startswith("SK") or self.is_basic(request, sid, self.variable("TWILIO_AUTH_TOKEN"))
 
     async def _send(self, request: web.Request) -> web.Response:
         body = await request.read()

@@ -19,7 +19,7 @@ const RECEIPTS = [
   ["Delivered, with changed ids", { status: "delivered", mangled: true }],
   ["Failed, with a wrong signature", { status: "undelivered", forged: true }],
 ];
-const PROVIDERS = { mobile_message: "Mobile Message", messagemedia: "MessageMedia", twilio: "Twilio", aws: "AWS" };
+const PROVIDERS = await call("GET", "/api/providers/"); // provider → the name that is shown
 const find = (id) => document.getElementById(id);
 const clone = (id) => find(id).content.firstElementChild.cloneNode(true);
 

@@ -73,8 +73,8 @@ class Rehearsal(ABC):
         """
 
     @abstractmethod
-    async def accepted(self) -> list[int]:
-        """Return the references that the server accepted, each as often as it did."""
+    async def accepted(self) -> list[tuple[int, str]]:
+        """Return the reference and the sender ID of each message, as often as the server accepted it."""
 
     async def reply(self, phone: str, text: str) -> None:
         """Send an inbound message from this phone. It is only used if the provider sends receipts."""
@@ -174,11 +174,7 @@ class Handset(Rehearsal):
             webhook_base=public_url + PUBLIC_PATH,
             username="user",
             password="password",
-            mobile_message_webhook_secret="secret",
-            twilio_account_sid="AC1",
-            twilio_auth_token="token",
-            messagemedia_api_key="key",
-            messagemedia_api_secret="secret",
+            environment={f"{self.provider.name}_{name}".upper(): value for name, value in self.own.items()},
         )
         self.public_url = public_url
         self._runner, self.url = await serve(server.create_app(settings))
@@ -199,9 +195,10 @@ class Handset(Rehearsal):
             make_settings(**({"public_url": self.public_url} | settings)), self.provider.settings_class(**own)
         )
 
-    async def accepted(self) -> list[int]:
+    async def accepted(self) -> list[tuple[int, str]]:
         async with self._session.get("/api/messages/?limit=1000") as response:
-            return [int(message["reference"].rpartition("-")[2]) for message in (await response.json())["messages"]]
+            messages = (await response.json())["messages"]
+        return [(int(message["reference"].rpartition("-")[2]), message["from"]) for message in messages]
 
     async def reply(self, phone: str, text: str) -> None:
         async with self._session.post(f"/api/phones/{phone}/replies/", json={"text": text}) as response:
@@ -220,8 +217,15 @@ def _load(address: str) -> Any:
 
 def rehearsals() -> list[type[Rehearsal]]:
     """Return the rehearsals of the repository's providers, or the one that REHEARSAL names."""
-    if named := os.environ.get("REHEARSAL"):
-        return [_load(named)]
+    named = os.environ.get("REHEARSAL")
+    return [_load(named)] if named else repository_rehearsals()
+
+
+def repository_rehearsals() -> list[type[Rehearsal]]:
+    """Return the rehearsal of each provider of the repository.
+
+    The handset gets the same credentials as the provider, from the provider's own settings.
+    """
     return [
         _handset(
             "mobile_message",
