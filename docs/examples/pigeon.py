@@ -1,6 +1,6 @@
 """A provider from outside the repository, as an example to copy: SMS_PROVIDERS=docs.examples.pigeon:Pigeon.
 
-The pigeon loft accepts `{"letters": [{"to", "text", "ref"}]}` and answers `{"letters": [{"ref", "id"}]}`, or
+The pigeon loft accepts `{"letters": [{"to", "from", "text", "ref"}]}` and answers `{"letters": [{"ref", "id"}]}`, or
 `{"ref", "why"}` for a letter that it refuses. See docs/providers.md.
 """
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 from pydantic_core import to_json
 from pydantic_settings import SettingsConfigDict
 
@@ -22,7 +22,7 @@ from delivery.providers.base import (
     Provider,
     SubmissionRefused,
 )
-from delivery.providers.http import HttpApi, error_of, read_reason
+from delivery.providers.http import HttpApi, error_of, is_host_of, read_reason
 from delivery.providers.webhook_parsing import Mark, storable_text
 from delivery.settings import OwnSettings, Settings
 
@@ -32,8 +32,11 @@ class PigeonSettings(OwnSettings):
 
     model_config = SettingsConfigDict(env_prefix="PIGEON_")
 
-    url: str = ""
+    base_url: str = "https://api.pigeon.example"
     token: SecretStr = SecretStr("")
+    sender_id: str = Field("", description="empty: the loft chooses one")
+    concurrency: int = Field(2, ge=1, description="maximum of requests at once")
+    rate: float = Field(0.0, ge=0, description="maximum of parts per second; 0: no maximum")
 
 
 class Pigeon(Provider):
@@ -42,15 +45,17 @@ class Pigeon(Provider):
     name = "pigeon"
     settings_class = PigeonSettings
     batch_size = 10
-    concurrency = 2
-    reaches_people = True
 
     def __init__(self, settings: Settings, own: PigeonSettings | None = None) -> None:
         own = own or PigeonSettings.from_environment()
-        own.require("url", "token")
+        own.require("token")
+        self.concurrency = own.concurrency
+        self.rate = own.rate
+        self.reaches_people = is_host_of(own.base_url, "pigeon.example")
+        self.default_sender_id = own.sender_id
         self._mark = Mark(settings)
         self._api = HttpApi(
-            own.url,
+            own.base_url,
             {"Authorization": f"Bearer {own.token.get_secret_value()}"},
             timeout_s=settings.request_timeout_s,
             concurrency=self.concurrency,
@@ -58,7 +63,13 @@ class Pigeon(Provider):
 
     def prepare(self, messages: Sequence[OutgoingMessage]) -> bytes:
         letters = [
-            {"to": message.phone, "text": message.text, "ref": self._mark.write(message.id)} for message in messages
+            {
+                "to": message.phone,
+                "from": message.sender_id or self.default_sender_id,
+                "text": message.text,
+                "ref": self._mark.write(message.id),
+            }
+            for message in messages
         ]
         return to_json({"letters": letters})
 

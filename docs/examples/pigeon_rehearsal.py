@@ -29,7 +29,7 @@ class PigeonRehearsal(Rehearsal):
     }
 
     async def open(self, public_url: str, folder: Path) -> None:
-        self._accepted: list[int] = []
+        self._accepted: list[tuple[int, str]] = []
         app = web.Application()
         app.add_routes([web.post("/letters", self._accept), web.get("/loft", self._check)])
         self._runner, self._url = await serve(app)
@@ -38,12 +38,14 @@ class PigeonRehearsal(Rehearsal):
         await self._runner.cleanup()
 
     def make(self, *, url: str | None = None, has_credentials: bool = True, **settings: Any) -> Pigeon:
-        own = PigeonSettings(url=url or self._url, token=SecretStr("bread" if has_credentials else "stone"))
-        pigeon = Pigeon(make_settings(**settings), own)
-        pigeon.reaches_people = False
-        return pigeon
+        own = PigeonSettings(
+            base_url=url or self._url,
+            token=SecretStr("bread" if has_credentials else "stone"),
+            sender_id="+61491570110",
+        )
+        return Pigeon(make_settings(**settings), own)
 
-    async def accepted(self) -> list[int]:
+    async def accepted(self) -> list[tuple[int, str]]:
         return self._accepted
 
     async def _check(self, request: web.Request) -> web.Response:
@@ -63,7 +65,7 @@ class PigeonRehearsal(Rehearsal):
             if self._situation(letter["to"]) == "refused":
                 answers.append({"ref": letter["ref"], "why": "no such address"})
                 continue
-            self._accepted.append(int(letter["ref"].rpartition("-")[2]))
+            self._accepted.append((int(letter["ref"].rpartition("-")[2]), letter["from"]))
             answers.append({"ref": letter["ref"], "id": f"feather-{letter['ref']}"})
         if "reset" in situations and request.transport is not None:
             request.transport.abort()

@@ -70,8 +70,12 @@ class Stage:
         receipts = [event for event in self.listener.events if isinstance(event, DeliveryReceipt)]
         return [receipt for receipt in receipts if receipt.reference == message.id]
 
+    async def accepted(self) -> list[int]:
+        """Return the references of the messages that the provider's server accepted."""
+        return [reference for reference, _ in await self.rehearsal.accepted()]
+
     async def times_accepted(self, message: OutgoingMessage) -> int:
-        return (await self.rehearsal.accepted()).count(message.id)
+        return (await self.accepted()).count(message.id)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -136,6 +140,16 @@ async def test_an_accepted_message_has_the_providers_id(stage: Stage) -> None:
     assert await stage.times_accepted(message) == 1
 
 
+async def test_a_message_has_its_own_sender_id_or_the_default_one(stage: Stage) -> None:
+    own, other = stage.message("accepted", sender_id="Cooee"), stage.message("accepted")
+    for messages in [(own, other)] if stage.provider.batch_size > 1 else [(own,), (other,)]:
+        await stage.send(*messages)
+    sender_ids = {reference: sender_id.lstrip("+") for reference, sender_id in await stage.rehearsal.accepted()}
+    assert sender_ids[own.id] == "Cooee"
+    assert stage.provider.default_sender_id, "the provider of a rehearsal has the setting …_SENDER_ID"
+    assert sender_ids[other.id] == stage.provider.default_sender_id.lstrip("+")
+
+
 async def test_an_mms_is_accepted(stage: Stage) -> None:
     if "mms" not in stage.provider.formats:
         pytest.skip("The provider sends no MMS.")
@@ -148,7 +162,7 @@ async def test_a_batch_is_answered_in_order(stage: Stage) -> None:
     outcomes = await stage.send(*messages)
     assert [outcome.status for outcome in outcomes] == ["accepted"] * len(messages)
     assert len({outcome.provider_message_id for outcome in outcomes}) == len(messages)
-    assert set(await stage.rehearsal.accepted()) >= {message.id for message in messages}
+    assert set(await stage.accepted()) >= {message.id for message in messages}
 
 
 @pytest.mark.parametrize("situation", ["refused", "opted_out"])
@@ -175,7 +189,7 @@ async def test_one_refused_message_does_not_hide_the_outcomes_of_the_others(stag
     try:
         outcomes = await stage.send(*messages)
     except SubmissionRefused:
-        assert not {message.id for message in messages} & set(await stage.rehearsal.accepted())
+        assert not {message.id for message in messages} & set(await stage.accepted())
         return
     assert [outcome.status for outcome in outcomes] == ["accepted", "refused", "accepted"][: len(messages)]
 

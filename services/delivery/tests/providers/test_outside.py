@@ -34,7 +34,6 @@ async def test_it_is_named_by_its_class_and_reads_its_own_settings(
     make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(ROOT)
-    monkeypatch.setenv("PIGEON_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("PIGEON_TOKEN", "bread")
     providers = make_providers(make_settings(sms_providers="docs.examples.pigeon:Pigeon, log"))
     assert set(providers) == {"pigeon", "log"}

@@ -5,8 +5,10 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from common.settings import InvalidSetting, env_name
-from delivery.providers import PROVIDERS, make_providers, settings_classes
+from delivery.providers import make_providers, provider_classes
+from delivery.providers.base import Provider
 from delivery.settings import OwnSettings, Settings
+from docs.examples.pigeon import Pigeon
 
 GIVEN: dict[str, dict[str, str]] = {
     "mobile_message": {"USERNAME": "user", "PASSWORD": "password", "SENDER_ID": "Cooee"},
@@ -14,6 +16,8 @@ GIVEN: dict[str, dict[str, str]] = {
     "twilio": {"ACCOUNT_SID": "AC1", "AUTH_TOKEN": "token", "SENDER_ID": "Cooee"},
     "aws": {},
 }
+# The providers of v2. A later provider has no old names.
+WITH_OLD_NAMES = ("mobile_message", "messagemedia", "twilio", "aws")
 MakeSettings = Callable[..., Settings]
 SetOwn = Callable[..., None]
 
@@ -23,7 +27,7 @@ def set_own(monkeypatch: pytest.MonkeyPatch) -> SetOwn:
     """`set_own("twilio", RATE="7")` sets the variables that a provider requires, and these."""
 
     def set_variables(provider: str, **changes: str) -> None:
-        values: Mapping[str, str] = GIVEN[provider] | changes
+        values: Mapping[str, str] = {**GIVEN, "pigeon": {"TOKEN": "bread"}}[provider] | changes
         for name, value in values.items():
             monkeypatch.setenv(f"{provider.upper()}_{name}", value)
 
@@ -49,29 +53,35 @@ def test_an_invalid_value_is_an_error_with_its_variable_and_without_the_value(
 async def test_the_old_name_of_a_sender_id_is_accepted(
     make_settings: MakeSettings, set_own: SetOwn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for provider in GIVEN:
+    for provider in WITH_OLD_NAMES:
         set_own(provider)
         monkeypatch.delenv(f"{provider.upper()}_SENDER_ID", raising=False)
         monkeypatch.setenv(f"{provider.upper()}_SENDER", "+61491570006")
-    for provider in make_providers(make_settings(sms_providers=",".join(GIVEN), mms_providers="twilio")).values():
+    chain = ",".join(WITH_OLD_NAMES)
+    for provider in make_providers(make_settings(sms_providers=chain, mms_providers="twilio")).values():
         assert provider.default_sender_id == "+61491570006"
         await provider.close()
 
 
-async def test_rates_and_concurrency_are_settings(make_settings: MakeSettings, set_own: SetOwn) -> None:
-    for provider in GIVEN:
-        set_own(provider, RATE="7.5", CONCURRENCY="3")
-    for provider in make_providers(make_settings(sms_providers=",".join(GIVEN), mms_providers="twilio")).values():
-        assert (provider.rate, provider.concurrency) == (7.5, 3)
-        await provider.close()
+@pytest.mark.parametrize("name", [*GIVEN, "pigeon"])
+async def test_the_settings_of_every_provider_are_used(make_settings: MakeSettings, set_own: SetOwn, name: str) -> None:
+    """The example of the docs has them, too, because its copies must."""
+    set_own(name, RATE="7.5", CONCURRENCY="3", SENDER_ID="Torrens", BASE_URL="http://127.0.0.1:9")
+    entry = "docs.examples.pigeon:Pigeon" if name == "pigeon" else name
+    provider = make_providers(make_settings(sms_providers=entry))[name]
+    assert (provider.rate, provider.concurrency) == (7.5, 3)
+    assert (provider.default_sender_id, provider.reaches_people) == ("Torrens", False)
+    await provider.close()
 
 
-def test_every_variable_begins_with_the_name_of_its_provider() -> None:
-    for provider, settings_class in zip(PROVIDERS, settings_classes(), strict=True):
-        assert issubclass(settings_class, OwnSettings)
-        variables = [env_name(settings_class, field) for field in settings_class.model_fields]
-        assert all(variable.startswith(f"{provider.upper()}_") for variable in variables)
-        assert not variables or f"{provider.upper()}_SENDER_ID" in variables
+@pytest.mark.parametrize("provider", [*provider_classes(), Pigeon], ids=lambda provider: provider.name)
+def test_every_variable_begins_with_the_name_of_its_provider(provider: type[Provider]) -> None:
+    settings_class = provider.settings_class
+    assert issubclass(settings_class, OwnSettings)
+    variables = [env_name(settings_class, field) for field in settings_class.model_fields]
+    assert all(variable.startswith(f"{provider.name.upper()}_") for variable in variables)
+    for name in ("SENDER_ID", "CONCURRENCY", "RATE", "BASE_URL") if provider.name != "log" else ():
+        assert f"{provider.name.upper()}_{name}" in variables
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,14 @@ PROVIDERS: dict[str, str] = {
 }
 
 
+def provider_classes() -> list[type[Provider]]:
+    """Return the classes of all providers above. It imports every provider, so no service calls it."""
+    return [_load(entry) for entry in PROVIDERS.values()]
+
+
 def settings_classes() -> list[type[BaseSettings]]:
-    """Return the settings classes of all providers above. It imports every provider, so no service calls it."""
-    return [_load(entry).settings_class for entry in PROVIDERS.values()]
+    """Return the settings classes of all providers above, as `provider_classes` does."""
+    return [provider.settings_class for provider in provider_classes()]
 
 
 def make_chains(settings: Settings) -> dict[str, tuple[str, ...]]:
