@@ -157,8 +157,8 @@ def test_a_service_that_lacks_a_secret_refuses_to_start_and_names_it(
 @pytest.mark.parametrize(
     ("role", "variable", "value"),
     [
-        ("worker", "SMS_PROVIDERS", "pigeon"),
-        ("worker", "MMS_PROVIDERS", "pigeon"),
+        ("worker", "SMS_PROVIDERS", "nonsuch"),
+        ("worker", "MMS_PROVIDERS", "nonsuch"),
         ("api", "STORAGE_PROVIDER", "attic"),
     ],
 )

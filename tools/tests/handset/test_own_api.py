@@ -163,7 +163,7 @@ async def test_killed_handset_has_replies_and_receipts(
     [
         ("messages/none/receipts", {"status": "delivered"}, 404),
         ("phones/+61412345678/replies", {"text": "Hello"}, 400),
-        ("phones/+61412345678/replies", {"text": "Hello", "to": "61491570110", "provider": "pigeon"}, 400),
+        ("phones/+61412345678/replies", {"text": "Hello", "to": "61491570110", "provider": "nonsuch"}, 400),
         ("phones/+61412345678/replies", {"text": "", "to": "61491570110", "provider": "twilio"}, 400),
         ("phones/+61412345678/replies", {"text": "Hello", "to": "61491570110", "provider": "twilio"}, 201),
     ],

@@ -91,7 +91,7 @@ async def test_fictional_numbers_are_refused_for_real_providers(operator: Operat
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (("--provider", "pigeon", "--to", REAL), "pigeon"),
+        (("--provider", "nonsuch", "--to", REAL), "nonsuch"),
         (("--provider", "log", "--to", "12"), "--to"),
         (("--provider", "twilio", "--to", REAL), "TWILIO_ACCOUNT_SID"),
     ],

@@ -31,7 +31,7 @@ def test_a_limit_is_parsed_from_its_config(value: str, limit: int | None) -> Non
         ("greeting", "", True),
         ("sms_providers", "log, mobile_message", True),
         ("sms_providers", "", True),
-        ("sms_providers", "log,pigeon", False),
+        ("sms_providers", "log,nonsuch", False),
         ("mms_providers", "mobile_message", False),
         ("sender", "", True),
         ("sender", "Cooee", True),

@@ -64,7 +64,7 @@ def test_a_class_from_outside_gets_the_settings(make_settings: MakeSettings) -> 
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
-        ({"sms_providers": "log,pigeon"}, r"SMS_PROVIDERS: 'pigeon' cannot be loaded \(unknown name\); use log, "),
+        ({"sms_providers": "log,nonsuch"}, r"SMS_PROVIDERS: 'nonsuch' cannot be loaded \(unknown name\); use log, "),
         ({"mms_providers": f"log,{HERE}:SmsOnly"}, "MMS_PROVIDERS: sms_only does not send MMS"),
         ({"sms_providers": " , "}, "SMS_PROVIDERS: name at least one provider"),
         ({"sms_providers": "no.such.module:Class"}, "'no.such.module:Class' cannot be loaded"),

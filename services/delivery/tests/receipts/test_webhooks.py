@@ -72,7 +72,7 @@ async def test_a_malformed_webhook_is_400_and_names_the_field(stage: WebhookStag
 
 
 async def test_an_unknown_provider_is_404_and_another_method_405(stage: WebhookStage) -> None:
-    assert (await stage.client.post("/api/webhooks/providers/pigeon/receipts/", content=b"{}")).status_code == 404
+    assert (await stage.client.post("/api/webhooks/providers/nonsuch/receipts/", content=b"{}")).status_code == 404
     assert (await stage.client.get(f"{ADDRESS}/receipts/")).status_code == 405
 
 
