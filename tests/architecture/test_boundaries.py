@@ -97,15 +97,34 @@ def test_no_module_lists_names_to_export_again() -> None:
     assert not found
 
 
+def folders_of_this_machine(*folders: Path) -> re.Pattern[str]:
+    """Return a pattern that finds these folders in a text, as whole paths.
+
+    A folder directly under the root, as /app or /root, says nothing about a machine: images have it, too.
+    """
+    names = [re.escape(str(folder)) for folder in folders if len(folder.parts) > 2]
+    return re.compile(rf"(?<![\w.~/-])(?:{'|'.join(names) or '(?!)'})(?![\w.-])")
+
+
+def test_a_folder_of_this_machine_is_found_only_as_a_whole_path() -> None:
+    found = folders_of_this_machine(Path("/tmp/cooee"), Path("/home/ana"), Path("/root"))
+    for text in ("cd /tmp/cooee", '"/tmp/cooee/README.md"', "file:/home/ana/x"):
+        assert found.search(text), text
+    for text in ("/tmp/services.txt", "/tmp/cooee2", "/opt/tmp/cooee", "/home/anatol", "/root/.cache"):
+        assert not found.search(text), text
+    assert not folders_of_this_machine(Path("/app")).search("COPY x /app and nothing")
+
+
 def test_no_file_names_a_package_registry_or_a_path_of_a_machine() -> None:
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     hosts = re.compile(r"registry\.npmjs|pypi\.org|pythonhosted|repo1\.maven|proxy\.golang|deb\.debian", re.I)
+    folders = folders_of_this_machine(ROOT, Path.home())
     found = []
     for name in filter(None, tracked.split("\0")):
         path = ROOT / name
         if path == Path(__file__) or not path.is_file():
             continue
         text = path.read_text(errors="ignore")
-        if hosts.search(text) or str(ROOT.parent) + "/" in text:
+        if hosts.search(text) or folders.search(text):
             found.append(name)
     assert not found
