@@ -1,10 +1,15 @@
 """The rules of contacts and groups that need no database."""
 
+import io
+from collections.abc import Callable
+
 import pytest
 
 from common.errors import AppError
+from common.placeholders import PLACEHOLDERS
 from contacts.contacts.rules import check_email, search_patterns
 from contacts.groups.rules import search_pattern
+from contacts.imports.csv_file import ContactsFile
 
 
 @pytest.mark.parametrize("email", ["", "ana@example.com", "ana@exämple.com"])
@@ -37,3 +42,14 @@ def test_lone_surrogate_in_a_search_raises_invalid_under_its_name() -> None:
         with pytest.raises(AppError) as raised:
             search("ana\ud800")
         assert raised.value.fields == {"search": ["Lone surrogates are not allowed."]}
+
+
+@pytest.mark.parametrize("name", PLACEHOLDERS)
+@pytest.mark.parametrize(
+    "spell", [str, lambda name: name.replace("_", " ").title() + " *"], ids=["name", "as people write"]
+)
+def test_an_import_reads_every_placeholder_field(name: str, spell: Callable[[str], str]) -> None:
+    file = ContactsFile(io.BytesIO(f"Phone,{spell(name)}\n0412345678,Kerr\n".encode()))
+    batch = file.next_batch(10)
+    assert batch is not None
+    assert batch.columns.get(name) == ["Kerr"], "add it to MAX_LENGTHS, and its spellings to _HEADERS of the import"
