@@ -4,6 +4,7 @@ import argparse
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from delivery.providers import provider_classes
 from tools.embedded.environment import STORES
 from tools.operator.stack import Stack, show_age
 
@@ -18,6 +19,7 @@ class Check:
     statement: str
 
 
+_WITH_RECEIPTS = ", ".join(sorted(f"'{provider.name}'" for provider in provider_classes() if provider.sends_receipts))
 _CHECKS = (
     Check(
         "scheduling",
@@ -81,6 +83,17 @@ _CHECKS = (
         FROM submissions s CROSS JOIN unnest(s.message_ids) AS of (id) JOIN messages m ON m.id = of.id
         WHERE m.status = 'unknown' AND s.tried_at < :since GROUP BY 1, 2 ORDER BY 4
         """,
+    ),
+    Check(
+        "delivery",
+        "sent messages without a delivery receipt for a day",
+        "are the provider's webhooks set up, and is PUBLIC_URL reachable? Sent in the last week",
+        f"""
+        SELECT organisation_id, provider AS detail, count(*) AS number, min(sent_time) AS oldest FROM messages
+        WHERE status = 'sent' AND provider IN ({_WITH_RECEIPTS})
+          AND sent_time BETWEEN now() - interval '7 days' AND now() - interval '1 day'
+        GROUP BY 1, 2 ORDER BY 4
+        """,  # noqa: S608  # names of classes
     ),
     Check(
         "delivery",

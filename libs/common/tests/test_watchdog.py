@@ -61,9 +61,7 @@ async def test_a_step_or_a_batch_of_more_than_five_minutes_is_stuck(bus: Bus) ->
     assert await find_stuck(bus, [slow, new]) == ["slow", "sample.contacts"]
 
 
-async def test_a_consumer_that_does_not_fetch_is_stuck_unless_the_broker_is_away(
-    bus: Bus, kafka_servers: str
-) -> None:
+async def test_a_consumer_that_does_not_fetch_is_stuck_unless_the_broker_is_away(bus: Bus, kafka_servers: str) -> None:
     [subscriber] = bus.subscribers()
     subscriber.consumer = Consumer(silence_s=121)
     assert await find_stuck(bus, []) == []  # nothing listens on port 1

@@ -128,6 +128,19 @@ async def test_everything_stuck_is_listed_once_with_its_reason(operator: Operato
 
 
 @pytest.mark.parametrize(("minutes", "code"), [("30", 1), ("90", 0)])
+async def test_messages_without_a_receipt_are_listed_for_providers_that_send_receipts(
+    operator: Operator, sql: Sql, organisation: str
+) -> None:
+    two_days_ago = "now() - interval '2 days'"
+    await add_message(sql, organisation, "sent", provider="'twilio'", sent_time=two_days_ago)
+    await add_message(sql, organisation, "sent", provider="'log'", sent_time=two_days_ago)
+    await add_message(sql, organisation, "sent", provider="'twilio'", sent_time=HOUR)
+    await add_message(sql, organisation, "delivered", provider="'twilio'", sent_time=two_days_ago)
+    code, shown = await operator("stuck")
+    assert (code, shown.count("without a delivery receipt")) == (1, 1)
+    assert "delivery: 1 sent messages without a delivery receipt for a day" in shown
+
+
 async def test_minutes_set_how_long_something_may_take(
     operator: Operator, sql: Sql, organisation: str, minutes: str, code: int
 ) -> None:

@@ -8,6 +8,7 @@ from functools import partial
 
 import structlog
 from aiohttp import web
+from sqlalchemy import text
 
 from common.bus import Bus
 from common.database import OUTBOX, Database, check_database
@@ -23,6 +24,8 @@ log = structlog.get_logger()
 _START_TIMEOUT_S = 60.0
 _WATCH_S = 5.0
 _SLOW_S = 30.0
+_MAX_OUTBOX_AGE_S = 60.0
+_OUTBOX_AGE = text("SELECT extract(epoch FROM now() - created_at)::float8 FROM outbox ORDER BY id LIMIT 1")
 _RELAY_INTERVAL_S = 0.03
 
 
@@ -52,6 +55,7 @@ class Worker:
         return [
             *self.loops,
             Loop("find work", partial(_find_work, self.database, work), interval_s),
+            Loop("outbox age", partial(_report_outbox_age, self.database), 30.0),
             Loop("idempotency keys", partial(_delete_expired_keys, self.database), 600),
         ]
 
@@ -102,6 +106,15 @@ async def run(worker: Worker) -> int:
 async def _delete_expired_keys(database: Database) -> bool:
     async with database.all_tenants() as session:
         return await delete_expired(session)
+
+
+async def _report_outbox_age(database: Database) -> bool:
+    """Log a warning when an event has waited too long for the relay. Return False."""
+    async with database.all_tenants() as session:
+        age_s = await session.scalar(_OUTBOX_AGE)
+    if age_s is not None and age_s > _MAX_OUTBOX_AGE_S:
+        log.warning("events not published", oldest_s=round(age_s))
+    return False
 
 
 async def _find_work(database: Database, conditions: Mapping[str, str]) -> bool:
