@@ -3,7 +3,7 @@
 from alembic import op
 
 from common.migrations import bus_tables, idempotency_table, protect, statements
-from delivery.models import IS_WAITING, Lane, MessageStatus, SubmissionState, sql_list
+from delivery.models import IS_WAITING, PLAIN_ID, Lane, MessageStatus, SubmissionState, sql_list
 
 revision = "0001"
 down_revision = None
@@ -65,7 +65,7 @@ MESSAGES = f"""
     CREATE INDEX messages_phone ON messages (phone, organisation_id, created_at DESC, id DESC);
     CREATE INDEX messages_contact_id ON messages (contact_id, organisation_id, created_at DESC, id DESC)
         WHERE contact_id IS NOT NULL;
-    CREATE INDEX messages_provider_message_id ON messages (provider_message_id, provider)
+    CREATE INDEX messages_provider_message_id ON messages ({PLAIN_ID.format(id="provider_message_id")}, provider)
         WHERE provider_message_id IS NOT NULL;
     GRANT USAGE ON SEQUENCE messages_id_seq TO delivery_tenant, delivery_all;
     {protect("messages", "delivery")}
@@ -174,10 +174,14 @@ ORGANISATIONS = f"""
 """
 
 # Both directions have one sequence, so that an id names one message in the list of messages.
+#
+# A message that matches no organisation has none. Row-level security then hides it from every tenant session.
+#
+# `fingerprint` is that of the webhook event: a provider's message is stored once for an organisation.
 INBOUND = f"""
     CREATE TABLE inbound_messages (
         id bigint PRIMARY KEY DEFAULT nextval('messages_id_seq'),
-        organisation_id text NOT NULL,
+        organisation_id text,
         phone text NOT NULL,
         to_number text NOT NULL,
         text text NOT NULL,
@@ -188,8 +192,12 @@ INBOUND = f"""
         schedule_id bigint,
         keyword text CHECK (keyword IN ('stop', 'start', 'help')),
         media_urls text[] NOT NULL DEFAULT '{{}}',
+        fingerprint bytea,
         created_at timestamptz NOT NULL DEFAULT now()
     );
+    CREATE UNIQUE INDEX inbound_messages_fingerprint
+        ON inbound_messages (fingerprint, provider, organisation_id) NULLS NOT DISTINCT WHERE fingerprint IS NOT NULL;
+    CREATE INDEX inbound_messages_unmatched ON inbound_messages (id) WHERE organisation_id IS NULL;
     CREATE INDEX inbound_messages_newest ON inbound_messages (organisation_id, received_at DESC, id DESC);
     CREATE INDEX inbound_messages_phone ON inbound_messages (phone, organisation_id, received_at DESC, id DESC);
     CREATE INDEX inbound_messages_contact_id

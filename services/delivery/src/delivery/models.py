@@ -76,6 +76,11 @@ def sql_list(values: Iterable[StrEnum]) -> str:
 IS_WAITING = "CASE status " + " ".join(f"WHEN '{status}' THEN true" for status in WAITING) + " ELSE false END"
 
 
+# A provider's id of a message as it is compared: in small letters, and without leading zeros, which some systems drop.
+# The index messages_provider_message_id has the same expression.
+PLAIN_ID = "lower(ltrim({id}, '0'))"
+
+
 # The names of the events that wake loops of the worker, and the conditions under which a loop has work.
 QUEUED, RETRIES, EXPIRED, SUBMISSIONS, WEBHOOK_EVENTS = "queued", "retries", "expired", "submissions", "webhook_events"
 WORK = {

@@ -54,6 +54,7 @@ async def test_organisations_that_share_an_account_get_their_own_messages(stage:
         "by message": "org_first",
         "by the last sender": "org_second",
         "to an organisation that never wrote": "org_third",
+        "by nothing": None,
     }
 
 
@@ -64,8 +65,8 @@ async def test_a_reference_counts_only_from_the_phone_of_its_message(stage: Webh
     await stage.post("inbound", {"text": "STOP", "reference": first, "phone": "+61453000099"})
     await stage.post("inbound", {"text": "for the second", "reference": first, "phone": "+61453000002"})
     await stage.apply()
-    found = await stage.rows("SELECT organisation_id, text FROM inbound_messages")
-    assert [(row.organisation_id, row.text) for row in found] == [("org_second", "for the second")]
+    found = await stage.rows("SELECT organisation_id, text FROM inbound_messages ORDER BY organisation_id")
+    assert [(row.organisation_id, row.text) for row in found] == [("org_second", "for the second"), (None, "STOP")]
     assert await stage.opted_out() == []
 
 
@@ -86,18 +87,25 @@ async def test_an_implausible_time_counts_as_the_time_of_arrival(stage: WebhookS
 
 async def test_an_inbound_message_before_ours_is_known_finds_it_later(stage: WebhookStage) -> None:
     await stage.receive("inbound", {"text": "STOP"})
-    assert await stage.rows("SELECT 1 FROM inbound_messages") == []
-    await stage.sent(stage.due())
+    (before,) = await stage.rows("SELECT id, organisation_id FROM inbound_messages")
+    assert before.organisation_id is None
+    await stage.sent(stage.due(contact_id=7))
     await stage.execute("UPDATE webhook_events SET due_at = now()")
     await stage.apply()
     assert await stage.opted_out() == [True]
+    (after,) = await stage.rows("SELECT id, organisation_id, contact_id, keyword FROM inbound_messages")
+    assert after == (before.id, stage.organisation, 7, "stop")
+    (event,) = await stage.rows("SELECT due_at, message_id FROM webhook_events")
+    assert event == (None, before.id)
+    assert len(await stage.auto_replies()) == 1
 
 
 async def test_a_message_of_three_months_ago_no_longer_counts(stage: WebhookStage) -> None:
     await stage.sent(stage.due())
     await stage.execute("UPDATE messages SET created_at = now() - interval '91 days'")
     await stage.receive("inbound", {"text": "Who was that?"})
-    assert await stage.rows("SELECT 1 FROM inbound_messages") == []
+    (row,) = await stage.rows("SELECT organisation_id FROM inbound_messages")
+    assert row.organisation_id is None
 
 
 async def test_stop_applies_to_a_message_that_is_already_queued(stage: WebhookStage) -> None:

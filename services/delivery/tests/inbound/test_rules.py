@@ -1,12 +1,22 @@
-"""Keywords, and the owner of an inbound message."""
+"""Keywords, sender IDs, and the organisations of an inbound message."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from delivery.configs.rules import STOP_WORDS_OFF
-from delivery.inbound.rules import EarlierMessage, Owner, auto_reply_text, choose_owner, find_keyword
+from delivery.inbound.rules import (
+    EarlierMessage,
+    OwnedMessage,
+    Owner,
+    ReceivedMessage,
+    auto_reply_text,
+    choose_owners,
+    find_keyword,
+    sender_key,
+)
 from delivery.providers.base import InboundMessage, Keyword
 
 AT = datetime(2026, 4, 4, 16, 30, tzinfo=UTC)
@@ -54,10 +64,9 @@ def test_an_auto_reply_is_the_default_the_configured_text_or_off() -> None:
     assert auto_reply_text("help", {"help_reply": " Off "}) is None
 
 
-def earlier(organisation: str, sender_id: str | None, contact: int = 1) -> EarlierMessage:
+def earlier(organisation: str, sender_id: str | None, contact: int = 1, provider: str = "twilio") -> EarlierMessage:
     return EarlierMessage(
-        phone="+61453000001",
-        provider="twilio",
+        provider=provider,
         organisation_id=organisation,
         sender_id=sender_id,
         contact_id=contact,
@@ -65,28 +74,85 @@ def earlier(organisation: str, sender_id: str | None, contact: int = 1) -> Earli
     )
 
 
+def received(to: str, provider: str = "twilio") -> ReceivedMessage:
+    return ReceivedMessage(
+        event_id=1,
+        provider=provider,
+        fingerprint=b"1",
+        message=InboundMessage(id="1", phone="+61453000001", to=to, text="Stop", received_at=AT),
+        answered_id=None,
+        arrived_at=AT,
+        request_id="",
+    )
+
+
+A, B = Owner("a", 3, 30), Owner("b", 1, 10)
+
+
 @pytest.mark.parametrize(
-    ("to", "candidates", "owners", "expected"),
+    ("to", "candidates", "assigned", "expected"),
     [
         # The last message from that number, although another organisation wrote later from another number.
-        (OURS, [earlier("b", THEIRS), earlier("a", OURS, 3)], {}, Owner("a", 3, 30)),
+        (OURS, [earlier("b", THEIRS), earlier("a", OURS, 3)], {}, [A]),
         # The organisation that owns the number, with its last message, from there if there is one.
-        (OURS, [earlier("b", None), earlier("a", None, 3)], {OURS: "a"}, Owner("a", 3, 30)),
-        (OURS, [earlier("a", None), earlier("a", OURS, 3)], {OURS: "a"}, Owner("a", 3, 30)),
-        (OURS, [earlier("b", None)], {OURS: "a"}, Owner("a")),
-        (OURS, [], {OURS: "a"}, Owner("a")),
-        # The same although the former owner of the number wrote from it.
-        (OURS, [earlier("b", OURS), earlier("a", None, 3)], {OURS: "a"}, Owner("a", 3, 30)),
-        (OURS, [earlier("b", OURS)], {OURS: "a"}, Owner("a")),
-        # The last message from any number.
-        ("Cooee", [earlier("b", None, 2), earlier("a", None)], {}, Owner("b", 2, 20)),
-        # No organisation owns the provider's default sender ID, even if it was assigned before.
-        (DEFAULT, [earlier("b", None, 2)], {DEFAULT: "a"}, Owner("b", 2, 20)),
-        (DEFAULT, [], {DEFAULT: "a"}, None),
-        (OURS, [], {}, None),
+        (OURS, [earlier("b", THEIRS), earlier("a", DEFAULT, 3)], {OURS: "a"}, [A]),
+        (OURS, [earlier("a", DEFAULT), earlier("a", OURS, 3)], {OURS: "a"}, [A]),
+        (OURS, [earlier("b", DEFAULT)], {OURS: "a"}, [Owner("a")]),
+        (OURS, [], {OURS: "a"}, [Owner("a")]),
+        # The same although the former owner of the number wrote from it. A STOP counts for both.
+        (OURS, [earlier("b", OURS), earlier("a", DEFAULT, 3)], {OURS: "a"}, [A, B]),
+        (OURS, [earlier("b", OURS)], {OURS: "a"}, [Owner("a"), B]),
+        # A number that the provider chose for a message, or else the last message from any number.
+        (OURS, [earlier("b", THEIRS), earlier("a", None, 3)], {}, [A]),
+        ("", [earlier("b", THEIRS), earlier("a", DEFAULT, 3)], {}, [B]),
+        # No organisation owns the default sender ID, even if it was assigned before. A STOP counts for all.
+        (DEFAULT, [earlier("b", DEFAULT), earlier("a", DEFAULT, 3)], {DEFAULT: "c"}, [B, A]),
+        (DEFAULT, [earlier("b", DEFAULT), earlier("b", DEFAULT, 3, "aws")], {}, [B]),
+        (DEFAULT, [], {DEFAULT: "a"}, []),
+        (OURS, [], {}, []),
+        # Through another provider the sender ID must be the same one.
+        (OURS, [earlier("a", OURS, 3, "aws")], {}, [A]),
+        (OURS, [earlier("b", THEIRS, provider="aws")], {}, []),
+        (OURS, [earlier("b", None, provider="aws")], {}, []),
+        ("", [earlier("b", None, provider="aws")], {}, []),
+        (OURS, [earlier("b", THEIRS), earlier("a", OURS, 3, "aws")], {}, [A]),
     ],
 )
-def test_an_inbound_message_finds_its_owner(
-    to: str, candidates: list[EarlierMessage], owners: Mapping[str, str], expected: Owner | None
+def test_an_inbound_message_finds_its_organisations(
+    to: str, candidates: list[EarlierMessage], assigned: Mapping[str, str], expected: list[Owner]
 ) -> None:
-    assert choose_owner(to, candidates, owners, {DEFAULT}) == expected
+    assert choose_owners(received(to), None, candidates, assigned, {DEFAULT}) == expected
+
+
+def test_the_answered_message_decides_and_a_stop_counts_for_the_sender_id_too() -> None:
+    answered = Owner("c", 7, 70)
+    others = [earlier("b", THEIRS), earlier("a", OURS, 3)]
+    assert choose_owners(received(OURS), answered, others, {}, {DEFAULT}) == [answered, A]
+    assert choose_owners(received(OURS), answered, others, {OURS: "d"}, {DEFAULT}) == [answered, Owner("d"), A]
+    assert choose_owners(received(""), answered, others, {}, {DEFAULT}) == [answered]
+
+
+@pytest.mark.parametrize(
+    ("spellings", "key"),
+    [
+        (("+61491570006", "61491570006", "0491570006", "491570006", "0491 570 006", "(0491) 570-006"), OURS),
+        (("+61281234567", "61281234567", "0281234567", "(02) 8123 4567"), "+61281234567"),
+        (("+14155550100", "14155550100", "+1 (415) 555-0100"), "+14155550100"),
+        (("1900", "19 00"), "1900"),
+        (("Fern", "FERN", " fern "), "fern"),
+        (("",), ""),
+    ],
+)
+def test_a_sender_id_is_compared_in_any_spelling(spellings: tuple[str, ...], key: str) -> None:
+    assert {sender_key(spelling) for spelling in spellings} == {key}
+
+
+def test_a_copy_of_a_stop_shows_nothing_but_the_keyword() -> None:
+    for text, shown in (("Stop.", "Stop."), ("Leave Ana alone", "STOP")):
+        message = InboundMessage(
+            id="1", phone="", to="", text=text, received_at=AT, keyword="stop", media_urls=("https://example.com/a",)
+        )
+        copied = replace(received(OURS), message=message)
+        copy = OwnedMessage(id=1, received=copied, owner=A, keyword="stop", is_copy=True)
+        assert (copy.text, copy.media_urls) == (shown, ())
+        assert replace(copy, is_copy=False).text == text

@@ -173,7 +173,7 @@ async def test_an_organisation_has_its_own_chain_and_sender_id(stage: Stage, pai
     await stage.add_due(stage.due(), stage.due(organisation_id="org_other"))
     await pair.step()
     found = await stage.rows("SELECT provider, sender_id FROM messages ORDER BY id")
-    assert [(row.provider, row.sender_id) for row in found] == [("second", "+61412345678"), ("mobile_message", None)]
+    assert [(row.provider, row.sender_id) for row in found] == [("second", "+61412345678"), ("mobile_message", "Cooee")]
     pair.second.script += [pair.second.answer(401)] * 2
     await stage.add_due(stage.due(), stage.due(organisation_id="org_other"))
     await pair.step(2)
@@ -193,7 +193,7 @@ async def test_a_sender_id_is_used_while_it_is_assigned(stage: Stage, pair: Pair
         await pair.step()
         seen.append((await stage.rows("SELECT sender_id FROM messages ORDER BY id DESC LIMIT 1"))[0].sender_id)
         await stage.execute(statement)
-    assert seen == [None, "Fern", None]
+    assert seen == ["Cooee", "Fern", "Cooee"]
     assert [item["sender"] for item in pair.first.accepted] == ["Cooee", "Fern", "Cooee"]
 
 

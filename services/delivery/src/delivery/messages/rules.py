@@ -95,7 +95,7 @@ class MessageUpdate:
 
 
 class InSubmission(NamedTuple):
-    """A message and the submission that it is in. `sender_id` is the organisation's own, if it has one."""
+    """A message and the submission that it is in. `sender_id` is where it comes from, None if the provider chooses."""
 
     message_id: int
     submission_key: UUID

@@ -3,18 +3,16 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
-from pydantic_core import to_json
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.bulk import Columns
-from delivery.models import columns, read_rows
+from delivery.models import PLAIN_ID, columns, read_rows
 from delivery.receipts.rules import (
     EarlierReceiptRow,
     NewEvent,
     ReportedMessage,
     WebhookEventRow,
-    spellings,
 )
 
 RETENTION_DAYS = 30
@@ -26,7 +24,6 @@ _NAMED = Columns(
     reference="bigint",
     provider_message_id="text",
     received_at="timestamptz",
-    spellings="text",
 )
 _IDS = Columns(id="bigint")
 _MATCHES = Columns(id="bigint", message_id="bigint")
@@ -44,17 +41,19 @@ _ADD = text(
 )
 _CLAIM = text(
     """
-    SELECT id, provider, kind, reference, provider_message_id, CAST(body AS text), checks, received_at, request_id,
+    SELECT id, provider, fingerprint, kind, reference, provider_message_id, CAST(body AS text), checks, received_at, request_id,
            now()
     FROM webhook_events WHERE due_at <= now() ORDER BY due_at, id LIMIT :batch FOR UPDATE SKIP LOCKED
     """
 )
-# By our reference, else by the provider's id in the first of its spellings that is known. A provider from outside the
-# repository may send references without a mark, and another system on the same account counts its messages from 1,
-# too. So an event from before our message was created is not about it, and neither is one with another provider id.
-# Providers change the spelling of their ids, so only an id of the same length counts as another one.
-# Each spelling is looked up for itself. As a join, PostgreSQL read all messages of the provider for each event while
-# its statistics were from a time when no message had a provider id.
+# By our reference, else by the provider's id. A provider from outside the repository may send references without a
+# mark, and another system on the same account counts its messages from 1, too. So an event from before our message was
+# created is not about it, and neither is one with another provider id. Providers change the spelling of their ids, so
+# only an id of the same length counts as another one.
+# Spellings are compared in small letters and without leading zeros, whichever side lost them. The same spelling comes first. Otherwise the match must be the only one. Hexadecimal ids are not converted
+# to decimal: a short id would then match another message.
+# Each id is looked up for itself. As a join, PostgreSQL read all messages of the provider for each event while its
+# statistics were from a time when no message had a provider id.
 _FIND = text(
     f"""
     SELECT n.id, coalesce(
@@ -62,12 +61,12 @@ _FIND = text(
          WHERE m.id = n.reference AND m.provider = n.provider AND m.created_at <= n.received_at
            AND (length(m.provider_message_id) = length(n.provider_message_id)
                 AND lower(m.provider_message_id) <> lower(n.provider_message_id)) IS NOT TRUE),
-        (SELECT found.id
-         FROM jsonb_array_elements_text(CAST(n.spellings AS jsonb)) WITH ORDINALITY AS s (spelling, rank)
-         CROSS JOIN LATERAL (
-             SELECT m.id FROM messages m WHERE m.provider_message_id = s.spelling AND m.provider = n.provider
-             ORDER BY m.id DESC LIMIT 1) found
-         ORDER BY s.rank LIMIT 1)) AS message_id
+        (SELECT coalesce(max(found.id) FILTER (WHERE found.is_same),
+                         CASE WHEN count(*) = 1 THEN max(found.id) END)
+         FROM (SELECT m.id, m.provider_message_id = n.provider_message_id AS is_same
+               FROM messages m
+               WHERE {PLAIN_ID.format(id="m.provider_message_id")} = {PLAIN_ID.format(id="n.provider_message_id")}
+                 AND m.provider = n.provider AND m.provider_message_id IS NOT NULL) found)) AS message_id
     FROM {_NAMED.unnest("n")}
     """
 )
@@ -117,8 +116,7 @@ async def claim_all_tenants(session: AsyncSession, batch: int) -> list[WebhookEv
 
 async def find_messages_all_tenants(session: AsyncSession, events: Sequence[WebhookEventRow]) -> dict[int, int]:
     """Return event id → id of the outbound message that it names, for the events whose message is known."""
-    written = [to_json(spellings(event.provider_message_id)).decode() for event in events]
-    rows = await session.execute(_FIND, _NAMED.bind(events, spellings=written))
+    rows = await session.execute(_FIND, _NAMED.bind(events))
     return {row.id: row.message_id for row in rows if row.message_id is not None}
 
 

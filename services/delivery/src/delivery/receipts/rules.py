@@ -53,6 +53,7 @@ class WebhookEventRow(NamedTuple):
 
     id: int
     provider: str
+    fingerprint: bytes
     kind: EventKind
     reference: int | None
     provider_message_id: str | None
@@ -177,17 +178,6 @@ def fingerprint(event: ProviderEvent) -> bytes:
 def parse_event(kind: EventKind, body: str) -> ProviderEvent:
     """Parse a stored event. Raises ValueError if another version of the program stored it in another form."""
     return _RECEIPT.validate_json(body) if kind == "receipt" else _INBOUND.validate_json(body)
-
-
-def spellings(provider_message_id: str | None) -> list[str]:
-    """Return the ways in which a provider may write an id: in another case, or without leading zeros.
-
-    Hexadecimal ids are not converted to decimal: a short id would then match another message.
-    """
-    if not provider_message_id:
-        return []
-    short = provider_message_id.lstrip("0")
-    return list(dict.fromkeys(s for s in (provider_message_id, short, short.lower(), short.upper()) if s))
 
 
 def next_check_s(event: WebhookEventRow) -> float | None:

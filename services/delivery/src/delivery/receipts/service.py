@@ -103,6 +103,7 @@ def _received(row: WebhookEventRow, message: InboundMessage, answered_id: int | 
     return ReceivedMessage(
         event_id=row.id,
         provider=row.provider,
+        fingerprint=row.fingerprint,
         message=message,
         answered_id=answered_id,
         arrived_at=row.received_at,

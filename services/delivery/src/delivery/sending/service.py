@@ -54,8 +54,9 @@ async def claim_submissions(
     }
     if batches:
         await submissions.add(session, provider.name, batches, policy)
+        default_sender_id = provider.default_sender_id or None
         claims = [
-            InSubmission(message.id, key, sender_id=route.sender_ids.get(message.organisation_id))
+            InSubmission(message.id, key, sender_id=route.sender_ids.get(message.organisation_id) or default_sender_id)
             for key, (batch, _) in batches.items()
             for message in batch
         ]
