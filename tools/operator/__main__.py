@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from tools.embedded.environment import STORES
 from tools.operator.dead_letters import acknowledge, list_dead_letters, replay_dead_letters, show_dead_letters
 from tools.operator.history import message
+from tools.operator.inbound import list_unmatched, match
 from tools.operator.providers import health, send_test
 from tools.operator.republish import republish
 from tools.operator.sender_ids import assign_sender_id, list_sender_ids, remove_sender_id
@@ -45,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     test.add_argument("--yes", action="store_true", help="send the message; without it nothing is sent")
     _add_dead_letters(commands)
     _add_sender_ids(commands)
+    _add_inbound(commands)
     blocked = _add(commands, "stuck", stuck, "list what makes no progress, and why")
     blocked.add_argument("--minutes", type=float, default=5.0, help="list what has made no progress for this time (5)")
     history = _add(commands, "message", message, "show the whole history of one message")
@@ -105,6 +107,23 @@ def _add_sender_ids(commands: "Parsers[argparse.ArgumentParser]") -> None:
             action.add_argument("--sender", required=True, help="the number, 04…, or the name")
         if name == "assign":
             action.add_argument("--organisation", required=True, help="the id of the organisation, org_…")
+
+
+def _add_inbound(commands: "Parsers[argparse.ArgumentParser]") -> None:
+    group = commands.add_parser("inbound", help="list messages from phones that match no organisation, or match them")
+    actions = group.add_subparsers(required=True, metavar="action")
+    for name, command, summary in (
+        ("list", list_unmatched, "list the newest"),
+        ("match", match, "find their organisations again, after sender IDs were assigned"),
+    ):
+        action = _add(actions, name, command, summary)
+        action.add_argument("--id", type=int, action="append", help="the id of one; repeat the option for more")
+        action.add_argument("--sender", help="the number or name that they were sent to")
+        action.add_argument("--phone", help="the phone that sent them")
+        action.add_argument("--stop", action="store_true", help="only those that say STOP")
+        if name == "list":
+            action.add_argument("--limit", type=int, default=50, help="the number of listed ones (50)")
+            action.add_argument("--reveal", action="store_true", help="show phones and texts")
 
 
 if __name__ == "__main__":

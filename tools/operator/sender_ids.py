@@ -3,9 +3,12 @@
 import argparse
 
 from common.phones import show_phone
+from delivery.inbound import service as inbound
+from delivery.inbound.rules import UnmatchedChoice
 from delivery.providers import make_providers
 from delivery.sender_ids import service
 from delivery.sender_ids.rules import canonical_sender_id
+from tools.operator.inbound import show_count
 from tools.operator.stack import OperatorError, Stack, show_time
 
 
@@ -33,9 +36,12 @@ async def assign_sender_id(stack: Stack, options: argparse.Namespace) -> int:
         raise OperatorError(f"{show_phone(sender_id)} is a default sender ID, which all organisations share")
     async with stack.session("delivery") as session:
         owner = await service.assign(session, sender_id, organisation)
+        unmatched = await inbound.count_unmatched(session, UnmatchedChoice(to=sender_id))
     if owner != organisation:
         raise OperatorError(f"{show_phone(sender_id)} belongs to {owner}: remove it there first")
     print(f"{show_phone(sender_id)} belongs to {organisation}")
+    if unmatched.messages:
+        print(f"{show_count(unmatched, 'to it ')}: run inbound match --sender {show_phone(sender_id)}")
     return 0
 
 

@@ -119,6 +119,27 @@ async def test_public_route_forwards_the_clients_authorization(
     assert (received["headers"]["authorization"], received["body"]) == ("Basic eDp5", "a=1")
 
 
+@pytest.mark.parametrize(
+    ("requested", "forwarded"),
+    [
+        ("/api/webhooks/providers/x/inbound/", None),
+        ("/api/webhooks/providers/x/inbound", "/api/webhooks/providers/x/inbound"),
+        ("/api/v2/webhooks/providers/x/inbound/", "/api/v2/webhooks/providers/x/inbound/"),
+        ("/api/webhooks/providers/%78/inbound/", "/api/webhooks/providers/%78/inbound/"),
+        ("/api/v2/webhooks/providers/%78/inbound", "/api/v2/webhooks/providers/%78/inbound"),
+    ],
+)
+async def test_webhook_is_forwarded_with_the_path_that_its_signature_covers(
+    gateway: aiohttp.ClientSession, upstreams: Upstreams, requested: str, forwarded: str | None
+) -> None:
+    url = URL(f"{str(gateway._base_url).rstrip('/')}{requested}?a=1", encoded=True)
+    async with gateway.post(url, data=b"a=1", headers={"X-Forwarded-Path": "/forged/"}) as answer:
+        assert answer.status == 200
+    received = upstreams["delivery"].requests[-1]
+    assert received["raw"] == "/api/webhooks/providers/x/inbound/?a=1"
+    assert received["headers"].get("x-forwarded-path") == forwarded
+
+
 async def test_answer_is_returned_without_hop_by_hop_headers(gateway: aiohttp.ClientSession, issuer: Issuer) -> None:
     async with gateway.get(
         "/api/contacts/?status=418", headers={**issuer.headers(), "X-Request-ID": "abc-1"}

@@ -1,5 +1,6 @@
 """Clerk's webhook events: signed, repeated, late and out of order."""
 
+import base64
 import itertools
 import json
 import time
@@ -92,6 +93,20 @@ async def test_event_without_a_fresh_signature_answers_400(stage: Stage) -> None
         answer = await deliver(stage, event, **headers)
         assert (answer.status_code, answer.json()["code"]) == (400, "invalid")
     assert (await stage.http.post("/api/webhooks/clerk/", content=b"{}")).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["junk {good}", "{good} junk", "v1 {good}", "v1,!!! {good}", "v1,AAAA {good}", "v2,a,b  {good}"],
+)
+async def test_one_valid_signature_among_several_is_enough(stage: Stage, header: str) -> None:
+    body = json.dumps(user("created", 0)).encode()
+    now = datetime.now(UTC)
+    good = Webhook(WEBHOOK_SECRET).sign("msg_1", now, body.decode())
+    other = Webhook(base64.b64encode(b"another secret").decode()).sign("msg_1", now, body.decode())
+    for signature, status in ((good, 200), (other, 400)):
+        answer = await deliver(stage, body, **{"svix-signature": header.format(good=signature)})
+        assert answer.status_code == status, answer.text
 
 
 async def test_malformed_event_answers_400_and_unknown_type_200(stage: Stage) -> None:

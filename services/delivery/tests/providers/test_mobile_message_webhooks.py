@@ -73,6 +73,10 @@ def read(provider: MobileMessage, webhook: Webhook) -> Any:
             {"status": "sent", "part_number": 2, "total_parts": 3},
             DeliveryReceipt(f"{ID}/2/3/sent", "sent", "sent", 7, ID, part=2, of_parts=3, occurred_at=AT),
         ),
+        (
+            {"status": "sent", "part_number": "2", "total_parts": " 3"},
+            DeliveryReceipt(f"{ID}/2/3/sent", "sent", "sent", 7, ID, part=2, of_parts=3, occurred_at=AT),
+        ),
         # Ids in capitals and references with leading zeros name the same message.
         (
             {"message_id": ID.upper(), "custom_ref": f"00{MARK.upper()}-0007", "received_at": ""},
@@ -129,6 +133,8 @@ async def test_an_inbound_message_is_read(read: Any) -> None:
         ("receipts", {**RECEIPT, "status": ""}, "status"),
         ("receipts", {**RECEIPT, "message_id": "", "custom_ref": "x"}, "message_id"),
         ("receipts", {**RECEIPT, "part_number": 4}, "part_number"),
+        *(("receipts", {**RECEIPT, "part_number": part}, "part_number") for part in ("4", "0", "-1", "1.0", "", True)),
+        *(("receipts", {**RECEIPT, "part_number": part}, "part_number") for part in (None, "\u0661", "9" * 5000)),
         ("receipts", {**RECEIPT, "total_parts": "all"}, "total_parts"),
         ("receipts", {**RECEIPT, "received_at": "yesterday"}, "received_at"),
         ("inbound", {**INBOUND, "sender": None}, "sender"),

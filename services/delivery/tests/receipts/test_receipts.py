@@ -152,6 +152,31 @@ async def test_the_providers_id_matches_in_any_spelling(stage: WebhookStage, spe
     assert await stage.status_of(message_id) == ["delivered"]
 
 
+@pytest.mark.parametrize(
+    ("stored", "given", "expected"),
+    [
+        (["0012-aB"], "12-ab", ["delivered"]),
+        (["12-aB"], "0012-Ab", ["delivered"]),
+        (["0012", "012"], "12", ["sent", "sent"]),  # either could be meant
+        (["0012", "012"], "012", ["sent", "delivered"]),
+        (["0012", "12"], "00012", ["sent", "sent"]),
+        (["0012", "0013"], "12", ["delivered", "sent"]),
+        (["1200"], "12", ["sent"]),
+        (["0012"], "0", ["sent"]),
+    ],
+)
+async def test_an_id_without_its_leading_zeros_matches_if_it_is_unambiguous(
+    stage: WebhookStage, stored: list[str], given: str, expected: list[str]
+) -> None:
+    ids = await stage.sent(*(stage.due() for _ in stored))
+    for message_id, provider_message_id in zip(ids, stored, strict=True):
+        await stage.execute(
+            "UPDATE messages SET provider_message_id = :given WHERE id = :id", given=provider_message_id, id=message_id
+        )
+    await stage.receive("receipts", {"status": "delivered", "provider_message_id": given})
+    assert await stage.status_of(*ids) == expected
+
+
 async def test_a_receipt_of_another_provider_matches_nothing(stage: WebhookStage) -> None:
     (message_id,) = await stage.sent(stage.due())
     await stage.execute("UPDATE messages SET provider = 'twilio'")

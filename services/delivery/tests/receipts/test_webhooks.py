@@ -174,6 +174,32 @@ async def test_a_receipt_of_another_installation_on_the_account_changes_no_open_
     stage.provider.release.set()
 
 
+@pytest.mark.parametrize("path", ["receipts", "receipts/"])
+@pytest.mark.parametrize("prefix", ["/api", "/api/v2"])
+async def test_the_signature_covers_the_path_as_it_was_requested(
+    stage: WebhookStage, serve: Serve, monkeypatch: pytest.MonkeyPatch, prefix: str, path: str
+) -> None:
+    """The gateway forwards such a request to the path of the route, and says which path was requested."""
+    (message_id,) = await stage.sent(stage.due())
+    await stage.execute("UPDATE messages SET provider = 'twilio'")
+    for name, value in {"ACCOUNT_SID": "AC1", "AUTH_TOKEN": SECRET, "SENDER_ID": "+61491570006"}.items():
+        monkeypatch.setenv(f"TWILIO_{name}", value)
+    settings = stage.make_settings(sms_providers="twilio", public_url="https://sms.example.com")
+    app = create_app(settings)
+    query = f"?reference={Mark(settings).write(message_id)}"
+    requested = f"{prefix}/webhooks/providers/twilio/{path}"
+    fields: dict[str, Any] = {"MessageSid": "SM" + "1" * 32, "MessageStatus": "delivered"}
+    signature = RequestValidator(SECRET).compute_signature(f"https://sms.example.com{requested}{query}", fields)
+    async with serve(app) as client, app.router.lifespan_context(app):
+        for forwarded, status in ((requested, 200), (f"{requested}/x", 403)):
+            headers = {"X-Twilio-Signature": signature, "X-Forwarded-Path": forwarded}
+            url = f"/api/webhooks/providers/twilio/receipts/{query}"
+            answer = await client.post(url, data=fields, headers=headers)
+            assert answer.status_code == status, answer.text
+    await stage.apply()
+    assert await stage.statuses() == ["delivered"]
+
+
 async def test_twilios_signature_covers_the_public_address_with_its_query(
     stage: WebhookStage, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,7 +28,7 @@ _HOP_BY_HOP = frozenset(
 )
 _NOT_FORWARDED = _HOP_BY_HOP | frozenset(
     b"host authorization cookie content-length expect forwarded x-request-id"
-    b" x-forwarded-for x-forwarded-host x-forwarded-proto".split()
+    b" x-forwarded-for x-forwarded-host x-forwarded-path x-forwarded-proto".split()
 )
 _NOT_RETURNED = _HOP_BY_HOP | frozenset(b"date server x-request-id".split())
 _AUTO_HEADERS = ("Accept", "Accept-Encoding", "User-Agent", "Content-Type")
@@ -136,6 +136,8 @@ class Proxy:
     ) -> tuple[aiohttp.ClientResponse, bytes]:
         """Return the answer and the first chunk of its body. Until then, a failure can be answered with an error."""
         headers = _request_headers(scope, token, body.length)
+        if route.public and (requested := _requested_path(scope)) != path:
+            headers["X-Forwarded-Path"] = requested
         try:
             answer = await self.session().request(
                 scope["method"],
@@ -180,6 +182,12 @@ def _url(base: str, path: str, query: bytes) -> URL:
     if query:
         target += "?" + quote(query, safe="%/?:@!$&'()*+,;=~-._[]")
     return URL(target, encoded=True)
+
+
+def _requested_path(scope: Scope) -> str:
+    """Return the path as the client wrote it: the signature of a webhook may cover it."""
+    raw: bytes | None = scope.get("raw_path")
+    return raw.decode("latin-1") if raw else quote(scope["path"], safe="/")
 
 
 def _request_headers(scope: Scope, token: str | None, length: int | None) -> CIMultiDict[str]:

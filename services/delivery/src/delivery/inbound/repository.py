@@ -91,8 +91,8 @@ _SET_OWNERS = text(
 )
 _CHOSEN = """
     organisation_id IS NULL AND id > :after AND (CAST(:ids AS bigint[]) IS NULL OR id = ANY(:ids))
-    AND (CAST(:to AS text) IS NULL OR lower(to_number) = lower(:to)) AND (CAST(:phone AS text) IS NULL OR phone = :phone)
-    AND (NOT :only_stop OR keyword = 'stop')
+    AND (CAST(:to AS text) IS NULL OR lower(to_number) = lower(:to))
+    AND (CAST(:phone AS text) IS NULL OR phone = :phone) AND (NOT :only_stop OR keyword = 'stop')
 """
 _LIST_UNMATCHED = text(
     f"SELECT {columns(UnmatchedMessage)} FROM inbound_messages WHERE {_CHOSEN} ORDER BY id DESC LIMIT :batch"
@@ -131,9 +131,7 @@ async def find_owners(session: AsyncSession, messages: Collection[ReceivedMessag
     return {row.event_id: Owner(row.organisation_id, row.contact_id, row.schedule_id) for row in rows}
 
 
-async def list_earlier(
-    session: AsyncSession, messages: Collection[ReceivedMessage]
-) -> dict[int, list[EarlierMessage]]:
+async def list_earlier(session: AsyncSession, messages: Collection[ReceivedMessage]) -> dict[int, list[EarlierMessage]]:
     """Return event id → the newest outbound messages to the phone by organisation, provider and sender ID.
 
     The newest one is the first.

@@ -225,8 +225,8 @@ def _read_receipt(fields: Mapping[str, Any], mark: Mark) -> list[DeliveryReceipt
     """Read the receipt of one part. A status that we do not know is ignored."""
     if require(fields, "status") not in _STATUSES:
         return []
-    part, of_parts = (fields.get(name, 1) for name in ("part_number", "total_parts"))
-    if not (type(part) is int and type(of_parts) is int and 1 <= part <= of_parts <= 255):
+    part, of_parts = (read_parts(fields.get(name, 1)) for name in ("part_number", "total_parts"))
+    if part is None or of_parts is None or part > of_parts:
         raise WebhookMalformed("part_number, total_parts: not a part of a message")
     return [_receipt(fields, mark, f"{part}/{of_parts}", part=part, of_parts=of_parts)]
 

@@ -109,7 +109,9 @@ def is_signed(key: rsa.RSAPublicKey, signature: str, signed: bytes, algorithm: H
 
 
 def read_parts(value: object) -> int | None:
-    """Return the number of billed parts; None if the value is not one."""
+    """Return a number of parts, given as a number or as its digits; None if it is not from 1 to 255."""
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value.strip(), re.ASCII):
+        value = int(value)
     return value if type(value) is int and 0 < value <= _MAX_PARTS else None
 
 

@@ -65,17 +65,22 @@ async def _read_events(provider: Provider, webhook: WebhookRequest) -> list[NewE
 
 
 async def _read_request(request: Request, kind: str) -> WebhookRequest:
-    """Return the request as it was signed: with the public address, and with the raw body, whose size is limited."""
+    """Return the request as it was signed: with the public address, and with the raw body, whose size is limited.
+
+    The gateway says in X-Forwarded-Path which path was requested, if it is not the one of the route: without the last
+    slash, or below /api/v2/.
+    """
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > MAX_JSON_BYTES:
             raise TooLarge(f"A body may have {MAX_JSON_BYTES:,} bytes at most.")
     query = request.url.query
+    path = request.headers.get("x-forwarded-path") or request.url.path
     public = request.app.state.settings.public_url.rstrip("/")
     return WebhookRequest(
         kind=kind,
-        url=f"{public}{request.url.path}" + (f"?{query}" if query else ""),
+        url=f"{public}{path}" + (f"?{query}" if query else ""),
         query=dict(request.query_params),
         headers=dict(request.headers),
         body=bytes(body),

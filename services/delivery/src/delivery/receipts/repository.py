@@ -41,8 +41,8 @@ _ADD = text(
 )
 _CLAIM = text(
     """
-    SELECT id, provider, fingerprint, kind, reference, provider_message_id, CAST(body AS text), checks, received_at, request_id,
-           now()
+    SELECT id, provider, fingerprint, kind, reference, provider_message_id, CAST(body AS text), checks, received_at,
+           request_id, now()
     FROM webhook_events WHERE due_at <= now() ORDER BY due_at, id LIMIT :batch FOR UPDATE SKIP LOCKED
     """
 )
@@ -50,8 +50,11 @@ _CLAIM = text(
 # mark, and another system on the same account counts its messages from 1, too. So an event from before our message was
 # created is not about it, and neither is one with another provider id. Providers change the spelling of their ids, so
 # only an id of the same length counts as another one.
-# Spellings are compared in small letters and without leading zeros, whichever side lost them. The same spelling comes first. Otherwise the match must be the only one. Hexadecimal ids are not converted
-# to decimal: a short id would then match another message.
+#
+# Ids are compared in small letters and without leading zeros, because either side may have lost them. The same spelling
+# comes first; without it, the id must fit one message only. Hexadecimal ids are not converted to decimal: a short id
+# would then match another message.
+#
 # Each id is looked up for itself. As a join, PostgreSQL read all messages of the provider for each event while its
 # statistics were from a time when no message had a provider id.
 _FIND = text(
