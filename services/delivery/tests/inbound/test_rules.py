@@ -9,6 +9,7 @@ import pytest
 from delivery.configs.rules import STOP_WORDS_OFF
 from delivery.inbound.rules import (
     EarlierMessage,
+    InboundPolicy,
     OwnedMessage,
     Owner,
     ReceivedMessage,
@@ -121,15 +122,16 @@ A, B = Owner("a", 3, 30), Owner("b", 1, 10)
 def test_an_inbound_message_finds_its_organisations(
     to: str, candidates: list[EarlierMessage], assigned: Mapping[str, str], expected: list[Owner]
 ) -> None:
-    assert choose_owners(received(to), None, candidates, assigned, {DEFAULT}) == expected
+    policy = InboundPolicy(default_sender_ids=frozenset({DEFAULT}))
+    assert choose_owners(received(to), None, candidates, policy.assigned_to(to, assigned)) == expected
 
 
 def test_the_answered_message_decides_and_a_stop_counts_for_the_sender_id_too() -> None:
     answered = Owner("c", 7, 70)
     others = [earlier("b", THEIRS), earlier("a", OURS, 3)]
-    assert choose_owners(received(OURS), answered, others, {}, {DEFAULT}) == [answered, A]
-    assert choose_owners(received(OURS), answered, others, {OURS: "d"}, {DEFAULT}) == [answered, Owner("d"), A]
-    assert choose_owners(received(""), answered, others, {}, {DEFAULT}) == [answered]
+    assert choose_owners(received(OURS), answered, others, None) == [answered, A]
+    assert choose_owners(received(OURS), answered, others, "d") == [answered, Owner("d"), A]
+    assert choose_owners(received(""), answered, others, None) == [answered]
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,10 @@ class InboundPolicy:
             ),
         )
 
+    def assigned_to(self, sender_id: str, assigned: Mapping[str, str]) -> str | None:
+        """Return the organisation that a sender ID is assigned to. No organisation owns a default, even if assigned."""
+        return None if sender_id in self.default_sender_ids else assigned.get(sender_id)
+
 
 @dataclass(frozen=True, slots=True)
 class ReceivedMessage:
@@ -287,8 +291,7 @@ def choose_owners(
     received: ReceivedMessage,
     answered: Owner | None,
     candidates: Sequence[EarlierMessage],
-    assigned: Mapping[str, str],
-    default_sender_ids: Collection[str],
+    assigned_to: str | None,
 ) -> list[Owner]:
     """Return the organisations that an inbound message is for, the one that it is stored for first.
 
@@ -301,10 +304,9 @@ def choose_owners(
     the phone from it.
 
     `candidates` are the newest messages to the phone by organisation, provider and sender ID, the newest first.
-    `assigned` is sender ID → the organisation that it is assigned to.
+    `assigned_to` is the organisation that the sender ID is assigned to.
     """
     to = received.sender_key
-    assigned_to = None if to in default_sender_ids else assigned.get(to)
     from_there = [one for one in candidates if one.sender_id is not None and sender_key(one.sender_id) == to]
     owners = [] if answered is None else [answered]
     if assigned_to is not None:

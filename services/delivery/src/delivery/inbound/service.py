@@ -104,8 +104,8 @@ async def _find_owners(session: AsyncSession, received: Sequence[ReceivedMessage
     assigned = await sender_ids.sender_id_owners(session, {one.sender_key for one in others}) if others else {}
     owners: dict[int, Sequence[Owner]] = {event_id: [owner] for event_id, owner in answered.items()}
     for one in others:
-        candidates = earlier.get(one.event_id, [])
-        chosen = choose_owners(one, answered.get(one.event_id), candidates, assigned, policy.default_sender_ids)
+        assigned_to = policy.assigned_to(one.sender_key, assigned)
+        chosen = choose_owners(one, answered.get(one.event_id), earlier.get(one.event_id, []), assigned_to)
         if chosen:
             owners[one.event_id] = chosen
     return owners
