@@ -127,7 +127,6 @@ async def test_everything_stuck_is_listed_once_with_its_reason(operator: Operato
     assert TEXT not in output
 
 
-@pytest.mark.parametrize(("minutes", "code"), [("30", 1), ("90", 0)])
 async def test_messages_without_a_receipt_are_listed_for_providers_that_send_receipts(
     operator: Operator, sql: Sql, organisation: str
 ) -> None:
@@ -141,6 +140,7 @@ async def test_messages_without_a_receipt_are_listed_for_providers_that_send_rec
     assert "delivery: 1 sent messages without a delivery receipt for a day" in shown
 
 
+@pytest.mark.parametrize(("minutes", "code"), [("30", 1), ("90", 0)])
 async def test_minutes_set_how_long_something_may_take(
     operator: Operator, sql: Sql, organisation: str, minutes: str, code: int
 ) -> None:
