@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from common.caller import Caller, verify
+from common.http.server_limits import HttpLimits, server_options
 from gateway.app import create_app
 from gateway.settings import Settings
 
@@ -251,9 +252,8 @@ def start(settings: Callable[..., Settings]) -> Iterator[Start]:
     running: list[tuple[uvicorn.Server, threading.Thread]] = []
 
     def run(**changes: Any) -> str:
-        config = uvicorn.Config(
-            create_app(settings(**changes)), port=0, http="httptools", log_config=None, server_header=False
-        )
+        values = settings(**changes)
+        config = uvicorn.Config(create_app(values), port=0, log_config=None, **server_options(HttpLimits.of(values)))
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()

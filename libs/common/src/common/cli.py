@@ -62,6 +62,8 @@ def _run_api(settings: CommonSettings) -> None:
     """Serve the API in this process, or with `API_WORKERS` in several that share the port."""
     import uvicorn  # noqa: PLC0415  # only this role needs it
 
+    from common.http.server_limits import HttpLimits, server_options  # noqa: PLC0415
+
     app: ASGIApp | str = _create_app(settings)
     if settings.api_workers > 1:  # uvicorn starts each process anew and imports the application by its name
         os.environ[_SERVICE] = settings.service
@@ -73,12 +75,12 @@ def _run_api(settings: CommonSettings) -> None:
         host=settings.bind_host,
         port=settings.port,
         loop="uvloop",
-        http="httptools",
         log_config=None,
         access_log=False,
-        server_header=False,
+        forwarded_allow_ips=settings.forwarded_allow_ips,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=int(settings.stop_timeout_s / 2),
+        **server_options(HttpLimits.of(settings)),
     )
 
 

@@ -71,6 +71,10 @@ class MethodNotAllowed(AppError):
     status, code, default = 405, "method_not_allowed", "This method is not allowed here."
 
 
+class RequestTimeout(AppError):
+    status, code, default = 408, "request_timeout", "The request did not arrive in time. Send it again."
+
+
 class Conflict(AppError):
     status, code, default = 409, "in_progress", "The same request is still running."
 
@@ -85,6 +89,10 @@ class UnsupportedMediaType(AppError):
 
 class Throttled(AppError):
     status, code, default = 429, "throttled", "Too many requests."
+
+
+class HeadersTooLarge(AppError):
+    status, code, default = 431, "headers_too_large", "The headers of the request are too large."
 
 
 class Unavailable(AppError):

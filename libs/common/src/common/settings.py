@@ -21,6 +21,25 @@ class CommonSettings(BaseSettings):
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     internal_token_secret: SecretStr = Field(min_length=32, description="signs internal tokens")
     stop_timeout_s: float = Field(60.0, gt=0, description="longest graceful stop")
+    http_max_header_bytes: int = Field(
+        32_768, ge=4096, le=1_048_576, description="request line and headers of a request; a half of it is for the line"
+    )
+    http_max_headers: int = Field(100, ge=20, le=10_000, description="headers of a request")
+    http_header_timeout_s: float = Field(10.0, gt=0, description="time for the headers of a request to arrive")
+    http_body_timeout_s: float = Field(
+        30.0, gt=0, description="longest pause of a body; a body arrives in this time and 1 s for each 1000 bytes"
+    )
+    http_max_connections: int = Field(
+        10_000, ge=1, description="open connections of a process, at most half of the files that it may open"
+    )
+    http_max_connections_per_address: int = Field(
+        0, ge=0, description="open connections of a client address to a process; 0: no limit; 1000 at the gateway"
+    )
+    forwarded_allow_ips: str | None = Field(
+        None,
+        description="reverse proxies, by address or network: their X-Forwarded-For is used, and their connections are"
+        " not limited by address; by default X-Forwarded-For is used from 127.0.0.1",
+    )
 
 
 class StoreSettings(CommonSettings):
