@@ -121,11 +121,11 @@ def test_every_reference_has_its_target(document: dict[str, Any]) -> None:
 
 def test_every_route_lists_its_errors(document: dict[str, Any]) -> None:
     paths = document["paths"]
-    common = {"401", "403", "429", "502", "503", "504"}
+    common = {"401", "403", "429", "431", "502", "503", "504"}
     assert set(paths["/api/schedules/{id}/"]["get"]["responses"]) == common | {"200", "404"}
     assert set(paths["/api/contacts/"]["get"]["responses"]) == common | {"200", "400"}
     created = paths["/api/contacts/"]["post"]["responses"]
-    assert set(created) == common | {"201", "400", "404", "409", "413", "415", "422"}
+    assert set(created) == common | {"201", "400", "404", "408", "409", "413", "415", "422"}
     assert created["400"]["description"] == "own description"
     assert created["400"]["content"] == document["components"]["responses"]["BadRequest"]["content"]
     assert "security" not in paths["/api/schedules/{id}/"]["get"]

@@ -60,9 +60,11 @@ class AccessControl:
 
         Raises NotAuthenticated, Unauthenticated, Throttled, Forbidden, and Unavailable.
         """
-        header = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        given = [value for name, value in scope["headers"] if name == b"authorization"]
         try:
-            claims = await self._authenticator.authenticate(header.decode("latin-1"))
+            if len(given) > 1:  # a proxy in front of the gateway may have checked the other one
+                raise Unauthenticated("Send one Authorization header.")
+            claims = await self._authenticator.authenticate(given[0].decode("latin-1") if given else "")
         except Unauthenticated:
             await self.count_address(scope)
             raise

@@ -51,6 +51,7 @@ _ERRORS = {
     "401": ("Unauthenticated", "The token is missing or not valid.", "Error"),
     "403": ("Forbidden", "The token has no active organisation, or the user lacks a permission.", "Error"),
     "404": ("NotFound", "There is no object with this id in the organisation.", "Error"),
+    "408": ("RequestTimeout", "The body did not arrive in time. Send the request again.", "Error"),
     "409": (
         "InProgress",
         "The first request with this `Idempotency-Key` is still running. Repeat the request later.",
@@ -60,6 +61,7 @@ _ERRORS = {
     "415": ("UnsupportedMediaType", "The route does not accept this media type.", "Error"),
     "422": ("IdempotencyMismatch", "The `Idempotency-Key` was used with another body.", "Error"),
     "429": ("Throttled", "Too many requests. Try again after `Retry-After` seconds.", "Error"),
+    "431": ("HeadersTooLarge", "The address or the headers of the request are too large.", "Error"),
     "502": ("BadGateway", "The service behind this route cannot be reached.", "Error"),
     "503": ("Unavailable", "A part of the system is not available.", "Error"),
     "504": ("GatewayTimeout", "The service behind this route did not answer in time.", "Error"),
@@ -93,7 +95,9 @@ _CODES = [
     "unsupported_media_type",
     "parse_error",
     "invalid",
+    "request_timeout",
     "too_large",
+    "headers_too_large",
     "throttled",
     "in_progress",
     "idempotency_mismatch",
@@ -221,12 +225,12 @@ def _add_errors(operation: Json, *, public: bool, counted: bool) -> None:
     names = {str(parameter.get("name")) for parameter in parameters}
     locations = {parameter.get("in") for parameter in parameters}
     has_body = "requestBody" in operation
-    statuses = ["502", "503", "504"]
+    statuses = ["431", "502", "503", "504"]
     statuses += ["401", "403"] if not public else []
     statuses += ["429"] if counted else []
     statuses += ["404"] if has_body or "path" in locations or any(name.endswith("_id") for name in names) else []
     statuses += ["400"] if has_body or "query" in locations else []
-    statuses += ["413", "415"] if has_body else []
+    statuses += ["408", "413", "415"] if has_body else []
     statuses += ["409", "422", "400"] if {"$ref": "#/components/parameters/Idempotency-Key"} in parameters else []
     statuses += [status for status, answer in responses.items() if status in _ERRORS and "content" not in answer]
     for status, answer in responses.items():
