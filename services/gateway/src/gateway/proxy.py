@@ -1,6 +1,5 @@
 """Stream requests to services and their answers back, over pooled connections."""
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping
 from functools import cache
 from urllib.parse import quote
@@ -18,7 +17,6 @@ from gateway.routes import Route
 log = structlog.get_logger()
 
 _CONNECT_S = 2.0
-_CLIENT_PAUSE_S = 30.0
 _MAX_CONNECTIONS = 1000  # for each service; a send that waits for its outcome uses one for up to 30 s
 _BUFFERED_BYTES = 65_536
 
@@ -55,17 +53,12 @@ class Body:
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it arrives.
 
-        Raises TooLarge, Invalid when the client pauses for too long, and ClientDisconnected. The error is also stored
-        in `failure`, because aiohttp raises another error in its place.
+        Raises TooLarge, and ClientDisconnected when the client has closed or the server has, because the client took
+        too long. The error is also stored in `failure`, because aiohttp raises another error in its place.
         """
         size, more = 0, True
         while more:
-            try:
-                async with asyncio.timeout(_CLIENT_PAUSE_S):
-                    message = await self._receive()
-            except TimeoutError:
-                self.failure = Invalid("The rest of the body did not arrive in time. Send the request again.")
-                raise self.failure from None
+            message = await self._receive()
             if message["type"] == "http.disconnect":
                 self.failure = ClientDisconnected()
                 raise self.failure

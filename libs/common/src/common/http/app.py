@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.routing import APIRoute
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from common import idempotency
@@ -123,6 +124,8 @@ class RenderErrors:
             await self._app(scope, receive, send)
         except AppError as error:
             await errors.render(error)(scope, receive, send)
+        except ClientDisconnect:
+            pass  # nobody reads an answer
         except Exception as error:
             await errors.render_unexpected(error)(scope, receive, send)
 

@@ -18,6 +18,7 @@ from common.context import accept_request_id
 log = structlog.get_logger("http")
 _FLUSH_S = 0.05
 _HEADER = b"x-request-id"
+_NO_ANSWER = 499  # the status in the log when the connection was closed before the answer
 
 
 class RequestLog:
@@ -35,7 +36,7 @@ class RequestLog:
         request_id = accept_request_id(given)
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
-        started, status = time.perf_counter(), 500
+        started, status = time.perf_counter(), _NO_ANSWER
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
