@@ -5,14 +5,16 @@ import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import structlog
-from aiohttp import web
 from sqlalchemy import text
 
 from common.bus import Bus
 from common.database import OUTBOX, Database, check_database
 from common.errors import Unavailable
+from common.http.health import HealthServer, serve_health
+from common.http.server_limits import HttpLimits
 from common.idempotency import delete_expired
 from common.loops import Loop
 from common.relay import Relay
@@ -99,7 +101,7 @@ async def run(worker: Worker) -> int:
     for close in worker.close:
         await _in_time("close", close(), 5)
     await _in_time("database", worker.database.close(), 5)
-    await health.cleanup()
+    await _in_time("health", health.close(), 5)
     return code
 
 
@@ -157,24 +159,16 @@ async def _in_time(what: str, step: Awaitable[object], seconds: float) -> None:
         log.error("shutdown step failed", step=what, error=repr(error)[:300])
 
 
-async def _serve_health(worker: Worker) -> web.AppRunner:
-    async def live(_: web.Request) -> web.Response:
-        return web.json_response({"status": "ok"})
-
-    async def ready(_: web.Request) -> web.Response:
+async def _serve_health(worker: Worker) -> HealthServer:
+    async def ready() -> tuple[int, dict[str, Any]]:
         try:
             await check_database(worker.database)
         except Unavailable as error:
-            return web.json_response({"status": "unavailable", "database": error.detail}, status=503)
+            return 503, {"status": "unavailable", "database": error.detail}
         paused = sorted(worker.bus.paused_topics)
         good = worker.ready and not paused
         body = {"status": "ok" if good else "unavailable", "database": "ok", "paused_topics": paused}
-        return web.json_response(body, status=200 if good else 503)
+        return 200 if good else 503, body
 
-    app = web.Application()
-    app.router.add_get("/health/live", live)
-    app.router.add_get("/health/ready", ready)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, worker.settings.bind_host, worker.settings.worker_port).start()
-    return runner
+    settings = worker.settings
+    return await serve_health(ready, host=settings.bind_host, port=settings.worker_port, limits=HttpLimits.of(settings))
