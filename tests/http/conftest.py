@@ -70,7 +70,8 @@ Serve = Callable[..., AbstractContextManager[Server]]
 
 
 @contextmanager
-def _serve_app(app: ASGIApp, limits: HttpLimits, proxies: str | None) -> Iterator[int]:
+def serve_app(app: ASGIApp, limits: HttpLimits, proxies: str | None) -> Iterator[int]:
+    """Run uvicorn with an application in a thread, and yield its port."""
     options = {"port": 0, "log_config": None, "forwarded_allow_ips": proxies, "loop": "uvloop"}
     server = uvicorn.Server(uvicorn.Config(app, **options, **server_options(limits)))
     with socket.socket() as listener:
@@ -106,7 +107,7 @@ def _serve_gateway(changes: dict[str, Any]) -> Iterator[Server]:
     with _serve_contacts({"http_header_timeout_s": 10.0, "http_body_timeout_s": 30.0}) as contacts:
         urls = {f"{name}_url": f"http://127.0.0.1:{contacts.port}" for name in ("contacts", "scheduling", "delivery")}
         settings = GatewaySettings(**{"port": 0, "clerk_issuer": "https://clerk.test", **urls, **LIMITS, **changes})
-        with _serve_app(create_gateway(settings), HttpLimits.of(settings), settings.forwarded_allow_ips) as port:
+        with serve_app(create_gateway(settings), HttpLimits.of(settings), settings.forwarded_allow_ips) as port:
             yield Server(port, "/api/webhooks/clerk/", b"Host: a.test\r\n")
 
 
@@ -126,7 +127,7 @@ def _serve_contacts(changes: dict[str, Any]) -> Iterator[Server]:
     settings = _contacts_settings(changes)
     caller = Caller(organisation_id="org_a", user_id=1, role="member")
     token = sign(caller, issuer="gateway", audience="contacts", secret=SECRET)
-    with _serve_app(create_contacts(settings), HttpLimits.of(settings), settings.forwarded_allow_ips) as port:
+    with serve_app(create_contacts(settings), HttpLimits.of(settings), settings.forwarded_allow_ips) as port:
         yield Server(port, "/api/contacts/", f"Host: a.test\r\nAuthorization: Bearer {token}\r\n".encode())
 
 

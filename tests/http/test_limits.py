@@ -1,5 +1,6 @@
 """Attacks on every kind of server: each is refused, ends, costs no memory, and delays no other client."""
 
+import asyncio
 import json
 import resource
 import select
@@ -7,10 +8,11 @@ import socket
 from contextlib import ExitStack
 
 import pytest
+from starlette.types import Receive, Scope, Send
 
-from common.http.server_limits import MAX_PIPELINED
+from common.http.server_limits import MAX_PIPELINED, HttpLimits
 
-from .conftest import Serve, Server, read_to_end
+from .conftest import Serve, Server, read_to_end, serve_app
 
 GET = b"GET /health/live HTTP/1.1\r\nHost: a.test\r\n"
 CLOSE = b"Connection: close\r\n\r\n"
@@ -232,3 +234,40 @@ def test_client_that_does_not_read_its_answers_is_disconnected(server: Server) -
                 connection.sendall(batch)
                 sent += 1
     assert server.is_answering()
+
+
+class GatedApp:
+    """An application that reads no body before a request for `/open`. It answers with the size of the body."""
+
+    def __init__(self) -> None:
+        self._gate = asyncio.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "http"
+        if scope["path"] == "/open":
+            self._gate.set()
+        await self._gate.wait()
+        size, more = 0, True
+        while more:
+            message = await receive()
+            size, more = size + len(message.get("body", b"")), message.get("more_body", False)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"size", b"%d" % size)]})
+        await send({"type": "http.response.body", "body": b""})
+
+
+@pytest.mark.parametrize("expects", [False, True], ids=["paused", "expects 100"])
+def test_time_in_which_the_application_reads_nothing_is_not_the_clients(expects: bool) -> None:
+    size = 400_000
+    with serve_app(GatedApp(), HttpLimits(header_timeout_s=0.4, body_timeout_s=0.1), None) as port:
+        server = Server(port, "/", b"Host: a.test\r\nConnection: close\r\n")
+        head = b"POST / HTTP/1.1\r\n" + server.headers + b"Content-Length: %d\r\n" % size
+        with server.connect() as connection:
+            connection.sendall(head + (b"Expect: 100-continue\r\n\r\n" if expects else b"\r\n" + b"a" * (size - 1)))
+            assert server.exchange(b"GET").startswith(b"HTTP/1.1 408 ")  # so more time has passed than a body has
+            assert server.exchange(b"GET /open HTTP/1.1\r\n" + server.headers + b"\r\n").startswith(b"HTTP/1.1 200 ")
+            if expects:
+                assert connection.recv(100).startswith(b"HTTP/1.1 100 ")
+            connection.sendall(b"a" * (size if expects else 1))
+            answer = read_to_end(connection)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"size: %d" % size in answer

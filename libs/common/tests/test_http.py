@@ -400,3 +400,22 @@ async def test_a_log_line_has_route_organisation_and_user_and_no_private_value(
     assert "secret words" not in json.dumps(lines)
     hidden = redact(None, "info", {"phone": "x", "event": "sent to 0412 345 678 and +61412345678"})
     assert hidden == {"phone": "[redacted]", "event": "sent to [phone] and [phone]"}
+
+
+async def test_client_that_closes_within_its_body_is_no_error(client: httpx.AsyncClient) -> None:
+    given = [
+        (name.lower().encode(), value.encode()) for name, value in headers(content_type="application/json").items()
+    ]
+    scope = {"type": "http", "method": "POST", "path": "/api/notes/", "query_string": b"", "headers": given}
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, str]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    with structlog.testing.capture_logs() as lines:
+        await client._transport.app({**scope, "root_path": ""}, receive, send)  # type: ignore[attr-defined]
+    assert sent == []
+    assert [(line["event"], line["log_level"], line["status"]) for line in lines] == [("request", "info", 499)]
