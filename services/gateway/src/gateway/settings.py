@@ -23,7 +23,9 @@ class Settings(CommonSettings):
     service: ClassVar[str] = "gateway"
 
     port: int = Field(8080, validation_alias="GATEWAY_PORT")
-    http_max_connections_per_address: int = Field(1000, ge=0, description="open connections of a client address to a process")
+    http_max_connections_per_address: int = Field(
+        1000, ge=0, description="open connections of a client address to a process"
+    )
     contacts_url: str = "http://127.0.0.1:8081"
     scheduling_url: str = "http://127.0.0.1:8082"
     delivery_url: str = "http://127.0.0.1:8083"
