@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from uuid import uuid4
 
 import structlog
@@ -35,7 +35,7 @@ _CLAIM = Statement(
     SELECT o.id, $2, $3, $4, $5, now() + make_interval(secs => {_CLAIM_S}) FROM o
     ON CONFLICT (organisation_id, route, key) DO UPDATE
     SET body_hash = excluded.body_hash, claimed_by = excluded.claimed_by, claimed_until = excluded.claimed_until,
-        status = NULL, content_type = NULL, body = NULL, created_at = now()
+        status = NULL, content_type = NULL, location = NULL, body = NULL, created_at = now()
     WHERE k.created_at < now() - interval '{RETENTION}' OR (k.status IS NULL AND k.claimed_until < now())
     RETURNING true AS is_mine
     """  # noqa: S608  # constants of this file
@@ -44,7 +44,7 @@ _FIND = Statement(
     f"""
     SELECT k.* FROM {ORGANISATION}
     CROSS JOIN LATERAL (
-        SELECT body_hash, status, content_type, body FROM idempotency_keys
+        SELECT body_hash, status, content_type, location, body FROM idempotency_keys
         WHERE organisation_id = o.id AND route = $2 AND key = $3) k
     """  # noqa: S608  # constants of this file
 )
@@ -53,8 +53,8 @@ _RENEW = text(
     f" WHERE {_KEY} AND claimed_by = :claim"
 )
 _SAVE = text(
-    f"UPDATE idempotency_keys SET status = :status, content_type = :content_type, body = :body,"  # noqa: S608
-    f" claimed_by = NULL, claimed_until = NULL WHERE {_KEY} AND claimed_by = :claim RETURNING 1"
+    f"UPDATE idempotency_keys SET status = :status, content_type = :content_type, location = :location,"  # noqa: S608
+    f" body = :body, claimed_by = NULL, claimed_until = NULL WHERE {_KEY} AND claimed_by = :claim RETURNING 1"
 )
 _RELEASE = text(f"DELETE FROM idempotency_keys WHERE {_KEY} AND claimed_by = :claim")  # noqa: S608
 _DELETE_EXPIRED = text(
@@ -70,10 +70,11 @@ class KeyMismatch(AppError):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The first answer to a keyed request."""
+    """The first answer to a keyed request. `location` is its header `Location`."""
 
     status: int
     content_type: str
+    location: str | None
     body: bytes
 
 
@@ -110,15 +111,19 @@ class Claim:
             raise Conflict
         if stored["body_hash"] != wanted.body_hash:
             raise KeyMismatch
-        return Answer(stored["status"], stored["content_type"], stored["body"])
+        return Answer(
+            status=stored["status"],
+            content_type=stored["content_type"],
+            location=stored["location"],
+            body=stored["body"],
+        )
 
     async def save(self, session: AsyncSession, answer: Answer) -> None:
         """Save the answer in the transaction of the effect: both commit, or neither.
 
         Raises Conflict when the claim has ended and another request has the key.
         """
-        values = {"status": answer.status, "content_type": answer.content_type, "body": answer.body}
-        if not await session.scalar(_SAVE, {**self._name, "claim": self._id, **values}):
+        if not await session.scalar(_SAVE, {**self._name, "claim": self._id, **asdict(answer)}):
             raise Conflict
 
     async def renew(self) -> None:

@@ -133,6 +133,7 @@ def idempotency_table(service: str) -> str:
             claimed_until timestamptz,
             status int,
             content_type text,
+            location text,
             body bytea,
             created_at timestamptz NOT NULL DEFAULT now(),
             PRIMARY KEY (organisation_id, route, key)

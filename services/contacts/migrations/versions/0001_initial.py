@@ -6,7 +6,7 @@ from alembic import op
 
 from common.counters import counter
 from common.migrations import bus_tables, idempotency_table, protect, statements
-from contacts.models import CONTACT_OPT_OUT_SOURCES, NUMBER_OPT_OUT_SOURCES, Role
+from contacts.models import CONTACT_OPT_OUT_SOURCES, NUMBER_OPT_OUT_SOURCES, ImportStatus, Role
 
 revision = "0001"
 down_revision = None
@@ -153,6 +153,45 @@ GROUPS = f"""
     CREATE INDEX group_members_contact ON group_members (contact_id, organisation_id)
 """
 
+# A queued import has its file, which its end deletes. A worker has claimed a running one until `lease_until`, and it is
+# that worker's as long as `tries` is unchanged. `more_errors` are the errors of the report that lists do not show. They
+# are `json`, because a cell may have a NUL, which `jsonb` cannot have. Files are stored uncompressed and deleted soon,
+# so the space is freed when some of them were deleted, not when a part of the table was.
+IMPORTS = f"""
+    CREATE TABLE imports (
+        id bigint GENERATED ALWAYS AS IDENTITY,
+        {ORGANISATION},
+        created_by bigint,
+        created_at timestamptz NOT NULL DEFAULT now(),
+        request_id text NOT NULL,
+        file_name text NOT NULL,
+        dry_run boolean NOT NULL,
+        group_id bigint,
+        update_existing boolean NOT NULL,
+        status text NOT NULL CHECK (status IN ({quoted(ImportStatus)})),
+        rows_read bigint NOT NULL DEFAULT 0,
+        rows_total bigint,
+        report json,
+        more_errors json,
+        error text,
+        file bytea CHECK (length(file) <= 10 * 1024 * 1024),
+        tries int NOT NULL DEFAULT 0,
+        claimed_at timestamptz,
+        lease_until timestamptz,
+        finished_at timestamptz,
+        PRIMARY KEY (organisation_id, id),
+        CHECK ((status = '{ImportStatus.DONE}') = (report IS NOT NULL)),
+        CHECK ((status = '{ImportStatus.FAILED}') = (error IS NOT NULL)),
+        CHECK ((status IN ('{ImportStatus.QUEUED}', '{ImportStatus.RUNNING}')) = (file IS NOT NULL)),
+        CHECK ((status = '{ImportStatus.RUNNING}') = (lease_until IS NOT NULL)),
+        CHECK ((file IS NULL) = (finished_at IS NOT NULL))
+    ) WITH (toast.autovacuum_vacuum_scale_factor = 0, toast.autovacuum_vacuum_threshold = 5000);
+    ALTER TABLE imports ALTER COLUMN file SET STORAGE EXTERNAL;
+    CREATE INDEX imports_open ON imports (status, id) WHERE status IN ('queued', 'running');
+    CREATE INDEX imports_claimed_at ON imports (organisation_id, claimed_at);
+    CREATE INDEX imports_finished_at ON imports (finished_at)
+"""
+
 # The index begins with the organisation, so a search of a small organisation does not read the matches of a large one.
 # LIKE is not leakproof, so under row-level security it cannot use an index, and each search would read all contacts
 # of the organisation. This function runs as the owner and adds the condition on the session's organisation itself. Its
@@ -199,12 +238,12 @@ SEARCH_GRANTS = """
     GRANT EXECUTE ON FUNCTION search_contacts TO contacts_tenant;
     GRANT EXECUTE ON FUNCTION clean_search_index TO contacts_all
 """
-TENANT_TABLES = ("organisations", "memberships", "contacts", "opt_outs", "groups", "group_members")
+TENANT_TABLES = ("organisations", "memberships", "contacts", "opt_outs", "groups", "group_members", "imports")
 
 
 def upgrade() -> None:
     tables = statements(
-        *(IDENTITY, USERS_POLICY, CONTACTS, OPT_OUTS, GROUPS),
+        *(IDENTITY, USERS_POLICY, CONTACTS, OPT_OUTS, GROUPS, IMPORTS),
         *(protect(table, "contacts") for table in TENANT_TABLES),
         *(bus_tables("contacts"), idempotency_table("contacts")),
     )

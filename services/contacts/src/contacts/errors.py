@@ -32,10 +32,10 @@ class NotCsv(Invalid):
         super().__init__(fields={"file": [sentence]})
 
 
-class ImportRunning(Unavailable):
-    """Other imports are running: one of the organisation, or many."""
+class TooManyImports(Unavailable):
+    """Many imports of the organisation wait for a worker."""
 
-    default = "Other imports are running. Try again in a moment."
+    default = "Many imports of your organisation are waiting. Try again when some of them have ended."
 
     def __init__(self) -> None:
-        super().__init__(headers={"Retry-After": "10"})
+        super().__init__(headers={"Retry-After": "60"})

@@ -26,6 +26,25 @@ class OptOutSource(StrEnum):
     CONFIRMED = "confirmed"
 
 
+class ImportStatus(StrEnum):
+    """The state of an import."""
+
+    # Its file is stored and waits for a worker.
+    QUEUED = "queued"
+    # A worker reads its file and renews its lease.
+    RUNNING = "running"
+    # Its contacts and its report were written in one transaction.
+    DONE = "done"
+    # Nothing of it was written.
+    FAILED = "failed"
+
+
+IMPORTS = "imports"  # the event that wakes the loops which run imports
+# SQL conditions under which a loop of the worker has work.
+WORK = {
+    IMPORTS: "EXISTS (SELECT FROM imports WHERE status = 'queued' OR (status = 'running' AND lease_until < now()))",
+}
+
 CONTACT_OPT_OUT_SOURCES = (OptOutSource.MANUAL, OptOutSource.REPLY, OptOutSource.PROVIDER)
 NUMBER_OPT_OUT_SOURCES = (OptOutSource.REPLY, OptOutSource.PROVIDER, OptOutSource.CONFIRMED)
 
@@ -149,6 +168,34 @@ class ImportedRow(NamedTuple):
     opt_out: bool | None
     was_active: bool | None
     is_repeated: bool | None
+
+
+class ImportRow(NamedTuple):
+    """An import as it is shown. The report has the first errors only."""
+
+    id: int
+    status: str
+    rows_read: int
+    rows_total: int | None
+    report: dict[str, Any] | None
+    more_errors: list[dict[str, Any]] | None
+    error: str | None
+    file_name: str
+    dry_run: bool
+    created_at: datetime
+
+
+class ClaimedImport(NamedTuple):
+    """An import that a worker runs. It is the worker's as long as `tries` is unchanged."""
+
+    organisation_id: str
+    id: int
+    tries: int
+    created_by: int | None
+    request_id: str
+    dry_run: bool
+    group_id: int | None
+    update_existing: bool
 
 
 class GroupRow(NamedTuple):

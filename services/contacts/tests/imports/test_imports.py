@@ -28,7 +28,8 @@ async def listed(client: Client) -> list[tuple[str, str, str]]:
 
 async def test_valid_file_is_imported_whole(stage: Stage) -> None:
     answer = await stage.mine.upload("first_name,last_name,phone\nAna,Bell,0412 345 678\n,,+61 491 570 006\n")
-    assert (answer.status_code, answer.json()) == (200, {"total": 2, "imported": 2, "failed": 0, "errors": []})
+    report = {"total": 2, "imported": 2, "failed": 0, "errors": [], "ignored_columns": [], "encoding": "utf-8"}
+    assert (answer.status_code, answer.json()) == (200, report)
     assert await listed(stage.mine) == [("", "", "0491570006"), ("Ana", "Bell", "0412345678")]
 
 
@@ -38,15 +39,19 @@ async def test_valid_file_is_imported_whole(stage: Stage) -> None:
         "\ufefffirst_name;last_name;phone\r\nAna;Bell;0412345678\r\n",
         "Mobile\tGiven Name\tSurname\n0412345678\tAna\tBell\n",
         '"Last Name","Phone Number","First-Name",Notes\rBell,"0412 345 678",Ana,"a, ""b"""\r',
-        "\n\nphone,first,last,phone\n0412345678,Ana,Bell,x",
-        'Mobile,PHONE,First_Name,Last_Name\nx,"=""0412345678""",Ana,Bell',
+        "\n\nphone,first,last,notes\n0412345678,Ana,Bell,x",
+        'PHONE,First_Name,Last_Name\n"=""0412345678""",Ana,Bell',
+        "name,phone\nAna Bell,0412345678",
+        'Mobile,Full Name\n0412345678,"Bell, Ana"',
+        "Name,phone,first name,last name\nx,0412345678,Ana,Bell",
         "number,fname,lname,email,company\n'0412345678, Ana ,Bell,,",
         "phone,first_name,last_name\n4.12345678E+08,Ana,Bell\n",
     ],
 )
 async def test_usual_headers_delimiters_and_line_ends_are_understood(stage: Stage, content: str) -> None:
     answer = await stage.mine.upload(content)
-    assert answer.json() == {"total": 1, "imported": 1, "failed": 0, "errors": []}
+    body = answer.json()
+    assert (body["total"], body["imported"], body["failed"], body["errors"]) == (1, 1, 0, [])
     assert await listed(stage.mine) == [("Ana", "Bell", "0412345678")]
 
 
@@ -170,10 +175,7 @@ async def test_imported_and_updated_contacts_join_the_group_but_refused_ones_do_
         b"",
         b"\n\n,,\n",
         b"first_name,last_name\nAna,Bell\n",
-        "phone\n0412345678\n".encode("utf-16"),
-        b"phone,first_name\n0412345678,Zo\xeb\n",
-        b"phone,first_name\n" + b"0412345678,Ana\n" * 2000 + b"0491570006,Zo\xeb\n",
-        b"phone\n0412345678\n\x00\n",
+        "phone\n0412345678\n".encode("utf-32"),
         b"phone," + b"x" * 200_000 + b"\n0412345678,Ana\n",  # a cell larger than the csv module accepts
     ],
 )
@@ -199,7 +201,7 @@ async def test_upload_that_is_not_a_csv_file_of_at_most_ten_megabytes_is_refused
     assert (await mine.http.post(path, content=b"--x\r\nno form", headers=headers)).status_code == 400
     most = b"phone\n" + (b" " * 1023 + b"\n") * (10 * 1024)
     most = most[: 10 * 1024 * 1024]
-    assert (await mine.upload(most)).status_code == 200
+    assert (await mine.upload(most)).status_code == 202
     assert (await mine.upload(most + b"\n")).status_code == 413
     assert (await mine.upload(most + b"\n" * 1_000_000)).status_code == 413
 

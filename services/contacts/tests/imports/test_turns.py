@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from contacts.contacts import service as contacts_service
-from contacts.errors import ImportRunning
-from contacts.imports.turns import ImportTurns
+from contacts.imports.loops import run_next_import
+from contacts.imports.turns import ImportTurns, NoTurn
 
 from ..conftest import Stage
 
@@ -51,7 +51,7 @@ async def test_import_that_may_not_wait_or_waits_too_long_is_refused() -> None:
     turns = ImportTurns(at_once=1, max_waiting=1, max_wait_s=0.0)
     async with turns.turn("a", may_wait=False):
         for may_wait in (False, True):
-            with pytest.raises(ImportRunning):
+            with pytest.raises(NoTurn):
                 async with turns.turn("b", may_wait=may_wait):
                     pytest.fail("another import is running")
     async with turns.turn("b", may_wait=False):
@@ -62,7 +62,7 @@ async def test_import_is_refused_at_once_when_too_many_wait() -> None:
     turns, leave, entered = ImportTurns(at_once=1, max_waiting=2), asyncio.Event(), list[str]()
     tasks = [asyncio.create_task(enter(turns, organisation, entered, leave)) for organisation in ("a", "b", "c")]
     await let_run()
-    with pytest.raises(ImportRunning):
+    with pytest.raises(NoTurn):
         async with turns.turn("d", may_wait=True):
             pytest.fail("two wait already")
     tasks[1].cancel()  # its client went away while it waited
@@ -88,12 +88,40 @@ async def test_import_waits_for_that_of_another_process_without_a_connection(
     assert sorted(answer.status_code for answer in answers) == [200] + [207] * 14
 
 
-async def test_keyed_import_is_refused_instead_of_waiting_with_its_connection(stage: Stage) -> None:
+async def test_keyed_import_is_queued_instead_of_waiting_with_its_connection(stage: Stage) -> None:
     headers = {**stage.mine.headers, "Idempotency-Key": "k"}
     files = {"file": ("list.csv", FILE.encode(), "text/csv")}
     async with stage.database.tenant("org_mine") as other_process:
         assert await contacts_service.begin_import(other_process)
         answer = await stage.mine.http.post("/api/contacts/import/", headers=headers, files=files)
-        assert (answer.status_code, answer.json()["code"], answer.headers["Retry-After"]) == (503, "unavailable", "10")
-    answer = await stage.mine.http.post("/api/contacts/import/", headers=headers, files=files)
-    assert (answer.status_code, answer.json()["imported"]) == (200, 1)
+    assert (answer.status_code, answer.json()["status"]) == (202, "queued")
+    again = await stage.mine.http.post("/api/contacts/import/", headers=headers, files=files)
+    assert (again.status_code, again.content) == (202, answer.content)
+    assert again.headers["Location"] == answer.headers["Location"] == f"/api/contacts/imports/{answer.json()['id']}/"
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert (await stage.mine.get("/api/contacts/imports/"))["pagination"]["total"] == 1
+
+
+async def test_import_without_a_turn_in_time_is_queued(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage.app.state.import_turns, "max_wait_s", 0.0)
+    async with stage.database.tenant("org_mine") as other_process:
+        assert await contacts_service.begin_import(other_process)
+        answer = await stage.mine.upload(FILE)
+    assert (answer.status_code, answer.json()["status"]) == (202, "queued")
+
+
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "k"}])
+async def test_import_that_is_not_done_at_its_deadline_is_undone_and_queued(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]
+) -> None:
+    monkeypatch.setattr(stage.app.state.import_turns, "max_import_s", -1.0)
+    group = await stage.mine.add_group("A")
+    path = f"/api/contacts/import/?group_id={group['id']}"
+    files = {"file": ("list.csv", FILE.encode(), "text/csv")}
+    answer = await stage.mine.http.post(path, headers={**stage.mine.headers, **headers}, files=files)
+    assert (answer.status_code, answer.json()["status"]) == (202, "queued")
+    assert (await stage.mine.get("/api/contacts/"))["pagination"]["total"] == 0
+    assert await run_next_import(stage.database)
+    found = await stage.mine.get(answer.headers["Location"])
+    assert (found["status"], found["report"]["imported"]) == ("done", 1)
+    assert (await stage.mine.get_group(group["id"]))["member_count"] == 1

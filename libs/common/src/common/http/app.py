@@ -79,15 +79,20 @@ async def _handle_keyed(request: Request, key: str, handle: Callable[[Request], 
     try:
         async with idempotency.claimed(keyed, database) as (claim, first):
             if first is not None:
-                headers = {"Idempotent-Replayed": "true"}
+                headers = {"Idempotent-Replayed": "true"} | ({"Location": first.location} if first.location else {})
                 return Response(first.body, first.status, headers, media_type=first.content_type)
             async with database.tenant(caller.organisation_id) as session:
                 request.scope["keyed_session"] = session
                 response = await handle(request)
                 if response.status_code >= 400:
                     raise _WithoutEffect(response)
-                kind = response.headers.get("content-type", "")
-                await claim.save(session, Answer(response.status_code, kind, bytes(response.body)))
+                answer = Answer(
+                    status=response.status_code,
+                    content_type=response.headers.get("content-type", ""),
+                    location=response.headers.get("location"),
+                    body=bytes(response.body),
+                )
+                await claim.save(session, answer)
             claim.is_used = True
             return response
     except _WithoutEffect as end:

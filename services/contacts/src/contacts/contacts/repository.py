@@ -101,14 +101,17 @@ IMPORT = text(
     """  # noqa: S608  # constants of this file
 )
 # One import of an organisation runs at a time, because two imports with the same phones in another order would lock
-# each other. Plans are made for the table as it grows, not once for an empty table. A file of 10 MB may need 300 s; a
-# time-out that is already running cannot be changed, but it can be ended and started again.
+# each other. Plans are made for the table as it grows, not once for an empty table.
+_IMPORT_LOCK = "hashtextextended('contacts.import:' || current_setting('app.organisation_id'), 0)"
 _BEGIN_IMPORT = text(
-    """
-    SELECT pg_try_advisory_xact_lock(
-               hashtextextended('contacts.import:' || current_setting('app.organisation_id'), 0)),
-           set_config('plan_cache_mode', 'force_custom_plan', true),
-           set_config('transaction_timeout', '0', true), set_config('transaction_timeout', '300s', true)
+    f"SELECT pg_try_advisory_xact_lock({_IMPORT_LOCK}), set_config('plan_cache_mode', 'force_custom_plan', true)"
+)
+# A file of 10 MB may need 300 s. A time-out that is already running cannot be changed, but it can be ended and started
+# again. A worker waits for the lock, and waiting ends with the time-out of a statement.
+_BEGIN_LONG_IMPORT = text(
+    f"""
+    SELECT set_config('transaction_timeout', '0', true), set_config('transaction_timeout', '300s', true),
+           set_config('plan_cache_mode', 'force_custom_plan', true), pg_advisory_xact_lock({_IMPORT_LOCK})
     """
 )
 
@@ -305,8 +308,13 @@ async def withdraw_opt_out(session: AsyncSession, phone: str, now: datetime) -> 
 
 
 async def begin_import(session: AsyncSession) -> bool:
-    """Set the time-out of the transaction to 300 s. Return False while another import of the organisation runs."""
+    """Lock the imports of the organisation. Return False while another import of the organisation runs."""
     return bool(await session.scalar(_BEGIN_IMPORT))
+
+
+async def begin_long_import(session: AsyncSession) -> None:
+    """Set the time-out of the transaction to 300 s, and wait for the lock on the organisation's imports."""
+    await session.execute(_BEGIN_LONG_IMPORT)
 
 
 async def import_rows(

@@ -158,6 +158,11 @@ async def begin_import(session: AsyncSession) -> bool:
     return await repository.begin_import(session)
 
 
+async def begin_long_import(session: AsyncSession) -> None:
+    """Prepare the transaction for an import that may take 300 s, and wait until no other of the organisation runs."""
+    await repository.begin_long_import(session)
+
+
 async def import_rows(
     session: AsyncSession,
     caller: Caller,

@@ -1,33 +1,53 @@
-"""The route that imports contacts from a CSV file."""
+"""The routes of CSV imports: small files are imported at once, large ones by the worker."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Query, Request, Response
 from starlette.datastructures import UploadFile
 
 from common.caller import Caller
 from common.errors import Invalid, TooLarge, UnsupportedMediaType
+from common.fields import Id
 from common.http.app import feature_router
-from common.http.deps import CallerDep, TenantDep
+from common.http.deps import CallerDep, PageDep, SessionDep, TenantDep
+from common.http.render import json_response, page_response
 from common.http.requests import MAX_FILE_BYTES, describe_upload
+from common.paging import Paginated
 from common.statements import Tenant
 from contacts.contacts import rules
 from contacts.contacts import service as contacts_service
-from contacts.errors import ImportRunning
 from contacts.imports import service
-from contacts.imports.schemas import ImportOptions, ImportOut, ImportProblem
-from contacts.imports.turns import ImportTurns
+from contacts.imports.schemas import ImportOptions, ImportOut, ImportReport, render
+from contacts.imports.turns import ImportTurns, NoTurn
 
 router = feature_router("contacts")
+_LARGE_BYTES = 2_000_000
 _RETRY_S = 0.2
+_MAX_NAME = 255
 _FILE_BODY = describe_upload("text/csv")
+_PREFER = {
+    "name": "Prefer",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string"},
+    "description": "`respond-async`: answer 202 and import the file afterwards, also a small one",
+}
+_LOCATION = {"Location": {"description": "path of the import", "schema": {"type": "string"}}}
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    202: {
+        "model": ImportOut,
+        "description": "The file is imported afterwards. `Location` is the path of the import.",
+        "headers": _LOCATION,
+    },
+    207: {"model": ImportReport, "description": "Some rows were not imported; `errors` says why."},
+}
 
 
 async def get_import_options(
-    dry_run: Annotated[str | None, Query(description="`true`: check the file and write nothing")] = None,
+    dry_run: Annotated[str | None, Query(description="`true`: check the file and write no contact")] = None,
     group_id: Annotated[str | None, Query(description="make the imported contacts members of this group")] = None,
     on_duplicate: Annotated[
         str | None, Query(description="`update`: change contacts that exist; without it their rows fail")
@@ -49,51 +69,94 @@ async def get_import_options(
 
 @router.post(
     "/api/contacts/import/",
-    response_model_exclude_none=True,
-    responses={207: {"model": ImportOut, "description": "Some rows were not imported; `errors` says why."}},
-    openapi_extra=_FILE_BODY,
+    response_model=ImportReport,
+    responses=_RESPONSES,
+    openapi_extra={**_FILE_BODY, "parameters": [_PREFER]},
 )
 async def import_contacts(
     request: Request,
-    response: Response,
     caller: CallerDep,
     tenant: TenantDep,
     options: Annotated[ImportOptions, Depends(get_import_options)],
-) -> ImportOut:
+) -> Any:  # not a lean route, because only FastAPI's routes bound the size of a form
     """Import contacts from a CSV file of at most 10 MB.
 
-    The header row must have a column `phone`; `first_name`, `last_name`, `email` and `company` are optional. Every
-    valid row is imported. The answer is 200 when all rows were imported, and 207 when some were not. Imports of an
-    organisation run one after the other. The answer is 503 when too many wait.
+    The header row must have a column `phone`; `first_name`, `last_name`, `email` and `company` are optional. A column
+    `name` is split into first and last name if the file has no column for either. Every valid row is imported.
+
+    The answer is 200 when all rows were imported, and 207 when some were not. It is 202 for a file of more than
+    2,000,000 bytes, with `Prefer: respond-async`, and when other imports take too long. Then the file is imported
+    afterwards, and `GET` of the path in `Location` says how far the import is.
     """
+    async with _uploaded_file(request) as upload:
+        await asyncio.to_thread(service.check_header, upload.file)
+        is_async = _prefers_async(request)
+        if not is_async and (upload.size or 0) <= _LARGE_BYTES:
+            report = await _import_now(request, tenant, caller, upload, options)
+            if report is not None:
+                return json_response(report.model_dump(exclude_none=True), 207 if report.failed else 200)
+        turns: ImportTurns = request.app.state.import_turns
+        async with turns.storing, tenant.transaction() as session:
+            content = await asyncio.to_thread(upload.file.read)
+            row = await service.queue_import(session, caller, content, options, file_name=_file_name(upload))
+    response = json_response(render(row), 202)
+    response.headers["Location"] = f"/api/contacts/imports/{row.id}/"
+    if is_async:
+        response.headers["Preference-Applied"] = "respond-async"
+    return response
+
+
+@router.get("/api/contacts/imports/", response_model=Paginated[ImportOut])
+async def list_imports(session: SessionDep, page: PageDep) -> Response:
+    """List the imports of the last seven days, the newest first. A report has its first 10 errors.
+
+    An import that is not listed wrote nothing, or its request has not ended yet.
+    """
+    rows, total = await service.list_imports(session, page)
+    return page_response([render(row) for row in rows], page, total)
+
+
+@router.get("/api/contacts/imports/{import_id:digits}/", response_model=ImportOut)
+async def get_import(import_id: Id, session: SessionDep) -> Response:
+    """Get the state of an import and, when it is done, its report. It can be read for seven days."""
+    return json_response(render(await service.get_import(session, import_id)))
+
+
+async def _import_now(
+    request: Request, tenant: Tenant, caller: Caller, upload: UploadFile, options: ImportOptions
+) -> ImportReport | None:
+    """Import the file, or return None when other imports or the file take too long. Then nothing was written."""
     turns: ImportTurns = request.app.state.import_turns
     may_wait = "keyed_session" not in request.scope  # a keyed request has a connection already
-    async with (
-        _uploaded_file(request) as upload,
-        turns.turn(caller.organisation_id, may_wait=may_wait) as deadline,
-    ):
-        while (result := await _try_import(tenant, caller, upload, options)) is None:
-            if not may_wait or asyncio.get_running_loop().time() > deadline:
-                raise ImportRunning
-            await asyncio.sleep(_RETRY_S)
-    response.status_code = 207 if result.failed else 200
-    return ImportOut(
-        total=result.total,
-        imported=result.imported,
-        updated=result.updated if options.update_existing else None,
-        failed=result.failed,
-        errors=[ImportProblem.model_validate(problem) for problem in result.problems],
-    )
+    now = asyncio.get_running_loop().time
+    try:
+        async with turns.turn(caller.organisation_id, may_wait=may_wait) as wait_until:
+            while True:
+                async with tenant.transaction() as session:
+                    if await contacts_service.begin_import(session):
+                        return await service.import_now(
+                            session,
+                            caller,
+                            upload.file,
+                            options,
+                            file_name=_file_name(upload),
+                            deadline=now() + turns.max_import_s,
+                        )
+                if not may_wait or now() > wait_until:
+                    return None
+                await asyncio.sleep(_RETRY_S)
+    except NoTurn:
+        return None
 
 
-async def _try_import(
-    tenant: Tenant, caller: Caller, upload: UploadFile, options: ImportOptions
-) -> service.ImportResult | None:
-    """Import the file, or return None while another process imports for the organisation."""
-    async with tenant.transaction() as session:
-        if not await contacts_service.begin_import(session):
-            return None
-        return await service.import_contacts(session, caller, upload.file, options)
+def _file_name(upload: UploadFile) -> str:
+    return "".join(filter(str.isprintable, upload.filename or ""))[:_MAX_NAME]
+
+
+def _prefers_async(request: Request) -> bool:
+    """Return whether the request has the preference `respond-async` (RFC 7240)."""
+    given = ",".join(request.headers.getlist("prefer"))
+    return any(part.partition(";")[0].strip().lower() == "respond-async" for part in given.split(","))
 
 
 @asynccontextmanager
