@@ -16,6 +16,7 @@ OWNERS: dict[str, dict[str, set[str]]] = {
         "opt_outs": {"contacts/repository.py"},
         "groups": {"groups/repository.py"},
         "group_members": {"groups/repository.py"},
+        "imports": {"imports/repository.py"},
         **{table: {"identity/repository.py"} for table in ("users", "organisations", "memberships")},
     },
     "scheduling": {

@@ -13,7 +13,7 @@ FEATURE = {"__init__", "api", "schemas", "service", "repository", "rules", "cons
 SPECIAL = {
     ("delivery", "sending"): {"provider_worker", "submissions", "routing", "throttling"},
     ("contacts", "contacts"): {"lists"},
-    ("contacts", "imports"): {"csv_file", "turns"},
+    ("contacts", "imports"): {"csv_file", "csv_header", "csv_rows", "jobs", "turns"},
 }
 PORTS = {("delivery", "providers"), ("delivery", "storage")}
 GATEWAY = {"auth", "identity", "routes", "proxy", "throttles", "docs", "health", "edge", "keys", "openapi", "slots"}

@@ -9,7 +9,7 @@ from sqlalchemy import make_url
 
 from .conftest import Stage
 
-TENANT_TABLES = ["contacts", "groups", "group_members", "memberships", "organisations", "opt_outs"]
+TENANT_TABLES = ["contacts", "groups", "group_members", "imports", "memberships", "organisations", "opt_outs"]
 
 
 @pytest.mark.parametrize(
@@ -28,24 +28,35 @@ TENANT_TABLES = ["contacts", "groups", "group_members", "memberships", "organisa
         ("DELETE", "/api/groups/{group}/members/", {"contact_ids": [1]}),
         ("POST", "/api/groups/", {"name": "x", "member_ids": ["{contact}"]}),
         ("GET", "/api/users/{user}/", None),
+        ("GET", "/api/contacts/imports/{import}/", None),
+        ("POST", "/api/contacts/import/?group_id={group}", "phone\n0491570110\n"),
     ],
 )
 async def test_id_of_another_organisation_answers_404_and_changes_nothing(
-    stage: Stage, method: str, path: str, body: dict[str, Any] | None
+    stage: Stage, method: str, path: str, body: dict[str, Any] | str | None
 ) -> None:
     identity = {"clerk_user_id": "u", "clerk_organisation_id": "org_mine", "first_seen_at": "2026-01-01T00:00:00Z"}
     user = await stage.gateway.post("/internal/identity/", identity, 200)
     contact = await stage.mine.add_contact("0491570006", first_name="Ana")
     group = await stage.mine.add_group("A", contact["id"])
-    ids = {"contact": contact["id"], "group": group["id"], "user": user["user_id"]}
-    if body and "member_ids" in body:
+    await stage.mine.upload("phone\n")
+    imported = (await stage.mine.get("/api/contacts/imports/"))["results"][0]
+    ids = {"contact": contact["id"], "group": group["id"], "user": user["user_id"], "import": imported["id"]}
+    if isinstance(body, dict) and "member_ids" in body:
         body = {**body, "member_ids": [contact["id"]]}
-    answer = await stage.theirs.call(method, path.format(**ids), json=body)
+    sent = {"files": {"file": ("a.csv", body)}} if isinstance(body, str) else {"json": body}
+    answer = await stage.theirs.call(method, path.format(**ids), **sent)
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
     assert await stage.mine.get_contact(contact["id"]) == contact
     shown = await stage.mine.get_group(group["id"])
     assert (shown["name"], shown["is_active"], shown["member_count"]) == ("A", True, 1)
-    for listed in ("/api/contacts/", "/api/groups/", "/api/users/", "/api/contacts/?search=ana"):
+    for listed in (
+        "/api/contacts/",
+        "/api/groups/",
+        "/api/users/",
+        "/api/contacts/?search=ana",
+        "/api/contacts/imports/",
+    ):
         assert (await stage.theirs.get(listed))["pagination"]["total"] == 0
 
 
@@ -55,7 +66,7 @@ async def test_route_without_a_gateway_token_of_an_organisation_is_refused(stage
         if path.startswith("/api/webhooks/"):
             continue
         for method in operations:
-            url = path.format(contact_id=1, group_id=1, user_id=1)
+            url = path.format(contact_id=1, group_id=1, user_id=1, import_id=1)
             for headers, status in (
                 ({}, 401),
                 (stage.client_of("org_mine", issuer="scheduling").headers, 401),
@@ -83,6 +94,7 @@ async def tenant(contacts_url: str, stage: Stage) -> AsyncIterator[asyncpg.Conne
     )
     contact = await stage.mine.add_contact("0491570006", first_name="Ana", opt_out=True)
     await stage.mine.add_group("A", contact["id"])
+    await stage.mine.upload("phone\n")
     url = make_url(contacts_url).set(username="contacts_tenant")
     connection = await asyncpg.connect(url.render_as_string(hide_password=False))
     yield connection

@@ -3,7 +3,9 @@
 import asyncio
 import os
 import sys
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
@@ -19,8 +21,8 @@ async def produce(kafka_servers: str, event: OptOutChanged) -> None:
     await producer.stop()
 
 
-async def test_running_worker_publishes_contacts_and_applies_opt_outs(
-    stage: Stage, contacts_url: str, kafka_servers: str
+async def test_running_worker_publishes_contacts_applies_opt_outs_and_runs_imports(
+    stage: Stage, contacts_url: str, kafka_servers: str, eventually: Callable[..., Awaitable[Any]]
 ) -> None:
     opted_out = await stage.mine.add_contact("0491570006", opt_out=True)
     ana = await stage.mine.add_contact("0491570110")
@@ -55,6 +57,16 @@ async def test_running_worker_publishes_contacts_and_applies_opt_outs(
         event = ContactChanged.model_validate_json(record.value)
         assert (record.key, event.contacts[0].opt_out_source) == (str(ana["id"]).encode(), "reply")
         assert (await stage.mine.get_contact(ana["id"]))["opt_out_message_id"] == 5
+        headers = {**stage.mine.headers, "Prefer": "respond-async"}
+        files = {"file": ("a.csv", b"phone\n0491570156\n0491570110\n")}
+        queued = await stage.mine.http.post("/api/contacts/import/", headers=headers, files=files)
+
+        async def import_is_done() -> Any:
+            found = await stage.mine.get(queued.headers["Location"])
+            return found if found["status"] == "done" else None
+
+        report = (await eventually(import_is_done))["report"]
+        assert (report["imported"], report["failed"]) == (1, 1)
     finally:
         await consumer.stop()
         worker.terminate()

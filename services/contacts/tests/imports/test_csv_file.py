@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contacts.errors import NotCsv
-from contacts.imports.csv_file import MAX_PROBLEMS, ContactsFile, Problem
+from contacts.imports.csv_file import MAX_PROBLEMS, ContactsFile, Problem, count_rows
+from contacts.imports.csv_rows import detect_encoding
 
 PIECES = [*"+0() -./\t'", "61", "0011", "1831", "412345678", "4", "12345678", "4.12345678E+08", ".0"]
 
@@ -93,3 +94,90 @@ def test_file_that_takes_too_long_to_check_is_refused() -> None:
     file = ContactsFile(io.BytesIO(b"phone\n0412345678\n"), max_read_s=-1.0)
     with pytest.raises(NotCsv, match="too long"):
         file.next_batch(1000)
+
+
+@pytest.mark.parametrize(
+    ("content", "encoding"),
+    [
+        ("phone\nZo\u00eb".encode(), "utf-8"),
+        ("\ufeffphone".encode(), "utf-8"),
+        (b"", "utf-8"),
+        ("\ufeffphone".encode("utf-16-le"), "utf-16"),
+        ("\ufeffphone".encode("utf-16-be"), "utf-16"),
+        ("phone\nZo\u00eb \u20ac".encode("cp1252"), "windows-1252"),
+        (b"x" * 600_000 + b"\xeb", "windows-1252"),
+        (("x" * 262_143 + "\u00eb").encode(), "utf-8"),  # a character of two blocks
+        ("phone\nZo\u00eb".encode()[:-1], "windows-1252"),
+    ],
+)
+def test_encoding_is_found_by_the_mark_or_by_all_of_the_bytes(content: bytes, encoding: str) -> None:
+    file = io.BytesIO(content)
+    assert detect_encoding(file) == encoding
+    assert file.tell() == 0
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_text_is_the_same_in_every_encoding(encoding: str) -> None:
+    file = ContactsFile(io.BytesIO("Mobile;Name\r\n0412345678;Zo\u00eb O\u2019Neil\r\n".encode(encoding)))
+    batch = file.next_batch(10)
+    assert batch is not None
+    assert (batch.columns["first_name"], batch.columns["last_name"]) == (["Zo\u00eb"], ["O\u2019Neil"])
+
+
+@pytest.mark.parametrize("content", [b"phone\n\xff\xfe04\x81\n0412345678\n", b"\xff\xfep\0h\0o\0n\0e\0\n\0\0\xd8\n\0x"])
+def test_bytes_that_are_not_valid_are_errors_of_their_rows(content: bytes) -> None:
+    file = ContactsFile(io.BytesIO(content))
+    batch = file.next_batch(10)
+    assert batch is not None
+    assert batch.problems[0].row == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "column", "error"),
+    [
+        ("0412345678,A\0na,", "first_name", "Null characters are not allowed."),
+        ("04123\x0045678,Ana,", "phone", "Enter an Australian mobile number"),
+        ("0412345678," + "x" * 101 + ",", "first_name", "no more than 100 characters"),
+        ("0412345678," + "x\x01" * 20_000 + ",", "first_name", "no more than 100 characters"),
+        ("0412345678,Ana,a@b." + "c" * 60_000, "email", "no more than 254 characters"),
+        ("0" * 100_000 + ",Ana,", "phone", "Enter an Australian mobile number"),
+        ("0412345678," + "x" * 200_000 + ",", "", "more than 131,072 characters"),
+        ('0412345678,"' + "x\n" * 40 + "y" * 200_000 + '",', "", "more than 131,072 characters"),
+    ],
+)
+def test_bad_cell_is_an_error_of_its_row_alone(line: str, column: str, error: str) -> None:
+    rows, problems, total, failed = read("phone,first_name,email\n0491570006,Ana,\n" + line + "\n0491570110,Bo,\n")
+    assert [row[1:] for row in rows] == [("+61491570006", "Ana"), ("+61491570110", "Bo")]
+    assert (total, failed, len(problems)) == (3, 1, 1)
+    assert (problems[0].row, problems[0].column) == (3, column)
+    assert error in problems[0].error
+    assert len(problems[0].value) <= 200
+
+
+def test_cell_of_an_ignored_column_may_be_anything() -> None:
+    rows, problems, *_ = read("notes,phone\na\0" + "x" * 5000 + ",0412345678\n")
+    assert (len(rows), problems) == (1, [])
+
+
+def test_too_long_part_of_a_full_name_is_an_error_of_that_name() -> None:
+    rows, problems, *_ = read("phone,name\n0412345678,Ana " + "x" * 101 + "\n0491570006,Ana Bell\n")
+    assert len(rows) == 1
+    assert [(problem.column, problem.value) for problem in problems] == [("last_name", "x" * 101)]
+
+
+@pytest.mark.parametrize("piece", ["Ana,0412345678\n", "\n", " , \n", '"a\nb",x\n', 'a","\n', '"a"b,\n', "x\n"])
+def test_counted_rows_are_those_that_are_read(piece: str) -> None:
+    content = ("first_name,phone\n" + piece * 450 + "Ana,0412345678").encode()
+    file, total = ContactsFile(io.BytesIO(content)), 0
+    while (batch := file.next_batch(1000)) is not None:
+        total += batch.total
+    assert count_rows(io.BytesIO(content)) == total > 0
+    assert count_rows(io.BytesIO(content), max_read_s=-1.0) is None
+
+
+def test_slow_rows_are_returned_in_small_batches() -> None:
+    emails = "".join(f"0412345678,\u00e9{n}@ex\u00e4mple{n}.com\n" for n in range(8000))
+    file = ContactsFile(io.BytesIO(("phone,email\n" + emails).encode()))
+    batch = file.next_batch(100_000)
+    assert batch is not None
+    assert batch.total < 8000

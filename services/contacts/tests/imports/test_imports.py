@@ -185,6 +185,31 @@ async def test_file_that_is_not_text_with_a_phone_column_is_refused_whole(stage:
     assert await listed(stage.mine) == []
 
 
+@pytest.mark.parametrize(
+    ("encoding", "shown"), [("utf-8-sig", "utf-8"), ("utf-16", "utf-16"), ("cp1252", "windows-1252")]
+)
+async def test_encodings_of_spreadsheets_are_read_and_named(stage: Stage, encoding: str, shown: str) -> None:
+    answer = await stage.mine.upload("phone,first_name,Notes\n0412345678,Zo\xeb,x\n".encode(encoding))
+    body = answer.json()
+    assert (answer.status_code, body["encoding"], body["ignored_columns"]) == (200, shown, ["Notes"])
+    assert await listed(stage.mine) == [("Zo\xeb", "", "0412345678")]
+
+
+async def test_two_columns_with_one_meaning_are_refused_by_name(stage: Stage) -> None:
+    answer = await stage.mine.upload("phone,first_name,Phone\n0412345678,Ana,0491570006\n")
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid")
+    assert "`phone` and `Phone`" in answer.json()["file"][0]
+    assert await listed(stage.mine) == []
+
+
+async def test_nul_and_a_too_long_cell_are_errors_of_their_rows(stage: Stage) -> None:
+    lines = ["0412345678,Ana\0", "0491570006,Bo", f"0491570110,{'x' * 200_000}", f"0491570156,{'x' * 101}", "\0,x"]
+    answer = await stage.mine.upload("phone,first_name\n" + "\n".join(lines))
+    assert (answer.status_code, errors(answer)) == (207, [(2, "first_name"), (4, ""), (5, "first_name"), (6, "phone")])
+    assert answer.json()["errors"][0]["value"] == "Ana\0"
+    assert await listed(stage.mine) == [("Bo", "", "0491570006")]
+
+
 async def test_file_with_a_header_alone_is_valid(stage: Stage) -> None:
     answer = await stage.mine.upload("first_name,last_name,phone\n")
     assert (answer.status_code, answer.json()["total"]) == (200, 0)

@@ -3,9 +3,10 @@
 import codecs
 import csv
 import io
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import accumulate, chain, islice, takewhile
+from itertools import accumulate, chain, islice
 from typing import BinaryIO
 
 from contacts.errors import NotCsv
@@ -146,7 +147,8 @@ class RowReader:
         """Return the next rows, `size` at most, or None at the end."""
         if self._lines_by_row <= 0:
             lines = self._lines.ahead(min(size, _READ_LINES))
-            lines = lines[: max(1, sum(1 for _ in takewhile(_is_short, accumulate(map(len, lines)))))]
+            if sum(map(len, lines)) > _READ_CHARACTERS:
+                lines = lines[: max(1, bisect_right(list(accumulate(map(len, lines))), _READ_CHARACTERS))]
             if not lines:
                 return None
             rows = self._split(lines)
@@ -201,7 +203,3 @@ class RowReader:
             return None, _TOO_LONG if "field limit" in str(error) else _NOT_UNDERSTOOD, reader.line_num
         except _UnclosedQuote:
             return None, _NOT_CLOSED, 1
-
-
-def _is_short(characters: int) -> bool:
-    return characters <= _READ_CHARACTERS
