@@ -65,6 +65,8 @@ async def furnish(call: Client) -> Tenant:
     batch = {"name": "Batch", "group_id": tenant.ids["group_id"], "text": "Hi", "scheduled_time": soon()}
     await tenant.create("group_schedule_id", "/api/group-schedules/", batch)
     await tenant.create("config_id", "/api/configs/", {"name": "sms_limit", "value": "1000"})
+    await call("POST", "/api/contacts/import/", data=multipart("a.csv", b"phone\n"))
+    tenant.ids["import_id"] = (await call("GET", "/api/contacts/imports/")).body["results"][0]["id"]
     tenant.ids["user_id"] = (await call("GET", "/api/users/me/")).body["id"]
     return tenant
 

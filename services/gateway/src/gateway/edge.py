@@ -140,6 +140,7 @@ class Cors(CORSMiddleware):
                 "Retry-After",
                 "Idempotent-Replayed",
                 "Preference-Applied",
+                "Location",
             ),
         )
 

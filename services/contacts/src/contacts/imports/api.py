@@ -92,7 +92,7 @@ async def import_contacts(
         await asyncio.to_thread(service.check_header, upload.file)
         is_async = _prefers_async(request)
         if not is_async and (upload.size or 0) <= _LARGE_BYTES:
-            report = await _import_now(request, tenant, caller, upload, options)
+            report = await _import_now(request, tenant, caller, upload=upload, options=options)
             if report is not None:
                 return json_response(report.model_dump(exclude_none=True), 207 if report.failed else 200)
         turns: ImportTurns = request.app.state.import_turns
@@ -123,7 +123,7 @@ async def get_import(import_id: Id, session: SessionDep) -> Response:
 
 
 async def _import_now(
-    request: Request, tenant: Tenant, caller: Caller, upload: UploadFile, options: ImportOptions
+    request: Request, tenant: Tenant, caller: Caller, *, upload: UploadFile, options: ImportOptions
 ) -> ImportReport | None:
     """Import the file, or return None when other imports or the file take too long. Then nothing was written."""
     turns: ImportTurns = request.app.state.import_turns
