@@ -1,4 +1,4 @@
-"""Turns: one import of each organisation runs at a time, and few in all; waiting costs no database connection."""
+"""Turns: one import of each organisation runs at a time, and few in all. An import without a turn is queued."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -17,7 +17,7 @@ Eventually = Callable[..., Awaitable[Any]]
 
 
 async def enter(turns: ImportTurns, organisation: str, entered: list[str], leave: asyncio.Event) -> None:
-    async with turns.turn(organisation, may_wait=True):
+    async with turns.turn(organisation):
         entered.append(organisation)
         await leave.wait()
 
@@ -47,23 +47,22 @@ async def test_second_import_of_an_organisation_and_a_third_in_all_wait() -> Non
     await asyncio.gather(*tasks)
 
 
-async def test_import_that_may_not_wait_or_waits_too_long_is_refused() -> None:
+async def test_import_that_waits_too_long_gets_no_turn() -> None:
     turns = ImportTurns(at_once=1, max_waiting=1, max_wait_s=0.0)
-    async with turns.turn("a", may_wait=False):
-        for may_wait in (False, True):
-            with pytest.raises(NoTurn):
-                async with turns.turn("b", may_wait=may_wait):
-                    pytest.fail("another import is running")
-    async with turns.turn("b", may_wait=False):
+    async with turns.turn("a"):
+        with pytest.raises(NoTurn):
+            async with turns.turn("b"):
+                pytest.fail("another import is running")
+    async with turns.turn("b"):
         assert turns.waiting == 0
 
 
-async def test_import_is_refused_at_once_when_too_many_wait() -> None:
+async def test_import_gets_no_turn_at_once_when_too_many_wait() -> None:
     turns, leave, entered = ImportTurns(at_once=1, max_waiting=2), asyncio.Event(), list[str]()
     tasks = [asyncio.create_task(enter(turns, organisation, entered, leave)) for organisation in ("a", "b", "c")]
     await let_run()
     with pytest.raises(NoTurn):
-        async with turns.turn("d", may_wait=True):
+        async with turns.turn("d"):
             pytest.fail("two wait already")
     tasks[1].cancel()  # its client went away while it waited
     leave.set()
@@ -72,8 +71,9 @@ async def test_import_is_refused_at_once_when_too_many_wait() -> None:
 
 
 async def test_import_waits_for_that_of_another_process_without_a_connection(
-    stage: Stage, eventually: Eventually
+    stage: Stage, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(stage.app.state.import_turns, "max_wait_s", 60.0)
     async with stage.database.tenant("org_mine") as other_process:
         assert await contacts_service.begin_import(other_process)
         uploads = [asyncio.create_task(stage.mine.upload(FILE)) for _ in range(15)]
@@ -88,7 +88,7 @@ async def test_import_waits_for_that_of_another_process_without_a_connection(
     assert sorted(answer.status_code for answer in answers) == [200] + [207] * 14
 
 
-async def test_keyed_import_is_queued_instead_of_waiting_with_its_connection(stage: Stage) -> None:
+async def test_keyed_import_is_queued_instead_of_waiting_for_another_process_with_its_connection(stage: Stage) -> None:
     headers = {**stage.mine.headers, "Idempotency-Key": "k"}
     files = {"file": ("list.csv", FILE.encode(), "text/csv")}
     async with stage.database.tenant("org_mine") as other_process:

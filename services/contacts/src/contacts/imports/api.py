@@ -127,10 +127,10 @@ async def _import_now(
 ) -> ImportReport | None:
     """Import the file, or return None when other imports or the file take too long. Then nothing was written."""
     turns: ImportTurns = request.app.state.import_turns
-    may_wait = "keyed_session" not in request.scope  # a keyed request has a connection already
+    is_keyed = "keyed_session" in request.scope  # it has a connection from its first statement on
     now = asyncio.get_running_loop().time
     try:
-        async with turns.turn(caller.organisation_id, may_wait=may_wait) as wait_until:
+        async with turns.turn(caller.organisation_id) as wait_until:
             while True:
                 async with tenant.transaction() as session:
                     if await contacts_service.begin_import(session):
@@ -142,7 +142,7 @@ async def _import_now(
                             file_name=_file_name(upload),
                             deadline=now() + turns.max_import_s,
                         )
-                if not may_wait or now() > wait_until:
+                if is_keyed or now() > wait_until:
                     return None
                 await asyncio.sleep(_RETRY_S)
     except NoTurn:

@@ -29,14 +29,14 @@ class ImportTurns:
         self._organisations: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @asynccontextmanager
-    async def turn(self, organisation_id: str, *, may_wait: bool) -> AsyncIterator[float]:
+    async def turn(self, organisation_id: str) -> AsyncIterator[float]:
         """Wait for the organisation's turn. Return the time of the event loop at which waiting ends.
 
-        Raises NoTurn when the wait is too long, or at once without `may_wait` or when too many wait already.
+        Raises NoTurn when the wait is too long, or at once when too many wait already.
         """
         lock = self._organisations.setdefault(organisation_id, asyncio.Lock())
         is_free = not (lock.locked() or self._running.locked())
-        if not is_free and (not may_wait or self.waiting >= self._max_waiting):
+        if not is_free and self.waiting >= self._max_waiting:
             raise NoTurn
         deadline = asyncio.get_running_loop().time() + self.max_wait_s
         self.waiting += 1
