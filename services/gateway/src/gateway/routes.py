@@ -40,9 +40,9 @@ def template_pattern(template: str) -> re.Pattern[str]:
     return re.compile("".join(kinds.get(part[:1], re.escape(part)) for part in parts), re.DOTALL)
 
 
-# A send may wait 30 s for its outcome (Prefer: wait). An import in a request waits 5 s for its turn, and its transaction
-# may take 60 s. Webhooks are not counted: they arrive in bursts from few addresses, they are verified by their
-# signatures, and a refused one could be lost.
+# A send may wait 30 s for its outcome (Prefer: wait). An import in a request waits 5 s for its turn, and then its
+# transaction may take 60 s. Webhooks are not counted: they arrive in bursts from few addresses, they are verified by
+# their signatures, and a refused one could be lost.
 ROUTES = (
     Route("/api/health/", "", public=True, counted=False),
     Route("/api/schema/", "", public=True),
