@@ -39,3 +39,9 @@ class TooManyImports(Unavailable):
 
     def __init__(self) -> None:
         super().__init__(headers={"Retry-After": "60"})
+
+
+class OrganisationClosed(Invalid):
+    """The organisation was deleted in Clerk after its import was accepted."""
+
+    default = "The organisation was closed."

@@ -237,6 +237,18 @@ async def test_import_into_a_group_that_is_deleted_meanwhile_fails_and_says_why(
     assert await count_contacts(stage.mine) == 0
 
 
+async def test_import_of_an_organisation_that_is_closed_meanwhile_writes_nothing(stage: Stage) -> None:
+    queued = await queue(stage.mine)
+    await stage.run_sql("INSERT INTO organisations (organisation_id, deleted_at) VALUES ('org_mine', now())")
+    await stage.run_sql("INSERT INTO organisations (organisation_id) VALUES ('org_theirs')")
+    await queue(stage.theirs)
+    for _ in range(2):
+        assert await run_next_import(stage.database)
+    shown = await stage.mine.get(f"{IMPORTS}{queued['id']}/")
+    assert (shown["status"], shown["error"]) == ("failed", "The organisation was closed.")
+    assert (await count_contacts(stage.mine), await count_contacts(stage.theirs)) == (0, 100)
+
+
 async def test_one_import_of_an_organisation_runs_and_two_in_all(stage: Stage) -> None:
     third = stage.client_of("org_third")
     for client in (stage.mine, stage.mine, stage.mine, stage.theirs, third):

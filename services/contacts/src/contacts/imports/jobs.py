@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from common.caller import Caller
 from common.errors import AppError
 from contacts.contacts import service as contacts_service
+from contacts.errors import OrganisationClosed
 from contacts.imports import repository, service
 from contacts.imports.csv_file import count_rows
 from contacts.imports.schemas import ImportOptions
@@ -53,11 +54,13 @@ async def run_import(
 ) -> None:
     """Import the file and save the report, in one transaction of the organisation.
 
-    Raises LeaseLost, NotCsv, for the group NotFound and Invalid, and what `on_progress` raises.
+    Raises LeaseLost, OrganisationClosed, NotCsv, for the group NotFound and Invalid, and what `on_progress` raises.
     """
     options = ImportOptions(dry_run=claimed.dry_run, group_id=claimed.group_id, update_existing=claimed.update_existing)
     caller = Caller(organisation_id=claimed.organisation_id, user_id=claimed.created_by, role="system")
     await contacts_service.begin_long_import(session)
+    if await repository.is_organisation_closed(session):
+        raise OrganisationClosed
     await repository.set_savepoint(session)
     report = await service.import_contacts(session, caller, file, options, on_progress=on_progress)
     await repository.end_savepoint(session, keep=not options.dry_run)

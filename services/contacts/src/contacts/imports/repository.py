@@ -29,6 +29,7 @@ _PAGE = text(
     f"SELECT {_SHOWN.format('NULL')} FROM imports ORDER BY id DESC LIMIT :limit OFFSET :offset"  # noqa: S608
 )
 _COUNT = text("SELECT count(*) FROM imports")
+_IS_CLOSED = text("SELECT EXISTS (SELECT FROM organisations WHERE NOT is_active)")  # a tenant sees one organisation
 _COUNT_OPEN = text("SELECT count(*) FROM imports WHERE status IN ('queued', 'running')")
 
 # Two workers that claim at the same time would both find a free place.
@@ -135,6 +136,11 @@ async def page(session: AsyncSession, wanted: Page) -> tuple[Sequence[ImportRow]
 async def count_open(session: AsyncSession) -> int:
     """Return how many imports of the organisation are queued or running."""
     return int(await session.scalar(_COUNT_OPEN) or 0)
+
+
+async def is_organisation_closed(session: AsyncSession) -> bool:
+    """Return whether the session's organisation was deleted in Clerk."""
+    return bool(await session.scalar(_IS_CLOSED))
 
 
 async def set_savepoint(session: AsyncSession) -> None:
