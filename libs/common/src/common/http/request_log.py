@@ -45,8 +45,12 @@ class RequestLog:
                 message["headers"] = _with_request_id(message["headers"], request_id)
             await send(message)
 
+        scope["task"] = asyncio.current_task()
         try:
             await self._app(scope, receive, send_with_id)
+        except asyncio.CancelledError:
+            if not scope.get("abandoned"):
+                raise
         finally:
             route = scope.get("route")
             self._write(

@@ -184,9 +184,22 @@ class BoundedHttp(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.remove(self)
+        self._stop_abandoned()
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
         self.pipeline.clear()
+
+    def _stop_abandoned(self) -> None:
+        """Cancel the reading request whose client has gone, so that nothing more is done for it.
+
+        A request that writes goes on to its end, because its client may have closed on purpose.
+        """
+        if self.cycle is None or self.cycle.response_complete:
+            return
+        scope: Any = self.cycle.scope
+        if scope["method"] in ("GET", "HEAD") and "task" in scope:  # set by the request log
+            scope["abandoned"] = True
+            scope["task"].cancel()
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
