@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from typing import Annotated, Any
 
 import httpx
@@ -318,6 +319,16 @@ async def test_keyed_requests_keep_no_connection_while_they_wait_for_another_ser
     answered.set()
     assert set(await asyncio.gather(*sends)) == {201}
     assert len(await bodies(database)) == len(sends)
+
+
+async def test_without_a_free_connection_the_answer_is_503(client: httpx.AsyncClient, database: Database) -> None:
+    async with AsyncExitStack() as stack:
+        for _ in range(20):
+            session = await stack.enter_async_context(database.tenant("org_b"))
+            await session.execute(text("SELECT 1"))
+        answer = await client.get("/api/notes/", headers=headers())
+        assert (answer.status_code, answer.json()["code"], answer.headers["retry-after"]) == (503, "unavailable", "1")
+    assert (await client.get("/api/notes/", headers=headers())).status_code == 200
 
 
 async def test_a_claim_that_ended_is_taken_over_and_only_one_request_has_an_effect(
