@@ -37,6 +37,10 @@ test: $(STAMP) ## run all tests that need no Docker, on the embedded PostgreSQL 
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not stack and not compose and not browser" --cov --cov-report=term:skip-covered $(ARGS)
 	@$(BIN)/python -m pytest -m stack $(ARGS)
 
+.PHONY: fuzz
+fuzz: $(STAMP) ## send random requests to the embedded stack (EXAMPLES=2000 for each operation)
+	@EXAMPLES=$(or $(EXAMPLES),2000) $(BIN)/python -m pytest -m stack tests/contract/test_document.py -k random_requests $(ARGS)
+
 .PHONY: test-browser
 test-browser: $(STAMP) ## test the handset's page in Chromium (as root, Debian's package is installed)
 	@tools/chromium.sh

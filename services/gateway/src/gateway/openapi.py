@@ -206,6 +206,8 @@ def _complete(paths: Mapping[str, Json]) -> None:
         operation["operationId"] = given if short in used else short
         used.add(operation["operationId"])
         operation.pop("security", None)
+        if method == "patch":
+            operation.get("requestBody", {}).pop("required", None)  # without a body, nothing changes
         route = find_route(path)
         assert route is not None
         if route.public:
