@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
-from sqlalchemy import make_url, text
+from sqlalchemy import URL, make_url, text
 from sqlalchemy.exc import DBAPIError
 
 from common.database import Database, is_transient, role_url
@@ -102,6 +102,71 @@ async def test_a_connection_that_the_server_ended_is_replaced(pool: ConnectionPo
     except Unavailable:  # the connection's end had not been seen yet
         found = await bodies(pool, "org_a")
     assert found == ["note of org_a"]
+
+
+class ProxyWithoutEnds:
+    """Forwards connections to PostgreSQL, but not the end of one: the client sees the server's last message only."""
+
+    def __init__(self, target: URL) -> None:
+        self._target = target
+        self.last_sent = asyncio.Event()  # the server has ended a connection, and all that it sent was forwarded
+        self._released = asyncio.Event()
+
+    async def __aenter__(self) -> "ProxyWithoutEnds":
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.forward_ends()
+        self._server.close()
+
+    def forward_ends(self) -> None:
+        """Forward the ends of connections from now on, also those that came before."""
+        self._released.set()
+
+    def url(self, url: str) -> str:
+        """Return the URL of a database by way of the proxy."""
+        port = self._server.sockets[0].getsockname()[1]
+        return make_url(url).set(host="127.0.0.1", port=port).render_as_string(hide_password=False)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_server, to_server = await asyncio.open_connection(self._target.host, self._target.port)
+        forward = asyncio.create_task(self._forward(reader, to_server))
+        await self._forward(from_server, writer)
+        self.last_sent.set()
+        await self._released.wait()
+        forward.cancel()
+        to_server.close()
+        writer.close()
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65_536):
+            writer.write(data)
+            await writer.drain()
+
+
+async def end_backends(postgres_url: str, application: str) -> None:
+    """End the server's side of the connections of an application."""
+    admin = await asyncpg.connect(postgres_url)
+    ended = "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE application_name = $1"
+    assert await admin.fetchval(ended, application)
+    await admin.close()
+
+
+async def test_a_connection_that_is_about_to_end_answers_unavailable(
+    database: Database, sample_url: str, postgres_url: str
+) -> None:
+    async with ProxyWithoutEnds(make_url(postgres_url)) as proxy:
+        pool = ConnectionPool(role_url(proxy.url(sample_url), "tenant"), "about to end", 1)
+        await pool.fetch(PLAIN)
+        await end_backends(postgres_url, "about to end")
+        await proxy.last_sent.wait()
+        await database.pool.fetch(PLAIN)  # meanwhile the client reads what the proxy has sent
+        with pytest.raises(Unavailable):
+            await pool.fetch(PLAIN)
+        assert await pool.fetch(PLAIN) == []
+        proxy.forward_ends()
+        await pool.close()
 
 
 @pytest.mark.usefixtures("notes")

@@ -15,6 +15,15 @@ from sqlalchemy import URL
 
 from common.errors import Unavailable
 
+# The connection ended, or is about to. asyncpg raises InternalClientError for a statement on a connection whose server
+# said that it ends it, until the end arrives.
+BROKEN = (
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.PostgresConnectionError,
+    OSError,
+)
 _IDLE_CHECK_S = 5.0
 _WAIT_S = 2.0
 
@@ -54,7 +63,7 @@ class ConnectionPool:
         connection = await self._get()
         try:
             rows: list[Any] = await connection.fetch(sql, *values)
-        except (asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError, OSError):
+        except BROKEN:
             connection.terminate()
             raise Unavailable(headers={"Retry-After": "1"}) from None
         except asyncpg.PostgresError:
@@ -99,7 +108,7 @@ async def _is_alive(connection: Any) -> bool:
     """Test a connection that was idle. One that does not answer is closed."""
     try:
         await connection.fetchval("SELECT 1", timeout=2)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+    except (*BROKEN, asyncpg.PostgresError, TimeoutError):
         connection.terminate()
         return False
     return True

@@ -13,7 +13,7 @@ import asyncpg
 import structlog
 
 from common.errors import Unavailable
-from common.pool import ConnectionPool
+from common.pool import BROKEN, ConnectionPool
 
 log = structlog.get_logger()
 
@@ -72,7 +72,7 @@ class Wakes:
                 await connection.add_listener(self._channel, self._on_notification)
                 self.set_here(*self._events)  # notifications of the time without a connection are lost
                 await _wait_for_first(stopping, ended)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except (*BROKEN, asyncpg.PostgresError) as error:
                 log.warning("wake listener disconnected", error=type(error).__name__)
             finally:
                 connection.terminate()
