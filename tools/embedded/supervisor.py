@@ -27,6 +27,8 @@ _SETUP_S = 120.0
 _STOP_S = 60.0
 # A worker without a broker cannot leave its consumer groups. Killing it loses nothing.
 _STOP_WITHOUT_BROKER_S = 5.0
+_REPAIRS = 5
+_REPAIR_PAUSE_S = 5.0
 _MISCONFIGURED = 2
 _MAX_PORT = 65_535
 
@@ -64,6 +66,7 @@ class Stack:
             for process in self._plan.processes
         }
         self._watcher: asyncio.Task[None] | None = None
+        self._repair: asyncio.Task[None] | None = None
 
     @property
     def names(self) -> list[str]:
@@ -112,9 +115,10 @@ class Stack:
 
     async def stop(self) -> None:
         """Stop all processes in order. Those that do not stop within 60 s are killed."""
-        if self._watcher:
-            self._watcher.cancel()
-            self._watcher = None
+        for task in (self._watcher, self._repair):
+            if task:
+                task.cancel()
+        self._watcher = self._repair = None
         deadline = time.monotonic() + _STOP_S
         for stage in Stage:
             chosen = [supervised for supervised in self._processes.values() if supervised.process.stage is stage]
@@ -253,10 +257,20 @@ class Stack:
         for worker in workers:
             self._start_process(worker)
         self._say("The broker lost its events. The workers were restarted, and recent states are published again.")
-        try:
-            await self._run_all(self._plan.repair)
-        except StackError as error:
-            self._say(str(error))
+        if self._repair:
+            self._repair.cancel()
+        # Not awaited: what the repair needs may itself have to be restarted.
+        self._repair = asyncio.create_task(self._run_repair())
+
+    async def _run_repair(self) -> None:
+        for _ in range(_REPAIRS):
+            try:
+                await self._run_all(self._plan.repair)
+            except StackError as error:
+                self._say(str(error))
+                await asyncio.sleep(_REPAIR_PAUSE_S)
+            else:
+                return
 
     def _write_state(self) -> None:
         """Write the addresses of the processes to stack.json, for the token command, the demo and the benchmarks."""

@@ -18,9 +18,19 @@ PROCESSES = [
     ("gateway", Stage.GATEWAY, "GATEWAY_PORT"),
 ]
 
+REPAIR = """
+import os, pathlib, time
+while not pathlib.Path(os.environ.get("REPAIR_AFTER") or "/").exists():
+    time.sleep(0.02)
+print('repaired')
+"""
+
 
 def stand_in_plan(home: Path, environment: Mapping[str, str]) -> Plan:
-    """Return the plan. `WORKER_BEHAVIOUR` of the environment is the behaviour of the worker."""
+    """Return the plan. `WORKER_BEHAVIOUR` of the environment is the behaviour of the worker.
+
+    The repair waits until the file that `REPAIR_AFTER` names exists, if it is set.
+    """
     processes = []
     for name, stage, variable in PROCESSES:
         command = [sys.executable, "-m", "tools.tests.embedded.stand_in", environment[variable]]
@@ -38,7 +48,7 @@ def stand_in_plan(home: Path, environment: Mapping[str, str]) -> Plan:
             )
         )
     setup = {"migrate": [sys.executable, "-c", "import os; print('DATABASE_URL' in os.environ)"]}
-    repair = {"republish": [sys.executable, "-c", "print('repaired')"]}
+    repair = {"republish": [sys.executable, "-c", REPAIR]}
     return Plan(processes, setup, repair=repair)
 
 

@@ -95,6 +95,20 @@ async def test_workers_stop_before_a_dead_broker_restarts_and_start_after_it(sta
     await until(lambda: log.exists() and log.read_text() == "repaired\n")
 
 
+async def test_process_that_ends_during_a_repair_is_restarted_before_it_is_over(tmp_path: Path) -> None:
+    awaited = tmp_path / "go"
+    given = {"REPAIR_AFTER": str(awaited)}
+    async with Stack(tmp_path, given, free_ports=True, make_plan=stand_in_plan) as stack:
+        log = stack.home / "logs" / "republish.log"
+        stack.kill("broker")
+        await until(log.exists)
+        stack.kill("handset")
+        await until(lambda: len(moments(stack, "handset", "started")) == 2)
+        assert log.read_text() == ""
+        awaited.touch()
+        await until(lambda: log.read_text() == "repaired\n")
+
+
 async def test_only_set_up_commands_get_the_administrators_url(tmp_path: Path) -> None:
     given = {"DATABASE_URL": "postgresql://admin:secret@127.0.0.1:1/cooee"}
     async with (
