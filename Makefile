@@ -70,6 +70,10 @@ format: $(STAMP) ## format the code and fix lint findings that have an automatic
 bench: $(STAMP) ## measure the embedded stack against yardsticks of the same run (ARGS="--only NAME … --quick --growth --help")
 	@$(BIN)/python -m tools.bench $(ARGS)
 
+.PHONY: chaos
+chaos: $(STAMP) ## kill, freeze and disconnect processes under load, and compare all records: SEED=7 MINUTES=3 (ARGS="--json FILE --keep")
+	@$(BIN)/python -m tools.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
+
 .PHONY: up
 up: ## build and start the system in containers, and wait until it is ready
 	docker compose up --build --wait
