@@ -148,7 +148,7 @@ class OwnApi:
     async def list_phones(self, request: web.Request) -> web.Response:
         """List phones with messages, newest first, by `search` (a part of the number) and `limit` (1 to 200)."""
         limit = _limit(request, _PHONES_LIMIT, _PHONES_LIMIT)
-        wanted = re.sub("[^0-9]", "", request.query.get("search", ""))
+        wanted = re.sub("[ ().+-]", "", request.query.get("search", ""))
         found = (phone for phone in reversed(self._store.conversations) if wanted in phone or _is_local(wanted, phone))
         phones = [self._summarise(phone) for phone in itertools.islice(found, limit)]
         return web.json_response({"phones": phones, "total": len(self._store.conversations)})

@@ -1,6 +1,7 @@
 """The HTTP server of the handset: the providers' endpoints, its own API under /api/, and the page."""
 
 import asyncio
+import re
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -21,14 +22,13 @@ PROVIDERS: tuple[type[EmulatedProvider], ...] = (MobileMessage, MessageMedia, Tw
 _BODY_LIMIT = 32 * 1024 * 1024
 _STOP_S = 1.0
 _ASSETS = Path(__file__).with_name("assets")
-# Anyone may write the texts of messages, so only the files of the page may run. Media may be on any host.
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
-    " img-src 'self' http: https:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-cache",
-}
+# Anyone may write the texts of messages, so only the files of the page may run.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' {hosts};"
+    " form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {"Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache"}
+_LOOPBACK = ("127.0.0.1", "localhost")
 
 
 def create_app(settings: Settings) -> web.Application:
@@ -80,3 +80,16 @@ async def _page(_: web.Request) -> web.FileResponse:
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
     if request.path == "/" or request.path.startswith("/assets/"):
         response.headers.update(_HEADERS)
+        response.headers["Content-Security-Policy"] = _POLICY.format(hosts=_hosts_of_pictures(request.host))
+
+
+def _hosts_of_pictures(host: str) -> str:
+    """Return the sources of pictures for the policy: each port of the page's own host, because the media have another.
+
+    `message.js` has the same rule. The sender of a message must not learn who reads it, so no other host is asked.
+    """
+    parts = re.fullmatch(r"([A-Za-z0-9.-]+)(:[0-9]+)?", host)
+    if parts is None:
+        return ""
+    names = _LOOPBACK if parts[1] in _LOOPBACK else (parts[1],)
+    return " ".join(f"{scheme}://{name}:*" for name in names for scheme in ("http", "https"))

@@ -117,7 +117,10 @@ async def test_conversation_is_read_page_by_page_from_the_newest(
     assert (newest["replies_to"], newest["scenario"], newest["stopped"]) == ("61491570110", None, [])
 
 
-@pytest.mark.parametrize(("search", "found"), [("0412 345", 1), ("345678", 1), ("61498", 1), ("04", 2), ("777", 0)])
+@pytest.mark.parametrize(
+    ("search", "found"),
+    [("0412 345", 1), ("345678", 1), ("61498", 1), ("04", 2), ("777", 0), ("+61 (412)", 1), ("Ana", 0)],
+)
 async def test_phones_are_found_by_a_part_of_their_number(
     handset: RunningHandset, session: aiohttp.ClientSession, send: Send, search: str, found: int
 ) -> None:
@@ -195,3 +198,22 @@ async def test_page_of_another_origin_cannot_send_replies(
         assert response.status == 415
     async with session.get(handset.url) as response:
         assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize(
+    ("host", "sources"),
+    [
+        ("127.0.0.1:8090", "http://127.0.0.1:* https://127.0.0.1:* http://localhost:* https://localhost:*"),
+        ("handset.example.com", "http://handset.example.com:* https://handset.example.com:*"),
+        ("[::1]:8090", ""),
+        ("x; script-src *", ""),
+    ],
+)
+async def test_page_shows_pictures_of_its_own_host_only(
+    handset: RunningHandset, session: aiohttp.ClientSession, host: str, sources: str
+) -> None:
+    async with session.get(handset.url, headers={"Host": host}) as response:
+        policy = response.headers["Content-Security-Policy"]
+    directives = dict(part.strip().partition(" ")[::2] for part in policy.split(";"))
+    assert directives["img-src"].split() == ["'self'", *sources.split()]
+    assert directives["script-src"] == "'self'"
