@@ -26,7 +26,7 @@ class Stage(IntEnum):
 
 @dataclass(frozen=True)
 class Process:
-    """One process of the stack. `prepare` is called before each start.
+    """One process of the stack. `prepare` is called before each start, and then `command` if it is a function.
 
     The process is ready when `is_ready` returns true. Without `is_ready`, it is ready when `ready_path` answers 200.
     Without either, it is ready when it accepts connections.
@@ -34,7 +34,7 @@ class Process:
 
     name: str
     stage: Stage
-    command: list[str]
+    command: list[str] | Callable[[], list[str]]
     port: int
     port_variable: str
     ready_path: str = ""
@@ -105,11 +105,10 @@ def cooee_plan(home: Path, environment: Mapping[str, str]) -> Plan:
 
 def postgres_process(server: EmbeddedPostgres) -> Process:
     """Return PostgreSQL as a process of a plan."""
-    server.folder.mkdir(exist_ok=True)  # the command depends on whether PostgreSQL's user can reach the folder
     return Process(
         name="postgres",
         stage=Stage.POSTGRES,
-        command=server.command(),
+        command=server.command,  # it names the copy of the programs that `prepare` may make
         port=server.port,
         port_variable="POSTGRES_PORT",
         stop_signal=signal.SIGINT,

