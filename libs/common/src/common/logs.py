@@ -8,6 +8,8 @@ from typing import Any
 
 import structlog
 
+from common.state_log import broker_log
+
 _PRIVATE = frozenset({"phone", "to", "recipient", "text", "message_text", "subject", "email", "body", "token", "value"})
 _PHONE = re.compile(r"(?<![0-9A-Za-z])(?:\+?61|0)[ ()-]?4(?:[ ()-]?[0-9]){8}(?![0-9])")
 
@@ -63,6 +65,7 @@ def configure_logs(service: str, role: str, log_format: str, level: str) -> None
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
     )
+    handler.addFilter(broker_log)
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)

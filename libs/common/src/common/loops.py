@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from common.errors import Unavailable
+
 log = structlog.get_logger()
 
 _MAX_BACK_OFF_S = 30.0
@@ -32,6 +34,12 @@ class MinInterval:
         self._next = clock() + self._seconds
 
 
+def _describe(error: Exception) -> str:
+    """Return an error as text. `Unavailable` is worded for clients, so its cause is returned, if it has one."""
+    cause = (error.__cause__ or error.__context__) if isinstance(error, Unavailable) else None
+    return repr(cause or error)[:500]
+
+
 @dataclass
 class Loop:
     """A step that repeats. `step` returns True when there may be more to do at once.
@@ -49,18 +57,25 @@ class Loop:
     step_since: float | None = field(default=None, init=False)
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Run until `stopping` is set. A failed step is logged and retried after a growing pause."""
-        failures = 0
+        """Run until `stopping` is set. A failed step is retried after a growing pause.
+
+        The first failure is logged, another kind of error too, and then the first success.
+        """
+        failures, logged = 0, ""
         interval = MinInterval(self.min_interval_s)
         while not stopping.is_set():
             self.wake.clear()
             self.step_since = time.monotonic()
             try:
                 result = await self.step()
-                failures = 0
+                if failures:
+                    log.warning("loop recovered", loop=self.name, failures=failures)
+                    failures, logged = 0, ""
             except Exception as error:
                 failures += 1
-                log.error("loop failed", loop=self.name, failures=failures, error=repr(error)[:500])
+                if logged != type(error).__name__:
+                    logged = type(error).__name__
+                    log.error("loop failed", loop=self.name, failures=failures, error=_describe(error))
                 result = False
             finally:
                 self.step_since = None

@@ -19,6 +19,7 @@ from common.idempotency import delete_expired
 from common.loops import Loop
 from common.relay import Relay
 from common.settings import StoreSettings
+from common.state_log import StateLog, broker_log
 from common.watchdog import find_stuck
 
 log = structlog.get_logger()
@@ -53,11 +54,12 @@ class Worker:
     def all_loops(self) -> list[Loop]:
         """Return the loops with those that every worker has: looking for work, and deleting old idempotency keys."""
         work = {OUTBOX: "EXISTS (SELECT FROM outbox)", **self.work}
+        outbox = StateLog("events not published", "events published again")
         interval_s = self.settings.find_work_interval_ms / 1000
         return [
             *self.loops,
             Loop("find work", partial(_find_work, self.database, work), interval_s),
-            Loop("outbox age", partial(_report_outbox_age, self.database), 30.0),
+            Loop("outbox age", partial(_report_outbox_age, self.database, outbox), 30.0),
             Loop("idempotency keys", partial(_delete_expired_keys, self.database), 600),
         ]
 
@@ -110,12 +112,11 @@ async def _delete_expired_keys(database: Database) -> bool:
         return await delete_expired(session)
 
 
-async def _report_outbox_age(database: Database) -> bool:
-    """Log a warning when an event has waited too long for the relay. Return False."""
+async def _report_outbox_age(database: Database, state: StateLog) -> bool:
+    """Log when events begin and cease to wait too long for the relay. Return False."""
     async with database.all_tenants() as session:
         age_s = await session.scalar(_OUTBOX_AGE)
-    if age_s is not None and age_s > _MAX_OUTBOX_AGE_S:
-        log.warning("events not published", oldest_s=round(age_s))
+    state.update(age_s is not None and age_s > _MAX_OUTBOX_AGE_S, oldest_s=round(age_s or 0.0))
     return False
 
 
@@ -133,6 +134,7 @@ async def _watch(
             async with asyncio.timeout(_WATCH_S):
                 await stopping.wait()
         except TimeoutError:
+            broker_log.report_end()
             stuck = await find_stuck(worker.bus, loops)
             ended = [task.get_name() for task in tasks if task.done()]
             if stuck or ended:

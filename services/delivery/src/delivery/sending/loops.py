@@ -4,22 +4,20 @@ import asyncio
 from collections.abc import Collection
 from functools import partial
 
-import structlog
-
 from common.database import Database, in_transaction
 from common.loops import Loop
+from common.state_log import StateLog
 from delivery.models import QUEUED, SUBMISSIONS
 from delivery.sending import service
 from delivery.sending.provider_worker import ProviderWorker
 from delivery.sending.routing import Router
 from delivery.sending.rules import LanePositions, SendingPolicy
 
-log = structlog.get_logger()
-
 _MAX_RESULTS = 500
 _SLOW_S = 30.0  # an event wakes a loop as soon as it has work
 _RESULTS_INTERVAL_S = 0.05
 _CLAIM_INTERVAL_S = 0.02
+_unconfigured = StateLog("provider not configured", "provider configured")
 
 
 async def send_queued(database: Database, router: Router, worker: ProviderWorker) -> bool:
@@ -88,8 +86,7 @@ async def give_up_unconfigured(database: Database, configured: Collection[str], 
     """Give up submissions of providers that are not configured any more, when their time is over. Return False."""
     async with database.all_tenants() as session:
         unconfigured = await service.give_up_unconfigured(session, configured, policy)
-    if unconfigured:
-        log.warning("provider not configured", providers=unconfigured)
+    _unconfigured.update(bool(unconfigured), providers=unconfigured)
     return False
 
 
