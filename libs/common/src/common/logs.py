@@ -69,9 +69,22 @@ def configure_logs(service: str, role: str, log_format: str, level: str) -> None
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
-    for noisy in ("uvicorn.access", "aiokafka", "faststream", "alembic.runtime.plugins", "aiohttp.access"):
+    handler.addFilter(_is_informative)
+    for noisy in (
+        "uvicorn.access",
+        "uvicorn.error",
+        "aiokafka",
+        "faststream",
+        "alembic.runtime.plugins",
+        "aiohttp.access",
+    ):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     logging.getLogger("aiokafka.consumer.group_coordinator").setLevel(logging.ERROR)
+
+
+def _is_informative(record: logging.LogRecord) -> bool:
+    """Return False for the two lines in which Alembic describes the kind of database."""
+    return not record.getMessage().startswith(("Context impl ", "Will assume "))
 
 
 def _add_names(service: str, role: str) -> structlog.typing.Processor:

@@ -152,6 +152,7 @@ def make_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         log.info("api ready", port=settings.port)
         yield
+        log.info("api stopping", port=settings.port)
         for step in close:
             await step()
 
