@@ -21,6 +21,7 @@ async def health(stack: Stack, _: argparse.Namespace) -> int:
         chains, providers = make_chains(settings), make_providers(settings)
     except (ValueError, KeyError) as error:  # a class from outside the tree may read the environment itself
         raise OperatorError(f"delivery's settings: {error}") from None
+    print(f"asked with the settings of {stack.description}")
     results = [await _check(provider, _positions(chains, name)) for name, provider in providers.items()]
     return 0 if all(results) else 1
 

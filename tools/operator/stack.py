@@ -28,17 +28,23 @@ class Stack:
     Providers read their settings from the environment of this process, so it must agree with `environment`.
     """
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        """Set the environment variables of the services."""
+    def __init__(self, environment: Mapping[str, str], description: str = "the environment variables") -> None:
+        """Set the environment variables of the services, and what a person calls their source."""
         self.environment = environment
+        self.description = description
 
     @classmethod
     def from_environment(cls) -> "Stack":
-        """Use the environment of this process. The embedded stack in `COOEE_HOME` fills in what is not set.
+        """Use the environment of the running embedded stack in `COOEE_HOME`, and nothing of this process.
 
-        Raises OperatorError when neither names the databases.
+        When none runs, use the environment of this process, in which the stack in `COOEE_HOME` fills in what is not
+        set. Raises OperatorError when neither names the databases.
         """
         home = Path(os.environ.get("COOEE_HOME") or ".cooee")
+        if running := _running_environment(home):
+            os.environ.clear()  # a variable of the shell must not lead a command to another server
+            os.environ.update(running)
+            return cls(running, f"the running stack in {home}")
         if all(os.environ.get(f"{service.upper()}_DATABASE_URL") for service in STORES):
             return cls(os.environ)
         if not (home / "secrets.json").exists():
@@ -48,7 +54,7 @@ class Stack:
         environment.setdefault("KAFKA_BOOTSTRAP_SERVERS", f"{HOST}:{environment['KAFKA_PORT']}")
         add_databases(environment, f"postgresql://{HOST}:{environment['POSTGRES_PORT']}/{DATABASE}")
         os.environ.update(environment)
-        return cls(environment)
+        return cls(environment, f"the stack in {home}, which does not run")
 
     def delivery_settings(self, **changes: Any) -> Settings:
         """Return delivery's settings with changes. Raises ValueError when one is missing or invalid."""
@@ -75,6 +81,19 @@ class Stack:
         """Return the rows of a statement in a service's database."""
         async with self.session(service) as session:
             return (await session.execute(text(statement), parameters)).all()
+
+
+def _running_environment(home: Path) -> dict[str, str]:
+    """Return the environment of the delivery worker of the running stack, or nothing when none runs."""
+    try:
+        pid = json.loads((home / "stack.json").read_text())["delivery worker"]["pid"]
+        content = Path(f"/proc/{pid}/environ").read_bytes()
+    except (OSError, ValueError, KeyError):
+        return {}
+    variables = (os.fsdecode(entry).partition("=") for entry in content.split(b"\0") if entry)
+    environment = {name: value for name, _, value in variables}
+    # A stack that was killed leaves its file behind, and its process ids may belong to others now.
+    return environment if environment.get("COOEE_HOME") == str(home.absolute()) else {}
 
 
 def _running(home: Path) -> dict[str, str]:

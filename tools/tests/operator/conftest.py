@@ -1,6 +1,7 @@
 """Fixtures of the operator's commands: the databases of all three services, and the commands over them."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,9 +50,11 @@ def operator(
     databases: dict[str, Database],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> Operator:
     """`await operator("stuck", …, NAME="value")` runs a command and returns its exit code and its output."""
     environment = {
+        "COOEE_HOME": str(tmp_path),  # not the stack that a developer runs
         **{f"{service.upper()}_DATABASE_URL": url for service, url in urls.items()},
         "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
         "INTERNAL_TOKEN_SECRET": "test-secret-test-secret-test-secret-0",

@@ -51,7 +51,8 @@ async def test_health_has_a_line_for_each_provider(operator: Operator, provider:
     environment = {"SMS_PROVIDERS": "mobile_message,log", "MOBILE_MESSAGE_BASE_URL": provider.url}
     code, output = await operator("health", **environment)
     lines = output.splitlines()
-    assert (code, len(lines)) == (0, 2)
+    assert (code, len(lines)) == (0, 3)
+    assert lines.pop(0) == "asked with the settings of the environment variables"
     assert lines[0].split()[:4] == ["mobile_message", "sms", "1", "ok"]
     assert "41" in lines[0]
     assert lines[1].startswith("log")

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,3 +24,31 @@ def test_running_stack_is_used_with_its_ports_and_providers(tmp_path: Path, monk
     assert environment["TWILIO_BASE_URL"] == "http://127.0.0.1:3/twilio"
     assert (environment["SMS_PROVIDERS"], environment["MMS_PROVIDERS"]) == ("aws,twilio", "twilio")
     assert os.environ["AWS_ACCESS_KEY_ID"] == "embedded"
+
+
+def test_variables_of_the_shell_do_not_reach_the_commands_while_a_stack_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = {"COOEE_HOME": str(tmp_path), "MOBILE_MESSAGE_BASE_URL": "http://127.0.0.1:3/mobile_message"}
+    worker = subprocess.Popen(
+        [sys.executable, "-c", "print('started', flush=True); input()"],
+        env=own,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert worker.stdout is not None
+    assert worker.stdout.readline() == "started\n"
+    (tmp_path / "stack.json").write_text(json.dumps({"delivery worker": {"pid": worker.pid}}))
+    databases = {
+        f"{service}_DATABASE_URL": "postgresql://elsewhere/" for service in ("CONTACTS", "SCHEDULING", "DELIVERY")
+    }
+    shell = {"MOBILE_MESSAGE_BASE_URL": "http://elsewhere", "MOBILE_MESSAGE_PASSWORD": "other", **databases}
+    monkeypatch.setattr(os, "environ", {"COOEE_HOME": str(tmp_path), **shell})
+    stack = Stack.from_environment()
+    assert stack.environment == os.environ == own
+    assert stack.description == f"the running stack in {tmp_path}"
+    worker.communicate("\n")
+    monkeypatch.setattr(os, "environ", {"COOEE_HOME": str(tmp_path), **shell})
+    stack = Stack.from_environment()  # the file of a killed stack
+    assert (stack.environment["MOBILE_MESSAGE_PASSWORD"], stack.description) == ("other", "the environment variables")
