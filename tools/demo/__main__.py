@@ -28,6 +28,7 @@ from tools.demo.journey import (
     read_handset,
     run_journey,
 )
+from tools.embedded.environment import HOST, PORTS
 from tools.embedded.supervised import StackError
 from tools.embedded.supervisor import Stack
 from tools.token import Issuer, Session, mint
@@ -92,7 +93,9 @@ async def open_system(arguments: argparse.Namespace) -> AsyncIterator[System]:
         yield System(arguments.gateway, arguments.handset, Issuer.from_environment())
         return
     console.print("starting the embedded stack (PostgreSQL, broker, four services, handset)")
-    async with Stack(arguments.home) as stack:
+    async with Stack(arguments.home, movable=PORTS) as stack:
+        for name in stack.names:
+            console.print(f"  {name:<18}{stack.url(name)}")
         party = stack.environment["CLERK_AUTHORIZED_PARTIES"].split(",")[0].strip()
         issuer = Issuer(stack.home, stack.environment["CLERK_ISSUER"], party)
         yield System(stack.url("gateway"), stack.url("handset"), issuer)
@@ -118,11 +121,12 @@ async def demonstrate(arguments: argparse.Namespace) -> int:
             console.print("[bold red]the result is not as promised:[/]", escape(str(failure)))
             return 1
         summarise(result, len(expected))
-        if arguments.gateway or arguments.keep:
+        stays = bool(arguments.gateway or arguments.keep)
+        if stays:
             console.print("\nnext, try:")
         else:
             console.print("\nThe stack stops now. `make run` starts it again with the same contents. Then try:")
-        next_steps(system, result, organisation)
+        next_steps(system if stays else _next_system(system), result, organisation)
         if arguments.keep:
             console.print("\nThe stack is running. Ctrl-C stops it.")
             stopping = asyncio.Event()
@@ -130,6 +134,14 @@ async def demonstrate(arguments: argparse.Namespace) -> int:
                 asyncio.get_running_loop().add_signal_handler(number, stopping.set)
             await stopping.wait()
     return 0
+
+
+def _next_system(system: System) -> System:
+    """Return the system with the addresses that `make run` will use."""
+    gateway, handset = (
+        f"http://{HOST}:{os.environ.get(name) or PORTS[name]}" for name in ("GATEWAY_PORT", "HANDSET_PORT")
+    )
+    return System(gateway, handset, system.issuer)
 
 
 def summarise(result: Result, expected: int) -> None:

@@ -24,7 +24,7 @@ Cooee is running. Ctrl-C stops it.
   handset     {handset}/  read the messages, reply to them, choose the delivery receipts
   files       {home}
   logs        {home}/logs  (warnings are also printed here)
-  settings    environment variables (.env.example); set COOEE_HOME and other ports to run a second stack
+  settings    environment variables (.env.example); COOEE_HOME, GATEWAY_PORT and HANDSET_PORT for a second stack
 
 Try:
   TOKEN=$({token})

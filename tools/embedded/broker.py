@@ -2,7 +2,7 @@
 
 It speaks the Kafka protocol over TCP with any client. It stores in memory, at most 5 MiB per partition. It has no admin
 API, transactions or deduplication, so the topics are given at the start.
-Run it as `python -m tools.embedded.broker --port 59092 --topics a.v1,b.v1`. It prints one line when it is ready.
+Run it as `python -m tools.embedded.broker --port 29092 --topics a.v1,b.v1`. It prints one line when it is ready.
 """
 
 import argparse

@@ -4,11 +4,11 @@ import base64
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tools.embedded.processes import free_port
+from tools.embedded.processes import free_port, port_is_busy
 from tools.handset.keys import public_key
 from tools.handset.server import PROVIDERS
 
@@ -25,9 +25,12 @@ PORTS = {
     "CONTACTS_WORKER_PORT": 8181,
     "SCHEDULING_WORKER_PORT": 8182,
     "DELIVERY_WORKER_PORT": 8183,
-    "POSTGRES_PORT": 55432,
-    "KAFKA_PORT": 59092,
+    # Below 32768: the system gives higher ports to outgoing connections, which could use them after a stop.
+    "POSTGRES_PORT": 25432,
+    "KAFKA_PORT": 29092,
 }
+# The ports that only the stack itself uses.
+INTERNAL_PORTS = frozenset(PORTS) - {"GATEWAY_PORT", "HANDSET_PORT"}
 # Values that differ from production, mainly so that the embedded stack recovers quickly.
 _DEFAULTS = {
     "BIND_HOST": HOST,
@@ -46,11 +49,14 @@ _DEFAULTS = {
 _SENDER_ID = "+61491570110"
 
 
-def stack_environment(home: Path, given: Mapping[str, str], *, free_ports: bool = False) -> dict[str, str]:
+def stack_environment(
+    home: Path, given: Mapping[str, str], *, free_ports: bool = False, movable: Collection[str] = ()
+) -> dict[str, str]:
     """Return the whole environment of a stack in `home`. Empty values count as not set.
 
-    `free_ports` uses a free port where none is given, instead of the default. `add_databases` adds the URLs of an
-    embedded PostgreSQL later, when its password is known.
+    `free_ports` uses a free port where none is given, instead of the default. `movable` names the ports that do so
+    only when the default is in use. `add_databases` adds the URLs of an embedded PostgreSQL later, when its password is
+    known.
     """
     environment = {name: value for name, value in given.items() if value}
 
@@ -58,7 +64,9 @@ def stack_environment(home: Path, given: Mapping[str, str], *, free_ports: bool 
         environment.setdefault(name, value)
 
     for name, port in PORTS.items():
-        default(name, str(free_port() if free_ports and name not in environment else port))
+        if name not in environment:
+            moves = free_ports or (name in movable and port_is_busy(port))
+            environment[name] = str(free_port() if moves else port)
     for name, value in (_DEFAULTS | _load_secrets(home)).items():
         default(name, value)
     for service in STORES:

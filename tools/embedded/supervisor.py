@@ -8,29 +8,31 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, Self, TypeAlias
 
 import aiohttp
 import asyncpg
 
-from tools.embedded.environment import DATABASE, HOST, PORTS, add_databases, stack_environment
+from tools.embedded.environment import DATABASE, HOST, INTERNAL_PORTS, PORTS, add_databases, stack_environment
 from tools.embedded.plan import Plan, Stage, cooee_plan
-from tools.embedded.processes import accepts_connections, port_is_busy, request_death_signal
+from tools.embedded.processes import accepts_connections, free_port, is_alive, port_is_busy, request_death_signal
 from tools.embedded.supervised import REPOSITORY, StackError, SupervisedProcess, tail
 
 _WATCH_S = 0.1
 _READY_S = 90.0
 _SETUP_S = 120.0
 _STOP_S = 60.0
+_PORTS_S = 10.0
 # A worker without a broker cannot leave its consumer groups. Killing it loses nothing.
 _STOP_WITHOUT_BROKER_S = 5.0
 _REPAIRS = 5
 _REPAIR_PAUSE_S = 5.0
 _MISCONFIGURED = 2
 _MAX_PORT = 65_535
+State: TypeAlias = dict[str, dict[str, Any]]
 
 
 class Stack:
@@ -42,20 +44,22 @@ class Stack:
         environment: Mapping[str, str] | None = None,
         *,
         free_ports: bool = False,
+        movable: Collection[str] = INTERNAL_PORTS,
         say: Callable[[str], None] | None = None,
         make_plan: Callable[[Path, Mapping[str, str]], Plan] = cooee_plan,
     ) -> None:
         """Compute the environment and the plan, and create missing secrets. Nothing is started.
 
-        `environment` overrides variables of this process. `free_ports` uses a free port where none is given. `say` gets
-        a line for each thing that a person should know. `make_plan` replaces the plan of the whole system.
+        `environment` overrides variables of this process. `free_ports` uses a free port where none is given. `movable`
+        names the ports that do so only when their default is in use. `say` gets a line for each thing that a person
+        should know. `make_plan` replaces the plan of the whole system.
         Raises StackError when a port or the folder cannot be used.
         """
         given = os.environ | dict(environment or {})
         self.home = Path(home or given.get("COOEE_HOME") or ".cooee").absolute()
         self._lock: IO[str] | None = None
         try:
-            self.environment = stack_environment(self.home, given, free_ports=free_ports)
+            self.environment = stack_environment(self.home, given, free_ports=free_ports, movable=movable)
         except OSError as error:
             raise StackError(f"COOEE_HOME: the folder {self.home} cannot be used: {error.strerror}") from None
         _check_ports(self.environment)
@@ -98,6 +102,8 @@ class Stack:
         self._lock = _lock(self.home)
         try:
             self._prepare()
+            await self._wait_for_ports()
+            self._create_logs()
             self._launch(lambda stage: stage >= Stage.TOOL)
             await self._wait_ready(lambda stage: stage >= Stage.BROKER, _READY_S)
             await self._create_database()
@@ -162,21 +168,26 @@ class Stack:
         return supervised.exit_code == _MISCONFIGURED or (ended and not self._watcher)
 
     def _prepare(self) -> None:
-        """Complete the environment and create the folders. Raises StackError when a port is in use."""
+        """Complete the environment, and prepare PostgreSQL."""
         if self._plan.postgres:
             self._plan.postgres.prepare()  # stops an old server on this data, which would still use the port
             add_databases(self.environment, self._plan.postgres.url(DATABASE))
         elif "DATABASE_URL" in self.environment:
             add_databases(self.environment, self.environment["DATABASE_URL"])
         self.environment.setdefault("KAFKA_BOOTSTRAP_SERVERS", f"{HOST}:{self.environment['KAFKA_PORT']}")
-        busy = [
-            f"port {process.port} of {process.name} is in use: set {process.port_variable} to another port"
-            for process in self._plan.processes
-            if port_is_busy(process.port)
-        ]
-        if busy:
-            raise StackError("\n".join(busy))
 
+    async def _wait_for_ports(self) -> None:
+        """Wait for the ports that processes of a killed stack still use. Raises StackError when one stays in use."""
+        deadline = time.monotonic() + _PORTS_S
+        old = [int(each["pid"]) for each in _read_state(self.home).values()]
+        while busy := [process for process in self._plan.processes if port_is_busy(process.port)]:
+            if time.monotonic() > deadline or not any(is_alive(pid) for pid in old):
+                lines = [f"port {process.port} of {process.name} is in use" for process in busy]
+                others = " ".join(f"{process.port_variable}={free_port()}" for process in busy)
+                raise StackError("\n".join([*lines, f"choose another: {others} make run"]))
+            await asyncio.sleep(_WATCH_S)
+
+    def _create_logs(self) -> None:
         (self.home / "logs").mkdir(exist_ok=True)
         for supervised in self._processes.values():
             supervised.log.write_bytes(b"")
@@ -276,7 +287,7 @@ class Stack:
 
     def _write_state(self) -> None:
         """Write the addresses of the processes to stack.json, for the token command, the demo and the benchmarks."""
-        state: dict[str, dict[str, Any]] = {
+        state: State = {
             name: {"pid": each.pid, "port": each.process.port, "url": each.process.url, "log": str(each.log)}
             for name, each in self._processes.items()
             if each.wanted
@@ -289,6 +300,15 @@ class Stack:
         new = self.home / "stack.json.new"
         new.write_text(json.dumps(state, indent=2))
         new.replace(self.home / "stack.json")
+
+
+def _read_state(home: Path) -> State:
+    """Return what `_write_state` wrote, or nothing. A stack that was not killed has removed it."""
+    try:
+        state: State = json.loads((home / "stack.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return state
 
 
 def _lock(home: Path) -> IO[str]:

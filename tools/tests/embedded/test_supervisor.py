@@ -15,7 +15,7 @@ import aiohttp
 import asyncpg
 import pytest
 
-from tools.embedded.environment import DATABASE
+from tools.embedded.environment import DATABASE, PORTS
 from tools.embedded.plan import Plan, Process, Stage, postgres_process
 from tools.embedded.postgres import EmbeddedPostgres
 from tools.embedded.processes import free_port, is_alive, runs_program
@@ -125,7 +125,7 @@ async def test_only_set_up_commands_get_the_administrators_url(tmp_path: Path) -
 
 
 async def test_secrets_are_saved_for_the_next_start_and_readable_by_the_owner_only(tmp_path: Path) -> None:
-    first, second = (Stack(tmp_path, {}, make_plan=stand_in_plan).environment for _ in range(2))
+    first, second = (Stack(tmp_path, {}, make_plan=stand_in_plan, movable=()).environment for _ in range(2))
     assert first == second
     assert (tmp_path / "secrets.json").stat().st_mode & 0o777 == 0o600
     given = Stack(tmp_path, {"INTERNAL_TOKEN_SECRET": "mine"}, make_plan=stand_in_plan).environment
@@ -136,8 +136,38 @@ async def test_busy_port_is_reported_with_its_variable(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = busy.getsockname()[1]
         given = {"DELIVERY_PORT": str(port)}
-        with pytest.raises(StackError, match=f"port {port} of delivery api is in use: set DELIVERY_PORT"):
+        with pytest.raises(StackError, match=rf"port {port} of delivery api is in use\n.*DELIVERY_PORT=\d+ make run"):
             await Stack(tmp_path, given, free_ports=True, make_plan=stand_in_plan).start()
+
+
+async def test_busy_internal_port_is_replaced_by_a_free_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
+        for name in ("DELIVERY_PORT", "GATEWAY_PORT"):
+            monkeypatch.setitem(PORTS, name, port)
+        environment = Stack(tmp_path, {}, make_plan=stand_in_plan).environment
+        assert (environment["DELIVERY_PORT"] != str(port), environment["GATEWAY_PORT"]) == (True, str(port))
+        assert environment["DELIVERY_URL"].endswith(environment["DELIVERY_PORT"])
+        environment = Stack(tmp_path, {}, make_plan=stand_in_plan, movable=PORTS).environment
+        assert str(port) not in (environment["DELIVERY_PORT"], environment["GATEWAY_PORT"])
+
+
+async def test_stack_starts_right_after_it_stopped_or_was_killed(tmp_path: Path) -> None:
+    given = {name: str(free_port()) for name in PORTS}
+    command = [sys.executable, "-m", "tools.tests.embedded.stand_in_stack"]
+    environment = os.environ | given | {"COOEE_HOME": str(tmp_path)}
+    for ending in (signal.SIGTERM, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM):
+        program = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, text=True)
+        assert program.stdout is not None
+        banner = [line async for line in _until_line(iter(program.stdout.readline, ""), "/api/sms/send/")]
+        assert banner
+        async with aiohttp.ClientSession() as session:
+            answers = [session.get(f"http://127.0.0.1:{given['GATEWAY_PORT']}/") for _ in range(3)]
+            for answer in answers:
+                (await answer).close()
+        program.send_signal(ending)
+        await asyncio.to_thread(program.wait, timeout=20)
+        program.stdout.close()
 
 
 @pytest.mark.parametrize("port", ["abc", "0", "65536", "-1"])
