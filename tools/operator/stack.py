@@ -43,7 +43,7 @@ class Stack:
         home = Path(os.environ.get("COOEE_HOME") or ".cooee")
         if running := _running_environment(home):
             os.environ.clear()  # a variable of the shell must not lead a command to another server
-            os.environ.update(running)
+            os.environ |= running
             return cls(running, f"the running stack in {home}")
         if all(os.environ.get(f"{service.upper()}_DATABASE_URL") for service in STORES):
             return cls(os.environ)

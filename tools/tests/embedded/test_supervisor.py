@@ -152,7 +152,7 @@ async def test_busy_internal_port_is_replaced_by_a_free_one(tmp_path: Path, monk
         assert str(port) not in (environment["DELIVERY_PORT"], environment["GATEWAY_PORT"])
 
 
-async def test_stack_starts_right_after_it_stopped_or_was_killed(tmp_path: Path) -> None:
+async def test_stack_starts_right_after_its_end_or_its_kill(tmp_path: Path) -> None:
     given = {name: str(free_port()) for name in PORTS}
     command = [sys.executable, "-m", "tools.tests.embedded.stand_in_stack"]
     environment = os.environ | given | {"COOEE_HOME": str(tmp_path)}

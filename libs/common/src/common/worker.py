@@ -16,10 +16,10 @@ from common.errors import Unavailable
 from common.http.health import HealthServer, serve_health
 from common.http.server_limits import HttpLimits
 from common.idempotency import delete_expired
+from common.logs import StateLog, broker_log
 from common.loops import Loop
 from common.relay import Relay
 from common.settings import StoreSettings
-from common.state_log import StateLog, broker_log
 from common.watchdog import find_stuck
 
 log = structlog.get_logger()
@@ -36,7 +36,7 @@ _RELAY_INTERVAL_S = 0.03
 class Worker:
     """The parts of a worker.
 
-    `work` names SQL conditions. When one holds, the loops that wait for its name are woken, in case that nothing else
+    `work` names SQL conditions. When one active, the loops that wait for its name are woken, in case that nothing else
     woke them.
 
     `drain` finishes the work in flight after loops and consumers have stopped. `close` closes the rest.

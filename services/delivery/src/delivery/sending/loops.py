@@ -5,8 +5,8 @@ from collections.abc import Collection
 from functools import partial
 
 from common.database import Database, in_transaction
+from common.logs import StateLog
 from common.loops import Loop
-from common.state_log import StateLog
 from delivery.models import QUEUED, SUBMISSIONS
 from delivery.sending import service
 from delivery.sending.provider_worker import ProviderWorker

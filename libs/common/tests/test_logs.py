@@ -8,10 +8,10 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from common import state_log
+from common import logs
 from common.errors import Unavailable
+from common.logs import BrokerLog, StateLog
 from common.loops import Loop
-from common.state_log import BrokerLog, StateLog
 
 
 @pytest.fixture
@@ -28,8 +28,8 @@ def events(lines: list[structlog.typing.EventDict]) -> list[str]:
 
 def test_lasting_state_has_two_lines(lines: list[structlog.typing.EventDict]) -> None:
     state = StateLog("store full", "store has space")
-    for holds in (False, True, True, True, False, False, True):
-        state.update(holds, free=0)
+    for active in (False, True, True, True, False, False, True):
+        state.update(active, free=0)
     assert events(lines) == ["store full", "store has space", "store full"]
     assert lines[0]["free"] == 0
 
@@ -75,7 +75,7 @@ def test_outage_of_the_broker_has_two_lines(
     lines: list[structlog.typing.EventDict], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr(state_log.time, "monotonic", lambda: now)
+    monkeypatch.setattr(logs.time, "monotonic", lambda: now)
     broker = BrokerLog()
     refused = "Unable connect to node with id 1: [Errno 111] Connection refused"
     passed = [broker.filter(record(message)) for message in (refused, "Unable to update metadata from [1]", refused)]
