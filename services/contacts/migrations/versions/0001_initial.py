@@ -192,12 +192,21 @@ IMPORTS = f"""
     CREATE INDEX imports_finished_at ON imports (finished_at)
 """
 
+# Both the index and a search fold their texts with this function, so there is one rule. Lower case of upper case also
+# makes the two forms of the Greek sigma equal. PostgreSQL 17 has no casefold(). The two replacements are those of full
+# case folding that names have: ß, and the letter i with a separate dot, which other software makes of İ. PostgreSQL
+# inlines the function. Plain ASCII, which most names are, skips the costly steps.
+FOLD_FUNCTION = r"""
+    CREATE FUNCTION fold(given text) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN CASE WHEN octet_length(given) = length(given) THEN lower(given COLLATE pg_c_utf8)
+                ELSE replace(replace(lower(upper(normalize(given) COLLATE pg_c_utf8)), 'ß', 'ss'), U&'i\0307', 'i') END
+"""
 # The index begins with the organisation, so a search of a small organisation does not read the matches of a large one.
 # LIKE is not leakproof, so under row-level security it cannot use an index, and each search would read all contacts
 # of the organisation. This function runs as the owner and adds the condition on the session's organisation itself. Its
 # first argument only makes a statement set the organisation before it calls the function. EXECUTE plans the statement
 # with the patterns known, because the index does not help for a pattern of one letter.
-SEARCHED = "lower((first_name || ' ' || last_name || ' 0' || substr(phone, 4)) COLLATE pg_c_utf8)"
+SEARCHED = "(fold(first_name) || ' ' || fold(last_name) || ' 0' || substr(phone, 4))"
 # A new contact is first added to the list of entries that are pending for the index, and every search reads that list:
 # 0.7 ms for 1,000 contacts. The worker moves the entries into the index (`clean_search_index`), so that a writer does so
 # only when the list is longer than the limit. The more contacts it moves at once, the less each of them costs.
@@ -213,7 +222,7 @@ SEARCH_FUNCTION = f"""
         RETURN QUERY EXECUTE $query$
             SELECT id, created_at FROM contacts
             WHERE organisation_id = $1 AND is_active AND {SEARCHED} LIKE ANY ($2)
-        $query$ USING current_setting('app.organisation_id'), patterns;
+        $query$ USING current_setting('app.organisation_id'), ARRAY(SELECT fold(pattern) FROM unnest(patterns) pattern);
     END $$
 """
 # Only the owner of an index may move its pending entries. The function returns the number of pages that it moved.
@@ -248,6 +257,6 @@ def upgrade() -> None:
         *(bus_tables("contacts"), idempotency_table("contacts")),
     )
     counts = counter("contacts", "contact_counts", "contacts", keys={}, counted="r.is_active")
-    search = (SEARCH_INDEX, SEARCH_POLICY, SEARCH_FUNCTION, CLEAN_FUNCTION, *statements(SEARCH_GRANTS))
+    search = (FOLD_FUNCTION, SEARCH_INDEX, SEARCH_POLICY, SEARCH_FUNCTION, CLEAN_FUNCTION, *statements(SEARCH_GRANTS))
     for statement in (*tables, *counts, *search):
         op.execute(statement)

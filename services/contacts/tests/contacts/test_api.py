@@ -174,6 +174,33 @@ async def test_search_finds_names_in_any_case_and_phones(stage: Stage, search: s
     assert listed["pagination"]["total"] == len(found)
 
 
+# Each search runs on the trigram index, and without it when it is shorter than three letters.
+@pytest.mark.parametrize(
+    ("name", "searches"),
+    [
+        ("İbrahim", ["İbrahim", "İb", "ibrahim", "IBRAHIM", "i\u0307brahim", "I\u0307b"]),
+        ("Işık", ["Işık", "IŞIK", "ışık", "IŞ"]),
+        ("ΓΙΩΡΓΟΣ", ["ΓΙΩΡΓΟΣ", "γιωργος", "γιωργοσ", "ος", "ΟΣ"]),
+        ("Γιώργος", ["ΓΙΏΡΓΟΣ", "γιώργος", "ος"]),
+        ("Weiß", ["WEISS", "weiß", "WEIẞ", "iß", "SS"]),
+        ("Jose\u0301", ["JOSÉ", "josé", "Sé", "jose\u0301"]),
+        ("Ольга", ["ОЛЬГА", "ГА"]),
+    ],
+)
+async def test_search_ignores_case_in_every_alphabet(stage: Stage, name: str, searches: list[str]) -> None:
+    await stage.mine.add_contact("0491570006", first_name=name)
+    await stage.mine.add_group(name)
+    for search in searches:
+        for path, shown in (("/api/contacts/", "first_name"), ("/api/groups/", "name")):
+            found = (await stage.mine.get(path, search=search))["results"]
+            assert [row[shown] for row in found] == [name], (path, search)
+
+
+async def test_search_does_not_ignore_accents(stage: Stage) -> None:
+    await stage.mine.add_contact("0491570006", first_name="Élodie")
+    assert (await stage.mine.get("/api/contacts/", search="elodie"))["results"] == []
+
+
 async def test_list_has_the_newest_first_and_the_total_past_its_end(stage: Stage) -> None:
     created = [await stage.mine.add_contact(f"04000000{n:02d}") for n in range(5)]
     first = await stage.mine.get("/api/contacts/", page=1, limit=2)

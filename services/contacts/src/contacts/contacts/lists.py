@@ -37,7 +37,8 @@ ALL = PagedList(
     " FROM contact_counts WHERE organisation_id = o.id",
 )
 _MATCHING = (
-    "lower((f.first_name || ' ' || f.last_name || ' 0' || substr(f.phone, 4)) COLLATE pg_c_utf8) LIKE ANY ($4::text[])"
+    "fold(f.first_name) || ' ' || fold(f.last_name) || ' 0' || substr(f.phone, 4)"
+    " LIKE ANY (ARRAY(SELECT fold(pattern) FROM unnest($4::text[]) pattern))"
 )
 
 

@@ -116,14 +116,16 @@ def contact_events(changed: Iterable[ContactRow]) -> list[ContactChanged]:
 
 
 def search_patterns(search: str) -> list[str]:
-    """Return the LIKE patterns of a search: for names in lower case and, if it has digits only, for phones.
+    """Return the LIKE patterns of a search: for names and, if it has digits only, for phones.
+
+    The statement folds the case of the patterns, as the index folds the names.
 
     Raises Invalid for characters that cannot be searched for.
     """
     if "\0" in search:
         raise Invalid.field("search", "Null characters are not allowed.")
     try:
-        wanted = clean_text(search).lower()
+        wanted = clean_text(search)
     except ValueError as error:
         raise Invalid.field("search", str(error)) from None
     patterns = [containing(wanted)] if wanted else []

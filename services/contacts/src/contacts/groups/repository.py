@@ -48,7 +48,7 @@ async def page(session: AsyncSession, wanted: Page, pattern: str | None) -> tupl
     """Return a page of the active groups by name, and how many there are, in one statement."""
     where: ColumnElement[bool] = groups.c.is_active
     if pattern is not None:
-        where = and_(where, func.lower(groups.c.name).like(pattern))
+        where = and_(where, func.fold(groups.c.name).like(func.fold(pattern)))
     total = select(func.count().label("total")).select_from(groups).where(where).subquery("counted")
     order = (func.lower(groups.c.name), groups.c.id)
     ranked = select(*_GROUP, func.row_number().over(order_by=order).label("rank")).where(where).order_by(*order)
