@@ -45,6 +45,10 @@ def test_a_day_has_23_24_or_25_hours(day: date, hours: int) -> None:
     assert (end - start).total_seconds() == hours * 3600
 
 
-@pytest.mark.parametrize("name", ["", "Mars/Olympus", "../etc/passwd", "australia/adelaide", "Australia", "\0"])
+@pytest.mark.parametrize(
+    "name",
+    ["", "Mars/Olympus", "../etc/passwd", "australia/adelaide", "Australia", "\0"]
+    + ["localtime", "Factory", "posixrules", "Etc/UTC", "posix/Australia/Adelaide", "utc"],
+)
 def test_an_unknown_time_zone_is_not_found(name: str) -> None:
     assert find_zone(name) is None

@@ -1,18 +1,14 @@
 """Convert the wall clock of a time zone to UTC, and days to instants."""
 
 from datetime import UTC, date, datetime, timedelta
-from functools import cache
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
-
-@cache
-def _zones() -> frozenset[str]:
-    return frozenset(available_timezones())
+from common.zones import place_zones
 
 
 def find_zone(name: str) -> ZoneInfo | None:
     """Return the time zone of that name, or None."""
-    return ZoneInfo(name) if name in _zones() else None
+    return ZoneInfo(name) if name in place_zones() else None
 
 
 def to_utc(moment: datetime, zone: ZoneInfo) -> datetime:

@@ -28,7 +28,9 @@ async def read_zone(tenant: Tenant, tz: str | None = None) -> ZoneInfo:
     if tz:
         zone = rules.find_zone(tz)
         if zone is None:
-            raise Invalid.field("tz", "Unknown time zone: use a name like Australia/Adelaide.")
+            raise Invalid.field(
+                "tz", "Enter UTC or the IANA name of a place's time zone, for example Australia/Adelaide."
+            )
         return zone
     return (organisation and rules.find_zone(organisation.timezone)) or DEFAULT_ZONE
 
