@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.fields import clean_text
+from common.fields import clean_text, is_blank
 from common.phones import InvalidPhone, normalise_phone, show_phone
 from common.sms import _BASIC, _EXTENSION, measure
 
@@ -110,6 +110,37 @@ def test_every_spelling_is_read_as_the_library_reads_it(text: str) -> None:
 def test_a_text_that_is_not_an_australian_mobile_is_refused(text: str) -> None:
     with pytest.raises(InvalidPhone):
         normalise_phone(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["\u202a0412 345 678\u202c", "+61\u200b412\ufeff345678", "\u20680412345678\u2069", "0412\u00ad345\ufe0f678"]
+    + ["(04)\u202f1234\u30005678", "\u200e+61 412 345 678\u200f"],
+)
+def test_invisible_characters_of_a_phone_are_removed(text: str) -> None:
+    assert normalise_phone(text) == "+61412345678"
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("٠412345678", r"U\+0660 \(ARABIC-INDIC DIGIT ZERO\)"),
+        ("\u200b０412345678", r"U\+FF10 \(FULLWIDTH DIGIT ZERO\)"),
+        ("0412345678\ud800", r"U\+D800 \(unnamed\)"),
+    ],
+)
+def test_another_character_of_a_phone_is_named(text: str, named: str) -> None:
+    with pytest.raises(InvalidPhone, match=named):
+        normalise_phone(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", " \n", *"\u200b\u2060\ufeff\u00ad\ufe0f\u202e\u3164\u2800\u034f", "\u200b \u2060\n"]
+)
+def test_a_text_without_a_visible_character_is_blank(text: str) -> None:
+    assert is_blank(text)
+    for visible in ("a", ".", "é", "😀", "٠"):
+        assert not is_blank(text + visible)
 
 
 def test_a_number_that_a_spreadsheet_rounded_gets_an_error_that_says_so() -> None:

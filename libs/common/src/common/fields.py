@@ -5,10 +5,17 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PlainSerializer
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PlainSerializer, Strict
 
 MAX_ID = 2**63 - 1
 NO_ID = 0  # no row has this id
+# Spaces, and format characters such as zero-width spaces, soft hyphens and marks of the writing direction.
+_INVISIBLE = frozenset(("Cc", "Cf", "Zl", "Zp", "Zs"))
+# Characters of other categories that show nothing: joiners, fillers, the blank Braille pattern, variation selectors.
+_BLANKS = frozenset(
+    "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
+    + "".join(map(chr, (*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
+)
 
 
 def clean_text(text: str) -> str:
@@ -22,6 +29,17 @@ def clean_text(text: str) -> str:
     if any("\ud800" <= c <= "\udfff" for c in text):
         raise ValueError("Lone surrogates are not allowed.")
     return "".join(c for c in text if c == "\n" or unicodedata.category(c) != "Cc").strip()
+
+
+def is_blank(text: str) -> bool:
+    """Return whether a reader sees nothing of the text: it is empty, or has only spaces and invisible characters."""
+    return not any(_is_visible(character) for character in text)
+
+
+def _is_visible(character: str) -> bool:
+    if character.isascii():
+        return character.isprintable() and character != " "
+    return unicodedata.category(character) not in _INVISIBLE and character not in _BLANKS
 
 
 def _clean_line(text: str) -> str:
@@ -58,13 +76,14 @@ def bounded_text(max_length: int, *, min_length: int = 0) -> Any:
         text = _clean_line(text)
         if len(text) > max_length:
             raise ValueError(f"Ensure this field has no more than {max_length} characters.")
-        if len(text) < min_length:
+        if len(text) < min_length or (min_length and is_blank(text)):
             raise ValueError("This field may not be blank.")
         return text
 
     return Annotated[str, AfterValidator(check), Field(json_schema_extra={"maxLength": max_length})]
 
 
+Flag = Annotated[bool, Strict()]  # JSON's true and false, and no number or text that may mean one of them
 Id = Annotated[int, BeforeValidator(_to_id)]
 Time = Annotated[datetime, PlainSerializer(show_time, return_type=str, when_used="json")]
 

@@ -1,6 +1,7 @@
 """Australian mobile numbers: E.164 inside the system, `04…` in the API."""
 
 import re
+import unicodedata
 
 import phonenumbers
 
@@ -10,6 +11,7 @@ _SCIENTIFIC = re.compile(r"([0-9])(?:[.,]([0-9]+))?[eE]\+?([0-9]{1,2})")
 _DECIMAL = re.compile(r"([0-9]{9,11})[.,]0{1,2}")
 _PUNCTUATION = str.maketrans(dict.fromkeys("()./ \u00a0\u2010\u2011\u2012\u2013\u2014\u2015-", ""))
 _ALLOWED = re.compile(r"[0-9+()./ \t\u00a0\u2010-\u2015-]+")
+_VARIATIONS = frozenset(map(chr, range(0xFE00, 0xFE10)))
 MAX_LENGTH = 40
 # The mobile numbers that ACMA reserves for fiction. No person has one of them.
 # fmt: off
@@ -35,9 +37,9 @@ def normalise_phone(text: str) -> str:
     plain = _PLAIN.fullmatch(text.replace(" ", ""))
     if plain:
         return "+61" + plain[1]
-    given = _undo_spreadsheet(text.strip())
+    given = _undo_spreadsheet(_remove_invisible(text).strip())
     if len(given) > MAX_LENGTH or not _ALLOWED.fullmatch(given):
-        raise InvalidPhone("Enter an Australian mobile number, for example 0412 345 678.")
+        raise InvalidPhone(_describe_character(given) + "Enter an Australian mobile number, for example 0412 345 678.")
     plain = _PLAIN.fullmatch(given.translate(_PUNCTUATION))
     if plain:
         return "+61" + plain[1]
@@ -49,6 +51,22 @@ def normalise_phone(text: str) -> str:
     if not _STORED.fullmatch(stored):
         raise InvalidPhone("Enter an Australian mobile number: 04 and eight more digits.")
     return stored
+
+
+def _remove_invisible(text: str) -> str:
+    """Return the text without characters that nobody sees, such as the marks of direction that address books add."""
+    if text.isascii():
+        return text
+    shown = (c for c in text if unicodedata.category(c) != "Cf" and c not in _VARIATIONS)
+    return "".join(" " if unicodedata.category(c) == "Zs" else c for c in shown)
+
+
+def _describe_character(given: str) -> str:
+    """Return the sentence about the first character outside of ASCII that no phone number has, "" without one."""
+    found = next((c for c in given if not c.isascii() and not _ALLOWED.fullmatch(c)), None)
+    if found is None:
+        return ""
+    return f"The character U+{ord(found):04X} ({unicodedata.name(found, 'unnamed')}) is not allowed here. "
 
 
 def _undo_spreadsheet(given: str) -> str:

@@ -35,6 +35,7 @@ async def test_a_batch_of_another_organisation_is_not_found(stage: Stage) -> Non
         ({"name": None}, 400, "name"),
         ({"name": " "}, 400, "name"),
         ({"text": ""}, 400, "text"),
+        ({"text": "\u200b"}, 400, "text"),
         ({"text": "x" * 1531}, 400, "text"),
         ({"group_id": None}, 400, "group_id"),
         ({"group": 7}, 400, "group_id"),
@@ -107,8 +108,9 @@ async def test_a_change_of_a_batch_reaches_its_pending_messages_only(stage: Stag
     changed = await stage.client.ok("PATCH", url, change)
     assert (changed["text"], changed["name"], changed["updated_by"]) == ("New {{first_name}}", "July", 1)
     messages = (await stage.client.ok("GET", url))["schedules"]
-    assert [m["text"] for m in messages] == ["New First1", "New First2", "New First3"]
-    assert {m["scheduled_time"] for m in messages} == {changed["scheduled_time"]}
+    assert [m["text"] for m in messages] == ["New First1", "Hi First2", "New First3"]
+    times = [changed["scheduled_time"], second["scheduled_time"], changed["scheduled_time"]]
+    assert [m["scheduled_time"] for m in messages] == times
     assert [m["status"] for m in messages] == ["pending", "cancelled", "pending"]
     await stage.make_due()
     await stage.dispatch()
@@ -123,8 +125,56 @@ async def test_a_batch_can_be_written_back_and_keeps_its_group_and_name(stage: S
     assert (await stage.client.ok("PUT", url, batch))["text"] == "Hi {{first_name}}"
     assert (await stage.client("PATCH", url, {"group_id": 5})).json()["group_id"]
     assert (await stage.client("PATCH", url, {"name": None})).json()["name"]
-    without_group = {"name": "x", "text": "x", "scheduled_time": "2026-12-25"}
-    assert (await stage.client("PUT", url, without_group)).json()["group_id"]
+
+
+@pytest.mark.parametrize(
+    ("left_out", "field"), [("name", "name"), ("group_id", "group_id"), ("text", "text"), ("scheduled_time",) * 2]
+)
+async def test_a_put_of_a_batch_needs_what_a_post_needs(stage: Stage, left_out: str, field: str) -> None:
+    batch = await stage.make_batch(1)
+    body = {"name": "n", "group_id": batch["group"], "text": "x", "scheduled_time": soon()}
+    assert (await stage.client("PUT", f"{BATCHES}{batch['id']}/", body)).status_code == 200
+    del body[left_out]
+    for method, path in (("POST", BATCHES), ("PUT", f"{BATCHES}{batch['id']}/")):
+        answer = await stage.client(method, path, body)
+        assert (answer.status_code, list(answer.json())[0]) == (400, field), method
+
+
+async def test_a_put_of_an_mms_needs_a_media_url(stage: Stage) -> None:
+    batch, schedule = await stage.make_batch(1), await stage.make_schedule()
+    for path, shown in ((BATCHES, batch), ("/api/schedules/", schedule)):
+        answer = await stage.client("PUT", f"{path}{shown['id']}/", {**shown, "format": "mms"})
+        assert (answer.status_code, list(answer.json())[0]) == (400, "media_url")
+
+
+@pytest.mark.parametrize("body", [None, {}, {"status": "sent"}, {"expanding": True}])
+async def test_a_patch_without_fields_changes_nothing(stage: Stage, body: Any) -> None:
+    batch = await stage.make_batch(2)
+    url = f"/api/schedules/{batch['schedules'][0]['id']}/"
+    message = await stage.client.ok("PATCH", url, {"text": "Own"})
+    await stage.client.ok("PATCH", f"{BATCHES}{batch['id']}/", body)
+    assert await stage.client.ok("PATCH", url, body) == message
+    shown = await stage.show_batch(batch["id"])
+    assert shown["schedules"] == [message, batch["schedules"][1]]
+    assert shown["updated_at"] == batch["updated_at"]
+
+
+async def test_a_message_that_is_not_pending_keeps_what_it_had(stage: Stage) -> None:
+    batch = await stage.make_batch(3)
+    cancelled, failed, pending = batch["schedules"]
+    await stage.client("DELETE", f"/api/schedules/{cancelled['id']}/")
+    await stage.rows(
+        "UPDATE schedules SET status = 'failed', failure_category = 'opted_out', error = 'x' WHERE id = :id",
+        id=failed["id"],
+    )
+    content = {"text": "New", "format": "mms", "media_url": "https://a.au/b", "subject": "s"}
+    for change in (content, {"scheduled_time": "2026-12-25T09:00"}, {"text": "Newest"}):
+        await stage.client.ok("PATCH", f"{BATCHES}{batch['id']}/", change)
+    shown = (await stage.show_batch(batch["id"]))["schedules"]
+    names = ("text", "format", "media_url", "subject", "scheduled_time", "template")
+    for before, after in zip((cancelled, failed), shown, strict=False):
+        assert [after[name] for name in names] == [before[name] for name in names]
+    assert (shown[2]["text"], shown[2]["scheduled_time"] == pending["scheduled_time"]) == ("Newest", False)
 
 
 async def test_a_message_of_a_batch_may_be_dispatched_before_its_batch(stage: Stage) -> None:

@@ -26,6 +26,20 @@ async def test_a_batch_is_fanned_out_and_dispatched(stage: Stage) -> None:
     assert len(detail["schedules"]) == 20
 
 
+async def test_pages_count_all_messages_while_the_batch_is_expanding(stage: Stage) -> None:
+    batch = await stage.make_batch(51)
+    assert batch["expanding"] is True
+    for query, shown in (("", 50), ("?page=2", 0)):
+        detail = await stage.show_batch(batch["id"], query)
+        assert (detail["expanding"], len(detail["schedules"])) == (True, shown)
+        assert (detail["pagination"]["total"], detail["pagination"]["totalPages"]) == (51, 2)
+        assert detail["pagination"]["hasNext"] == (query == "")
+    assert (await stage.client.ok("GET", "/api/group-schedules/"))["results"][0]["expanding"] is True
+    await stage.fan_out()
+    detail = await stage.show_batch(batch["id"], "?page=2")
+    assert (detail["expanding"], len(detail["schedules"]), detail["pagination"]["total"]) == (False, 1, 51)
+
+
 async def test_members_get_messages_by_their_state_when_the_page_is_read(stage: Stage) -> None:
     batch = await stage.make_batch(130)
     assert (await stage.rows("SELECT count(*) AS n FROM schedules"))[0].n == 51
@@ -57,3 +71,4 @@ async def test_a_cancelled_batch_is_not_fanned_out_further(stage: Stage) -> None
     assert not await fan_out_batches(stage.database, stage.services)
     detail = await stage.show_batch(batch["id"])
     assert (detail["child_count"], detail["counts"]["cancelled"]) == (80, 80)
+    assert (detail["expanding"], detail["pagination"]["total"]) == (False, 50), "members without a row are only counted"

@@ -57,6 +57,7 @@ async def test_a_schedule_of_another_organisation_is_not_found(stage: Stage) -> 
         ({"phone": None}, "contact"),
         ({"text": ""}, "text"),
         ({"text": None}, "text"),
+        *(({"text": text}, "text") for text in ("\u200b", "\u2060", "\ufeff\u00ad", "\ufe0f", "\u200b \u200b")),
         ({"text": "{{x}}"}, "text"),
         ({"text": "Hi {{first_name}}"}, "text"),
         ({"text": "x" * 1531}, "text"),

@@ -24,6 +24,27 @@ async def test_every_update_of_a_template_is_a_version(stage: Stage) -> None:
     assert [(row.version, row.text) for row in versions] == [(1, made["text"]), (2, "Bye"), (3, "Bye")]
 
 
+@pytest.mark.parametrize("body", [None, {}, {"version": 9, "unknown": True}])
+async def test_a_patch_without_fields_writes_no_version(stage: Stage, body: Any) -> None:
+    made = await stage.client.ok("POST", TEMPLATES, {"name": "Reminder", "text": "Hi"})
+    assert await stage.client.ok("PATCH", f"{TEMPLATES}{made['id']}/", body) == made
+    assert len(await stage.rows("SELECT version FROM template_versions")) == 1
+    assert (await stage.client("PATCH", f"{TEMPLATES}{made['id'] + 1}/", body)).status_code == 404
+
+
+async def test_a_template_can_be_created_inactive(stage: Stage) -> None:
+    made = await stage.client.ok("POST", TEMPLATES, {"name": "Reminder", "text": "Hi", "is_active": False})
+    assert made["is_active"] is False
+    assert await stage.client.ok("GET", f"{TEMPLATES}{made['id']}/") == made
+    assert (await stage.client.ok("GET", TEMPLATES))["pagination"]["total"] == 0
+
+
+@pytest.mark.parametrize("given", [0, 1, "true", "yes", None])
+async def test_a_boolean_is_true_or_false(stage: Stage, given: Any) -> None:
+    answer = await stage.client("POST", TEMPLATES, {"name": "Reminder", "text": "Hi", "is_active": given})
+    assert (answer.status_code, list(answer.json())[0]) == (400, "is_active")
+
+
 async def test_a_deleted_template_is_not_listed_and_can_be_restored(stage: Stage) -> None:
     client = stage.client
     made = await client.ok("POST", TEMPLATES, {"name": "Reminder", "text": "Hi"})
@@ -65,6 +86,8 @@ async def test_templates_are_listed_by_name_in_any_case(stage: Stage) -> None:
         ({"name": "x"}, "text"),
         ({"name": " ", "text": "x"}, "name"),
         ({"name": "x", "text": "\t"}, "text"),
+        ({"name": "x", "text": "\u200b\u2060"}, "text"),
+        ({"name": "\ufeff", "text": "x"}, "name"),
         ({"name": "x" * 201, "text": "x"}, "name"),
         ({"name": "a\0b", "text": "x"}, "name"),
         ({"name": None, "text": "x"}, "name"),

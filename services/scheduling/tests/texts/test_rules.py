@@ -43,5 +43,12 @@ def test_a_preview_suggests_a_plainer_text() -> None:
     assert render_preview("Hi Ana").suggestion is None
 
 
+def test_a_preview_suggests_composed_letters() -> None:
+    preview = render_preview("Cafe\u0301 A\u030angstro\u0308m")
+    assert preview.encoding == "UCS-2"
+    assert preview.suggestion is not None
+    assert (preview.suggestion.text, preview.suggestion.encoding) == ("Café Ångström", "GSM-7")
+
+
 def test_characters_without_a_plain_form_stay() -> None:
     assert simplify("a\u200bb – c’s 😀 ç") == "ab - c's 😀 ç"

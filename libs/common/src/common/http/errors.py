@@ -46,6 +46,8 @@ def _sentence(problem: dict[str, Any]) -> str:
         return str(problem.get("ctx", {}).get("error", problem["msg"]))
     if problem["type"] in ("string_type", "none_required") and problem.get("input", "") is None:
         return "This field may not be null."
+    if problem["type"] == "bool_type":
+        return "Enter true or false." if problem.get("input") is not None else "This field may not be null."
     message = str(problem["msg"])
     return message if message.endswith(".") else message + "."
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from common.fields import Audit, Id, Time, bounded_text, show_time
+from common.fields import Audit, Flag, Id, Time, bounded_text, show_time
 from common.phones import normalise_phone, show_phone
 from contacts.contacts.rules import MAX_LENGTHS, check_email
 
@@ -42,8 +42,8 @@ class ContactFields(BaseModel):
     email: Email = ""
     company: Company = ""
     user: Id | None = Field(None, description="id of the assigned user, who must be a member of the organisation")
-    is_active: bool = Field(True, description="false deletes the contact, true restores it")
-    opt_out: bool = Field(False, description="true: the person does not want to get messages")
+    is_active: Flag = Field(True, description="false deletes the contact, true restores it")
+    opt_out: Flag = Field(False, description="true: the person does not want to get messages")
 
 
 class ContactCreate(ContactFields):
@@ -55,7 +55,7 @@ class ContactCreate(ContactFields):
 class ContactPatch(ContactFields):
     """The fields to change. Fields that are left out stay as they are."""
 
-    confirm_opt_in: bool = Field(
+    confirm_opt_in: Flag = Field(
         False,
         description="Confirms that the person consented again. Needed together with `opt_out: false` when the number"
         " opted out with STOP or at the provider.",

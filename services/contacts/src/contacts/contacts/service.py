@@ -76,13 +76,15 @@ async def create_contact(session: AsyncSession, caller: Caller, given: Mapping[s
 async def update_contact(
     session: AsyncSession, caller: Caller, contact_id: int, changes: Mapping[str, Any]
 ) -> ContactRow:
-    """Change a contact.
+    """Change a contact. Without changes it stays as it is.
 
     Raises NotFound for an unknown contact or user, PhoneExists, NumberOptedOut, and Invalid for a user who is no
     longer a member.
     """
     before, values = await repository.lock(session, contact_id), _columns(changes)
     confirmed = values.pop("confirm_opt_in", False)
+    if not values:
+        return before
     if values.get("user_id") != before.user_id:
         await _check_user(session, values.get("user_id"))
     phone = values.get("phone", before.phone)

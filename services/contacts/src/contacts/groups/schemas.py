@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from common.fields import Audit, Id, bounded_text
+from common.fields import Audit, Flag, Id, bounded_text
 from common.paging import Paginated
 from contacts.contacts.schemas import ContactOut
 
@@ -23,7 +23,7 @@ class GroupPatch(BaseModel):
 
     name: Name = ""
     description: Description = ""
-    is_active: bool = Field(True, description="false deletes the group, true restores it")
+    is_active: Flag = Field(True, description="false deletes the group, true restores it")
 
 
 class GroupWrite(GroupPatch):

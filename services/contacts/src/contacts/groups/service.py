@@ -38,8 +38,9 @@ async def create_group(
 
 
 async def update_group(session: AsyncSession, caller: Caller, group_id: int, changes: Mapping[str, Any]) -> GroupRow:
-    """Change a group. Raises NotFound."""
-    await repository.change(session, group_id, changes, caller.user_id)
+    """Change a group. Without changes it stays as it is. Raises NotFound."""
+    if changes:
+        await repository.change(session, group_id, changes, caller.user_id)
     return await repository.get(session, group_id)
 
 

@@ -45,10 +45,10 @@ async def resolve_identity(session: AsyncSession, claims: IdentityIn) -> int:
             seen_at=claims.first_seen_at,
         )
         found = await repository.find_identity_all_tenants(session, *key)
+    if found.organisation_is_active is False:  # then a user who was never seen before is not created
+        raise Forbidden("This organisation was closed.")
     if not found.user_is_active or found.user_id is None:
         raise Forbidden("This user was removed.")
-    if not found.organisation_is_active:
-        raise Forbidden("This organisation was closed.")
     if not found.membership_is_active:
         raise Forbidden("This user is no longer a member of the organisation.")
     return found.user_id

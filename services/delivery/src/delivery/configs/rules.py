@@ -4,9 +4,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
-from zoneinfo import available_timezones
 
+from common.fields import is_blank
 from common.sms import measure
+from common.zones import place_zones
 from delivery.sender_ids.rules import read_sender_id
 from delivery.settings import split_names
 
@@ -55,7 +56,9 @@ def _parse_limit(value: str) -> int | None:
 
 
 def _check_zone(value: str, _: Chains) -> str | None:
-    return None if value in available_timezones() else "Enter the name of a time zone, for example Australia/Adelaide."
+    if value in place_zones():
+        return None
+    return "Enter UTC or the IANA name of a place's time zone, for example Australia/Adelaide."
 
 
 def _check_chain(message_format: str) -> Callable[[str, Chains], str | None]:
@@ -85,7 +88,7 @@ def _parse_keywords_off(value: str) -> frozenset[str]:
 
 
 def _check_reply(value: str, _: Chains) -> str | None:
-    if value and measure(value).parts <= _MAX_REPLY_PARTS:
+    if not is_blank(value) and measure(value).parts <= _MAX_REPLY_PARTS:
         return None
     return f"Enter a text of at most {_MAX_REPLY_PARTS} parts, or {OFF}."
 

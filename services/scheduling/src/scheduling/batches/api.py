@@ -82,7 +82,7 @@ async def get_group_schedule(
     return GroupScheduleDetail(
         **render_batch_fields(detail.batch, v1),
         schedules=[render_schedule(message, v1) for message in detail.messages],
-        pagination=Pagination.of(page, detail.written),
+        pagination=Pagination.of(page, detail.total),
         counts=render_counts(detail.counts, v1),
     )
 

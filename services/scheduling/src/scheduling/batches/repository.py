@@ -24,6 +24,7 @@ _ERRORS = {
 }
 _MEMBER = Columns(contact_id="bigint", version="bigint", phone="text", fields="jsonb")
 _IDS = Columns(id="bigint")
+_CONTENT = ("text", "template_id", "template_version", "format", "media_url", "subject")
 
 _ADD = text(
     """
@@ -94,6 +95,17 @@ _UPDATE = text(
         format = :format, media_url = :media_url, subject = :subject, scheduled_time = :scheduled_time,
         next_due_at = :scheduled_time, updated_by = :user_id, updated_at = now()
     WHERE id = :id
+    """
+)
+# A change of a batch is one of its pending messages. The others, such as those that were cancelled, store what they had.
+_STORE_OWN = text(
+    f"""
+    UPDATE schedules m
+    SET {", ".join(f"{name} = CASE WHEN m.text IS NULL THEN b.{name} ELSE m.{name} END" for name in _CONTENT)},
+        scheduled_time = coalesce(m.scheduled_time, b.scheduled_time)
+    FROM schedules b
+    WHERE b.id = :id AND m.kind = 'batch_message' AND m.batch_id = b.id AND m.status <> 'pending'
+      AND (m.text IS NULL OR m.scheduled_time IS NULL)
     """
 )
 # While a batch is pending, few of its messages have a text or time of their own: those that a person changed.
@@ -265,7 +277,8 @@ async def page_messages(session: AsyncSession, batch_id: int, page: Page) -> lis
 
 
 async def update(session: AsyncSession, values: Mapping[str, Any]) -> None:
-    """Write what a person can change. Pending messages lose the text and time of their own."""
+    """Write what a person can change. Pending messages lose the text and time of their own, and others keep theirs."""
+    await session.execute(_STORE_OWN, {"id": values["id"]})
     await session.execute(_UPDATE, values)
     await session.execute(_CLEAR_OWN, {"id": values["id"]})
 

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from common.errors import Invalid
+from common.fields import is_blank
 from scheduling.clients.contacts import Group, Members
-from scheduling.models import Content, Schedule, ScheduleStatus
+from scheduling.models import OPEN, Content, Schedule, ScheduleStatus
 from scheduling.schedules.rules import check_media
 from scheduling.templates.rules import fill
 from scheduling.texts.rules import count_parts, describe_excess
@@ -21,24 +22,34 @@ class Audience:
 
 @dataclass(frozen=True, slots=True)
 class BatchDetail:
-    """A batch with a page of its messages. `written` counts the messages that the fan-out has written so far."""
+    """A batch with a page of its messages. `total` counts all of its messages, also those that have no row yet."""
 
     batch: Schedule
     messages: Sequence[Schedule]
-    written: int
+    total: int
     counts: Mapping[ScheduleStatus, int]
 
 
 def check_content(content: Content, max_parts: int, field: str) -> int:
     """Return the parts of a batch's text with empty placeholder values. Raises Invalid under `field` or `media_url`."""
     check_media(content.format, content.media_url)
-    if content.format == "sms" and not content.text:
+    if content.format == "sms" and is_blank(content.text):
         raise Invalid.field(field, "Enter a text or choose a template.")
     parts = count_parts(content.format, fill(content.text, {}))
     excess = describe_excess(parts, max_parts)
     if excess is not None:
         raise Invalid.field(field, excess)
     return parts
+
+
+def is_expanding(batch: Schedule) -> bool:
+    """Return whether the fan-out of a batch still creates rows."""
+    return batch.fanned_out_at is None and batch.status in OPEN
+
+
+def count_rows(batch: Schedule, written: int) -> int:
+    """Return how many messages the pages of a batch have, or will have when its fan-out is complete."""
+    return max(written, batch.message_count or 0) if is_expanding(batch) else written
 
 
 def complete_counts(batch: Schedule, written: Mapping[ScheduleStatus, int]) -> dict[ScheduleStatus, int]:

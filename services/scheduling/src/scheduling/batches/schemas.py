@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from common.errors import Invalid
 from common.fields import Audit, Id, bounded_text
 from common.paging import Page, Paginated, Pagination
+from scheduling.batches.rules import is_expanding
 from scheduling.models import Schedule
 from scheduling.schedules.schemas import (
     ContentUpdate,
@@ -46,6 +47,7 @@ class GroupScheduleFields(ScheduleFields):
 
     group_name: str | None
     child_count: int
+    expanding: bool = Field(description="whether rows of its messages are still being created")
 
 
 class GroupScheduleOut(Audit, GroupScheduleFields):
@@ -89,7 +91,12 @@ def render_batches(rows: Sequence[Schedule], total: int, page: Page, v1: bool) -
 
 def render_batch_fields(row: Schedule, v1: bool) -> dict[str, Any]:
     """Return the fields of GroupScheduleOut."""
-    return {**render_fields(row.columns(), v1), "group_name": row.group_name, "child_count": row.message_count}
+    return {
+        **render_fields(row.columns(), v1),
+        "group_name": row.group_name,
+        "child_count": row.message_count,
+        "expanding": is_expanding(row),
+    }
 
 
 def read_group_id(given: str | None) -> int | None:

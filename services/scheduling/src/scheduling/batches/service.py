@@ -23,7 +23,7 @@ from scheduling.organisations import service as organisations
 from scheduling.recipients.service import check_group
 from scheduling.schedules import rules as drafts
 from scheduling.schedules import service as schedules
-from scheduling.schedules.schemas import Days, one_of
+from scheduling.schedules.schemas import Days, check_content_given, one_of
 
 FIRST_MESSAGES = 50
 FAN_OUT_PAGE = 1000
@@ -112,7 +112,7 @@ async def get_batch_detail(session: AsyncSession, batch_id: int, page: Page) -> 
     return rules.BatchDetail(
         batch=batch,
         messages=await repository.page_messages(session, batch_id, page),
-        written=sum(written.values()),
+        total=rules.count_rows(batch, sum(written.values())),
         counts=rules.complete_counts(batch, written),
     )
 
@@ -131,12 +131,17 @@ async def update_batch(
     session: AsyncSession, context: WriteContext, batch_id: int, body: GroupScheduleUpdate
 ) -> Schedule:
     """Change a pending batch and its pending messages. Raises NotFound, ScheduleNotPending, Invalid."""
-    group_id = _required_group(body) if isinstance(body, GroupScheduleCreate) else one_of(body, "group")
+    group_id = one_of(body, "group")
+    if isinstance(body, GroupScheduleCreate):
+        group_id = _required_group(body)
+        check_content_given(body)
     row = await repository.lock(session, batch_id)
     if row.status != ScheduleStatus.PENDING:
         raise ScheduleNotPending
     if group_id is not None and group_id != row.group_id:
         raise Invalid.field("group_id", "The group of a batch cannot change.")
+    if body.changes_nothing():
+        return row
     zone = await organisations.get_zone(session)
     draft = await schedules.apply_update(session, row, body, zone)
     if "name" in body.model_fields_set:

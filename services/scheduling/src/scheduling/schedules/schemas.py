@@ -11,16 +11,16 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 
 from common.errors import Invalid
 from common.events import FailureCategory, Format
-from common.fields import Audit, Id, Time, bounded_text, show_time
+from common.fields import Audit, Id, Time, bounded_text, is_blank, show_time
 from common.paging import Page, Paginated, Pagination
 from common.phones import normalise_phone, show_phone
 from scheduling.models import Schedule, ScheduleKind, ScheduleStatus
+from scheduling.schedules.media_urls import MAX_LENGTH, read_media_url
 from scheduling.templates.rules import fill
 from scheduling.templates.schemas import AnyText
 from scheduling.texts.rules import count_parts
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_URL = re.compile(r"https?://[^\s/?#]+[^\s]*", re.IGNORECASE)
 _V1 = {
     ScheduleStatus.PENDING: "PENDING",
     ScheduleStatus.PROCESSING: "PENDING",
@@ -37,12 +37,6 @@ def _check_is_text(given: Any) -> Any:
     return given
 
 
-def _check_url(url: str) -> str:
-    if not _URL.fullmatch(url):
-        raise ValueError("Enter a valid http or https URL.")
-    return url
-
-
 WallTime = Annotated[datetime, BeforeValidator(_check_is_text)]
 Phone = Annotated[str, AfterValidator(normalise_phone)]
 if TYPE_CHECKING:
@@ -51,7 +45,7 @@ if TYPE_CHECKING:
     Subject = str
 else:
     Name = bounded_text(200)
-    Url = Annotated[bounded_text(2048), AfterValidator(_check_url)]
+    Url = Annotated[bounded_text(MAX_LENGTH), AfterValidator(read_media_url)]
     Subject = bounded_text(64)
 
 
@@ -73,6 +67,10 @@ class ContentUpdate(ContentFields):
         None
     )
     status: str = Field("", description="`cancelled` cancels; any other value is ignored")
+
+    def changes_nothing(self) -> bool:
+        """Return whether the body has no field that can change: a PATCH without a body, or with `{}`."""
+        return self.model_fields_set <= {"status"}
 
 
 class ScheduleUpdate(ContentUpdate):
@@ -282,11 +280,25 @@ def names_either(body: BaseModel, name: str) -> bool:
     return name in body.model_fields_set or f"{name}_id" in body.model_fields_set
 
 
+def _find_missing_content(body: ContentFields) -> dict[str, list[str]]:
+    faults: dict[str, list[str]] = {}
+    if one_of(body, "template") is None and is_blank(body.text) and body.format == "sms":
+        faults["text"] = ["Enter a text or choose a template."]
+    if body.format == "mms" and not body.media_url:
+        faults["media_url"] = ["An MMS needs a media_url."]
+    return faults
+
+
+def check_content_given(body: ContentFields) -> None:
+    """Raise Invalid under each field of the content that a POST or PUT lacks."""
+    faults = _find_missing_content(body)
+    if faults:
+        raise Invalid(fields=faults)
+
+
 def check_required(body: ScheduleCreate) -> None:
     """Raise Invalid under each field that a POST or PUT lacks."""
-    faults: dict[str, list[str]] = {}
-    if one_of(body, "template") is None and not body.text and body.format == "sms":
-        faults["text"] = ["Enter a text or choose a template."]
+    faults = _find_missing_content(body)
     if one_of(body, "contact") is None and body.phone is None:
         faults["contact"] = ["Choose a contact or enter a phone."]
     if faults:

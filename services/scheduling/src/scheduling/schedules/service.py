@@ -146,6 +146,8 @@ async def update_schedule(
         phone = body.phone if contact_id is None else None
         recipient = await contacts.find_recipient(caller, contact_id, phone)
     row = await _lock_pending(session, schedule_id)
+    if body.changes_nothing():
+        return row
     zone = await organisations.get_zone(session)
     address = _new_address(row, body, contact_id, recipient)
     draft = await apply_update(session, row, body, zone)

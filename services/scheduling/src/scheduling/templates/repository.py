@@ -20,8 +20,8 @@ _ADD_VERSION = """
 _ADD = text(
     f"""
     WITH written AS (
-        INSERT INTO templates (organisation_id, name, text, created_by, updated_by)
-        VALUES (:organisation_id, :name, :text, :user_id, :user_id) RETURNING *
+        INSERT INTO templates (organisation_id, name, text, is_active, created_by, updated_by)
+        VALUES (:organisation_id, :name, :text, :is_active, :user_id, :user_id) RETURNING *
     ), added AS ({_ADD_VERSION})
     SELECT {_COLUMNS} FROM written
     """
@@ -46,7 +46,7 @@ _COUNT = text("SELECT count(*) FROM templates WHERE is_active")
 
 
 async def add(session: AsyncSession, values: Mapping[str, Any]) -> Template:
-    """Insert a template with its version 1. The values are organisation_id, name, text and user_id."""
+    """Insert a template with its version 1. The values are organisation_id, name, text, is_active and user_id."""
     return Template(**(await session.execute(_ADD, values)).one()._mapping)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, BaseModel, Field
 
-from common.fields import Audit, bounded_text, clean_text
+from common.fields import Audit, Flag, bounded_text, clean_text, is_blank
 from common.paging import Page, Paginated, Pagination
 from common.placeholders import PLACEHOLDERS
 from scheduling.models import Template
@@ -22,7 +22,7 @@ def _check_placeholders(text: str) -> str:
 
 
 def _check_not_blank(text: str) -> str:
-    if not text:
+    if is_blank(text):
         raise ValueError("This field may not be blank.")
     return text
 
@@ -36,11 +36,11 @@ else:
 
 
 class TemplateCreate(BaseModel):
-    """A new template, or all of one (PUT). `is_active` matters to a PUT only."""
+    """A new template, or all of one (PUT)."""
 
     name: Name
     text: Annotated[Text, Field(examples=["Hello {{first_name}}, see you tomorrow."])]
-    is_active: bool = True
+    is_active: Flag = True
 
 
 class TemplateUpdate(BaseModel):
@@ -48,7 +48,7 @@ class TemplateUpdate(BaseModel):
 
     name: Name = ""
     text: Text = ""
-    is_active: bool = True
+    is_active: Flag = True
 
 
 class TemplateFields(BaseModel):

@@ -3,6 +3,7 @@
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.caller import Caller
+from common.database import tenant_of
 from common.errors import Invalid, NotFound
 from common.paging import Page
 from common.statements import Tenant
@@ -12,9 +13,9 @@ from scheduling.templates.schemas import TemplateCreate, TemplateUpdate
 
 
 async def create_template(session: AsyncSession, caller: Caller, body: TemplateCreate) -> Template:
-    """Create an active template."""
-    values = {"organisation_id": caller.organisation_id, "name": body.name, "text": body.text}
-    return await repository.add(session, {**values, "user_id": caller.user_id})
+    """Create a template."""
+    values = {**body.model_dump(), "organisation_id": caller.organisation_id, "user_id": caller.user_id}
+    return await repository.add(session, values)
 
 
 async def list_templates(session: AsyncSession, page: Page) -> tuple[list[Template], int]:
@@ -41,8 +42,10 @@ async def get_usable_template(tenant: Tenant, template_id: int, field: str = "te
 async def update_template(
     session: AsyncSession, caller: Caller, template_id: int, body: TemplateCreate | TemplateUpdate
 ) -> Template:
-    """Write a new version of a template; fields that the body omits stay. Raises NotFound."""
+    """Write a new version of a template; fields that the body omits stay. An empty body writes none. Raises NotFound."""
     given = body.model_dump(include=body.model_fields_set)
+    if not given:
+        return await get_template(tenant_of(session), template_id)
     values = {"name": None, "text": None, "is_active": None, **given, "id": template_id, "user_id": caller.user_id}
     template = await repository.update(session, values)
     if template is None:

@@ -1,10 +1,12 @@
 """The size of a text, whether it can be sent, and its plainer form."""
 
+import unicodedata
 from collections.abc import Mapping
 from functools import lru_cache
 
 from common.errors import Invalid
 from common.events import Format
+from common.fields import is_blank
 from common.sms import measure
 from scheduling.templates.rules import fill, has_placeholders
 
@@ -36,7 +38,7 @@ def check_filled(message_format: Format, filled: str, max_parts: int) -> tuple[i
         too_long = len(filled) > MMS_LENGTH
         return 1, f"The text of an MMS may have {MMS_LENGTH} characters at most." if too_long else None
     parts = measure(filled).parts
-    if not filled:
+    if is_blank(filled):
         return parts, "The message has no text."
     return parts, describe_excess(parts, max_parts)
 
@@ -62,5 +64,8 @@ def check_message(
 
 
 def simplify(text: str) -> str:
-    """Return the text with typographic characters in their plain forms, which keep a message in GSM-7."""
-    return text.translate(_PLAIN).strip()
+    """Return the text with typographic characters in their plain forms, which keep a message in GSM-7.
+
+    Letters with separate accents are composed: GSM-7 has é, and not its accent.
+    """
+    return unicodedata.normalize("NFC", text).translate(_PLAIN).strip()
