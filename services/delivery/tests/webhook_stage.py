@@ -41,6 +41,7 @@ class JsonProvider(Provider):
 
     name = "mobile_message"
     webhook_answer = ("text/xml", "<Response/>")
+    webhook_kinds = frozenset({"receipts", "inbound", "else"})
 
     def __init__(self) -> None:
         self.requests: list[WebhookRequest] = []

@@ -63,6 +63,9 @@ async def test_phone_in_any_usual_spelling_is_accepted(stage: Stage, spelling: s
         ({"phone": PHONE, "email": "a" * 250 + "@b.au"}, "email"),
         ({"phone": PHONE, "first_name": "a\0b"}, "first_name"),
         ({"phone": PHONE, "opt_out": None}, "opt_out"),
+        *(({"phone": PHONE, "opt_out": given}, "opt_out") for given in (0, 1, "true", "yes")),
+        ({"phone": PHONE, "is_active": 0}, "is_active"),
+        ({"phone": "\u200b"}, "phone"),
         ({"phone": PHONE, "user": "me"}, "user"),
     ],
 )
@@ -172,6 +175,30 @@ async def test_search_finds_names_in_any_case_and_phones(stage: Stage, search: s
     listed = await stage.mine.get("/api/contacts/", search=search)
     assert sorted(contact["first_name"] for contact in listed["results"]) == found
     assert listed["pagination"]["total"] == len(found)
+
+
+async def test_flags_are_created_as_given(stage: Stage) -> None:
+    made = await stage.mine.add_contact(PHONE, is_active=False, opt_out=True)
+    assert (made["is_active"], made["opt_out"]) == (False, True)
+    assert await stage.mine.get_contact(made["id"]) == made
+    assert (await stage.mine.get("/api/contacts/"))["results"] == []
+
+
+async def test_patch_without_fields_changes_nothing(stage: Stage) -> None:
+    made = await stage.mine.add_contact(PHONE, opt_out=True)
+    path, before = f"/api/contacts/{made['id']}/", len(await stage.events())
+    for body in ({}, {"id": 7, "unknown": 1}, {"confirm_opt_in": True}):
+        assert await stage.mine.patch(path, body) == made
+    assert (await stage.mine.call("PATCH", path)).json() == made
+    assert len(await stage.events()) == before
+    await stage.mine.patch("/api/contacts/999/", {}, 404)
+
+
+async def test_contact_as_it_was_read_is_a_valid_put(stage: Stage) -> None:
+    for number, flags in enumerate(({}, {"opt_out": True}, {"is_active": False})):
+        made = await stage.mine.add_contact(f"040000000{number}", **flags)
+        put = await stage.mine.put(f"/api/contacts/{made['id']}/", made)
+        assert {**put, "updated_at": made["updated_at"]} == made
 
 
 # Each search runs on the trigram index, and without it when it is shorter than three letters.

@@ -72,6 +72,20 @@ async def test_list_that_is_not_one_to_a_thousand_numbers_answers_400(stage: Sta
         assert (answer.status_code, "contact_ids" in answer.json()) == (400, True)
 
 
+async def test_patch_without_fields_changes_nothing_and_a_group_as_read_is_a_valid_put(stage: Stage) -> None:
+    made = await stage.mine.post("/api/groups/", {"name": "A", "description": "d", "is_active": False})
+    assert made["is_active"] is False
+    path = f"/api/groups/{made['id']}/"
+    for body in ({}, {"id": 7, "member_count": 1}):
+        assert await stage.mine.patch(path, body) == made
+    assert (await stage.mine.call("PATCH", path)).json() == made
+    await stage.mine.patch("/api/groups/999/", {}, 404)
+    put = await stage.mine.put(path, await stage.mine.get(path))
+    assert {**put, "updated_at": made["updated_at"]} == made
+    for given in (0, "true"):
+        assert "is_active" in await stage.mine.patch(path, {"is_active": given}, 400)
+
+
 async def test_groups_are_listed_by_name_in_any_case_and_searched(stage: Stage) -> None:
     for name in ("beta", "Alpha", "50% off", "ALPS", "Élan"):
         await stage.mine.add_group(name)

@@ -214,6 +214,12 @@ async def test_closed_organisation_loses_its_contacts_and_groups_and_is_publishe
     assert (await stage.mine.get_contact(contact["id"]))["is_active"] is False
     assert (await stage.mine.get_group(group["id"]))["is_active"] is False
     assert (await stage.theirs.get_contact(foreign["id"]))["is_active"] is True
+    for user in ("user_1", "user_never_seen"):
+        identity = {"clerk_user_id": user, "clerk_organisation_id": "org_mine", "role": "member"}
+        answer = await stage.gateway.call(
+            "POST", "/internal/identity/", json={**identity, "first_seen_at": "2026-03-02T04:14:22Z"}
+        )
+        assert (answer.status_code, answer.json()["detail"]) == (403, "This organisation was closed.")
     opened = organisation("created", 200, created=200)
     await deliver_all(stage, opened, opened)
     events = await stage.events()

@@ -109,7 +109,7 @@ def test_without_a_sender_id_the_provider_chooses(make: Make) -> None:
 async def test_a_message_that_is_not_in_the_answer_is_missing(api: ProviderApi, provider: MessageMedia) -> None:
     api.answers(202, {"messages": [echo(7, status="rejected"), echo(9)]})
     assert await send(provider) == [
-        Outcome("refused", "m-7", "unknown", "The provider answered: rejected.", raw="rejected"),
+        Outcome("refused", "m-7", "unknown", "rejected", raw="rejected"),
         Outcome("missing"),
     ]
 

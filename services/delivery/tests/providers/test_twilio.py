@@ -82,6 +82,14 @@ async def test_an_api_key_replaces_the_token(api: ProviderApi, make: Make) -> No
     assert api.requests[0].headers["Authorization"] == "Basic U0t4OnMz"
 
 
+async def test_a_message_that_failed_at_once_has_its_id_and_the_words_of_the_provider(
+    api: ProviderApi, twilio: Twilio
+) -> None:
+    api.answers(201, {"sid": SID, "status": "failed", "error_code": 30003, "error_message": "Unreachable handset"})
+    error = "failed, code 30003: Unreachable handset"
+    assert await send(twilio) == Outcome("refused", SID, "unroutable", error, raw="failed")
+
+
 @pytest.mark.parametrize(
     ("code", "category"),
     [
@@ -299,6 +307,10 @@ async def test_a_look_up_returns_a_receipt(api: ProviderApi, twilio: Twilio) -> 
     assert await twilio.look_up(SID) == DeliveryReceipt(
         f"{SID}/undelivered", "failed", "undelivered", None, SID, "unroutable", "undelivered, code 30003"
     )
+    api.answers(200, {"sid": SID, "status": "failed", "error_code": 30003, "error_message": "Unreachable"})
+    found = await twilio.look_up(SID)
+    assert found is not None
+    assert found.error == "failed, code 30003: Unreachable"
     api.answers(404, {"code": 20404})
     assert await twilio.look_up(SID) is None
     api.answers(200, {"sid": SID, "status": "dancing"})

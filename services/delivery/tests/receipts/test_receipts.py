@@ -51,7 +51,8 @@ async def test_a_message_is_delivered_when_all_parts_are_and_failed_when_one_is(
         failed = {"status": "failed", "reference": message_id, "part": 1, "of_parts": 2}
         await stage.post("receipts", {**failed, "failure_category": "unroutable", "error": "No such subscriber."})
     await stage.apply()
-    assert (await stage.get(broken)).error == "No such subscriber."
+    sentence = "The recipient's network or phone cannot be reached."
+    assert (await stage.get(broken)).error == f"{sentence} The provider says: No such subscriber."
     for message_id in (whole, corrected):
         await stage.post("receipts", {"status": "delivered", "reference": message_id, "part": 1, "of_parts": 2})
     await stage.apply()

@@ -71,8 +71,10 @@ async def test_a_malformed_webhook_is_400_and_names_the_field(stage: WebhookStag
     assert (answer.status_code, answer.json()["non_field_errors"]) == (400, ["id: is missing"])
 
 
-async def test_an_unknown_provider_is_404_and_another_method_405(stage: WebhookStage) -> None:
-    assert (await stage.client.post("/api/webhooks/providers/nonsuch/receipts/", content=b"{}")).status_code == 404
+async def test_an_unknown_provider_or_kind_is_404_and_another_method_405(stage: WebhookStage) -> None:
+    for path in ("/api/webhooks/providers/nonsuch/receipts/", f"{ADDRESS}/nonsuch/", f"{ADDRESS}/Receipts/"):
+        answer = await stage.client.post(path, content=b"[]", headers={"X-Signature": SIGNATURE})
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_found"), path
     assert (await stage.client.get(f"{ADDRESS}/receipts/")).status_code == 405
 
 

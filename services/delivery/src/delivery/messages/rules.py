@@ -16,7 +16,7 @@ REFUSAL = f"""
     CASE WHEN (SELECT closed FROM organisations o WHERE o.organisation_id = {{m}}.organisation_id) THEN 'blocked'
          WHEN {REFUSES_RECIPIENT} THEN 'opted_out' END
 """  # noqa: S608  # constants
-# The errors of messages that delivery itself fails. A provider's own error is stored as it is.
+# The errors of messages that delivery itself fails.
 ERRORS: dict[FailureCategory, str] = {
     "opted_out": "The recipient has opted out.",
     "blocked": "The organisation is closed.",
@@ -25,6 +25,20 @@ ERRORS: dict[FailureCategory, str] = {
     "invalid_number": "This number is reserved for fiction. No phone has it.",
     "outcome_unknown": "The provider did not confirm whether it accepted the message.",
 }
+# What a provider's refusal or failed delivery means to the customer. The provider's own text follows the sentence.
+_PROVIDER_FAILURES: dict[FailureCategory, str] = {
+    "opted_out": "The recipient has opted out at the provider.",
+    "blocked": "The recipient's network or phone blocks this message.",
+    "expired": "The phone could not be reached in time.",
+    "invalid_number": "This phone number does not exist or cannot receive messages.",
+    "unroutable": "The recipient's network or phone cannot be reached.",
+    "content_rejected": "The provider or the network does not accept the content of this message.",
+    "account_error": "The provider does not accept the account or the sender of this message. Tell your administrator.",
+    "rate_limited": "The provider limits how fast messages are sent.",
+    "provider_unavailable": "The provider or the network has a fault.",
+}
+_OTHER_PROVIDER_FAILURE = "The provider could not deliver this message."
+_MAX_ERROR = 500
 # Status in the API → the statuses of outbound messages that it stands for.
 PUBLIC_STATUSES: dict[str, tuple[MessageStatus, ...]] = {
     "processing": OPEN,
@@ -138,6 +152,17 @@ def outcome_event(row: OutcomeRow) -> OutcomeEvent:
     if row.status == MessageStatus.RETRY_WAIT:
         return MessageDelayed(**state, **failure, next_attempt_at=row.next_attempt_at)
     return MessageFailed(**state, **failure)
+
+
+def describe_provider_failure(category: FailureCategory, provider_text: str | None) -> str:
+    """Return the error of a message that a provider refused or could not deliver.
+
+    It is a sentence for the customer, then the text and the code of the provider.
+    """
+    sentence = _PROVIDER_FAILURES.get(category, _OTHER_PROVIDER_FAILURE)
+    if not provider_text:
+        return sentence
+    return f"{sentence} The provider says: {provider_text}"[:_MAX_ERROR]
 
 
 def public_status(status: MessageStatus | None) -> str:

@@ -143,6 +143,7 @@ class Aws(Provider):
     name = "aws"
     settings_class = AwsSettings
     sends_receipts = True
+    webhook_kinds = frozenset({"events"})
     handles_opt_outs = True
 
     def __init__(self, settings: Settings, own: AwsSettings | None = None) -> None:

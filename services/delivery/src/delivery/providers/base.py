@@ -207,6 +207,7 @@ class Provider(ABC):
     - `deduplicates`: it answers a repeated key with its first answer and sends nothing twice.
     - `sends_receipts`: it sends delivery receipts.
     - `can_look_up`: `look_up` can ask it about a message by the provider's id.
+    - `webhook_kinds`: the last parts of the addresses of its webhooks.
     - `handles_opt_outs`: it answers STOP, START and HELP itself, and refuses messages to numbers that opted out. The
       setting STOP_ANSWERED_BY can switch this off.
     - `webhook_answer`: media type and body of our answer to its webhooks.
@@ -226,6 +227,7 @@ class Provider(ABC):
     deduplicates: ClassVar[bool] = False
     sends_receipts: ClassVar[bool] = False
     can_look_up: ClassVar[bool] = False
+    webhook_kinds: ClassVar[frozenset[str]] = frozenset()
     handles_opt_outs: bool = False
     batch_size: int = 1
     concurrency: int = 1

@@ -122,6 +122,7 @@ class MessageMedia(Provider):
     settings_class = MessageMediaSettings
     formats = frozenset({"sms", "mms"})
     sends_receipts = True
+    webhook_kinds = frozenset({"receipts", "inbound"})
     can_look_up = True
     handles_opt_outs = True
 
@@ -261,7 +262,7 @@ def _read_item(item: Mapping[str, Any] | None) -> Outcome:
             status="refused",
             provider_message_id=given,
             failure_category="unknown",
-            error=f"The provider answered: {status}.",
+            error=status,
             raw=status,
         )
     return Outcome("accepted", given, raw=status)

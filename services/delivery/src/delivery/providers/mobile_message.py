@@ -95,6 +95,7 @@ class MobileMessage(Provider):
     settings_class = MobileMessageSettings
     deduplicates = True
     sends_receipts = True
+    webhook_kinds = frozenset({"receipts", "inbound"})
     can_look_up = True
     handles_opt_outs = True
 

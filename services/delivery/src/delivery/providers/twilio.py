@@ -8,6 +8,7 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, quote, urlencode, urlsplit
@@ -108,6 +109,7 @@ class Twilio(Provider):
     settings_class = TwilioSettings
     formats = frozenset({"sms", "mms"})
     sends_receipts = True
+    webhook_kinds = frozenset({"receipts", "inbound"})
     can_look_up = True
     handles_opt_outs = True
     webhook_answer = ("text/xml", '<?xml version="1.0" encoding="UTF-8"?><Response></Response>')
@@ -194,6 +196,9 @@ class Twilio(Provider):
         found = _receipt(str(fields.get("sid") or ""), str(fields.get("status") or ""), fields.get("error_code"))
         if found is None:
             raise OutcomeUnknown(UNREADABLE)
+        if found.status == "failed":
+            _, error = _read_code(fields.get("error_code"), found.raw, fields.get("error_message"))
+            return replace(found, error=error)
         return found
 
     async def check(self) -> AccountStatus:
@@ -213,7 +218,7 @@ def _read_accepted(fields: Mapping[str, Any]) -> Outcome:
     if not sid:
         raise OutcomeUnknown("The answer has no id.")
     if _STATUSES.get(status) == "failed":
-        category, error = _read_code(fields.get("error_code"), status)
+        category, error = _read_code(fields.get("error_code"), status, fields.get("error_message"))
         return Outcome(
             status="refused",
             provider_message_id=storable_text(sid),
@@ -270,11 +275,12 @@ def _receipt(sid: str, status: str, code: object, reference: int | None = None) 
     )
 
 
-def _read_code(code: object, status: str) -> tuple[FailureCategory, str]:
-    digits = str(code or "")
+def _read_code(code: object, status: str, message: object = None) -> tuple[FailureCategory, str]:
+    """Return the category of a failure, and Twilio's text: status, code, and the message if it gives one."""
+    digits, end = str(code or ""), f": {message}" if message else ""
     if not (digits.isascii() and digits.isdigit()):
-        return "unknown", storable_text(status)
-    return _CATEGORIES.get(int(digits[:9]), "unknown"), storable_text(f"{status}, code {digits}")
+        return "unknown", storable_text(status + end)
+    return _CATEGORIES.get(int(digits[:9]), "unknown"), storable_text(f"{status}, code {digits}{end}")
 
 
 def _read_inbound(fields: Mapping[str, str]) -> InboundMessage:

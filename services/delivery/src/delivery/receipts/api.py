@@ -40,7 +40,7 @@ async def receive_provider_webhook(request: Request, session: AllSessionDep, pro
     lists which provider uses which. A repeated webhook gets the same answer and changes nothing.
     """
     known: Provider | None = request.app.state.providers.get(provider)
-    if known is None:
+    if known is None or kind not in known.webhook_kinds:
         raise NotFound
     events = await _read_events(known, await _read_request(request, kind))
     await service.store_events(session, provider, events)

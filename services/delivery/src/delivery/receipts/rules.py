@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from common.events import FailureCategory
 from common.fields import MAX_ID, clean_text
-from delivery.messages.rules import MessageUpdate
+from delivery.messages.rules import MessageUpdate, describe_provider_failure
 from delivery.models import IN_SUBMISSION, WAITING, MessageStatus
 from delivery.providers.base import DeliveryReceipt, InboundMessage, ProviderEvent
 
@@ -28,7 +28,6 @@ _NO_TIME = datetime(9999, 1, 1, tzinfo=UTC)
 _RECEIPT = TypeAdapter(DeliveryReceipt)
 _INBOUND = TypeAdapter(InboundMessage)
 _RANKS: dict[str, int] = {MessageStatus.SENT: 0, MessageStatus.FAILED: 1, MessageStatus.DELIVERED: 2}
-_NOT_DELIVERED = "The provider could not deliver the message."
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +244,7 @@ def update_message(message: ReportedMessage, receipts: Iterable[ReceivedReceipt]
     is_new = moves_forward(message, summary.status)
     has_failed = summary.status == MessageStatus.FAILED
     category: FailureCategory | None = (deciding.failure_category or "unknown") if has_failed else None
-    error = (deciding.error or _NOT_DELIVERED) if has_failed else None
+    error = describe_provider_failure(category, deciding.error) if category is not None else None
     return MessageUpdate(
         message_id=message.id,
         is_new_status=is_new,

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from common.events import FailureCategory
 from common.phones import FICTIONAL_MOBILES
-from delivery.messages.rules import Answer, Failure, Result, Retry
+from delivery.messages.rules import Answer, Failure, Result, Retry, describe_provider_failure
 from delivery.models import ClaimedMessage, Lane, MessageStatus
 from delivery.providers.base import Outcome, OutgoingMessage, Provider, SubmissionError, SubmissionRefused, Throttled
 from delivery.sending.throttling import Allowance
@@ -19,7 +19,6 @@ MAX_BACK_OFF_S = 900.0
 # A shorter delay is over before anyone reads about it, and a provider that throttles would flood the bus with events.
 # Where the first back-off is shorter, as in the embedded stack, that is the bound.
 PUBLISHED_DELAY_S = 5.0
-_REFUSED = "Refused."
 # The errors of submissions that failed as a whole and are tried again.
 _DELAYS: dict[FailureCategory, str] = {
     "provider_unavailable": "The provider could not be reached.",
@@ -176,11 +175,11 @@ def _read_outcome(submission: Submission, index: int, outcome: Outcome, policy: 
         return _result(submission, index, MessageStatus.SENT, answer=answer)
     if outcome.status == "missing":  # a resend would be answered with the same bytes
         return _result(submission, index, MessageStatus.UNKNOWN, answer=Answer(raw=outcome.raw))
-    failure = Failure(outcome.failure_category or "unknown", outcome.error or _REFUSED)
-    answer = replace(answer, provider_message_id=None)
+    failure = _refused(outcome)
     if outcome.retryable and submission.attempts[index] < policy.max_attempts:
         back_off_s = min(MAX_BACK_OFF_S, policy.retry_base_s * 2.0 ** (submission.attempts[index] - 1))
         retry = Retry(delay_s=random.uniform(0, back_off_s))
+        answer = replace(answer, provider_message_id=None)  # the next attempt gets an id of its own
         return _result(submission, index, MessageStatus.RETRY_WAIT, failure=failure, answer=answer, retry=retry)
     return _result(submission, index, MessageStatus.FAILED, failure=failure, answer=answer)
 
@@ -224,8 +223,12 @@ def _split(submission: Submission, error: SubmissionRefused) -> list[Result]:
             for index in range(len(submission.message_ids))
         ]
     item = error.item
-    failure = Failure(item.failure_category or "unknown", item.error or _REFUSED)
-    return [_result(submission, 0, MessageStatus.FAILED, failure=failure, answer=Answer(raw=item.raw))]
+    return [_result(submission, 0, MessageStatus.FAILED, failure=_refused(item), answer=Answer(raw=item.raw))]
+
+
+def _refused(outcome: Outcome) -> Failure:
+    category = outcome.failure_category or "unknown"
+    return Failure(category, describe_provider_failure(category, outcome.error))
 
 
 def _result(

@@ -97,7 +97,7 @@ _UPDATE = text(
     WHERE id = :id
     """
 )
-# A change of a batch is one of its pending messages. The others, such as those that were cancelled, store what they had.
+# A change of a batch applies to its pending messages. The others, such as cancelled ones, store what they had.
 _STORE_OWN = text(
     f"""
     UPDATE schedules m

@@ -42,7 +42,7 @@ async def get_usable_template(tenant: Tenant, template_id: int, field: str = "te
 async def update_template(
     session: AsyncSession, caller: Caller, template_id: int, body: TemplateCreate | TemplateUpdate
 ) -> Template:
-    """Write a new version of a template; fields that the body omits stay. An empty body writes none. Raises NotFound."""
+    """Write a new version of a template, but none for an empty body. Omitted fields stay. Raises NotFound."""
     given = body.model_dump(include=body.model_fields_set)
     if not given:
         return await get_template(tenant_of(session), template_id)
