@@ -13,6 +13,7 @@ FEATURE = {"__init__", "api", "schemas", "service", "repository", "rules", "cons
 SPECIAL = {
     ("delivery", "sending"): {"provider_worker", "submissions", "routing", "throttling"},
     ("contacts", "contacts"): {"lists"},
+    ("scheduling", "schedules"): {"media_urls"},
     ("contacts", "imports"): {"csv_file", "csv_header", "csv_rows", "jobs", "turns"},
 }
 PORTS = {("delivery", "providers"), ("delivery", "storage")}

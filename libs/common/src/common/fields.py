@@ -1,9 +1,10 @@
-"""Field types that the schemas of several services share: bounded texts, ids and times."""
+"""Values that several services accept and show: bounded texts, ids, flags, times and time zones."""
 
 import unicodedata
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Annotated, Any
+from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PlainSerializer, Strict
 
@@ -16,6 +17,18 @@ _BLANKS = frozenset(
     "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
     + "".join(map(chr, (*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
 )
+
+# The areas of the IANA database: its continents and oceans. Names outside of them are files of a computer (`localtime`,
+# `posixrules`), placeholders (`Factory`), fixed offsets (`Etc/GMT+9`, `EST`) or old aliases (`US/Pacific`).
+_ZONE_AREAS = frozenset(
+    ("Africa", "America", "Antarctica", "Arctic", "Asia", "Atlantic", "Australia", "Europe", "Indian", "Pacific")
+)
+
+
+@cache
+def place_zones() -> frozenset[str]:
+    """Return the names of the time zones of places, for example Australia/Adelaide, and UTC."""
+    return frozenset(name for name in available_timezones() if name == "UTC" or name.partition("/")[0] in _ZONE_AREAS)
 
 
 def clean_text(text: str) -> str:

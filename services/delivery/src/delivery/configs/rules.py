@@ -5,9 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from common.fields import is_blank
+from common.fields import is_blank, place_zones
 from common.sms import measure
-from common.zones import place_zones
 from delivery.sender_ids.rules import read_sender_id
 from delivery.settings import split_names
 

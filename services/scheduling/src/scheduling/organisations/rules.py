@@ -3,7 +3,7 @@
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from common.zones import place_zones
+from common.fields import place_zones
 
 
 def find_zone(name: str) -> ZoneInfo | None:
