@@ -123,6 +123,14 @@ async def test_search_function_uses_the_trigram_index(tenant: asyncpg.Connection
     assert await tenant.fetchval(count, "org_small") == 2168
 
 
+async def test_fold_is_inlined(connect: Connect) -> None:
+    """A call of the function for each row takes 15 times as long."""
+    tenant = await connect("tenant")
+    plan = await tenant.fetch("EXPLAIN (VERBOSE) SELECT fold(first_name) FROM contacts")
+    assert any("lower" in line[0] for line in plan)
+    assert not any("fold(" in line[0] for line in plan)
+
+
 async def test_group_with_half_of_the_contacts_uses_indexes_of_contacts(tenant: asyncpg.Connection) -> None:
     members = await explain(tenant, repository.MEMBERS, limit=50, offset=1000, group_id=2)
     outside = await explain_statement(tenant, lists.FOUND[Search.NONE, True], 50, 1000, 2)

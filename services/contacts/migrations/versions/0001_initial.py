@@ -195,9 +195,9 @@ IMPORTS = f"""
 # Both the index and a search fold their texts with this function, so there is one rule. Lower case of upper case also
 # makes the two forms of the Greek sigma equal. PostgreSQL 17 has no casefold(). The two replacements are those of full
 # case folding that names have: ß, and the letter i with a separate dot, which other software makes of İ. PostgreSQL
-# inlines the function. Plain ASCII, which most names are, skips the costly steps.
+# inlines the function, which it would not do if it was STRICT. Plain ASCII, which most names are, skips the costly steps.
 FOLD_FUNCTION = r"""
-    CREATE FUNCTION fold(given text) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    CREATE FUNCTION fold(given text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN CASE WHEN octet_length(given) = length(given) THEN lower(given COLLATE pg_c_utf8)
                 ELSE replace(replace(lower(upper(normalize(given) COLLATE pg_c_utf8)), 'ß', 'ss'), U&'i\0307', 'i') END
 """
