@@ -176,7 +176,7 @@ class ResentSubmission(NamedTuple):
 
 
 class ListedMessage(NamedTuple):
-    """A message of either direction in the list of messages. An inbound message has no status."""
+    """A message of either direction in the list of messages. An inbound message has no status and no parts."""
 
     id: int
     direction: str
@@ -186,6 +186,13 @@ class ListedMessage(NamedTuple):
     status: MessageStatus | None
     schedule_id: int | None
     contact_id: int | None
+    format: Format
+    subject: str | None
+    media_urls: Sequence[str]
+    parts: int | None
+    provider: str | None
+    failure_category: FailureCategory | None
+    error: str | None
 
 
 class ConfigRow(NamedTuple):

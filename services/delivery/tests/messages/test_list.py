@@ -22,7 +22,11 @@ def ids(answer: Any) -> list[int]:
 
 
 async def test_both_directions_are_listed_together_the_newest_first(get: Get, add: Add) -> None:
-    sent = await add("outbound", time=NOON, schedule_id=17, contact_id=5, status="delivered", text="Ana?")
+    plain = {"format": "sms", "subject": None, "media_urls": [], "parts": 1, "provider": "log"}
+    plain |= {"failure_category": None, "error": None}
+    sent = await add(
+        "outbound", time=NOON, schedule_id=17, contact_id=5, status="delivered", text="Ana?", provider="log"
+    )
     inbound = await add("inbound", time=NOON + timedelta(minutes=1), schedule_id=17, contact_id=5, text="Yes!\nWhy?")
     auto_reply = await add("outbound", time=NOON + timedelta(minutes=2), auto_reply_to=inbound, text="Reply STOP")
     answer = await get("/api/messages/")
@@ -36,6 +40,7 @@ async def test_both_directions_are_listed_together_the_newest_first(get: Get, ad
             "status": "received",
             "schedule": 17,
             "contact": 5,
+            **plain,
         },
         {
             "id": sent,
@@ -46,6 +51,7 @@ async def test_both_directions_are_listed_together_the_newest_first(get: Get, ad
             "status": "delivered",
             "schedule": 17,
             "contact": 5,
+            **plain,
         },
     ]
     assert answer["results"][0] | {"time": ""} == {
@@ -57,7 +63,46 @@ async def test_both_directions_are_listed_together_the_newest_first(get: Get, ad
         "status": "sent",
         "schedule": None,
         "contact": None,
+        **plain,
+        "provider": None,
     }
+
+
+async def test_a_message_shows_its_content_and_its_failure(get: Get, add: Add) -> None:
+    url = "https://example.com/cat.png"
+    failure = {"failure_category": "invalid_number", "error": "Not a number."}
+    await add("outbound", time=NOON, schedule_id=1, text="", format="mms", subject="Cat", media_url=url)
+    await add("outbound", time=NOON, schedule_id=2, text="x" * 307, parts=3, status="failed", provider="aws", **failure)
+    mms, sms = [row for row in (await get("/api/messages/"))["results"] if row["direction"] == "outbound"][::-1]
+    assert (mms["format"], mms["subject"], mms["media_urls"], mms["parts"], mms["provider"]) == (
+        "mms",
+        "Cat",
+        [url],
+        1,
+        None,
+    )
+    assert (sms["format"], sms["subject"], sms["media_urls"], sms["parts"], sms["provider"]) == (
+        "sms",
+        None,
+        [],
+        3,
+        "aws",
+    )
+    assert {name: sms[name] for name in failure} == failure
+
+
+async def test_a_reply_shows_its_pictures_and_parts(get: Get, add: Add) -> None:
+    urls = ["https://example.com/1.jpg", "https://example.com/2.jpg"]
+    await add("inbound", time=NOON, text="", media_urls=urls, provider="twilio")
+    await add("inbound", time=NOON + timedelta(minutes=1), text="é" * 161)
+    await add("inbound", time=NOON + timedelta(minutes=2), text="ж" * 71)
+    found = (await get("/api/messages/"))["results"]
+    assert [(row["format"], row["media_urls"], row["parts"]) for row in found] == [
+        ("sms", [], 2),
+        ("sms", [], 2),
+        ("mms", urls, 1),
+    ]
+    assert (found[-1]["text"], found[-1]["provider"]) == ("", "twilio")
 
 
 async def test_pages_have_every_message_once_and_a_page_past_the_end_is_empty(get: Get, add: Add) -> None:

@@ -13,7 +13,7 @@ from common.phones import show_phone
 from delivery.clients.bus import intake_lag
 from delivery.clients.contacts import get_contact
 from delivery.messages import service
-from delivery.messages.rules import public_status
+from delivery.messages.rules import count_parts, public_status
 from delivery.messages.schemas import (
     Filters,
     MessageOut,
@@ -80,6 +80,13 @@ def _render(rows: list[ListedMessage], total: int, page: Page) -> Paginated[Mess
                 "status": public_status(row.status),
                 "schedule": row.schedule_id,
                 "contact": row.contact_id,
+                "format": row.format,
+                "subject": row.subject,
+                "media_urls": row.media_urls,
+                "parts": row.parts or count_parts(row.format, row.text),
+                "provider": row.provider,
+                "failure_category": row.failure_category,
+                "error": row.error,
             }
         )
         for row in rows

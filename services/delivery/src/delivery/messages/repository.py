@@ -225,7 +225,10 @@ _TABLES = {"outbound": ("messages", "created_at"), "inbound": ("inbound_messages
 # columns that are shown are read last, row by row.
 _PAGE = """
     SELECT counted.total, chosen.id, chosen.direction, coalesce(o.text, i.text), coalesce(o.phone, i.phone),
-           chosen.time, o.status, coalesce(o.schedule_id, i.schedule_id), coalesce(o.contact_id, i.contact_id)
+           chosen.time, o.status, coalesce(o.schedule_id, i.schedule_id), coalesce(o.contact_id, i.contact_id),
+           coalesce(o.format, CASE WHEN i.media_urls = '{{}}' THEN 'sms' ELSE 'mms' END), o.subject,
+           coalesce(i.media_urls, array_remove(ARRAY[o.media_url], NULL)), o.parts, coalesce(o.provider, i.provider),
+           o.failure_category, o.error
     FROM (SELECT {count} AS total) counted
     LEFT JOIN (
         SELECT * FROM ({arms}) merged ORDER BY time DESC, id DESC LIMIT :limit OFFSET :offset

@@ -5,7 +5,8 @@ from datetime import date, datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from common.events import FailureCategory, MessageDelayed, MessageDelivered, MessageFailed, MessageSent
+from common.events import FailureCategory, Format, MessageDelayed, MessageDelivered, MessageFailed, MessageSent
+from common.sms import measure
 from delivery.models import OPEN, MessageStatus, OutcomeRow
 from delivery.opt_outs.rules import REFUSES_RECIPIENT
 
@@ -163,6 +164,11 @@ def describe_provider_failure(category: FailureCategory, provider_text: str | No
     if not provider_text:
         return sentence
     return f"{sentence} The provider says: {provider_text}"[:_MAX_ERROR]
+
+
+def count_parts(message_format: Format, content: str) -> int:
+    """Return the parts of an inbound message. A provider does not say how many it has. An MMS counts as one."""
+    return 1 if message_format == "mms" else measure(content).parts
 
 
 def public_status(status: MessageStatus | None) -> str:

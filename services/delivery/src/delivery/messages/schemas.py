@@ -1,6 +1,7 @@
 """The list of messages and its filters, and the bodies of the internal route of states."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Literal, get_args
@@ -8,6 +9,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field
 
 from common.errors import Invalid
+from common.events import FailureCategory, Format
 from common.fields import Time
 from common.phones import InvalidPhone, normalise_phone
 from delivery.settings import split_names
@@ -23,7 +25,7 @@ class MessageOut(BaseModel):
 
     `time` is when an outbound message was accepted for sending, or when an inbound message was received. `schedule` is
     the schedule of an outbound message, or the schedule that an inbound message answers. `contact` is the contact of
-    the phone, if it is known.
+    the phone, if it is known. An inbound message with a picture has the format `mms`; its text may be empty.
     """
 
     model_config = ConfigDict(
@@ -37,6 +39,13 @@ class MessageOut(BaseModel):
                 "status": "received",
                 "schedule": 17,
                 "contact": 5,
+                "format": "sms",
+                "subject": None,
+                "media_urls": [],
+                "parts": 1,
+                "provider": "mobile_message",
+                "failure_category": None,
+                "error": None,
             }
         }
     )
@@ -49,6 +58,13 @@ class MessageOut(BaseModel):
     status: PublicStatus
     schedule: int | None
     contact: int | None
+    format: Format
+    subject: str | None = Field(description="subject of an MMS that was sent")
+    media_urls: Sequence[str] = Field(description="addresses of its pictures, as the sender or the provider gave them")
+    parts: int = Field(description="parts of the SMS; an MMS has 1")
+    provider: str | None = Field(description="provider that has the message, or from which it came")
+    failure_category: FailureCategory | None
+    error: str | None = Field(description="why the message failed, or is delayed")
 
 
 @dataclass(frozen=True, slots=True)
