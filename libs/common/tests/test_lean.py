@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from common.caller import Caller, sign
 from common.database import Database
 from common.errors import Forbidden
-from common.fields import Id, bounded_text
+from common.fields import Id, bounded_text, join_names, some_names
 from common.http.app import feature_router, make_app
 from common.http.deps import AdminDep, CallerDep, PageDep, SessionDep, TenantDep
 from common.http.lean import LeanRoutes, lean_routes
@@ -44,8 +44,15 @@ ColorDep = Annotated[str, Depends(get_color)]
 
 
 @router.get("/api/notes/")
-async def list_notes(caller: CallerDep, page: PageDep, color: ColorDep, search: str = "") -> Response:
-    return page_response([{"color": color, "search": search, "caller": caller.organisation_id}], page, 7)
+async def list_notes(
+    caller: CallerDep,
+    page: PageDep,
+    color: ColorDep,
+    search: str = "",
+    kind: Annotated[some_names("a", "b"), Query()] = None,  # type: ignore[valid-type]
+) -> Response:
+    row = {"color": color, "search": search, "kinds": join_names(kind), "caller": caller.organisation_id}
+    return page_response([row], page, 7)
 
 
 @router.get("/api/notes/recent/")
@@ -111,6 +118,9 @@ def requests() -> list[tuple[str, str, dict[str, Any]]]:
         ("GET", "/api/notes/", {}),
         ("GET", "/api/notes/?page=2&limit=3&color=blue&depth=4&search=%C3%A9+%25", {}),
         ("GET", "/api/notes/?page=2&page=1", {}),
+        ("GET", "/api/notes/?kind=a,b", {}),
+        ("GET", "/api/notes/?kind=a&kind=b&page=2", {}),
+        ("GET", "/api/notes/?kind=", {}),
         ("GET", "/api/notes/?page=0", {}),
         ("GET", "/api/notes/?page=&limit=&search=", {}),
         ("GET", "/api/notes/?depth=deep", {}),
@@ -165,6 +175,15 @@ async def test_a_keyed_request_saves_and_replays_the_answer_of_a_lean_route(clie
     assert first.status_code == second.status_code == 201
     assert first.json() == second.json()
     assert second.headers["idempotent-replayed"] == "true"
+
+
+@pytest.mark.parametrize("query", ["kind=a,b", "kind=a&kind=b"])
+async def test_a_list_in_the_query_is_separated_by_commas_or_repeated(
+    clients: list[httpx.AsyncClient], query: str
+) -> None:
+    for client in clients:
+        answer = await client.get(f"/api/notes/?{query}", headers=token())
+        assert answer.json()["results"][0]["kinds"] == "a,b"
 
 
 @pytest.mark.parametrize(("number", "total", "pages"), [(1, 0, 0), (1, 50, 1), (2, 51, 2), (9, 51, 2)])

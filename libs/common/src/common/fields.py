@@ -1,12 +1,22 @@
-"""Values that several services accept and show: bounded texts, ids, flags, times and time zones."""
+"""Values that several services accept and show: bounded texts, ids, flags, times, zones, queries and bodies."""
 
 import unicodedata
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from typing import Annotated, Any
 from zoneinfo import available_timezones
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PlainSerializer, Strict
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    Strict,
+    WithJsonSchema,
+)
 
 MAX_ID = 2**63 - 1
 NO_ID = 0  # no row has this id
@@ -98,7 +108,57 @@ def bounded_text(max_length: int, *, min_length: int = 0) -> Any:
 
 Flag = Annotated[bool, Strict()]  # JSON's true and false, and no number or text that may mean one of them
 Id = Annotated[int, BeforeValidator(_to_id)]
-Time = Annotated[datetime, PlainSerializer(show_time, return_type=str, when_used="json")]
+_DATE_TIME = {"type": "string", "format": "date-time"}
+Time = Annotated[
+    datetime,
+    PlainSerializer(show_time, return_type=str, when_used="json"),
+    WithJsonSchema(_DATE_TIME, mode="serialization"),
+]
+
+# Query parameters. They are read as texts, so that an empty one counts as absent and an invalid one gets an error of
+# ours under its name. The API document has their real types.
+QueryNumber = Annotated[str | None, WithJsonSchema({"type": "integer", "minimum": 1})]
+QueryFlag = Annotated[str | None, WithJsonSchema({"type": "boolean"})]
+QueryDay = Annotated[str | None, WithJsonSchema({"type": "string", "format": "date"})]
+
+
+def one_name(*names: str) -> Any:
+    """Return the type of a text that is one of these names in the API document. The code checks it by itself."""
+    return Annotated[str | None, WithJsonSchema({"type": "string", "enum": list(names)})]
+
+
+def some_names(*names: str) -> Any:
+    """Return the type of a query parameter that lists some of these names, separated by commas or repeated."""
+    return Annotated[list[str] | None, WithJsonSchema({"type": "array", "items": names_schema(*names)})]
+
+
+def names_schema(*names: str) -> dict[str, Any]:
+    """Return the schema of a text that is one of these names.
+
+    Upper-case names are an enum of their own, because generators of clients make one constant of `sent` and `SENT`.
+    """
+    groups = [[n for n in names if not n.isupper()], [n for n in names if n.isupper()]]
+    enums = [{"type": "string", "enum": group} for group in groups if group]
+    return {"anyOf": enums} if len(enums) > 1 else enums[0]
+
+
+def join_names(given: Sequence[str] | None) -> str:
+    """Return a repeated query parameter as one list that is separated by commas, "" when it is absent."""
+    return ",".join(given or ())
+
+
+def _remove_defaults(schema: dict[str, Any]) -> None:
+    for one in schema.get("properties", {}).values():
+        one.pop("default", None)
+
+
+class RequestBody(BaseModel):
+    """A request body, whose schema in the API document has no defaults.
+
+    A generated client demands a field that has a default, and so sends it with a PATCH that should not change it.
+    """
+
+    model_config = ConfigDict(json_schema_extra=_remove_defaults)
 
 
 class Audit(BaseModel):

@@ -27,9 +27,9 @@ class ScheduleKind(StrEnum):
 class ScheduleStatus(StrEnum):
     """The progress of a schedule.
 
-    pending → processing → sent → delivered
-       │           └─────→ failed → pending (a retry)
-       └→ cancelled, failed
+        pending → processing → sent → delivered
+           │           └─────→ failed → pending (a retry)
+           └→ cancelled, failed
 
     A late delivery receipt may replace sent, delivered and failed by each other.
     """

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.caller import Caller, CallerVerifier
 from common.errors import Forbidden, Invalid
+from common.fields import QueryNumber
 from common.paging import DEFAULT_LIMIT, MAX_LIMIT, Page
 from common.statements import Tenant
 
@@ -104,9 +105,10 @@ async def get_all_session(request: Request) -> AsyncIterator[AsyncSession]:
 
 
 async def get_page(
-    page: Annotated[str | None, Query(description="page number, from 1")] = None,
+    page: Annotated[QueryNumber, Query(description="page number, from 1")] = None,
     limit: Annotated[
-        str | None, Query(description=f"rows a page; more than {MAX_LIMIT} is read as {MAX_LIMIT}")
+        QueryNumber,
+        Query(description=f"rows a page, by default {DEFAULT_LIMIT}; more than {MAX_LIMIT} is read as {MAX_LIMIT}"),
     ] = None,
 ) -> Page:
     """Read `?page` and `?limit`, numbers of at least 1. Raises Invalid that names the wrong parameter."""

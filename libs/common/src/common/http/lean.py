@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from fastapi import FastAPI, Request, Response
+from fastapi._compat import field_annotation_is_sequence
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from fastapi.security.base import SecurityBase
@@ -30,8 +31,8 @@ Given = Mapping[str, Mapping[str, Any]]
 class Plan:
     """How the arguments of an endpoint or a dependency are read from a request.
 
-    `fields` are pairs of a location (`path`, `query`) and FastAPI's field. `ignored` are arguments that exist for the
-    documentation only.
+    `fields` are pairs of a location and FastAPI's field. `lists` is the location of query parameters that are lists.
+    `ignored` are arguments that exist for the documentation only.
     """
 
     call: Callable[..., Awaitable[Any]]
@@ -102,7 +103,7 @@ def make_plan(dependant: Dependant) -> Plan | None:
         return None
     plan = Plan(call, request_name=dependant.request_param_name)
     plan.fields = [("path", wanted) for wanted in dependant.path_params]
-    plan.fields += [("query", wanted) for wanted in dependant.query_params]
+    plan.fields += [("lists" if _is_list(wanted) else "query", wanted) for wanted in dependant.query_params]
     plan.body = dependant.body_params[0] if dependant.body_params else None
     for inner in dependant.dependencies:
         inner_plan = make_plan(inner)
@@ -156,10 +157,11 @@ class LeanRoutes:
             check_json(request)
             await request.json()  # before anything else, as FastAPI does it
         query = scope["query_string"]
-        given = {
-            "path": path_values,
-            "query": dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {},
-        }
+        pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True) if query else []
+        lists: dict[str, list[str]] = {}
+        for name, value in pairs:
+            lists.setdefault(name, []).append(value)
+        given = {"path": path_values, "query": dict(pairs), "lists": lists}
         response: Response = await plan.run(request, given, {})
         await response(scope, receive, send)
 
@@ -177,6 +179,10 @@ class LeanRoutes:
             if match:
                 return route, plan, {name: _convert(route, name, text) for name, text in match.groupdict().items()}
         return None
+
+
+def _is_list(wanted: Any) -> bool:
+    return field_annotation_is_sequence(wanted.field_info.annotation)
 
 
 def _convert(route: APIRoute, name: str, text: str) -> Any:

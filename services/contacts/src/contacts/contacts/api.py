@@ -7,10 +7,11 @@ from fastapi import Query, Response
 from starlette.convertors import StringConvertor, register_url_convertor
 
 from common.caller import Caller
-from common.fields import Id
+from common.fields import Id, QueryNumber
 from common.http.app import feature_router
 from common.http.deps import CallerDep, PageDep, TenantDep
 from common.http.render import json_response, page_response
+from common.http.requests import describe_example
 from common.paging import Paginated
 from common.statements import Tenant
 from contacts.clients.deps import ServicesDep
@@ -28,6 +29,8 @@ class _Digits(StringConvertor):
 register_url_convertor("digits", _Digits())
 
 router = feature_router("contacts")
+_ONE = "/api/contacts/{contact_id:digits}/"
+_EXAMPLE = {"phone": "0491 570 006", "first_name": "Ana", "last_name": "Silva"}
 
 
 @router.get("/api/contacts/", response_model=Paginated[ContactOut])
@@ -35,15 +38,15 @@ async def list_contacts(
     tenant: TenantDep,
     page: PageDep,
     search: Annotated[str, Query(description="part of a name, or digits of a phone number")] = "",
-    exclude_group_id: Annotated[str | None, Query(description="leave out the members of this group")] = None,
+    exclude_group_id: Annotated[QueryNumber, Query(description="leave out the members of this group")] = None,
 ) -> Response:
-    """List the active contacts, the newest first."""
+    """Find contacts. The newest is first, and deleted ones are left out."""
     excluded = rules.parse_id_filter("exclude_group_id", exclude_group_id)
     rows, total = await service.list_contacts(tenant, page, search=search, exclude_group_id=excluded)
     return page_response([render(row) for row in rows], page, total)
 
 
-@router.post("/api/contacts/", status_code=201, response_model=ContactOut)
+@router.post("/api/contacts/", status_code=201, response_model=ContactOut, openapi_extra=describe_example(_EXAMPLE))
 async def create_contact(body: ContactCreate, caller: CallerDep, tenant: TenantDep, services: ServicesDep) -> Response:
     """Add a contact.
 
@@ -60,17 +63,17 @@ async def create_contact(body: ContactCreate, caller: CallerDep, tenant: TenantD
     return json_response(render(row), 201)
 
 
-@router.get("/api/contacts/{contact_id:digits}/", response_model=ContactOut)
+@router.get(_ONE, response_model=ContactOut)
 async def get_contact(contact_id: Id, tenant: TenantDep) -> Response:
-    """Get a contact, active or deleted."""
+    """Look at a contact. Deleted ones can be read, too."""
     return json_response(render(await service.get_contact(tenant, contact_id)))
 
 
-@router.put("/api/contacts/{contact_id:digits}/", response_model=ContactOut)
+@router.put(_ONE, response_model=ContactOut, openapi_extra=describe_example(_EXAMPLE))
 async def replace_contact(
     contact_id: Id, body: ContactPut, caller: CallerDep, tenant: TenantDep, services: ServicesDep
 ) -> Response:
-    """Change a contact. Fields that are left out stay as they are.
+    """Replace a contact. Fields that are left out stay as they are.
 
     An opt-out or a deletion is in force when it is answered. A 503 says that it is saved but not confirmed: send the
     request again.
@@ -79,7 +82,7 @@ async def replace_contact(
     return await _update(tenant, services, caller, contact_id=contact_id, changes=changes)
 
 
-@router.patch("/api/contacts/{contact_id:digits}/", response_model=ContactOut)
+@router.patch(_ONE, response_model=ContactOut, openapi_extra=describe_example({"company": "Pigeon Post"}))
 async def update_contact(
     contact_id: Id, body: ContactPatch, caller: CallerDep, tenant: TenantDep, services: ServicesDep
 ) -> Response:
@@ -101,9 +104,9 @@ async def _update(
     return json_response(render(contact._asdict()))
 
 
-@router.delete("/api/contacts/{contact_id:digits}/", status_code=204, response_class=Response)
+@router.delete(_ONE, status_code=204, response_class=Response)
 async def delete_contact(contact_id: Id, caller: CallerDep, tenant: TenantDep, services: ServicesDep) -> Response:
-    """Delete a contact softly. Its pending schedules are cancelled when the answer leaves.
+    """Delete a contact. Its pending schedules are cancelled when the answer leaves.
 
     To restore it, PATCH `is_active: true`, or POST a contact with the same phone.
     """

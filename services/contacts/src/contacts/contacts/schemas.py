@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from common.fields import Audit, Flag, Id, Time, bounded_text, show_time
+from common.fields import Audit, Flag, Id, RequestBody, Time, bounded_text, show_time
 from common.phones import normalise_phone, show_phone
 from contacts.contacts.rules import MAX_LENGTHS, check_email
 
@@ -19,7 +19,7 @@ Phone = Annotated[
     str,
     AfterValidator(normalise_phone),
     BeforeValidator(_to_text),
-    Field(examples=["0412 345 678"], description="Australian mobile number in any usual spelling"),
+    Field(examples=["0491 570 006"], description="Australian mobile number in any usual spelling"),
 ]
 if TYPE_CHECKING:
     FirstName: TypeAlias = str
@@ -33,7 +33,7 @@ else:
     Company = bounded_text(MAX_LENGTHS["company"])
 
 
-class ContactFields(BaseModel):
+class ContactFields(RequestBody):
     """The fields that a request can set. Only `user` can be null."""
 
     first_name: FirstName = ""
@@ -72,7 +72,7 @@ class _Contact(BaseModel):
     id: int
     first_name: str
     last_name: str
-    phone: Annotated[str, BeforeValidator(show_phone), Field(examples=["0412345678"])]
+    phone: Annotated[str, BeforeValidator(show_phone), Field(examples=["0491570006"])]
     email: str
     company: str
     user: int | None = Field(validation_alias="user_id", description="id of the assigned user")

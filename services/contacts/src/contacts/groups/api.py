@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from common.fields import Id
 from common.http.app import feature_router
 from common.http.deps import CallerDep, PageDep, SessionDep, internal_session
+from common.http.requests import describe_example
 from common.paging import Paginated, Pagination
 from contacts.contacts.schemas import ContactOut
 from contacts.groups import service
@@ -24,6 +25,8 @@ from contacts.groups.schemas import (
 )
 
 router = feature_router("groups")
+_EXAMPLE = {"name": "Customers"}
+_MEMBERS = {"contact_ids": [1]}
 FromScheduling = Annotated[AsyncSession, Depends(internal_session("scheduling"), scope="function")]
 
 
@@ -33,21 +36,21 @@ async def list_groups(
     page: PageDep,
     search: Annotated[str, Query(description="part of the name; fewer than 2 characters are ignored")] = "",
 ) -> Paginated[GroupOut]:
-    """List the active groups by name."""
+    """Find groups. They are sorted by name, and deleted ones are left out."""
     rows, total = await service.list_groups(session, page, search)
     return Paginated(results=[GroupOut.model_validate(row) for row in rows], pagination=Pagination.of(page, total))
 
 
-@router.post("/api/groups/", status_code=201)
+@router.post("/api/groups/", status_code=201, openapi_extra=describe_example(_EXAMPLE))
 async def create_group(body: GroupCreate, caller: CallerDep, session: SessionDep) -> GroupOut:
-    """Add a group, with its first members if `member_ids` is given."""
+    """Add a group. `member_ids` are its first members."""
     given = body.model_dump(exclude_unset=True, exclude={"member_ids"})
     return GroupOut.model_validate(await service.create_group(session, caller, given, body.member_ids))
 
 
 @router.get("/api/groups/{group_id}/")
 async def get_group(group_id: Id, page: PageDep, session: SessionDep) -> GroupDetail:
-    """Get a group, active or deleted, with a page of its active members by name."""
+    """Look at a group and its members. The answer has a page of its active members by name."""
     group, members = await service.get_group(session, page, group_id)
     listed = Paginated[ContactOut](
         results=[ContactOut.model_validate(member) for member in members],
@@ -56,14 +59,14 @@ async def get_group(group_id: Id, page: PageDep, session: SessionDep) -> GroupDe
     return GroupDetail.model_validate({**group._asdict(), "members": listed})
 
 
-@router.put("/api/groups/{group_id}/")
+@router.put("/api/groups/{group_id}/", openapi_extra=describe_example(_EXAMPLE))
 async def replace_group(group_id: Id, body: GroupWrite, caller: CallerDep, session: SessionDep) -> GroupOut:
-    """Change a group. Fields that are left out stay as they are."""
+    """Replace a group. Fields that are left out stay as they are."""
     changes = body.model_dump(exclude_unset=True)
     return GroupOut.model_validate(await service.update_group(session, caller, group_id, changes))
 
 
-@router.patch("/api/groups/{group_id}/")
+@router.patch("/api/groups/{group_id}/", openapi_extra=describe_example({"description": "Customers of 2026"}))
 async def update_group(group_id: Id, body: GroupPatch, caller: CallerDep, session: SessionDep) -> GroupOut:
     """Change some fields of a group. `is_active: true` restores a deleted group."""
     changes = body.model_dump(exclude_unset=True)
@@ -72,18 +75,18 @@ async def update_group(group_id: Id, body: GroupPatch, caller: CallerDep, sessio
 
 @router.delete("/api/groups/{group_id}/", status_code=204)
 async def delete_group(group_id: Id, caller: CallerDep, session: SessionDep) -> None:
-    """Delete a group softly. Its members stay contacts."""
+    """Delete a group. Its members stay contacts."""
     await service.update_group(session, caller, group_id, {"is_active": False})
 
 
-@router.post("/api/groups/{group_id}/members/")
+@router.post("/api/groups/{group_id}/members/", openapi_extra=describe_example(_MEMBERS))
 async def add_members(group_id: Id, body: MembersIn, session: SessionDep) -> MembersAdded:
     """Add contacts to a group. Contacts that are members already are ignored."""
     added, member_count = await service.add_members(session, group_id, body.contact_ids)
     return MembersAdded(added=added, member_count=member_count)
 
 
-@router.delete("/api/groups/{group_id}/members/")
+@router.delete("/api/groups/{group_id}/members/", openapi_extra=describe_example(_MEMBERS))
 async def remove_members(group_id: Id, body: MembersIn, session: SessionDep) -> MembersRemoved:
     """Remove contacts from a group. Contacts that are not members are ignored."""
     removed, member_count = await service.remove_members(session, group_id, body.contact_ids)

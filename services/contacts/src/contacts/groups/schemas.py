@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from common.fields import Audit, Flag, Id, bounded_text
+from common.fields import Audit, Flag, Id, RequestBody, bounded_text
 from common.paging import Paginated
 from contacts.contacts.schemas import ContactOut
 
@@ -18,7 +18,7 @@ MAX_IDS = 1000
 ContactIds = Annotated[list[Id], Field(min_length=1, max_length=MAX_IDS)]
 
 
-class GroupPatch(BaseModel):
+class GroupPatch(RequestBody):
     """The fields to change. Fields that are left out stay as they are."""
 
     name: Name = ""
@@ -35,10 +35,10 @@ class GroupWrite(GroupPatch):
 class GroupCreate(GroupWrite):
     """A new group."""
 
-    member_ids: Annotated[list[Id], Field(max_length=MAX_IDS, description="ids of the contacts to add")] = []
+    member_ids: list[Id] = Field([], max_length=MAX_IDS, description="ids of the contacts to add")
 
 
-class MembersIn(BaseModel):
+class MembersIn(RequestBody):
     """The contacts to add to the group or to remove from it."""
 
     contact_ids: ContactIds

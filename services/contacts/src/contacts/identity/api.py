@@ -26,14 +26,14 @@ async def resolve_identity(body: IdentityIn, session: FromGateway) -> IdentityOu
 
 @router.get("/api/users/")
 async def list_users(session: SessionDep, page: PageDep) -> Paginated[UserOut]:
-    """List the organisation's members by name."""
+    """List the members of the organisation. They are sorted by name."""
     rows, total = await service.list_users(session, page)
     return Paginated(results=[UserOut.model_validate(row) for row in rows], pagination=Pagination.of(page, total))
 
 
 @router.get("/api/users/me/")
 async def get_me(caller: CallerDep, session: SessionDep) -> MeOut:
-    """Get the user of the session token, with role and permissions in the organisation."""
+    """See who you are. The answer has your organisation, and your role and permissions in it."""
     user, organisation = await service.get_me(session, caller)
     context = OrganisationContext(
         clerk_org_id=organisation.organisation_id,
@@ -47,13 +47,13 @@ async def get_me(caller: CallerDep, session: SessionDep) -> MeOut:
 
 @router.get("/api/users/{user_id}/")
 async def get_user(user_id: Id, session: SessionDep) -> UserOut:
-    """Get a user who is or was a member of the organisation."""
+    """Look at a member. People who left the organisation can be read, too."""
     return UserOut.model_validate(await service.get_user(session, user_id))
 
 
 @router.post("/api/webhooks/clerk/", tags=["webhooks"], openapi_extra={"security": []}, responses={400: {}, 413: {}})
 async def receive_clerk_event(request: Request, session: AllSessionDep) -> dict[str, str]:
-    """Receive an event from Clerk, signed by Svix. A repeated event gets the same answer and changes nothing."""
+    """Receive an event from Clerk. It is signed by Svix. A repeated event gets the same answer and changes nothing."""
     body = await JsonRequest(request.scope, request.receive).body()
     secret = request.app.state.settings.clerk_webhook_signing_secret.get_secret_value()
     await service.apply_event(session, rules.verify_event(secret, body, dict(request.headers)))

@@ -40,7 +40,9 @@ class UserOut(BaseModel):
     last_name: str
     email: str
     clerk_id: str
-    role: str = Field(description="role in the organisation, without Clerk's `org:`")
+    role: str = Field(
+        description="role in the organisation as Clerk's webhooks reported it, without `org:`; show it to people"
+    )
     is_active: bool = Field(description="false: the user left the organisation or was deleted")
     created_at: Time
     updated_at: Time
@@ -52,12 +54,17 @@ class OrganisationContext(BaseModel):
     clerk_org_id: str
     name: str
     slug: str
-    role: str
-    permissions: list[str]
+    role: str = Field(description="role in the session token, without `org:`; it decides what this session may do")
+    permissions: list[str] = Field(description="permissions in the session token, as `org:<feature>:<permission>`")
 
 
 class MeOut(UserOut):
-    """The user of the session token, with the organisation."""
+    """The user of the session token, with the organisation.
+
+    There are two roles, because they come from two places. `role` is the stored role, which every list of users shows.
+    `organisation.role` is the role in the session token. They differ for the time between a change of the role at Clerk
+    and the next session token or webhook. Decide by `organisation.role` what a page offers.
+    """
 
     organisation: OrganisationContext
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from common.fields import bounded_text
+from common.fields import RequestBody, bounded_text
 from delivery.configs.rules import SPECS
 
 _KNOWN_NAMES = Field(
@@ -24,14 +24,14 @@ class ConfigOut(BaseModel):
     value: str
 
 
-class ConfigCreate(BaseModel):
+class ConfigCreate(RequestBody):
     """A setting with its value, which is checked where the name is known."""
 
     name: Annotated[bounded_text(100, min_length=1), _KNOWN_NAMES]  # type: ignore[valid-type]
     value: bounded_text(1000)  # type: ignore[valid-type]
 
 
-class ConfigUpdate(BaseModel):
+class ConfigUpdate(RequestBody):
     """The fields that change. A field that is not given stays as it is."""
 
     name: bounded_text(100, min_length=1) = None  # type: ignore[valid-type]

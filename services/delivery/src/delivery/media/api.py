@@ -20,7 +20,7 @@ _FILE_BODY = describe_upload("image/*")
 
 @router.post("/api/sms/upload-file/", status_code=201, openapi_extra=_FILE_BODY)
 async def upload_file(request: Request, caller: CallerDep, session: SessionDep) -> MediaOut:
-    """Store an image for an MMS: PNG, JPEG or GIF, at most 409,600 bytes."""
+    """Upload a picture for an MMS. It is a PNG, JPEG or GIF file of at most 409,600 bytes."""
     state = request.app.state
     content = await _read_file(request)
     return await service.store_upload(session, caller, content, storage=state.storage, links=state.links)

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import Depends, Query, Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from common.fields import Id
+from common.fields import Id, QueryDay, join_names
 from common.http.app import feature_router
 from common.http.deps import CallerDep, PageDep, SessionDep, internal_session
 from common.paging import Page, Paginated, Pagination
@@ -15,10 +15,12 @@ from delivery.clients.contacts import get_contact
 from delivery.messages import service
 from delivery.messages.rules import count_parts, public_status
 from delivery.messages.schemas import (
+    DirectionName,
     Filters,
     MessageOut,
     StatesIn,
     StatesOut,
+    Statuses,
     read_day,
     read_direction,
     read_phone,
@@ -33,17 +35,15 @@ SchedulingSession = Annotated[AsyncSession, Depends(internal_session("scheduling
 
 async def get_filters(
     phone: Annotated[str | None, Query(description="an Australian mobile in any usual form")] = None,
-    status: Annotated[
-        str | None, Query(description="comma-separated list of processing, sent, delivered, failed, received")
-    ] = None,
-    direction: Annotated[str | None, Query(description="outbound or inbound")] = None,
-    date_from: Annotated[str | None, Query(description="first day, inclusive, in the organisation's time zone")] = None,
-    date_to: Annotated[str | None, Query(description="last day, inclusive, in the organisation's time zone")] = None,
+    status: Annotated[Statuses, Query(description="messages with one of these statuses; by default all")] = None,
+    direction: Annotated[DirectionName, Query(description="outbound or inbound messages; by default both")] = None,
+    date_from: Annotated[QueryDay, Query(description="first day, inclusive, in the organisation's time zone")] = None,
+    date_to: Annotated[QueryDay, Query(description="last day, inclusive, in the organisation's time zone")] = None,
 ) -> Filters:
     """Read the filters of the list. Raises Invalid under the name of the invalid one."""
     return Filters(
         phone=read_phone(phone),
-        statuses=read_statuses(status),
+        statuses=read_statuses(join_names(status)),
         direction=read_direction(direction),
         first=read_day("date_from", date_from),
         last=read_day("date_to", date_to),
@@ -54,7 +54,7 @@ async def get_filters(
 async def list_messages(
     caller: CallerDep, session: SessionDep, filters: Annotated[Filters, Depends(get_filters)], page: PageDep
 ) -> Paginated[MessageOut]:
-    """List outbound and inbound messages, those of batches included, the newest first."""
+    """Read the messages that were sent and received. The newest is first."""
     return _render(*await service.page_messages(session, caller.organisation_id, filters, page), page)
 
 
@@ -62,7 +62,7 @@ async def list_messages(
 async def list_messages_of_contact(
     request: Request, caller: CallerDep, session: SessionDep, contact_id: Id, page: PageDep
 ) -> Paginated[MessageOut]:
-    """List the messages to and from a contact, the newest first: its own, and those of its current phone."""
+    """Read the conversation with a contact. It has its own messages and those of its phone. The newest is first."""
     contact = await get_contact(request.app.state.contacts, caller, contact_id)
     filters = Filters(contact=contact_id, phone=contact.phone)
     return _render(*await service.page_messages(session, caller.organisation_id, filters, page), page)

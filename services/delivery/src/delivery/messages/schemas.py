@@ -4,18 +4,24 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from common.errors import Invalid
 from common.events import FailureCategory, Format
-from common.fields import Time
+from common.fields import Time, one_name, some_names
 from common.phones import InvalidPhone, normalise_phone
 from delivery.settings import split_names
 
 Direction = Literal["outbound", "inbound"]
 PublicStatus = Literal["processing", "sent", "delivered", "failed", "received"]
+if TYPE_CHECKING:
+    Statuses = list[str] | None
+    DirectionName = str | None
+else:
+    Statuses = some_names(*get_args(PublicStatus))
+    DirectionName = one_name(*get_args(Direction))
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
@@ -32,20 +38,20 @@ class MessageOut(BaseModel):
         json_schema_extra={
             "example": {
                 "id": 812,
-                "direction": "inbound",
-                "text": "See you then!",
-                "phone": "0491570156",
+                "direction": "outbound",
+                "text": "Look",
+                "phone": "0491570157",
                 "time": "2026-04-04T06:31:12.000Z",
-                "status": "received",
+                "status": "failed",
                 "schedule": 17,
                 "contact": 5,
-                "format": "sms",
-                "subject": None,
-                "media_urls": [],
+                "format": "mms",
+                "subject": "Cat",
+                "media_urls": ["https://example.com/cat.png"],
                 "parts": 1,
-                "provider": "mobile_message",
-                "failure_category": None,
-                "error": None,
+                "provider": "messagemedia",
+                "failure_category": "invalid_number",
+                "error": "Invalid phone number.",
             }
         }
     )
@@ -91,9 +97,9 @@ def read_phone(given: str | None) -> str | None:
         raise Invalid.field("phone", str(error)) from None
 
 
-def read_statuses(given: str | None) -> frozenset[str]:
+def read_statuses(given: str) -> frozenset[str]:
     """Return the statuses of a comma-separated list. Raises Invalid under `status`."""
-    statuses = frozenset(split_names(given or ""))
+    statuses = frozenset(split_names(given))
     if not statuses <= set(get_args(PublicStatus)):
         raise Invalid.field("status", f"Enter some of {', '.join(get_args(PublicStatus))}.")
     return statuses

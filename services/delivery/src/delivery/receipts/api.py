@@ -1,7 +1,10 @@
 """The webhooks of the providers: delivery receipts and inbound messages."""
 
+from typing import Annotated
+
 import structlog
 from fastapi import Request
+from pydantic import WithJsonSchema
 from starlette.responses import Response
 
 from common.errors import Forbidden, Invalid, NotFound, TooLarge, Unavailable
@@ -16,6 +19,8 @@ log = structlog.get_logger()
 router = feature_router("webhooks")
 
 _PATH = "/api/webhooks/providers/{provider}/{kind}/"
+# Any other kind is 404, so the parameter itself is a text.
+Kind = Annotated[str, WithJsonSchema({"type": "string", "enum": ["receipts", "inbound", "events"]})]
 _OPENAPI = {
     "security": [],
     "requestBody": {
@@ -33,8 +38,8 @@ _ANSWERS: dict[int | str, dict[str, object]] = {
 
 
 @router.post(_PATH, openapi_extra=_OPENAPI, responses=_ANSWERS, response_class=Response)
-async def receive_provider_webhook(request: Request, session: AllSessionDep, provider: str, kind: str) -> Response:
-    """Store delivery receipts and inbound messages of a provider that is switched on.
+async def receive_provider_webhook(request: Request, session: AllSessionDep, provider: str, kind: Kind) -> Response:
+    """Receive delivery receipts and replies from a provider. The provider must be switched on.
 
     The request must be signed as that provider signs. `kind` is `receipts`, `inbound` or `events`; docs/providers.md
     lists which provider uses which. A repeated webhook gets the same answer and changes nothing.

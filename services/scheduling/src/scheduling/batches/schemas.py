@@ -1,7 +1,7 @@
 """Bodies and queries of batches, and how the API shows a batch. The API calls a batch a group schedule."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
@@ -31,7 +31,7 @@ class GroupScheduleUpdate(ContentUpdate):
     """Changes of a batch. Omitted fields stay. `group_id` cannot change."""
 
     name: Name = ""
-    group: Id | None = None
+    group: Annotated[Id | None, Field(description="another name of `group_id`")] = None
     group_id: Id | None = None
 
 
@@ -45,6 +45,7 @@ class GroupScheduleCreate(GroupScheduleUpdate):
 class GroupScheduleFields(ScheduleFields):
     """The fields of a batch before its audit fields."""
 
+    name: str
     group_name: str | None
     child_count: int
     expanding: bool = Field(description="whether rows of its messages are still being created")
@@ -64,7 +65,7 @@ class GroupScheduleDetail(GroupScheduleCreated):
     """A batch with a page of its messages, and how many messages have which status."""
 
     pagination: Pagination
-    counts: dict[str, int]
+    counts: dict[str, int] = Field(description="number of messages by status; each status has a number, also 0")
 
 
 class References(BaseModel):

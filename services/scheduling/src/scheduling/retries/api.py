@@ -4,18 +4,18 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from common.fields import Id
+from common.fields import Id, QueryFlag
 from common.http.app import JsonRoute
 from common.http.deps import CallerDep, SessionDep
 from scheduling.retries import service
 from scheduling.retries.schemas import Retried
-from scheduling.schedules.schemas import ScheduleOut, read_flag, read_format, render_schedule
+from scheduling.schedules.schemas import ScheduleOut, StatusFormat, read_flag, read_format, render_schedule
 
 router = APIRouter(route_class=JsonRoute)
 
-StatusFormat = Annotated[str | None, Query(description="`v1`: PENDING, SENT, FAILED, DELETED")]
+StatusFormatParameter = Annotated[StatusFormat, Query(description="`v1`: PENDING, SENT, FAILED, DELETED")]
 IncludeUnknown = Annotated[
-    str | None, Query(description="`true`: also messages that may have arrived (`outcome_unknown`)")
+    QueryFlag, Query(description="`true`: also messages that may have arrived (`outcome_unknown`)")
 ]
 
 
@@ -24,7 +24,7 @@ async def retry_schedule(
     session: SessionDep,
     caller: CallerDep,
     schedule_id: Id,
-    status_format: StatusFormat = None,
+    status_format: StatusFormatParameter = None,
     include_unknown: IncludeUnknown = None,
 ) -> ScheduleOut:
     """Send a failed message again."""

@@ -4,14 +4,26 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field, WithJsonSchema
 
 from common.errors import Invalid
 from common.events import FailureCategory, Format
-from common.fields import Audit, Id, Time, bounded_text, is_blank, show_time
+from common.fields import (
+    Audit,
+    Id,
+    RequestBody,
+    Time,
+    bounded_text,
+    is_blank,
+    names_schema,
+    one_name,
+    show_time,
+    some_names,
+)
 from common.paging import Page, Paginated, Pagination
 from common.phones import normalise_phone, show_phone
 from scheduling.models import Schedule, ScheduleKind, ScheduleStatus
@@ -21,14 +33,6 @@ from scheduling.templates.schemas import AnyText
 from scheduling.texts.rules import count_parts
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_V1 = {
-    ScheduleStatus.PENDING: "PENDING",
-    ScheduleStatus.PROCESSING: "PENDING",
-    ScheduleStatus.SENT: "SENT",
-    ScheduleStatus.DELIVERED: "SENT",
-    ScheduleStatus.FAILED: "FAILED",
-    ScheduleStatus.CANCELLED: "DELETED",
-}
 
 
 def _check_is_text(given: Any) -> Any:
@@ -49,13 +53,39 @@ else:
     Subject = bounded_text(64)
 
 
-class ContentFields(BaseModel):
+class ScheduleStatusV1(StrEnum):
+    """The names of the statuses in v1, with `?status_format=v1`."""
+
+    PENDING = "PENDING"
+    SENT = "SENT"
+    FAILED = "FAILED"
+    DELETED = "DELETED"
+
+
+_V1 = {
+    ScheduleStatus.PENDING: ScheduleStatusV1.PENDING,
+    ScheduleStatus.PROCESSING: ScheduleStatusV1.PENDING,
+    ScheduleStatus.SENT: ScheduleStatusV1.SENT,
+    ScheduleStatus.DELIVERED: ScheduleStatusV1.SENT,
+    ScheduleStatus.FAILED: ScheduleStatusV1.FAILED,
+    ScheduleStatus.CANCELLED: ScheduleStatusV1.DELETED,
+}
+STATUS_NAMES = (*ScheduleStatus, *ScheduleStatusV1)
+if TYPE_CHECKING:
+    StatusFormat = str | None
+    Statuses = list[str] | None
+else:
+    StatusFormat = one_name("v1", "v2")
+    Statuses = some_names(*STATUS_NAMES)
+
+
+class ContentFields(RequestBody):
     """The content of a message. A body may name its template by `template` or by `template_id`."""
 
     template: Id | None = None
-    template_id: Id | None = None
+    template_id: Annotated[Id | None, Field(description="another name of `template`")] = None
     text: AnyText = ""
-    format: Format = "sms"
+    format: Annotated[Format, Field(description="`sms` in a POST that leaves it out")] = "sms"
     media_url: Url | None = None
     subject: Subject | None = None
 
@@ -66,7 +96,11 @@ class ContentUpdate(ContentFields):
     scheduled_time: Annotated[WallTime | None, Field(description="without an offset: the organisation's time zone")] = (
         None
     )
-    status: str = Field("", description="`cancelled` cancels; any other value is ignored")
+    status: Annotated[
+        str,
+        WithJsonSchema(names_schema(*STATUS_NAMES)),
+        Field(description="`cancelled` in a PATCH cancels (v1: `DELETED`); any other value is ignored"),
+    ] = ""
 
     def changes_nothing(self) -> bool:
         """Return whether the body has no field that can change: a PATCH without a body, or with `{}`."""
@@ -78,9 +112,9 @@ class ScheduleUpdate(ContentUpdate):
 
     name: Name | None = None
     group: Annotated[Id | None, Field(description="a note: the message goes to its one recipient")] = None
-    group_id: Id | None = None
+    group_id: Annotated[Id | None, Field(description="another name of `group`")] = None
     contact: Id | None = None
-    contact_id: Id | None = None
+    contact_id: Annotated[Id | None, Field(description="another name of `contact`")] = None
     phone: Phone | None = None
 
 
@@ -111,7 +145,7 @@ class ScheduleFields(BaseModel):
     scheduled_time: Time
     sent_time: Time | None
     delivered_time: Time | None
-    status: str
+    status: ScheduleStatus | ScheduleStatusV1
     error: str | None
     failure_category: FailureCategory | None
     attempts: int
@@ -186,7 +220,7 @@ def render_fields(row: Mapping[str, Any], v1: bool) -> dict[str, Any]:
         "scheduled_time": show_time(row["scheduled_time"]),
         "sent_time": row["sent_time"] and show_time(row["sent_time"]),
         "delivered_time": row["delivered_time"] and show_time(row["delivered_time"]),
-        "status": _V1[row["status"]] if v1 else str(row["status"]),
+        "status": str(_V1[row["status"]] if v1 else row["status"]),
         "error": row["error"],
         "failure_category": row["failure_category"],
         "attempts": row["attempts"],
@@ -212,7 +246,7 @@ def read_fields(stored: Any) -> Mapping[str, str]:
 
 def render_status(status: ScheduleStatus, v1: bool) -> str:
     """Return the name of a status in the API."""
-    return _V1[status] if v1 else status.value
+    return (_V1[status] if v1 else status).value
 
 
 def render_counts(counts: Mapping[ScheduleStatus, int], v1: bool) -> dict[str, int]:

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from common.http.app import JsonRoute
 from common.http.deps import TenantDep
 from common.http.render import json_response
+from common.http.requests import describe_example
 from common.statements import Tenant
 from scheduling.batches.service import count_messages, get_batch
 from scheduling.clients.deps import WriteContextDep
@@ -69,10 +70,14 @@ router = APIRouter(route_class=WaitingRoute, tags=["sending"])
 
 # WaitingRoute reads the header. The parameter puts it into the API document.
 _PREFER_TEXT = "`wait=N`: wait for the outcome, 30 s at most (RFC 7240)"
-Prefer = Annotated[str | None, Header(description=_PREFER_TEXT)]
+Prefer = Annotated[str | None, Header(alias="Prefer", description=_PREFER_TEXT)]
 _PREFER = {
-    "parameters": [{"name": "prefer", "in": "header", "schema": {"type": "string"}, "description": _PREFER_TEXT}]
+    "parameters": [{"name": "Prefer", "in": "header", "schema": {"type": "string"}, "description": _PREFER_TEXT}]
 }
+_SEND = {**_PREFER, **describe_example({"message": "Hello from Cooee", "recipient": "0491 570 006"})}
+_PICTURE = {"message": "Look", "media_url": "https://example.com/cat.png", "recipient": "0491 570 006"}
+_SEND_MMS = {**_PREFER, **describe_example(_PICTURE)}
+_SEND_TO_GROUP = describe_example({"message": "Hello {{first_name}}", "group_id": 1})
 _ONE: dict[int | str, dict[str, Any]] = {
     200: {"model": Sent, "description": "Sent, after a wait"},
     502: {"model": MessageNotSent, "description": "Not sent, after a wait"},
@@ -84,15 +89,15 @@ _MANY: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.post("/api/sms/send/", status_code=202, response_model=Sent, responses=_ONE, openapi_extra=_PREFER)
+@router.post("/api/sms/send/", status_code=202, response_model=Sent, responses=_ONE, openapi_extra=_SEND)
 async def send(request: Request, tenant: TenantDep, context: WriteContextDep, body: SendRequest) -> Response:
-    """Send a message."""
+    """Send a message now."""
     return await _send(request, tenant, context, body)
 
 
-@router.post("/api/sms/send-mms/", status_code=202, response_model=Sent, responses=_ONE, openapi_extra=_PREFER)
+@router.post("/api/sms/send-mms/", status_code=202, response_model=Sent, responses=_ONE, openapi_extra=_SEND_MMS)
 async def send_mms(request: Request, tenant: TenantDep, context: WriteContextDep, body: SendMmsRequest) -> Response:
-    """Send a picture, with or without a text."""
+    """Send a picture now. Its text may be empty."""
     return await _send(request, tenant, context, body)
 
 
@@ -105,11 +110,11 @@ async def _send(
     return json_response(render_accepted(schedule_id).model_dump(), 202)
 
 
-@router.post("/api/sms/send-to-group/", status_code=202, responses=_MANY)
+@router.post("/api/sms/send-to-group/", status_code=202, responses=_MANY, openapi_extra=_SEND_TO_GROUP)
 async def send_to_group(
     request: Request, context: WriteContextDep, body: SendToGroupRequest, prefer: Prefer = None
 ) -> SentToGroup:
-    """Send a message to every member of a group."""
+    """Send a message to a group now. Opted-out and inactive members are left out."""
     async with _session(request, context.caller.organisation_id) as session:
         accepted = await service.send_to_group(session, context, body, outcome_awaited=read_wait(prefer) > 0)
     return render_accepted_batch(accepted.batch_id, accepted.group)

@@ -3,12 +3,13 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import BaseModel
 
 from common.context import request_id
 from common.events import FailureCategory
-from common.fields import Id
+from common.fields import Id, RequestBody
 from scheduling.clients.contacts import Group
 from scheduling.models import OPEN, SUCCESSFUL, Schedule, ScheduleStatus
 from scheduling.schedules.schemas import Phone, Subject, Url
@@ -18,7 +19,7 @@ LONGEST_WAIT_S = 30
 _WAIT = re.compile(r'(?:^|[,;\s])wait\s*=\s*"?([0-9]{1,9})"?\s*(?:[,;]|$)', re.IGNORECASE)
 
 
-class SendRequest(BaseModel):
+class SendRequest(RequestBody):
     """A message to a number. `contact_id` links it to a contact."""
 
     message: Text
@@ -26,7 +27,7 @@ class SendRequest(BaseModel):
     contact_id: Id | None = None
 
 
-class SendMmsRequest(BaseModel):
+class SendMmsRequest(RequestBody):
     """An MMS to a number. Its text may be empty."""
 
     message: AnyText = ""
@@ -36,7 +37,7 @@ class SendMmsRequest(BaseModel):
     subject: Subject | None = None
 
 
-class SendToGroupRequest(BaseModel):
+class SendToGroupRequest(RequestBody):
     """A message to the members of a group."""
 
     message: Text
@@ -46,10 +47,10 @@ class SendToGroupRequest(BaseModel):
 class Sent(BaseModel):
     """`success` means accepted, and after a wait sent."""
 
-    success: bool = True
+    success: Literal[True]
     message: str
     schedule_id: int
-    status: str
+    status: ScheduleStatus
 
 
 class Results(BaseModel):
@@ -63,7 +64,7 @@ class Results(BaseModel):
 class SentToGroup(BaseModel):
     """`success` means accepted, and after a wait that at least one message was sent."""
 
-    success: bool = True
+    success: Literal[True]
     message: str
     results: Results
     group_name: str
@@ -73,20 +74,24 @@ class SentToGroup(BaseModel):
 class NotSent(BaseModel):
     """The answer after a wait when nothing was sent."""
 
-    success: bool = False
+    success: Literal[False]
     message: str
     error: str
     failure_category: FailureCategory
-    code: str = "unavailable"
+    code: Literal["unavailable"]
     request_id: str
 
 
 class MessageNotSent(NotSent):
+    """The answer after a wait when the message was not sent."""
+
     schedule_id: int
-    status: str
+    status: ScheduleStatus
 
 
 class GroupNotSent(NotSent):
+    """The answer after a wait when no message to the group was sent."""
+
     results: Results
     group_name: str
     group_schedule_id: int
@@ -109,13 +114,14 @@ def read_wait(prefer: str | None) -> int:
 
 def render_accepted(schedule_id: int) -> Sent:
     """Return the answer of an accepted message."""
-    return Sent(message="Message accepted.", schedule_id=schedule_id, status="processing")
+    return Sent(success=True, message="Message accepted.", schedule_id=schedule_id, status=ScheduleStatus.PROCESSING)
 
 
 def render_accepted_batch(batch_id: int, group: Group) -> SentToGroup:
     """Return the answer of an accepted batch."""
     count = group.eligible_count
     return SentToGroup(
+        success=True,
         message=f"{count} messages accepted.",
         results=Results(successful=count, failed=0, total=count),
         group_name=group.name,
@@ -128,15 +134,17 @@ def render_final(row: Schedule) -> FinalAnswer | None:
     if row.status in OPEN:
         return None
     if row.status in SUCCESSFUL:
-        sent = Sent(message="Message sent.", schedule_id=row.id, status=row.status.value)
+        sent = Sent(success=True, message="Message sent.", schedule_id=row.id, status=row.status)
         return FinalAnswer(200, sent, row.outcome_awaited)
     not_sent = MessageNotSent(
+        success=False,
+        code="unavailable",
         message="The message was not sent.",
         error=row.error or "The message was cancelled.",
         failure_category=row.failure_category or "unknown",
         request_id=request_id(),
         schedule_id=row.id,
-        status=row.status.value,
+        status=row.status,
     )
     return FinalAnswer(502, not_sent, row.outcome_awaited)
 
@@ -149,6 +157,8 @@ def render_final_batch(batch: Schedule, counts: Mapping[ScheduleStatus, int]) ->
     results = Results(successful=sent, failed=total - sent, total=total)
     if sent == 0:
         none_sent = GroupNotSent(
+            success=False,
+            code="unavailable",
             message="No message was sent.",
             error=batch.error or "The batch was cancelled.",
             failure_category=batch.failure_category or "unknown",
@@ -159,6 +169,7 @@ def render_final_batch(batch: Schedule, counts: Mapping[ScheduleStatus, int]) ->
         )
         return FinalAnswer(502, none_sent, batch.outcome_awaited)
     some_sent = SentToGroup(
+        success=True,
         message=f"{sent} of {total} messages sent.",
         results=results,
         group_name=batch.group_name or "",

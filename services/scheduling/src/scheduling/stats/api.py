@@ -11,6 +11,6 @@ router = feature_router("stats")
 
 @router.get("/api/stats/monthly/")
 async def get_monthly_stats(session: SessionDep, caller: CallerDep, services: ServicesDep) -> Stats:
-    """Get the message counts of the last 12 months, and the monthly limits."""
+    """Count the messages of the last 12 months. The answer has the monthly limits, too."""
     months, limits = await service.get_monthly_stats(session, services, caller)
     return render_stats(months, limits)

@@ -13,11 +13,11 @@ class MonthlyStats(BaseModel):
     """A month in the organisation's time zone. A message belongs to the month of its scheduled time."""
 
     month: str = Field(examples=["2026-03"])
-    sms_sent: int = 0
-    sms_parts: int = 0
-    mms_sent: int = 0
-    pending: int = 0
-    failed: int = 0
+    sms_sent: int
+    sms_parts: int
+    mms_sent: int
+    pending: int
+    failed: int
 
 
 class Stats(BaseModel):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, BaseModel, Field
 
-from common.fields import Audit, Flag, bounded_text, clean_text, is_blank
+from common.fields import Audit, Flag, RequestBody, bounded_text, clean_text, is_blank
 from common.paging import Page, Paginated, Pagination
 from common.placeholders import PLACEHOLDERS
 from scheduling.models import Template
@@ -35,20 +35,20 @@ else:
     Name = bounded_text(200, min_length=1)
 
 
-class TemplateCreate(BaseModel):
+class TemplateCreate(RequestBody):
     """A new template, or all of one (PUT)."""
 
     name: Name
     text: Annotated[Text, Field(examples=["Hello {{first_name}}, see you tomorrow."])]
-    is_active: Flag = True
+    is_active: Annotated[Flag, Field(description="false deletes the template, true restores it")] = True
 
 
-class TemplateUpdate(BaseModel):
+class TemplateUpdate(RequestBody):
     """Changes of a template. Omitted fields stay; `is_active: true` restores a deleted template."""
 
     name: Name = ""
     text: Text = ""
-    is_active: Flag = True
+    is_active: Annotated[Flag, Field(description="false deletes the template, true restores it")] = True
 
 
 class TemplateFields(BaseModel):

@@ -1,14 +1,16 @@
 """Bodies of the preview of a text."""
 
-from pydantic import BaseModel, Field
+from typing import Literal
 
-from common.fields import Id
+from pydantic import BaseModel
+
+from common.fields import Id, RequestBody
 from common.sms import measure
 from scheduling.templates.schemas import AnyText
 from scheduling.texts.rules import simplify
 
 
-class PreviewRequest(BaseModel):
+class PreviewRequest(RequestBody):
     """A message or a template, and the contact that it would go to."""
 
     message: AnyText | None = None
@@ -20,7 +22,7 @@ class Cost(BaseModel):
     """A text and its size. `units` are septets (GSM-7) or 16-bit units (UCS-2)."""
 
     text: str
-    encoding: str = Field(examples=["GSM-7", "UCS-2"])
+    encoding: Literal["GSM-7", "UCS-2"]
     units: int
     parts: int
 
