@@ -17,7 +17,20 @@ SPECIAL = {
     ("contacts", "imports"): {"csv_file", "csv_header", "csv_rows", "jobs", "turns"},
 }
 PORTS = {("delivery", "providers"), ("delivery", "storage")}
-GATEWAY = {"auth", "identity", "routes", "proxy", "throttles", "docs", "health", "edge", "keys", "openapi", "slots"}
+GATEWAY = {
+    "auth",
+    "identity",
+    "routes",
+    "proxy",
+    "throttles",
+    "docs",
+    "health",
+    "edge",
+    "keys",
+    "openapi",
+    "openapi_errors",
+    "slots",
+}
 FORBIDDEN = {"utils", "helpers", "misc", "manager", "handler", "data", "info", "process", "words"}
 
 

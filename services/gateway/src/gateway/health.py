@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import aiohttp
 from fastapi import APIRouter, Request
@@ -18,7 +18,7 @@ _NOT_DEPENDENCIES = frozenset({"status", "detail", "code", "request_id"})
 class ServiceHealth(BaseModel):
     """The health of one service, and of its dependencies as the service reports them."""
 
-    status: str = Field(description="`ok` or `unavailable`")
+    status: Literal["ok", "unavailable"]
     detail: str | None = Field(None, description="why the service is unavailable")
     dependencies: dict[str, str] = Field({}, description="status of each dependency, such as `database`")
 
@@ -26,7 +26,7 @@ class ServiceHealth(BaseModel):
 class SystemHealth(BaseModel):
     """The health of the system."""
 
-    status: str = Field(description="`ok` when every service is, else `unavailable`")
+    status: Literal["ok", "unavailable"] = Field(description="`ok` when every service is")
     services: dict[str, ServiceHealth]
 
 
@@ -75,7 +75,7 @@ router = APIRouter(tags=["health"])
     responses={503: {"model": SystemHealth, "description": "At least one service is unavailable."}},
 )
 async def read_health(request: Request) -> JSONResponse:
-    """Get the health of every service and its dependencies. Needs no token."""
+    """See whether the system works. The answer has every service and its dependencies. It needs no token."""
     state = request.app.state
     found = await state.health.check(state.proxy.session())
     return JSONResponse(found.model_dump(exclude_none=True), 200 if found.status == "ok" else 503)

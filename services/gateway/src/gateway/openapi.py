@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from gateway.routes import find_route
-
-Json = dict[str, Any]
+from gateway import openapi_errors as errors
+from gateway.openapi_errors import Json
+from gateway.routes import Route, find_route
 
 _METHODS = ("get", "post", "put", "patch", "delete")
 _DESCRIPTION = """\
@@ -19,8 +20,10 @@ only what belongs to this organisation. Ids of other organisations answer 404.
 
 **Lists.** Use `page` (from 1) and `limit` (at most 50).
 
-**Errors.** An error has `code` and `request_id`. It also has `detail` or, for invalid fields, a list of messages for
-each field: `{"phone": ["Enter an Australian mobile number."], "code": "invalid", "request_id": "…"}`.
+**Errors.** An error has `code` and `request_id`. It also has either `detail` or, for invalid fields, a list of messages
+for each field. A typed client tells them apart by `"detail" in error`.
+
+    {"phone": ["Enter an Australian mobile number."], "code": "invalid", "request_id": "…"}
 
 **Headers.** Every answer has `X-Request-ID`. Routes with rate limits also have `RateLimit-Limit`,
 `RateLimit-Remaining` and `RateLimit-Reset`, for the limit with the fewest requests left.
@@ -31,40 +34,21 @@ same key then gets the first answer and has no second effect.
 **Waiting for an outcome.** A send is answered with 202 as soon as it is accepted. With `Prefer: wait=10` the answer
 comes when the outcome is known, after 10 seconds at the latest.
 """
+# In the order of a person's work, which is the order of the document.
 _TAGS = {
-    "configs": "Settings of the organisation, by name.",
     "contacts": "People with a mobile number, their opt-outs, and the import of a CSV file.",
-    "docs": "This documentation.",
-    "group schedules": "Sends to a group, now or later, and the messages to its members.",
-    "groups": "Groups of contacts.",
-    "health": "State of the system.",
+    "groups": "Groups of contacts, to send one message to all of them.",
+    "templates": "Texts with placeholders, for messages that you write again and again.",
+    "sending": "Send a message now, to a person or to a group. Preview its text, and upload a picture for an MMS.",
+    "schedules": "Messages to one person: send them later, change or cancel them, and see their outcome.",
+    "group schedules": "Messages to a group: send them later, change or cancel them, and see their outcome.",
     "messages": "Messages that were sent and received.",
-    "schedules": "Messages to one person: when they are sent, and what their outcome is.",
-    "sending": "Send a message to a person or to a group, preview a text, and upload an image for an MMS.",
-    "stats": "Numbers of messages by month.",
-    "templates": "Texts with placeholders for repeated use.",
+    "stats": "Numbers of messages by month, and the monthly limits.",
+    "configs": "Settings of the organisation, by name.",
     "users": "Members of the organisation. Clerk manages them, so they are read-only.",
     "webhooks": "Routes that Clerk and the providers call.",
-}
-_ERRORS = {
-    "400": ("BadRequest", "The request is not valid.", "ValidationErrors"),
-    "401": ("Unauthenticated", "The token is missing or not valid.", "Error"),
-    "403": ("Forbidden", "The token has no active organisation, or the user lacks a permission.", "Error"),
-    "404": ("NotFound", "There is no object with this id in the organisation.", "Error"),
-    "408": ("RequestTimeout", "The body did not arrive in time. Send the request again.", "Error"),
-    "409": (
-        "InProgress",
-        "The first request with this `Idempotency-Key` is still running. Repeat the request later.",
-        "Error",
-    ),
-    "413": ("TooLarge", "The body is too large.", "Error"),
-    "415": ("UnsupportedMediaType", "The route does not accept this media type.", "Error"),
-    "422": ("IdempotencyMismatch", "The `Idempotency-Key` was used with another body.", "Error"),
-    "429": ("Throttled", "Too many requests. Try again after `Retry-After` seconds.", "Error"),
-    "431": ("HeadersTooLarge", "The address or the headers of the request are too large.", "Error"),
-    "502": ("BadGateway", "The service behind this route cannot be reached.", "Error"),
-    "503": ("Unavailable", "A part of the system is not available.", "Error"),
-    "504": ("GatewayTimeout", "The service behind this route did not answer in time.", "Error"),
+    "health": "State of the system.",
+    "docs": "This documentation.",
 }
 # The shared route class of all services accepts this header, so the services' own documents do not have it.
 _IDEMPOTENCY_KEY = {
@@ -86,63 +70,14 @@ _HEADERS = {
     "RateLimit-Reset": ("Seconds until more requests are allowed.", "integer"),
     "Retry-After": ("Seconds to wait before the next request.", "integer"),
 }
-_CODES = [
-    "not_authenticated",
-    "authentication_failed",
-    "permission_denied",
-    "not_found",
-    "method_not_allowed",
-    "unsupported_media_type",
-    "parse_error",
-    "invalid",
-    "request_timeout",
-    "too_large",
-    "headers_too_large",
-    "throttled",
-    "in_progress",
-    "idempotency_mismatch",
-    "limit_exceeded",
-    "opted_out",
-    "schedule_not_pending",
-    "no_recipients",
-    "unavailable",
-    "error",
-]
-_CODE = {"type": "string", "enum": _CODES}
-_REQUEST_ID = {"type": "string"}
-_SCHEMAS: Json = {
-    "Error": {
-        "type": "object",
-        "title": "Error",
-        "required": ["detail", "code", "request_id"],
-        "properties": {"detail": {"type": "string"}, "code": _CODE, "request_id": _REQUEST_ID},
-        "examples": [{"detail": "Not found.", "code": "not_found", "request_id": "0198f2c4e7d67c7d9a2f"}],
-    },
-    "ValidationErrors": {
-        "title": "ValidationErrors",
-        "description": "Messages for each invalid field. An error that is not about a field has `detail` instead.",
-        "type": "object",
-        "required": ["code", "request_id"],
-        "properties": {
-            "detail": {"type": "string"},
-            "code": _CODE,
-            "request_id": _REQUEST_ID,
-            "remaining": {"type": "integer", "description": "with `limit_exceeded`: parts that are left this month"},
-            "required": {"type": "integer", "description": "with `limit_exceeded`: parts that the send needs"},
-            "limit": {
-                "anyOf": [{"type": "integer"}, {"type": "array", "items": {"type": "string"}}],
-                "description": "with `limit_exceeded`: parts allowed each month; else messages for the field `limit`",
-            },
-        },
-        "additionalProperties": {"type": "array", "items": {"type": "string"}},
-        "examples": [{"phone": ["Enter an Australian mobile number."], "code": "invalid", "request_id": "0198f2c4e7"}],
-    },
-}
 
 
-def merge(parts: Mapping[str, Json]) -> Json:
-    """Return the document of the whole API: its public routes with all errors, and the schemas of all services."""
-    schemas: Json = dict(_SCHEMAS)
+def merge(parts: Mapping[str, Json], today: date | None = None) -> Json:
+    """Return the document of the whole API: its public routes with all errors, and the schemas of all services.
+
+    Examples that have a `scheduled_time` get the day after `today`.
+    """
+    schemas: Json = dict(errors.SCHEMAS)
     paths: dict[str, Json] = {}
     for service, part in parts.items():
         own: Json = part.get("components", {}).get("schemas", {})
@@ -151,14 +86,18 @@ def merge(parts: Mapping[str, Json]) -> Json:
         for path, item in part.get("paths", {}).items():
             if find_route(path) is not None:
                 paths.setdefault(path, {}).update(_rename(item, renamed))
-    _complete(paths)
+    _complete(paths, schemas, (today or datetime.now(UTC).date()) + timedelta(days=1))
     document: Json = {
         "openapi": "3.1.0",
-        "info": {"title": "Cooee", "version": "2", "description": _DESCRIPTION},
+        "info": {
+            "title": "Cooee",
+            "version": "2",
+            "description": _DESCRIPTION,
+        },
         "servers": [{"url": "/", "description": "this gateway"}],
         "security": [{"clerk": []}],
-        "tags": [_described_tag(tag) for tag in sorted(_tags(paths))],
-        "paths": dict(sorted(paths.items())),
+        "tags": [_described_tag(tag) for tag in sorted(_tags(paths), key=_place)],
+        "paths": dict(sorted(paths.items(), key=lambda item: min(map(_place, _tags(dict([item])))))),
         "components": {
             "securitySchemes": {
                 "clerk": {
@@ -172,21 +111,13 @@ def merge(parts: Mapping[str, Json]) -> Json:
             "headers": {
                 name: {"description": text, "schema": {"type": kind}} for name, (text, kind) in _HEADERS.items()
             },
-            "responses": {name: _response(status) for status, (name, _, _) in _ERRORS.items()},
+            "responses": {
+                name: errors.response(status) for status, (name, _) in errors.RESPONSES.items() if status != "400"
+            },
         },
     }
     document["components"]["schemas"] = _referenced(schemas, document)
     return document
-
-
-def _response(status: str) -> Json:
-    _, description, schema = _ERRORS[status]
-    answer: Json = {
-        "description": description,
-        "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}},
-    }
-    headers = ["X-Request-ID", *(["Retry-After"] if status == "429" else [])]
-    return {**answer, "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in headers}}
 
 
 def _operations(paths: Mapping[str, Json]) -> Iterator[tuple[str, str, Json]]:
@@ -196,8 +127,8 @@ def _operations(paths: Mapping[str, Json]) -> Iterator[tuple[str, str, Json]]:
                 yield path, method, item[method]
 
 
-def _complete(paths: Mapping[str, Json]) -> None:
-    """Add to each operation a short unique id, its security, the idempotency key, and the errors that all share."""
+def _complete(paths: Mapping[str, Json], schemas: Json, next_day: date) -> None:
+    """Complete each operation: a short unique id, a summary, its security, the idempotency key, and its errors."""
     used: set[str] = set()
     for path, method, operation in _operations(paths):
         suffix = re.sub(r"\W", "_", path) + "_" + method
@@ -208,44 +139,85 @@ def _complete(paths: Mapping[str, Json]) -> None:
         operation.pop("security", None)
         if method == "patch":
             operation.get("requestBody", {}).pop("required", None)  # without a body, nothing changes
+        operation["tags"] = operation.get("tags", [])[-1:]  # a route's own tag comes after that of its router
         route = find_route(path)
         assert route is not None
         if route.public:
             operation["security"] = []
         only_computes = operation.pop("x-without-effect", False)  # common.http.app explains this mark
-        if method == "post" and not route.public and not only_computes:
+        is_keyed = method == "post" and not route.public and not only_computes
+        if is_keyed:
             operation.setdefault("parameters", []).append({"$ref": "#/components/parameters/Idempotency-Key"})
-        _add_errors(operation, public=route.public, counted=route.counted)
+        _summarise(operation)
+        _describe_parameters(operation)
+        _date_examples(operation, next_day)
+        _add_errors(operation, route, is_keyed=is_keyed)
+        if "400" in operation["responses"]:
+            can_exceed = path.startswith("/api/sms/send")
+            errors.add_bad_request(operation, schemas, keyed=is_keyed, can_exceed_limit=can_exceed)
+        operation["responses"] = dict(sorted(operation["responses"].items()))
 
 
-def _add_errors(operation: Json, *, public: bool, counted: bool) -> None:
+def _summarise(operation: Json) -> None:
+    """Make the first sentence of an endpoint's docstring the summary, and leave the rest as the description."""
+    first, *rest = re.split(r"[.]\s+", str(operation.pop("description", "")).strip(), maxsplit=1)
+    if first:
+        operation["summary"] = first.removesuffix(".")
+    if rest:
+        operation["description"] = rest[0]
+
+
+def _describe_parameters(operation: Json) -> None:
+    """Say of parameters what FastAPI cannot: lists are separated by commas, and no value is null."""
+    for parameter in (one for one in operation.get("parameters", []) if "schema" in one):
+        kinds = parameter["schema"].pop("anyOf", [])
+        parameter["schema"] |= next((kind for kind in kinds if kind != {"type": "null"}), {})
+        if parameter["schema"].get("type") == "array":
+            parameter |= {"style": "form", "explode": False}
+
+
+def _date_examples(operation: Json, next_day: date) -> None:
+    """Move the `scheduled_time` of the example, so that a request with it is accepted."""
+    for media in operation.get("requestBody", {}).get("content", {}).values():
+        example = media.get("example", {})
+        if "scheduled_time" in example:
+            media["example"] = {**example, "scheduled_time": f"{next_day}T01:00:00Z"}
+
+
+def _add_errors(operation: Json, route: Route, *, is_keyed: bool) -> None:
     """Add the errors that an operation can answer with, and the headers of its successful answers."""
     responses: Json = operation.setdefault("responses", {})
     if "HTTPValidationError" in str(responses.get("422")):
         del responses["422"]  # FastAPI's default; our services answer invalid requests with 400
+    names = [name for name in _HEADERS if name != "Retry-After"] if route.counted else ["X-Request-ID"]
+    for answer in (answer for status, answer in responses.items() if status.startswith("2")):
+        headers = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+        answer["headers"] = {**headers, **answer.get("headers", {})}
+    for status in _error_statuses(operation, route, is_keyed=is_keyed):
+        own = responses.setdefault(status, {"$ref": f"#/components/responses/{errors.RESPONSES[status][0]}"})
+        if "content" in own:
+            responses[status] = errors.or_error(own)
+        elif "$ref" not in own:
+            responses[status] = {**errors.response(status), **own}  # the service's description with the common schema
+
+
+def _error_statuses(operation: Json, route: Route, *, is_keyed: bool) -> set[str]:
     parameters = operation.get("parameters", [])
     names = {str(parameter.get("name")) for parameter in parameters}
     locations = {parameter.get("in") for parameter in parameters}
     has_body = "requestBody" in operation
-    statuses = ["431", "502", "503", "504"]
-    statuses += ["401", "403"] if not public else []
-    statuses += ["429"] if counted else []
-    statuses += ["404"] if has_body or "path" in locations or any(name.endswith("_id") for name in names) else []
-    statuses += ["400"] if has_body or "query" in locations else []
-    statuses += ["408", "413", "415"] if has_body else []
-    statuses += ["409", "422", "400"] if {"$ref": "#/components/parameters/Idempotency-Key"} in parameters else []
-    statuses += [status for status, answer in responses.items() if status in _ERRORS and "content" not in answer]
-    for status, answer in responses.items():
-        if status.startswith("2"):
-            headers = answer.setdefault("headers", {})
-            for name in ("X-Request-ID", *(_HEADERS if counted else ())):
-                if name != "Retry-After":
-                    headers.setdefault(name, {"$ref": f"#/components/headers/{name}"})
-    for status in statuses:
-        own = responses.setdefault(status, {"$ref": f"#/components/responses/{_ERRORS[status][0]}"})
-        if not own.keys() & {"$ref", "content"}:
-            responses[status] = {**_response(status), **own}  # the service's description with the common schema
-    operation["responses"] = dict(sorted(responses.items()))
+    statuses = {"431", "502", "503", "504"}
+    statuses |= {"401", "403"} if not route.public else set()
+    statuses |= {"429"} if route.counted else set()
+    statuses |= {"404"} if has_body or "path" in locations or any(name.endswith("_id") for name in names) else set()
+    statuses |= {"400"} if has_body or "query" in locations else set()
+    statuses |= {"408", "413", "415"} if has_body else set()
+    statuses |= {"409", "422", "400"} if is_keyed else set()
+    return statuses | {status for status in operation["responses"] if status in errors.RESPONSES}
+
+
+def _place(tag: str) -> int:
+    return list(_TAGS).index(tag) if tag in _TAGS else len(_TAGS)
 
 
 def _described_tag(tag: str) -> Json:
