@@ -4,17 +4,19 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from functools import cache
 from pathlib import Path
 
 import aiohttp
 import fastapi_offline
 import structlog
 from fastapi import APIRouter, FastAPI, Request
-from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from gateway.openapi import Json, merge
+from gateway.openapi import merge
+from gateway.openapi_errors import Json
 
 log = structlog.get_logger()
 
@@ -23,17 +25,19 @@ _TIMEOUT = aiohttp.ClientTimeout(total=3.0)
 _ASSETS_URL = "/api/docs/assets"
 # This Python package contains the files of Swagger UI and ReDoc, so that no CDN is needed.
 _ASSETS = Path(fastapi_offline.__file__).parent / "static"
+_PAGES = Path(__file__).parent / "assets"
+_REDOC_LOGO = b"https://cdn.redoc.ly/redoc/logo-mini.svg"
 _PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
-    "script-src 'self' 'unsafe-inline'; worker-src 'self' blob:; object-src 'none'; frame-ancestors 'none'"
+    "script-src 'self'; worker-src 'self' blob:; object-src 'none'; frame-ancestors 'none'"
 }
 
 
 class ApiDocument:
     """The merged OpenAPI document. `urls` are by service name.
 
-    The services' documents are read at most every 5 s, and merged again when one has changed. The last document of an
-    unavailable service stays in use.
+    The services' documents are read at most every 5 s. They are merged again when one has changed, and on a new day,
+    because examples have the next day as their time. The last document of an unavailable service stays in use.
     """
 
     def __init__(self, urls: Mapping[str, str]) -> None:
@@ -41,6 +45,7 @@ class ApiDocument:
         self._parts: dict[str, bytes] = {}
         self._read_at = -_CACHE_S
         self._merged = b""
+        self._merged_on = date.min
         self._lock = asyncio.Lock()
 
     async def read(self, session: aiohttp.ClientSession, own: Json) -> bytes:
@@ -50,11 +55,13 @@ class ApiDocument:
                 before = dict(self._parts)
                 await asyncio.gather(*(self._read_service(session, service) for service in self._urls))
                 self._read_at = time.monotonic()
-                if not self._merged or self._parts != before:
+                today = datetime.now(UTC).date()
+                if self._parts != before or self._merged_on != today:
                     parts = {
                         service: json.loads(self._parts[service]) for service in self._urls if service in self._parts
                     }
-                    self._merged = json.dumps(merge({"gateway": own, **parts}), ensure_ascii=False).encode()
+                    document = merge({"gateway": own, **parts}, today)
+                    self._merged, self._merged_on = json.dumps(document, ensure_ascii=False).encode(), today
             return self._merged
 
     async def _read_service(self, session: aiohttp.ClientSession, service: str) -> None:
@@ -74,41 +81,36 @@ router = APIRouter(tags=["docs"])
 
 @router.get("/api/schema/", response_class=Response, responses={200: {"content": {"application/json": {}}}})
 async def read_schema(request: Request) -> Response:
-    """Get the OpenAPI 3.1 document of the whole API. Needs no token."""
+    """Read this document. It is OpenAPI 3.1 and describes the whole API. It needs no token."""
     state = request.app.state
     body = await state.document.read(state.proxy.session(), request.app.openapi())
     return Response(body, media_type="application/json")
 
 
 @router.get("/api/docs/", include_in_schema=False)
-async def read_swagger_ui() -> HTMLResponse:
+async def read_swagger_ui() -> Response:
     """Return the page of Swagger UI."""
-    page = get_swagger_ui_html(
-        openapi_url="/api/schema/",
-        title="Cooee API",
-        swagger_js_url=f"{_ASSETS_URL}/swagger-ui-bundle.js",
-        swagger_css_url=f"{_ASSETS_URL}/swagger-ui.css",
-        swagger_favicon_url=f"{_ASSETS_URL}/favicon.png",
-        swagger_ui_parameters={"validatorUrl": None, "persistAuthorization": True},
-    )
-    page.headers.update(_PAGE_HEADERS)
-    return page
+    return FileResponse(_PAGES / "swagger.html", headers=_PAGE_HEADERS)
 
 
 @router.get("/api/redoc/", include_in_schema=False)
-async def read_redoc() -> HTMLResponse:
+async def read_redoc() -> Response:
     """Return the page of ReDoc."""
-    page = get_redoc_html(
-        openapi_url="/api/schema/",
-        title="Cooee API",
-        redoc_js_url=f"{_ASSETS_URL}/redoc.standalone.js",
-        redoc_favicon_url=f"{_ASSETS_URL}/favicon.png",
-        with_google_fonts=False,
-    )
-    page.headers.update(_PAGE_HEADERS)
-    return page
+    return FileResponse(_PAGES / "redoc.html", headers=_PAGE_HEADERS)
+
+
+@router.get(f"{_ASSETS_URL}/redoc.standalone.js", include_in_schema=False)
+async def read_redoc_bundle() -> Response:
+    """Return ReDoc without the address of the logo that it asks of another host. ReDoc then shows no logo."""
+    return Response(_redoc_bundle(), media_type="text/javascript", headers={"Cache-Control": "max-age=3600"})
+
+
+@cache
+def _redoc_bundle() -> bytes:
+    return (_ASSETS / "redoc.standalone.js").read_bytes().replace(_REDOC_LOGO, b"data:,")
 
 
 def mount_assets(app: FastAPI) -> None:
     """Serve the files of the two pages."""
     app.mount(_ASSETS_URL, StaticFiles(directory=_ASSETS))
+    app.mount("/api/docs/pages", StaticFiles(directory=_PAGES))
