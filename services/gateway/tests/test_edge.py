@@ -84,6 +84,7 @@ async def test_cors_headers_are_for_configured_origins_only(start: Start, issuer
                 "Retry-After",
                 "Idempotent-Replayed",
                 "Preference-Applied",
+                "Location",
             }
         async with client.get("/api/contacts/", headers={"Origin": "https://evil.test"}) as answer:
             assert answer.status == 401

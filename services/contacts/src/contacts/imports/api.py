@@ -10,7 +10,7 @@ from starlette.datastructures import UploadFile
 
 from common.caller import Caller
 from common.errors import Invalid, TooLarge, UnsupportedMediaType
-from common.fields import Id
+from common.fields import Id, QueryFlag, QueryNumber, one_name
 from common.http.app import feature_router
 from common.http.deps import CallerDep, PageDep, SessionDep, TenantDep
 from common.http.render import json_response, page_response
@@ -47,10 +47,10 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 
 
 async def get_import_options(
-    dry_run: Annotated[str | None, Query(description="`true`: check the file and write no contact")] = None,
-    group_id: Annotated[str | None, Query(description="make the imported contacts members of this group")] = None,
+    dry_run: Annotated[QueryFlag, Query(description="`true`: check the file and write no contact")] = None,
+    group_id: Annotated[QueryNumber, Query(description="make the imported contacts members of this group")] = None,
     on_duplicate: Annotated[
-        str | None, Query(description="`update`: change contacts that exist; without it their rows fail")
+        one_name("update"), Query(description="`update`: change contacts that exist; without it their rows fail")
     ] = None,
 ) -> ImportOptions:
     """Read the query parameters. Raises Invalid under the name of an invalid one."""
