@@ -10,7 +10,7 @@ from starlette.datastructures import UploadFile
 
 from common.caller import Caller
 from common.errors import Invalid, TooLarge, UnsupportedMediaType
-from common.fields import Id, QueryFlag, QueryNumber, one_name
+from common.fields import Id, QueryFlag, QueryNumber
 from common.http.app import feature_router
 from common.http.deps import CallerDep, PageDep, SessionDep, TenantDep
 from common.http.render import json_response, page_response
@@ -20,7 +20,7 @@ from common.statements import Tenant
 from contacts.contacts import rules
 from contacts.contacts import service as contacts_service
 from contacts.imports import service
-from contacts.imports.schemas import ImportOptions, ImportOut, ImportReport, render
+from contacts.imports.schemas import ImportOptions, ImportOut, ImportReport, OnDuplicate, render
 from contacts.imports.turns import ImportTurns, NoTurn
 
 router = feature_router("contacts")
@@ -50,7 +50,7 @@ async def get_import_options(
     dry_run: Annotated[QueryFlag, Query(description="`true`: check the file and write no contact")] = None,
     group_id: Annotated[QueryNumber, Query(description="make the imported contacts members of this group")] = None,
     on_duplicate: Annotated[
-        one_name("update"), Query(description="`update`: change contacts that exist; without it their rows fail")
+        OnDuplicate, Query(description="`update`: change contacts that exist; without it their rows fail")
     ] = None,
 ) -> ImportOptions:
     """Read the query parameters. Raises Invalid under the name of an invalid one."""

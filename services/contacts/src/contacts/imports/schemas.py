@@ -1,12 +1,17 @@
 """The options of an import, its report, and its state as the API shows it."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from common.fields import Time, show_time
+from common.fields import Time, one_name, show_time
 from contacts.models import ImportRow, ImportStatus
+
+if TYPE_CHECKING:
+    OnDuplicate = str | None
+else:
+    OnDuplicate = one_name("update")
 
 
 @dataclass(frozen=True, slots=True)
