@@ -7,7 +7,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from common.errors import Forbidden, Invalid, NotFound, Unauthenticated
+from common.errors import Forbidden, Invalid, MethodNotAllowed, NotFound, Unauthenticated
 from common.http.errors import render
 from gateway.auth import Authenticator
 from gateway.identity import Identities
@@ -95,6 +95,8 @@ class Edge:
         if scope["type"] != "http" or scope["path"].startswith("/health/"):
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "CONNECT":  # it cannot be forwarded, and no route has it
+            raise MethodNotAllowed("CONNECT is not allowed here.", headers={"Allow": "DELETE, GET, PATCH, POST, PUT"})
         path = normalise(scope["path"])
         route = find_route(path)
         if route is None:
