@@ -9,11 +9,16 @@ const rows = new Map(); // phone → its row in the list
 const unread = new Set();
 let total = 0;
 let current = ""; // the phone whose conversation is open
+let loads = 0; // loads of the list that have begun
+let applied = 0; // changes that were applied
 
 export async function loadPhones() {
   const search = find("search").value.trim();
+  const [load, before] = [++loads, applied];
   const found = await call("GET", `/api/phones/?search=${encodeURIComponent(search)}`);
   if (search !== find("search").value.trim()) return; // the search has changed
+  if (load !== loads) return; // a later load has begun
+  if (before !== applied) return loadPhones(); // the answer may be older than the changes
   phones.clear();
   for (const summary of found.phones) phones.set(summary.phone, summary);
   total = found.total;
@@ -27,6 +32,7 @@ export function markOpen(phone) {
 }
 
 export function applySummaries(changes) {
+  applied += 1;
   total = changes.total;
   if (changes.forgotten) for (const known of [phones, rows, unread]) known.clear();
   const arrived = changes.phones.filter(({ phone, count }) => count > (phones.get(phone)?.count ?? 0));
