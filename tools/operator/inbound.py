@@ -5,8 +5,8 @@ import argparse
 from common.phones import show_phone
 from delivery.inbound import service
 from delivery.inbound.rules import InboundPolicy, UnmatchedChoice, UnmatchedCount, canonical_number
-from delivery.providers import make_providers
-from tools.operator.stack import OperatorError, Stack, mask, show_time
+from tools.operator.providers import read_providers
+from tools.operator.stack import Stack, mask, show_time
 
 _BATCH = 500
 
@@ -56,13 +56,7 @@ def show_count(count: UnmatchedCount, which: str = "") -> str:
 
 async def _policy(stack: Stack) -> InboundPolicy:
     """Return the policy of the configured providers. Raises OperatorError when a setting is invalid."""
-    try:
-        providers = make_providers(stack.delivery_settings())
-    except ValueError as error:
-        raise OperatorError(f"delivery's settings: {error}") from None
-    for provider in providers.values():
-        await provider.close()
-    return InboundPolicy.of(providers.values())
+    return InboundPolicy.of(await read_providers(stack))
 
 
 def _choice(options: argparse.Namespace) -> UnmatchedChoice:

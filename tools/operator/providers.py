@@ -70,6 +70,17 @@ async def send_test(stack: Stack, options: argparse.Namespace) -> int:
             await provider.close()
 
 
+async def read_providers(stack: Stack) -> list[Provider]:
+    """Return the configured providers, closed, for what they declare. Raises OperatorError for an invalid setting."""
+    try:
+        providers = make_providers(stack.delivery_settings())
+    except ValueError as error:
+        raise OperatorError(f"delivery's settings: {error}") from None
+    for provider in providers.values():
+        await provider.close()
+    return list(providers.values())
+
+
 async def look_up(stack: Stack, name: str, provider_message_id: str) -> str:
     """Ask a provider for the status of a message that it accepted, and return its answer as text.
 

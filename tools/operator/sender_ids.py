@@ -5,10 +5,10 @@ import argparse
 from common.phones import show_phone
 from delivery.inbound import service as inbound
 from delivery.inbound.rules import UnmatchedChoice
-from delivery.providers import make_providers
 from delivery.sender_ids import service
 from delivery.sender_ids.rules import canonical_sender_id
 from tools.operator.inbound import show_count
+from tools.operator.providers import read_providers
 from tools.operator.stack import OperatorError, Stack, show_time
 
 
@@ -62,13 +62,7 @@ async def remove_sender_id(stack: Stack, options: argparse.Namespace) -> int:
 
 async def _defaults(stack: Stack) -> set[str | None]:
     """Return the default sender IDs of the configured providers. Raises OperatorError when a setting is invalid."""
-    try:
-        providers = make_providers(stack.delivery_settings())
-    except ValueError as error:
-        raise OperatorError(f"delivery's settings: {error}") from None
-    for provider in providers.values():
-        await provider.close()
-    return {canonical_sender_id(provider.default_sender_id) for provider in providers.values()}
+    return {canonical_sender_id(provider.default_sender_id) for provider in await read_providers(stack)}
 
 
 def _read(value: str) -> str:

@@ -33,7 +33,7 @@ def bus(sample_url: str) -> Bus:
         internal_token_secret="test-secret-test-secret-test-secret-0",
     )
     bus = make_bus(settings)
-    bus.subscribe([ContactChanged], "contacts", nothing)  # type: ignore[arg-type]
+    bus.subscribe([ContactChanged], "contacts", nothing)  # type: ignore[arg-type] # it is never called
     return bus
 
 
@@ -54,10 +54,10 @@ async def test_a_worker_at_rest_is_not_stuck(bus: Bus) -> None:
     assert await find_stuck(bus, [Loop("relay", nothing, 1)]) == []
 
 
-async def test_a_step_or_a_batch_of_more_than_five_minutes_is_stuck(bus: Bus) -> None:
+async def test_a_step_or_a_batch_of_more_than_ten_minutes_is_stuck(bus: Bus) -> None:
     slow, new = Loop("slow", nothing, 1), Loop("new", nothing, 1)
-    slow.step_since, new.step_since = time.monotonic() - 301, time.monotonic() - 200
-    bus.batch_since = {"sample.contacts": time.monotonic() - 301, "sample.other": time.monotonic() - 200}
+    slow.step_since, new.step_since = time.monotonic() - 601, time.monotonic() - 400
+    bus.batch_since = {"sample.contacts": time.monotonic() - 601, "sample.other": time.monotonic() - 400}
     assert await find_stuck(bus, [slow, new]) == ["slow", "sample.contacts"]
 
 
@@ -90,7 +90,7 @@ async def test_partitions_move_when_the_running_batch_has_finished(bus: Bus) -> 
     await listener.on_partitions_revoked(set())
     bus.batch_since["sample.contacts"] = time.monotonic()
     moving = asyncio.create_task(listener.on_partitions_revoked(set()))
-    for _ in range(5):
+    for _ in range(5):  # lets the other task run as far as it can
         await asyncio.sleep(0)
     assert not moving.done()
     finished.set()

@@ -123,7 +123,7 @@ class Bus:
         return list(self.broker.subscribers)
 
 
-class FinishBatch(ConsumerRebalanceListener):  # type: ignore[misc]
+class FinishBatch(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no types
     """Lets the running batch finish before its partitions move to another worker, which would read it again."""
 
     def __init__(self, bus: Bus, group: str, finished: asyncio.Event) -> None:

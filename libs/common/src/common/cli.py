@@ -62,7 +62,7 @@ def _run_api(settings: CommonSettings) -> None:
     """Serve the API in this process, or with `API_WORKERS` in several that share the port."""
     import uvicorn  # noqa: PLC0415  # only this role needs it
 
-    from common.http.server_limits import HttpLimits, server_options  # noqa: PLC0415
+    from common.http.server_limits import HttpLimits, server_options  # noqa: PLC0415  # as above
 
     app: ASGIApp | str = _create_app(settings)
     if settings.api_workers > 1:  # uvicorn starts each process anew and imports the application by its name

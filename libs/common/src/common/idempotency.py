@@ -4,6 +4,8 @@ A request first claims its key in a short transaction of its own. So no connecti
 another service. Only the request that holds the claim can save its answer, so two requests never both have an effect.
 """
 
+# ruff: noqa: S608 (the parts of the statements are constants of this file)
+
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Iterable
@@ -38,7 +40,7 @@ _CLAIM = Statement(
         status = NULL, content_type = NULL, location = NULL, body = NULL, created_at = now()
     WHERE k.created_at < now() - interval '{RETENTION}' OR (k.status IS NULL AND k.claimed_until < now())
     RETURNING true AS is_mine
-    """  # noqa: S608  # constants of this file
+    """
 )
 _FIND = Statement(
     f"""
@@ -46,19 +48,19 @@ _FIND = Statement(
     CROSS JOIN LATERAL (
         SELECT body_hash, status, content_type, location, body FROM idempotency_keys
         WHERE organisation_id = o.id AND route = $2 AND key = $3) k
-    """  # noqa: S608  # constants of this file
+    """
 )
 _RENEW = text(
-    f"UPDATE idempotency_keys SET claimed_until = now() + make_interval(secs => {_CLAIM_S})"  # noqa: S608
+    f"UPDATE idempotency_keys SET claimed_until = now() + make_interval(secs => {_CLAIM_S})"
     f" WHERE {_KEY} AND claimed_by = :claim"
 )
 _SAVE = text(
-    f"UPDATE idempotency_keys SET status = :status, content_type = :content_type, location = :location,"  # noqa: S608
+    f"UPDATE idempotency_keys SET status = :status, content_type = :content_type, location = :location,"
     f" body = :body, claimed_by = NULL, claimed_until = NULL WHERE {_KEY} AND claimed_by = :claim RETURNING 1"
 )
-_RELEASE = text(f"DELETE FROM idempotency_keys WHERE {_KEY} AND claimed_by = :claim")  # noqa: S608
+_RELEASE = text(f"DELETE FROM idempotency_keys WHERE {_KEY} AND claimed_by = :claim")
 _DELETE_EXPIRED = text(
-    f"DELETE FROM idempotency_keys WHERE ctid = ANY(ARRAY(SELECT ctid FROM idempotency_keys"  # noqa: S608
+    f"DELETE FROM idempotency_keys WHERE ctid = ANY(ARRAY(SELECT ctid FROM idempotency_keys"
     f" WHERE created_at < now() - interval '{RETENTION}' LIMIT 5000))"
 )
 

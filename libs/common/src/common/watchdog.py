@@ -8,15 +8,16 @@ from typing import Any
 from common.bus import Bus
 from common.loops import Loop
 
-# Longer than the 60 s for which a transaction is retried.
-_MAX_STEP_S = 300.0
+# Longer than the 60 s for which a transaction is retried, and than the longest step: counting the rows of an import and
+# its transaction of at most 300 s.
+_MAX_STEP_S = 600.0
 # A consumer fetches several times a second, unless a batch runs or the broker cannot be reached.
 _MAX_SILENCE_S = 120.0
 _CONNECT_S = 2.0
 
 
 async def find_stuck(bus: Bus, loops: Sequence[Loop]) -> list[str]:
-    """Return the names of loops whose step, and of consumers whose batch, takes more than 5 minutes.
+    """Return the names of loops whose step, and of consumers whose batch, takes more than 10 minutes.
 
     Also return consumers whose coordination task has died, and those that have not fetched for 2 minutes although the
     broker can be reached: they never recover.

@@ -173,7 +173,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._waited_s = self._paused_s = self._blocked_s = self._closing_s = 0.0
         self._seen = 0
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         super().connection_made(transport)
         if not self._connections.admit(self):
             self._refused = True
@@ -381,6 +381,8 @@ def _is_in(address: str, entry: str) -> bool:
     try:
         network = ipaddress.ip_network(entry, strict=False)
         prefix = ipaddress.ip_network((address, 64 if ":" in address else 32))
-        return network.version == prefix.version and (network.supernet_of(prefix) or prefix.supernet_of(network))  # type: ignore[arg-type]
+        if network.version != prefix.version:  # the stubs do not know that both are then of one class
+            return False
+        return network.supernet_of(prefix) or prefix.supernet_of(network)  # type: ignore[arg-type]
     except ValueError:
         return False

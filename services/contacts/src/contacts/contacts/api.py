@@ -120,7 +120,8 @@ async def _confirm(services: OtherServices, caller: Caller, contact: ContactRow,
     """Save what must be in force when the request is answered: an opt-out at delivery, a deletion at scheduling.
 
     The contact is committed before, so no connection is held meanwhile and both services also receive its
-    ContactChanged. A request that is sent again after a 503 saves the same state again. Raises Unavailable.
+    ContactChanged. A request that is sent again after a 503 saves the same state again. A POST with an idempotency key
+    is the exception: its transaction ends after the answer, so a 503 undoes the contact. Raises Unavailable.
     """
     if contact.opt_out or "opt_out" in given:
         await services.save_opt_out(caller, rules.contact_state(contact))
