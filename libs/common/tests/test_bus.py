@@ -262,6 +262,25 @@ async def test_a_handler_that_fails_receives_the_batch_again(
     await eventually(three_times)
 
 
+async def test_a_consumer_fetches_more_often_while_it_has_records(
+    database: Database, relay: Relay, start_consumer: Any, eventually: Any
+) -> None:
+    waits: list[int] = []
+
+    async def handle(_: Sequence[Record]) -> None:
+        waits.append(bus.subscribers()[0].consumer._fetcher._fetch_max_wait_ms)
+
+    bus = await start_consumer(OrganisationChanged, handle)
+    fetcher = bus.subscribers()[0].consumer._fetcher
+    assert fetcher._fetch_max_wait_ms == 1000  # aiokafka's constructor filled the attribute from its public argument
+    async with database.all_tenants() as session:
+        await publish(session, [changed("org_a", 1)])
+    await drain(relay)
+    await eventually(lambda: _as_result(bool(waits)))
+    assert waits[0] == 50
+    await eventually(lambda: _as_result(fetcher._fetch_max_wait_ms == 1000))
+
+
 async def test_in_transaction_retries_transient_errors_only(database: Database) -> None:
     tries: list[int] = []
 

@@ -40,8 +40,10 @@ class ImportStatus(StrEnum):
 
 
 IMPORTS = "imports"  # the event that wakes the loops which run imports
+OPT_OUTS = "opt_outs"  # the event that wakes the loop which applies opt-outs
 # SQL conditions under which a loop of the worker has work.
 WORK = {
+    OPT_OUTS: "EXISTS (SELECT FROM opt_outs WHERE received_at > now() - interval '10 minutes')",
     IMPORTS: "EXISTS (SELECT FROM imports WHERE status = 'queued' OR (status = 'running' AND lease_until < now()))",
 }
 

@@ -12,6 +12,7 @@ from common.events import ContactChanged, OptOutChanged
 from contacts.contacts import service
 from contacts.contacts.consumers import on_opt_out_changed
 from contacts.contacts.loops import apply_opt_outs
+from contacts.models import OPT_OUTS, WORK
 
 from ..conftest import Stage
 
@@ -145,6 +146,7 @@ async def test_contact_written_while_the_event_is_consumed_is_opted_out_by_the_l
         await session.execute(text("SELECT FROM contacts WHERE id = :id FOR UPDATE"), {"id": known})
         await consume(stage, opt_out(), opt_out(phone=OTHER))  # neither waits for this transaction
     assert (await shown(stage, known)) == OPTED_IN
+    assert await stage.database.find_work(WORK) == [OPT_OUTS]
     assert await apply_opt_outs(stage.database)
     assert not await apply_opt_outs(stage.database)
     for contact in (await stage.mine.get("/api/contacts/"))["results"]:

@@ -71,8 +71,9 @@ def sql_list(values: Iterable[StrEnum]) -> str:
     return ", ".join(f"'{value}'" for value in values)
 
 
-_SOON = "now() + interval '1 second'"
-# The conditions under which a loop has work, or has some within a second, by the name of the event that wakes it.
+# More than the time between two evaluations of the conditions, so that dispatch knows of a schedule before it is due.
+_SOON = "now() + interval '2 seconds'"
+# The conditions under which a loop has work, or has some soon, by the name of the event that wakes it.
 WORK = {
     DISPATCH: f"""
         EXISTS (SELECT FROM schedules WHERE kind IN ('single', 'batch') AND status = 'pending'

@@ -12,7 +12,8 @@ from scheduling.recipients.service import apply_stored_changes
 from scheduling.texts.rules import count_parts
 
 BATCH = 500
-MIN_PAUSE_S, MAX_PAUSE_S = 0.1, 1.0
+_MIN_PAUSE_S, _MAX_PAUSE_S = 0.02, 30.0
+_FULL_PAUSE_S = 0.25
 
 
 async def publish_again(session: AsyncSession, ids: Sequence[int]) -> None:
@@ -25,9 +26,14 @@ async def publish_again(session: AsyncSession, ids: Sequence[int]) -> None:
 
 
 async def seconds_to_next(session: AsyncSession) -> float:
-    """Return the pause until something may be due. Due rows that another transaction locked are tried again soon."""
+    """Return the pause until something may be due.
+
+    What is due already could not be claimed: the window of its batch is full, or another transaction locked it.
+    """
     seconds = await repository.seconds_to_next_all_tenants(session)
-    return MAX_PAUSE_S if seconds is None else min(max(seconds, MIN_PAUSE_S), MAX_PAUSE_S)
+    if seconds is None:
+        return _MAX_PAUSE_S
+    return _FULL_PAUSE_S if seconds <= 0 else min(max(seconds, _MIN_PAUSE_S), _MAX_PAUSE_S)
 
 
 async def dispatch_due(session: AsyncSession, *, window: int, max_parts: int, sweep_after_s: float) -> bool:
