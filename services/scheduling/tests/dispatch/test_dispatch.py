@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from common.events import ScheduleDue
+from scheduling.batches.service import claim_fan_out, lock_batch
 from scheduling.dispatch.rules import DueSchedule, Refusal, decide
 from scheduling.models import Address, Content
 from services.scheduling.tests.stage import Stage
@@ -78,6 +79,20 @@ async def test_concurrent_dispatchers_dispatch_everything_once(stage: Stage) -> 
     await stage.dispatch()
     ids = [event.schedule_id for event in await stage.dispatches()]
     assert len(ids) == len(set(ids)) == 70
+
+
+async def test_a_batch_is_dispatched_while_it_is_fanned_out_but_not_while_it_is_cancelled(stage: Stage) -> None:
+    batch = await stage.make_batch(60)
+    await stage.make_due()
+    async with stage.database.all_tenants() as session:
+        await lock_batch(session, batch["id"])  # what a cancellation does first
+        await stage.dispatch()
+        assert await stage.dispatches() == []
+    await stage.dispatch(bulk_window=20)
+    async with stage.database.all_tenants() as session:
+        assert await claim_fan_out(session) is not None
+        await stage.dispatch()
+        assert len(await stage.dispatches()) == 50
 
 
 async def test_contact_changes_that_arrived_before_the_schedule_apply_at_dispatch(stage: Stage) -> None:

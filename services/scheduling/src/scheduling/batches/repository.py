@@ -139,7 +139,7 @@ _CLAIM_FAN_OUT = text(
         SELECT id FROM schedules
         WHERE kind = 'batch' AND fanned_out_at IS NULL AND status IN ({sql_list(OPEN)})
           AND (fan_out_lease_until IS NULL OR fan_out_lease_until <= now())
-        ORDER BY fan_out_lease_until NULLS FIRST, id LIMIT 1 FOR UPDATE SKIP LOCKED))
+        ORDER BY fan_out_lease_until NULLS FIRST, id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED))
     RETURNING id, organisation_id, group_id, fan_out_cursor, created_at
     """
 )
@@ -147,7 +147,7 @@ _LOCK_FAN_OUT = text(
     f"""
     SELECT id FROM schedules
     WHERE id = :id AND fan_out_cursor = :cursor AND fanned_out_at IS NULL AND status IN ({sql_list(OPEN)})
-    FOR UPDATE
+    FOR NO KEY UPDATE
     """
 )
 _LOCK_FINISHED = text(

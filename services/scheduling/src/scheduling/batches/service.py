@@ -170,6 +170,7 @@ async def fan_out(session: AsyncSession, claim: repository.FanOut, members: Memb
         if members.members:
             await repository.add_messages(session, claim.batch_id, members.members)
         await repository.move_cursor(session, claim.batch_id, members.next)
+        wake_after_commit(session, DISPATCH)
 
 
 async def finish_batches(session: AsyncSession) -> bool:

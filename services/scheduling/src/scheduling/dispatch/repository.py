@@ -38,7 +38,8 @@ _CLAIM_SINGLES = text(
 # than its window leaves. A claim costs nearly the same for few messages and for many, so a full window must first have
 # room for `refill` messages. A batch whose pending messages are all for later gets no turn, because such batches would
 # keep the others waiting.
-# The batches are locked in share mode, so that a cancellation of a batch knows which messages were dispatched.
+# A cancellation locks its batch FOR UPDATE. FOR KEY SHARE excludes it, so it knows which messages were dispatched, but
+# not the fan-out, which locks FOR NO KEY UPDATE.
 _CLAIM_MESSAGES = text(
     f"""
     WITH candidates AS MATERIALIZED (
@@ -53,7 +54,7 @@ _CLAIM_MESSAGES = text(
     ), batches AS MATERIALIZED (
         SELECT id, status FROM schedules
         WHERE id = ANY(ARRAY(SELECT id FROM turns)) AND status IN ({sql_list(OPEN)})
-        FOR SHARE SKIP LOCKED
+        FOR KEY SHARE SKIP LOCKED
     )
     SELECT m.id
     FROM batches b

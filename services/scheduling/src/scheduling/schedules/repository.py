@@ -158,8 +158,11 @@ _PAGE_OF_CONTACT = text(
 _CANCEL_OF_CLOSED = text(
     f"""
     UPDATE schedules SET status = 'cancelled', retry_at = NULL, updated_by = NULL, updated_at = now()
-    WHERE organisation_id = ANY(CAST(:organisations AS text[]))
-      AND (kind = 'single' AND status = 'pending' OR kind = 'batch' AND status IN ({sql_list(OPEN)}))
+    WHERE id = ANY(ARRAY(
+        SELECT id FROM schedules
+        WHERE organisation_id = ANY(CAST(:organisations AS text[]))
+          AND (kind = 'single' AND status = 'pending' OR kind = 'batch' AND status IN ({sql_list(OPEN)}))
+        FOR UPDATE))
     """
 )
 # A schedule that was changed or retried needs its file for as long as a new one.
