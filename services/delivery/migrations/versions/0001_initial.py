@@ -2,8 +2,9 @@
 
 from alembic import op
 
+from common.counters import counter
 from common.migrations import bus_tables, idempotency_table, protect, statements
-from delivery.models import IS_WAITING, PLAIN_ID, Lane, MessageStatus, SubmissionState, sql_list
+from delivery.models import IS_WAITING, OPEN, PLAIN_ID, Lane, MessageStatus, SubmissionState, sql_list
 
 revision = "0001"
 down_revision = None
@@ -248,7 +249,13 @@ MEDIA = f"""
 
 def upgrade() -> None:
     """Create the tables with their indexes, rights and policies."""
-    for statement in statements(
+    open_statuses = sql_list(OPEN)
+    status = f"CASE WHEN r.status IN ({open_statuses}) THEN 'processing' ELSE r.status END"  # as the API names it
+    counts = (
+        *counter("delivery", "message_counts", "messages", keys={"status": ("text", status)}, counted="true"),
+        *counter("delivery", "inbound_counts", "inbound_messages", keys={}, counted="r.organisation_id IS NOT NULL"),
+    )
+    tables = statements(
         MESSAGES,
         SUBMISSIONS,
         LIMITS,
@@ -260,5 +267,6 @@ def upgrade() -> None:
         MEDIA,
         idempotency_table("delivery"),
         bus_tables("delivery"),
-    ):
+    )
+    for statement in (*tables, *counts):
         op.execute(statement)

@@ -150,6 +150,24 @@ async def test_filters_select_messages(get: Get, add: Add) -> None:
         assert ids(await get(f"/api/messages/?phone={spelling}")) == [other]
 
 
+async def test_totals_follow_every_change(get: Get, add: Add, execute: Execute, organisation: str) -> None:
+    async def totals() -> list[int]:
+        queries = ("", "?status=processing", "?status=sent", "?status=failed,received", "?direction=inbound")
+        return [(await get(f"/api/messages/{query}"))["pagination"]["total"] for query in queries]
+
+    ids_added = [await add("outbound", status="queued", schedule_id=number) for number in range(1, 6)]
+    reply = await add("inbound", phone=OTHER_PHONE)
+    assert await totals() == [6, 5, 0, 1, 1]
+    of = f"WHERE organisation_id = '{organisation}'"
+    await execute(f"UPDATE messages SET status = 'sending' {of}")
+    assert await totals() == [6, 5, 0, 1, 1]
+    await execute(f"UPDATE messages SET status = CASE WHEN id = {ids_added[0]} THEN 'failed' ELSE 'sent' END {of}")
+    assert await totals() == [6, 0, 4, 2, 1]
+    await execute(f"DELETE FROM messages WHERE id IN ({ids_added[1]}, {ids_added[2]})")
+    await execute(f"DELETE FROM inbound_messages WHERE id = {reply}")
+    assert await totals() == [3, 0, 2, 1, 0]
+
+
 async def test_days_are_inclusive_and_in_the_organisations_time_zone(get: Get, add: Add, set_config: SetConfig) -> None:
     # The night in which Adelaide's clocks go back: the day has 25 hours.
     moments = ["2026-04-04T13:29:59", "2026-04-04T13:30:00", "2026-04-05T14:29:59", "2026-04-05T14:30:00"]

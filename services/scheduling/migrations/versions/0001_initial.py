@@ -197,6 +197,13 @@ def upgrade() -> None:
         keys={"quarter": ("timestamptz", "date_bin('15 minutes', r.scheduled_time, timestamptz '2000-01-01Z')")},
         counted="r.kind = 'single' AND r.group_id IS NULL AND r.status <> 'cancelled'",
     )
+    batch_counts = counter(
+        "scheduling",
+        "batch_counts",
+        "schedules",
+        keys={"batch_id": ("bigint", "r.batch_id"), "status": ("text", "r.status")},
+        counted="r.kind = 'batch_message'",
+    )
     script = statements(
         _ORGANISATIONS,
         _CONTACT_CHANGES,
@@ -208,5 +215,5 @@ def upgrade() -> None:
         idempotency_table("scheduling"),
         *(protect(table, "scheduling") for table in tables),
     )
-    for statement in (*script, *counts, "GRANT USAGE ON SEQUENCE schedules_id_seq TO scheduling_tenant"):
+    for statement in (*script, *counts, *batch_counts, "GRANT USAGE ON SEQUENCE schedules_id_seq TO scheduling_tenant"):
         op.execute(statement)

@@ -243,6 +243,12 @@ _ARM = """
     (SELECT {time} AS time, id, '{direction}' AS direction FROM {table} WHERE {condition}
      ORDER BY {time} DESC, id DESC LIMIT :last)
 """
+# The totals of lists without other filters than directions and statuses, from counters (common.counters).
+_COUNTS = {
+    "outbound": "(SELECT coalesce(sum(c.total), 0)::bigint FROM message_counts c"
+    " WHERE c.status = ANY(CAST(:names AS text[])))",
+    "inbound": "(SELECT coalesce(sum(c.total), 0)::bigint FROM inbound_counts c)",
+}
 
 
 async def add(
@@ -352,11 +358,22 @@ async def page(
     ]
     if not arms:
         return [], 0
-    count = " + ".join(f"(SELECT count(*) FROM {_TABLES[d][0]} WHERE {condition})" for d, condition in arms)
+    if filters.is_counted and not any(bounds.values()):
+        counts = [_COUNTS[direction] for direction in dict(arms)]
+        names = sorted(filters.statuses or PUBLIC_STATUSES)
+    else:
+        counts = [f"(SELECT count(*) FROM {_TABLES[d][0]} WHERE {condition})" for d, condition in arms]
+        names = []
     selects = [_ARM.format(table=_TABLES[d][0], time=_TABLES[d][1], direction=d, condition=c) for d, c in arms]
-    statement = text(_PAGE.format(count=count, arms=" UNION ALL ".join(selects)))
+    statement = text(_PAGE.format(count=" + ".join(counts), arms=" UNION ALL ".join(selects)))
     statuses = [status for name in filters.statuses for status in PUBLIC_STATUSES.get(name, ())]
-    known: dict[str, Any] = {"phone": filters.phone, "contact": filters.contact, "statuses": statuses, **bounds}
+    known: dict[str, Any] = {
+        "phone": filters.phone,
+        "contact": filters.contact,
+        "statuses": statuses,
+        "names": names,
+        **bounds,
+    }
     parameters = {name: known[name] for name in known if f":{name}" in statement.text}
     limits = {"limit": wanted.limit, "offset": wanted.offset, "last": wanted.offset + wanted.limit}
     rows = (await session.execute(statement, {**parameters, **limits})).all()

@@ -88,6 +88,11 @@ class Filters:
     last: date | None = None
     contact: int | None = None
 
+    @property
+    def is_counted(self) -> bool:
+        """Whether counters have the number of the messages: nothing filters but direction, statuses and days."""
+        return self.phone is None and self.contact is None
+
 
 def read_phone(given: str | None) -> str | None:
     """Return a phone as E.164. Raises Invalid under `phone`."""

@@ -76,8 +76,8 @@ _PAGE = text(
 )
 _COUNT_MESSAGES = text(
     """
-    SELECT status, count(*) AS number FROM schedules
-    WHERE kind = 'batch_message' AND batch_id = :id GROUP BY status
+    SELECT status, sum(total)::int AS number FROM batch_counts WHERE batch_id = :id
+    GROUP BY status HAVING sum(total) > 0
     """
 )
 _PAGE_MESSAGES = text(

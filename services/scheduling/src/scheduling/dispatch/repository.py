@@ -52,17 +52,18 @@ _CLAIM_MESSAGES = text(
         SELECT id FROM candidates
         ORDER BY row_number() OVER (PARTITION BY organisation_id ORDER BY next_due_at, id), next_due_at LIMIT 50
     ), batches AS MATERIALIZED (
-        SELECT id, status FROM schedules
+        SELECT id, organisation_id, status FROM schedules
         WHERE id = ANY(ARRAY(SELECT id FROM turns)) AND status IN ({sql_list(OPEN)})
         FOR KEY SHARE SKIP LOCKED
     )
     SELECT m.id
     FROM batches b
     CROSS JOIN LATERAL (
-        SELECT CASE WHEN :window - count(*) < :refill THEN 0
-                    ELSE least(greatest(:batch / (SELECT count(*) FROM turns), 10), :window - count(*)) END AS room
-        FROM (SELECT FROM schedules w WHERE w.kind = 'batch_message' AND w.batch_id = b.id AND w.status = 'processing'
-              LIMIT :window) AS in_processing
+        SELECT CASE WHEN :window - total < :refill THEN 0
+                    ELSE least(greatest(:batch / (SELECT count(*) FROM turns), 10), :window - total) END AS room
+        FROM (SELECT coalesce(sum(c.total), 0) AS total FROM batch_counts c
+              WHERE c.organisation_id = b.organisation_id AND c.batch_id = b.id AND c.status = 'processing'
+             ) AS in_processing
     ) r
     CROSS JOIN LATERAL (
         SELECT m.id FROM schedules m
