@@ -73,7 +73,7 @@ def _function(name: str, columns: list[str], values: list[str], counted: str) ->
         """
 
     return f"""
-    CREATE FUNCTION {name}_apply() RETURNS trigger LANGUAGE plpgsql AS $$
+    CREATE FUNCTION {name}_apply() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
     DECLARE change record;
     BEGIN
         IF TG_ARGV[0] = 'insert' THEN {loop(new)}
