@@ -54,6 +54,14 @@ async def test_an_invalid_batch_is_refused_under_its_field(
     assert answer.json()[field]
 
 
+async def test_a_group_that_is_emptied_meanwhile_is_refused(stage: Stage) -> None:
+    group = stage.contacts.add_group(stage.organisation, [stage.make_contact()["contact_id"]], is_emptied_next=True)
+    body = {"name": "n", "text": "x", "scheduled_time": soon(), "group_id": group}
+    answer = await stage.client("POST", BATCHES, body)
+    assert (answer.status_code, answer.json()["code"]) == (400, "no_recipients")
+    assert await stage.rows("SELECT id FROM schedules WHERE kind = 'batch'") == []
+
+
 async def test_a_group_without_eligible_members_and_a_deleted_group_are_refused(stage: Stage) -> None:
     opted_out, member = stage.make_contact(opt_out=True), stage.make_contact()
     empty = stage.contacts.add_group(stage.organisation, [opted_out["contact_id"]])

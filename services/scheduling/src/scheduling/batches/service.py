@@ -37,6 +37,8 @@ async def read_audience(context: WriteContext, group_id: int) -> rules.Audience:
     if group.eligible_count == 0:
         raise NoRecipients
     members = await contacts.page_members(context.caller, group_id, 0, FIRST_MESSAGES)
+    if not members.members and members.next is None:
+        raise NoRecipients  # the group was emptied, or its organisation closed, between the two questions
     return rules.Audience(group, members)
 
 
