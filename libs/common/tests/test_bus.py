@@ -12,7 +12,8 @@ from aiokafka import AIOKafkaProducer
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from common.bus import Bus, Record, consume, make_bus
+from common.batches import Record
+from common.bus import Bus, consume, make_bus
 from common.database import Database, in_transaction
 from common.events import MessageSent, OrganisationChanged, ScheduleDue
 from common.outbox import publish
@@ -99,6 +100,25 @@ async def test_events_arrive_in_order_of_their_key(
     assert all(seen[o] == list(range(120)) for o in organisations)
     async with database.all_tenants() as session:
         assert await session.scalar(text("SELECT count(*) FROM outbox")) == 0
+
+
+async def test_a_backlog_of_single_records_is_read_in_large_batches(
+    database: Database, relay: Relay, start_consumer: Any, eventually: Any
+) -> None:
+    """The broker returns one producer's batch for each fetch. A batch for each of them would take 400 transactions."""
+    organisation = f"org_{uuid4()}"
+    for version in range(400):
+        async with database.all_tenants() as session:
+            await publish(session, [changed(organisation, version)])
+        await relay.step()
+    batches: list[int] = []
+
+    async def handler(records: Sequence[Record]) -> None:
+        batches.append(sum(organisation.encode() in (record.value or b"") for record in records))
+
+    await start_consumer(OrganisationChanged, handler)
+    await eventually(lambda: _as_result(sum(batches) == 400))
+    assert len([count for count in batches if count]) <= 20
 
 
 async def test_an_event_of_a_transaction_that_failed_is_never_published(database: Database) -> None:

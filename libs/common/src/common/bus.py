@@ -7,31 +7,27 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import structlog
-from aiokafka import ConsumerRebalanceListener, ConsumerRecord
+from aiokafka import ConsumerRebalanceListener
 from faststream import AckPolicy, BaseMiddleware
 from faststream.kafka import KafkaBroker, KafkaMessage
 from pydantic import ValidationError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from common.batches import BatchReader, Record
 from common.bulk import Columns
 from common.database import Database, in_transaction
 from common.events import Event
-from common.loops import MinInterval
 from common.settings import StoreSettings
 
 log = structlog.get_logger()
 
 EventT = TypeVar("EventT", bound=Event)
-Record: TypeAlias = ConsumerRecord
-_SMALL_BATCH = 100
-_INTERVAL_S = 0.05  # between the beginnings of small batches
-# How long the broker may hold a fetch that finds no records.
-_BUSY_WAIT_MS, _IDLE_WAIT_MS, _SELDOM_WAIT_MS = 50, 500, 1000
-_BUSY_S = 1.0  # a consumer is busy until this time after its last batch
+# How long the broker may hold a fetch of an idle consumer.
+_IDLE_WAIT_MS, _SELDOM_WAIT_MS = 500, 1000
 _REBALANCE_TIMEOUT_S = 60
 _REBALANCE_MARGIN_S = 10
 _DEAD_LETTER = Columns(
@@ -87,13 +83,9 @@ class Bus:
         A batch has at most 500 records. `is_busy` is for topics that carry every message: they are fetched more often.
         See docs/events.md for what the settings of a consumer mean.
         """
-        interval, group = MinInterval(_INTERVAL_S), f"{self.settings.service}.{purpose}"
-        finished = asyncio.Event()
+        group, finished = f"{self.settings.service}.{purpose}", asyncio.Event()
 
         async def handle(records: Any) -> None:
-            fetch_wait.shorten(subscriber.consumer)
-            if len(records) < _SMALL_BATCH:
-                await interval.wait()
             self.batch_since[group] = time.monotonic()
             finished.clear()
             try:
@@ -103,15 +95,13 @@ class Bus:
                 finished.set()
 
         timeout_ms = self.settings.kafka_session_timeout_ms
-        fetch_wait = FetchWait(_IDLE_WAIT_MS if is_busy else _SELDOM_WAIT_MS)
+        reader = BatchReader(_IDLE_WAIT_MS if is_busy else _SELDOM_WAIT_MS)
         subscriber: Any = self.broker.subscriber(
             *(event.topic for event in events),
             group_id=group,
             listener=FinishBatch(self, group, finished),
             batch=True,
-            max_records=500,
-            batch_timeout_ms=1000,
-            fetch_max_wait_ms=fetch_wait.idle_ms,
+            fetch_max_wait_ms=reader.idle_wait_ms,
             auto_offset_reset="earliest",
             session_timeout_ms=timeout_ms,
             heartbeat_interval_ms=timeout_ms // 3,
@@ -119,40 +109,13 @@ class Bus:
             max_poll_interval_ms=300_000,
             ack_policy=AckPolicy.NACK_ON_ERROR,
         )
+        # FastStream's own method takes what one fetch returned, and sleeps for a second when there was nothing.
+        subscriber.get_msg = reader.read
         subscriber(handle)
 
     def subscribers(self) -> Sequence[Any]:
         """Return FastStream's subscribers. Each has a `group_id` and, once it is started, a `consumer`."""
         return list(self.broker.subscribers)
-
-
-class FetchWait:
-    """Makes a consumer's fetches wait less while it has records.
-
-    aiokafka has one fetch at a time for each broker. While it waits for the partitions that were empty, new records of
-    the others are not fetched, so a long wait delays a busy consumer. A short one costs an idle consumer CPU. aiokafka
-    reads the wait from an attribute of its fetcher before each fetch and has no public way to change it.
-    """
-
-    def __init__(self, idle_ms: int) -> None:
-        self.idle_ms = idle_ms
-        self._lengthening: asyncio.TimerHandle | None = None
-
-    def shorten(self, consumer: Any) -> None:
-        """Let the fetches of the next second wait less. Call it when a batch begins."""
-        if self._lengthening is None:
-            _set_fetch_wait(consumer, _BUSY_WAIT_MS)
-        else:
-            self._lengthening.cancel()
-        self._lengthening = asyncio.get_running_loop().call_later(_BUSY_S, self._lengthen, consumer)
-
-    def _lengthen(self, consumer: Any) -> None:
-        self._lengthening = None
-        _set_fetch_wait(consumer, self.idle_ms)
-
-
-def _set_fetch_wait(consumer: Any, wait_ms: int) -> None:
-    consumer._fetcher._fetch_max_wait_ms = wait_ms
 
 
 class FinishBatch(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no types

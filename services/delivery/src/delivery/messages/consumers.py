@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from common.bus import Record, consume
+from common.batches import Record
+from common.bus import consume
 from common.database import Database
 from common.events import ScheduleDue
 from delivery.messages import service

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from common.bus import Record, consume_topics
+from common.batches import Record
+from common.bus import consume_topics
 from common.database import Database
 from common.events import MessageDelayed, MessageDelivered, MessageFailed, MessageSent
 from scheduling.outcomes import service

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from common.bus import Record, consume
+from common.batches import Record
+from common.bus import consume
 from common.database import Database
 from common.events import ContactChanged
 from scheduling.recipients import service
