@@ -8,7 +8,7 @@ from aiokafka import ConsumerRecord
 
 Record: TypeAlias = ConsumerRecord
 _MAX_RECORDS = 500
-_INTERVAL_S = 0.05  # between the beginnings of two batches
+_INTERVAL_S = 0.1  # between the beginnings of two batches
 _MAX_GATHER_S = 0.2
 _BACKLOG_WAIT_S = 0.01
 _POLL_MS = 1000

@@ -29,7 +29,7 @@ _WATCH_S = 5.0
 _SLOW_S = 30.0
 _MAX_OUTBOX_AGE_S = 60.0
 _OUTBOX_AGE = text("SELECT extract(epoch FROM now() - created_at)::float8 FROM outbox ORDER BY id LIMIT 1")
-_RELAY_INTERVAL_S = 0.03
+_RELAY_INTERVAL_S = 0.1
 
 
 @dataclass

@@ -15,8 +15,8 @@ from delivery.sending.rules import LanePositions, SendingPolicy
 
 _MAX_RESULTS = 500
 _SLOW_S = 30.0  # an event wakes a loop as soon as it has work
-_RESULTS_INTERVAL_S = 0.05
-_CLAIM_INTERVAL_S = 0.02
+_RESULTS_INTERVAL_S = 0.1
+_CLAIM_INTERVAL_S = 0.05
 _unconfigured = StateLog("provider not configured", "provider configured")
 
 
