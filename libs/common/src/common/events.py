@@ -177,6 +177,11 @@ class OptOutChanged(Event):
         return str(uuid5(_OPT_OUTS, f"{self.organisation_id}:{self.phone}"))  # keys are logged, so they have no phone
 
 
+# The placeholder fields: the values of a contact that a text may name, such as `{{first_name}}`. Contacts fills
+# `ContactState.fields` by this list, and scheduling accepts the placeholders that it names.
+PLACEHOLDERS = ("first_name", "last_name", "company")
+
+
 class ContactState(BaseModel):
     """A contact as other services need it: its phone, its placeholder fields and whether it may be messaged.
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from common.errors import AppError
-from common.placeholders import PLACEHOLDERS
+from common.events import PLACEHOLDERS
 from contacts.contacts.rules import check_email, search_patterns
 from contacts.groups.rules import search_pattern
 from contacts.imports.csv_file import ContactsFile

@@ -2,7 +2,7 @@
 
 import pytest
 
-from common.placeholders import PLACEHOLDERS
+from common.events import PLACEHOLDERS
 from scheduling.templates.rules import fill, find_unknown_placeholder, has_placeholders
 from services.scheduling.tests.stage import Stage
 

@@ -10,9 +10,8 @@ from typing import Any
 import email_validator
 
 from common.errors import Invalid
-from common.events import ContactChanged, ContactState
+from common.events import PLACEHOLDERS, ContactChanged, ContactState
 from common.fields import MAX_ID, NO_ID, clean_text
-from common.placeholders import PLACEHOLDERS
 from contacts.models import ContactRow, NumberOptOut, OptOutSource
 
 # The text fields with their maximum lengths in characters. An import fills these and the phone.

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from common.placeholders import PLACEHOLDERS
+from common.events import PLACEHOLDERS
 
 _PLACEHOLDER = re.compile(r"\{\{\s*([^{}]*?)\s*\}\}")
 _KNOWN = frozenset(PLACEHOLDERS)

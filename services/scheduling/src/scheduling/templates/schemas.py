@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, BaseModel, Field
 
+from common.events import PLACEHOLDERS
 from common.fields import Audit, Flag, RequestBody, bounded_text, clean_text, is_blank
 from common.paging import Page, Paginated, Pagination
-from common.placeholders import PLACEHOLDERS
 from scheduling.models import Template
 from scheduling.templates.rules import find_unknown_placeholder
 
