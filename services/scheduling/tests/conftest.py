@@ -7,10 +7,11 @@ import pytest
 from fastapi import FastAPI
 from pydantic import SecretStr
 
+from common.combining import Combiner
 from common.database import Database
 from scheduling.app import create_app
 from scheduling.clients.services import OtherServices
-from scheduling.sends.service import ScheduleIds
+from scheduling.sends.service import Sends
 from scheduling.settings import Settings
 from services.scheduling.tests.other_services import ContactsStandIn, DeliveryStandIn
 from services.scheduling.tests.stage import Client, Stage
@@ -94,7 +95,7 @@ async def stage(
     """Return the stage, with empty tables and stand-ins."""
     contacts_server.reset()
     delivery_server.reset()
-    app.state.schedule_ids = ScheduleIds()  # the sequence of the emptied table has restarted
+    app.state.new_sends = Combiner(Sends().accept)  # the sequence of the emptied table has restarted
     services = OtherServices.connect(settings)
     yield Stage(
         organisation=organisation,

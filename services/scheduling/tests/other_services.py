@@ -171,21 +171,23 @@ class DeliveryStandIn(StandIn):
 
     def routes(self) -> list[web.RouteDef]:
         return [
-            web.put("/internal/reservations/{reference}/", self._reserve),
+            web.post("/internal/reservations/", self._reserve),
             web.delete("/internal/reservations/{reference}/", self._release),
             web.post("/internal/messages/states/", self._states),
             web.get("/internal/limits/", self._limits),
         ]
 
     async def _reserve(self, request: web.Request) -> web.Response:
-        body = await request.json()
-        if body.get("phone") in self.opted_out:
-            return web.json_response({"detail": "Opted out.", "code": "opted_out"}, status=400)
-        if self.remaining is not None and body["parts"] > self.remaining:
-            usage = {"remaining": self.remaining, "required": body["parts"], "limit": 10}
-            return web.json_response({"detail": "No.", "code": "limit_exceeded", **usage}, status=400)
-        self.reservations[request.match_info["reference"]] = body
-        return web.json_response({"remaining": self.remaining})
+        answers = [self._answer(wanted) for wanted in (await request.json())["reservations"]]
+        return web.json_response({"reservations": answers})
+
+    def _answer(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        if wanted["phone"] in self.opted_out:
+            return {"code": "opted_out"}
+        if self.remaining is not None and wanted["parts"] > self.remaining:
+            return {"code": "limit_exceeded", "remaining": self.remaining, "limit": 10}
+        self.reservations[wanted["reference"]] = wanted
+        return {"remaining": self.remaining}
 
     async def _release(self, request: web.Request) -> web.Response:
         self.released.append(request.match_info["reference"])

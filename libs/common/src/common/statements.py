@@ -58,6 +58,11 @@ class Tenant:
         self._source = source
         self._session = session
 
+    @property
+    def is_keyed(self) -> bool:
+        """Whether the statements run in the transaction of a keyed request."""
+        return self._session is not None
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
         """Begin a transaction of the organisation, or continue that of the keyed request."""

@@ -20,17 +20,24 @@ from services.delivery.tests.stage import Stage
 APRIL = "2026-04-10T00:00:00Z"
 SECRET = "test-secret-test-secret-test-secret-0"
 Bearer = Callable[..., dict[str, str]]
-Put = Callable[..., Awaitable[httpx.Response]]
+Put = Callable[..., Awaitable[dict[str, Any]]]
+
+
+def wanted(reference: UUID, parts: int, **changes: Any) -> dict[str, Any]:
+    return {"reference": str(reference), "format": "sms", "parts": parts, "scheduled_time": APRIL} | changes
 
 
 @pytest.fixture
 def put(client: httpx.AsyncClient, bearer: Bearer, organisation: str) -> Put:
-    """`await put(reference, parts)` reserves parts, as scheduling does."""
+    """`await put(reference, parts)` reserves parts, as scheduling does, and returns the answer to that reservation."""
     headers = bearer("delivery", organisation, issuer="scheduling")
 
-    async def reserve(reference: UUID, parts: int, **changes: Any) -> httpx.Response:
-        body = {"format": "sms", "parts": parts, "scheduled_time": APRIL} | changes
-        return await client.put(f"/internal/reservations/{reference}/", json=body, headers=headers)
+    async def reserve(reference: UUID, parts: int, **changes: Any) -> dict[str, Any]:
+        one = wanted(reference, parts, **changes)
+        answer = await client.post("/internal/reservations/", json={"reservations": [one]}, headers=headers)
+        assert answer.status_code == 200
+        (result,) = answer.json()["reservations"]
+        return result
 
     return reserve
 
@@ -39,28 +46,49 @@ async def test_a_reservation_counts_once_and_answers_what_remains(stage: Stage, 
     await stage.set_config("sms_limit", "10")
     reference = uuid4()
     for _ in range(2):
-        answer = await put(reference, 4)
-        assert (answer.status_code, answer.json()) == (200, {"remaining": 6})
+        assert await put(reference, 4) == {"code": None, "remaining": 6, "limit": 10}
     assert await stage.usage() == 4
-    assert (await put(uuid4(), 6)).json() == {"remaining": 0}
+    assert (await put(uuid4(), 6))["remaining"] == 0
 
 
 async def test_a_reservation_that_does_not_fit_is_refused_as_a_whole(stage: Stage, put: Put) -> None:
     await stage.set_config("sms_limit", "10")
     await put(uuid4(), 8)
-    answer = await put(uuid4(), 3)
-    assert answer.status_code == 400
-    body = answer.json()
-    assert (body["code"], body["remaining"], body["required"], body["limit"]) == ("limit_exceeded", 2, 3, 10)
-    assert body["detail"]
+    assert await put(uuid4(), 3) == {"code": "limit_exceeded", "remaining": 2, "limit": 10}
     assert await stage.usage() == 8
 
 
 async def test_without_a_limit_a_reservation_is_counted_and_remaining_is_null(stage: Stage, put: Put) -> None:
     await stage.set_config("mms_limit", "unlimited")
-    assert (await put(uuid4(), 4)).json() == {"remaining": None}
-    assert (await put(uuid4(), 4, format="mms")).json() == {"remaining": None}
+    assert (await put(uuid4(), 4))["remaining"] is None
+    assert (await put(uuid4(), 4, format="mms"))["remaining"] is None
     assert await stage.usage() == 8
+
+
+async def test_reservations_of_one_call_are_decided_one_by_one_when_they_do_not_all_fit(
+    stage: Stage, client: httpx.AsyncClient, bearer: Bearer, put: Put
+) -> None:
+    await stage.set_config("sms_limit", "10")
+    repeated = uuid4()
+    await put(repeated, 2)
+    given = [wanted(uuid4(), 5), wanted(uuid4(), 9), wanted(uuid4(), 9, format="mms"), wanted(repeated, 2)]
+    given += [wanted(uuid4(), 3), wanted(uuid4(), 1)]
+    headers = bearer("delivery", stage.organisation, issuer="scheduling")
+    answer = await client.post("/internal/reservations/", json={"reservations": given}, headers=headers)
+    results = [(one["code"], one["remaining"]) for one in answer.json()["reservations"]]
+    assert results == [(None, 3), ("limit_exceeded", 3), (None, None), (None, 3), (None, 0), ("limit_exceeded", 0)]
+    assert await stage.rows("SELECT format, usage FROM limit_usage ORDER BY format") == [("mms", 9), ("sms", 10)]
+
+
+async def test_reservations_of_one_call_that_fit_count_in_their_own_months(
+    stage: Stage, client: httpx.AsyncClient, bearer: Bearer
+) -> None:
+    await stage.set_config("sms_limit", "10")
+    given = [wanted(uuid4(), 6), wanted(uuid4(), 4), wanted(uuid4(), 10, scheduled_time="2026-05-10T00:00:00Z")]
+    headers = bearer("delivery", stage.organisation, issuer="scheduling")
+    answer = await client.post("/internal/reservations/", json={"reservations": given}, headers=headers)
+    assert [one["code"] for one in answer.json()["reservations"]] == [None, None, None]
+    assert await stage.rows("SELECT usage FROM limit_usage ORDER BY period") == [(10,), (10,)]
 
 
 async def test_a_released_reservation_returns_what_is_left(
@@ -86,7 +114,7 @@ async def test_the_internal_routes_are_only_for_scheduling(
         bearer("delivery", stage.organisation),
         bearer("scheduling", stage.organisation, issuer="scheduling"),
     ):
-        answer = await client.put(f"/internal/reservations/{uuid4()}/", json={}, headers=headers)
+        answer = await client.post("/internal/reservations/", json={}, headers=headers)
         assert answer.status_code == 401
 
 
@@ -94,7 +122,7 @@ async def test_many_at_once_use_exactly_the_limit(stage: Stage, put: Put) -> Non
     await stage.set_config("sms_limit", "60")
 
     async def send_now() -> int:
-        return sum([(await put(uuid4(), 1)).status_code == 200 for _ in range(5)])
+        return sum([(await put(uuid4(), 1))["code"] is None for _ in range(5)])
 
     async def add_due() -> None:
         moment = datetime(2026, 4, 10, tzinfo=UTC)

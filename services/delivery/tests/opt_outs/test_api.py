@@ -54,17 +54,19 @@ async def test_a_reservation_for_an_opted_out_recipient_is_refused(
     await save(2, opt_out=True)
     body = {"format": "sms", "parts": 1, "scheduled_time": "2026-04-10T00:00:00Z"}
 
-    async def reserve(organisation: str, **recipient: Any) -> tuple[int, str | None]:
+    async def reserve(organisation: str, *recipients: dict[str, Any]) -> list[str | None]:
         headers = bearer("delivery", organisation, issuer="scheduling")
-        url = f"/internal/reservations/{uuid4()}/"
-        answer = await client.put(url, json={**body, **recipient}, headers=headers)
-        return answer.status_code, answer.json().get("code")
+        given = [{**body, "reference": str(uuid4()), **recipient} for recipient in recipients]
+        answer = await client.post("/internal/reservations/", json={"reservations": given}, headers=headers)
+        return [one["code"] for one in answer.json()["reservations"]]
 
-    assert await reserve(stage.organisation, phone=PHONE) == (400, "opted_out")
-    assert await reserve(stage.organisation, phone="+61453000009", contact_id=7) == (400, "opted_out")
+    assert await reserve(stage.organisation, {"phone": PHONE}) == ["opted_out"]
+    assert await reserve(stage.organisation, {"phone": "+61453000009", "contact_id": 7}) == ["opted_out"]
     assert await stage.usage() == 0
-    assert await reserve(stage.organisation, phone="+61453000009", contact_id=8) == (200, None)
-    assert await reserve("org_other", phone=PHONE, contact_id=7) == (200, None)
+    free = {"phone": "+61453000009", "contact_id": 8}
+    assert await reserve(stage.organisation, free, {"phone": PHONE}, free) == [None, "opted_out", None]
+    assert await stage.usage() == 2
+    assert await reserve("org_other", {"phone": PHONE, "contact_id": 7}) == [None]
 
 
 async def test_the_route_is_only_for_contacts(client: httpx.AsyncClient, bearer: Bearer, organisation: str) -> None:

@@ -12,7 +12,7 @@ from common.http.deps import internal_caller, internal_session, internal_tenant
 from common.http.render import json_response
 from common.statements import Tenant
 from delivery.limits import service
-from delivery.limits.schemas import LimitsOut, ReservationIn, ReservationOut
+from delivery.limits.schemas import LimitsOut, ReservationsIn, ReservationsOut
 
 router = feature_router("limits")
 
@@ -21,15 +21,11 @@ Scheduling = Annotated[Caller, Depends(internal_caller("scheduling"))]
 SchedulingSession = Annotated[AsyncSession, Depends(internal_session("scheduling"), scope="function")]
 
 
-@router.put("/internal/reservations/{reference}/", response_model=ReservationOut, include_in_schema=False)
-async def reserve(tenant: SchedulingTenant, reference: UUID, body: ReservationIn) -> Response:
-    """Reserve parts for a send."""
-    reserved = await service.reserve_new(tenant, reference, body)
-    if reserved is not None:
-        return json_response({"remaining": reserved.parts})
-    async with tenant.transaction() as session:
-        remaining = await service.reserve(session, tenant.organisation_id, reference, body)
-    return json_response({"remaining": remaining})
+@router.post("/internal/reservations/", response_model=ReservationsOut, include_in_schema=False)
+async def reserve(tenant: SchedulingTenant, body: ReservationsIn) -> Response:
+    """Reserve parts for sends."""
+    results = await service.reserve(tenant, body.reservations)
+    return json_response({"reservations": [result.model_dump() for result in results]})
 
 
 @router.delete("/internal/reservations/{reference}/", status_code=204, include_in_schema=False)

@@ -86,40 +86,51 @@ _RESERVE = text(
     FROM wanted
     """
 )
-# The usual case of a reservation in one statement: its reference is new, its parts fit, and its recipient ($7 phone, $8
-# contact) did not opt out. The usage is null when the parts do not fit. ON CONFLICT locks the usage and compares its
-# newest version with the limit, so the limit is exact. The month must be that of `period_of` at the intake.
+_LIMIT_NAMES = " ".join(f"WHEN '{name}' THEN '{limit.name}'" for name, limit in LIMITS.items())
+# The usual case of reservations in one statement: their references are new, and all of a month and a format fit. Those
+# of recipients who opted out are left out. The usage is null when the others do not fit. ON CONFLICT locks the usage
+# and compares its newest version with the limit, so the limit is exact. The month must be that of `period_of` at the
+# intake.
 # The commit does not wait for the disk, because all sends of an organisation wait for the lock of its usage. A crash of
 # PostgreSQL within the next half second can lose a reservation together with its usage. Intake then counts the parts
 # of the message anew, as it does for every message without a reservation.
 _RESERVE_NEW = Statement(
     f"""
-    WITH {ORGANISATION_CTE}, wanted AS MATERIALIZED (
-        SELECT o.id AS organisation_id, l.value, CAST($4 AS bigint) AS parts, r.opted_out,
-               CAST(date_trunc('month', $5::timestamptz AT TIME ZONE coalesce(z.value, '{DEFAULT_ZONE}')) AS date)
+    WITH {ORGANISATION_CTE}, given AS MATERIALIZED (
+        SELECT o.id AS organisation_id, n.*, l.value, r.opted_out,
+               CAST(date_trunc('month', n.scheduled_time AT TIME ZONE coalesce(z.value, '{DEFAULT_ZONE}')) AS date)
                    AS period
         FROM o CROSS JOIN (SELECT set_config('synchronous_commit', 'off', true) OFFSET 0) AS commit
         LEFT JOIN LATERAL (
             SELECT value FROM configs WHERE organisation_id = o.id AND name = '{TIMEZONE.name}') z ON true
-        LEFT JOIN LATERAL (SELECT value FROM configs WHERE organisation_id = o.id AND name = $6) l ON true
-        CROSS JOIN LATERAL (SELECT o.id AS organisation_id, $7::text AS phone, $8::bigint AS contact_id OFFSET 0) m
+        CROSS JOIN LATERAL unnest($2::uuid[], $3::text[], $4::bigint[], $5::timestamptz[], $6::text[], $7::bigint[])
+            WITH ORDINALITY AS n (reference, format, parts, scheduled_time, phone, contact_id, position)
+        LEFT JOIN LATERAL (
+            SELECT value FROM configs WHERE organisation_id = o.id
+                AND name = CASE n.format {_LIMIT_NAMES} END) l ON true
+        CROSS JOIN LATERAL (SELECT o.id AS organisation_id, n.phone, n.contact_id OFFSET 0) m
         CROSS JOIN LATERAL (SELECT {RECIPIENT_OPTED_OUT.format(m="m")} AS opted_out) r
+    ),
+    wanted AS MATERIALIZED (
+        SELECT organisation_id, period, format, value, CAST(sum(parts) AS bigint) AS parts
+        FROM given WHERE NOT opted_out GROUP BY organisation_id, period, format, value
     ),
     added AS (
         INSERT INTO limit_usage AS u (organisation_id, period, format, usage)
-        SELECT organisation_id, period, $3, parts FROM wanted
-        WHERE NOT opted_out
-          AND CASE WHEN value ~ '^{WHOLE_NUMBER}$' THEN parts <= CAST(value AS bigint) ELSE true END
+        SELECT organisation_id, period, format, parts FROM wanted
+        WHERE CASE WHEN value ~ '^{WHOLE_NUMBER}$' THEN parts <= CAST(value AS bigint) ELSE true END
+        ORDER BY organisation_id, period, format
         ON CONFLICT (organisation_id, period, format) DO UPDATE SET usage = u.usage + excluded.usage
         WHERE (SELECT CASE WHEN w.value ~ '^{WHOLE_NUMBER}$' THEN u.usage + w.parts <= CAST(w.value AS bigint)
-                           ELSE true END FROM wanted w)
+                           ELSE true END FROM wanted w WHERE w.period = u.period AND w.format = u.format)
         RETURNING u.organisation_id, u.period, u.format, u.usage
     ),
     made AS (
         INSERT INTO reservations (organisation_id, period, format, reference, parts, check_at)
-        SELECT organisation_id, period, format, $2, $4, now() + make_interval(secs => {CHECK_S}) FROM added
+        SELECT g.organisation_id, g.period, g.format, g.reference, g.parts, now() + make_interval(secs => {CHECK_S})
+        FROM given g JOIN added a USING (period, format) WHERE NOT g.opted_out
     )
-    SELECT a.usage, w.value, w.opted_out FROM wanted w LEFT JOIN added a ON true
+    SELECT g.opted_out, g.value, a.usage FROM given g LEFT JOIN added a USING (period, format) ORDER BY g.position
     """
 )
 _RELEASE = text(
@@ -213,22 +224,21 @@ async def reserve(session: AsyncSession, reference: UUID, quota: Quota, parts: i
 
 
 class NewReservation(NamedTuple):
-    """The result of `reserve_new`: the new usage (None: the parts do not fit), the limit's config, and the opt-out."""
+    """A result of `reserve_new`: the opt-out, the limit's config, and the new usage (None: the parts do not fit)."""
 
-    usage: int | None
-    value: str | None
     opted_out: bool
+    value: str | None
+    usage: int | None
 
 
-async def reserve_new(tenant: Tenant, reference: UUID, wanted: ReservationIn) -> NewReservation | None:
-    """Reserve parts in the usual case, unless the recipient opted out. Return None when the reference exists."""
-    name = LIMITS[wanted.format].name
-    values = (wanted.format, wanted.parts, wanted.scheduled_time, name, wanted.phone, wanted.contact_id)
+async def reserve_new(tenant: Tenant, wanted: Sequence[ReservationIn]) -> list[NewReservation] | None:
+    """Reserve parts in the usual case, unless a recipient opted out. Return None when a reference exists."""
+    names = ("reference", "format", "parts", "scheduled_time", "phone", "contact_id")
     try:
-        row = await tenant.fetch_row(_RESERVE_NEW, reference, *values)
+        rows = await tenant.fetch(_RESERVE_NEW, *([getattr(one, name) for one in wanted] for name in names))
     except asyncpg.UniqueViolationError:
         return None
-    return None if row is None else NewReservation(row["usage"], row["value"], row["opted_out"])
+    return [NewReservation(*row) for row in rows]
 
 
 async def release(session: AsyncSession, references: Collection[UUID]) -> dict[Quota, int]:

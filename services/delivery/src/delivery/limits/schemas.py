@@ -1,8 +1,11 @@
 """Bodies of the internal routes of limits and reservations."""
 
 from typing import Literal
+from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, Field
+
+MAX_RESERVATIONS = 100
 
 
 class ReservationIn(BaseModel):
@@ -11,6 +14,7 @@ class ReservationIn(BaseModel):
     `phone` (E.164) and `contact_id` are its recipient. A group has neither.
     """
 
+    reference: UUID
     format: Literal["sms", "mms"]
     parts: int = Field(ge=0, le=2**40)
     scheduled_time: AwareDatetime
@@ -18,10 +22,27 @@ class ReservationIn(BaseModel):
     contact_id: int | None = None
 
 
-class ReservationOut(BaseModel):
-    """What remains of the limit after the reservation. It is null without a limit."""
+class ReservationsIn(BaseModel):
+    """Reservations for sends of one organisation that arrived together."""
 
-    remaining: int | None
+    reservations: list[ReservationIn] = Field(min_length=1, max_length=MAX_RESERVATIONS)
+
+
+class ReservationOut(BaseModel):
+    """Whether the parts are reserved, and what then remains of the limit. `remaining` is null without a limit.
+
+    `code` says why they are not. `limit` is the limit that `remaining` is too little of.
+    """
+
+    code: Literal["opted_out", "limit_exceeded"] | None = None
+    remaining: int | None = None
+    limit: int | None = None
+
+
+class ReservationsOut(BaseModel):
+    """The answers to the reservations, in their order."""
+
+    reservations: list[ReservationOut]
 
 
 class LimitsOut(BaseModel):

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from datetime import date, datetime, timedelta
-from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -12,17 +11,10 @@ from common.events import ScheduleDue
 from common.statements import Tenant
 from delivery.configs import service as configs
 from delivery.configs.rules import LIMITS
-from delivery.errors import LimitReached, RecipientOptedOut
 from delivery.limits import repository
 from delivery.limits.rules import Demand, Quota, grant, period_of
-from delivery.limits.schemas import ReservationIn
+from delivery.limits.schemas import ReservationIn, ReservationOut
 from delivery.models import OutcomeRow, UsageDrift
-
-
-class Remaining(NamedTuple):
-    """What remains of a limit; None without a limit."""
-
-    parts: int | None
 
 
 async def periods(session: AsyncSession, moments: Iterable[tuple[str, datetime]]) -> list[date]:
@@ -102,35 +94,49 @@ async def return_parts(session: AsyncSession, messages: Iterable[OutcomeRow]) ->
         await repository.add_usage(session, parts)
 
 
-async def reserve_new(tenant: Tenant, reference: UUID, wanted: ReservationIn) -> Remaining | None:
-    """Reserve parts in the usual case, in one statement: the reference is new and the parts fit.
+async def reserve(tenant: Tenant, wanted: Sequence[ReservationIn]) -> list[ReservationOut]:
+    """Reserve parts for sends that are about to be accepted, in order. Return what became of each.
 
-    Return None otherwise. Then `reserve` decides under the lock of the usage. Raises RecipientOptedOut.
+    Usually all fit, and one statement reserves them. Otherwise each is decided by itself, under the lock of the usage.
+    A reference that is reserved already changes nothing.
     """
-    result = await repository.reserve_new(tenant, reference, wanted)
-    if result is not None and result.opted_out:
-        raise RecipientOptedOut
-    if result is None or result.usage is None:
+    made = await repository.reserve_new(tenant, wanted)
+    if made is None and len(wanted) > 1:  # the others still need the check of their recipients
+        return [result for one in wanted for result in await reserve(tenant, [one])]
+    if made is None:
+        made = [repository.NewReservation(opted_out=False, value=None, usage=None)] * len(wanted)
+    results = [_result(one, reserved) for one, reserved in zip(wanted, made, strict=True)]
+    if None not in results:
+        return [result for result in results if result is not None]
+    async with tenant.transaction() as session:
+        return [
+            result or await reserve_locked(session, tenant.organisation_id, one)
+            for one, result in zip(wanted, results, strict=True)
+        ]
+
+
+def _result(wanted: ReservationIn, made: repository.NewReservation) -> ReservationOut | None:
+    """Return the answer to a reservation in the usual case, None when it was not made."""
+    if made.opted_out:
+        return ReservationOut(code="opted_out")
+    if made.usage is None:
         return None
-    limit = LIMITS[wanted.format].parse(result.value) if result.value is not None else None
-    return Remaining(None if limit is None else max(0, limit - result.usage))
+    limit = LIMITS[wanted.format].parse(made.value) if made.value is not None else None
+    return ReservationOut(remaining=None if limit is None else max(0, limit - made.usage), limit=limit)
 
 
-async def reserve(session: AsyncSession, organisation_id: str, reference: UUID, wanted: ReservationIn) -> int | None:
-    """Reserve parts for a send that is about to be accepted. Return what remains of the limit, None without a limit.
-
-    A reference that is reserved already changes nothing. Raises LimitReached when the parts do not fit.
-    """
+async def reserve_locked(session: AsyncSession, organisation_id: str, wanted: ReservationIn) -> ReservationOut:
+    """Reserve parts under the lock of their usage. A reference that is reserved already changes nothing."""
     (period,) = await periods(session, [(organisation_id, wanted.scheduled_time)])
     quota = Quota(organisation_id, period, wanted.format)
     usage = (await repository.lock_usage(session, [quota]))[quota]
-    result = await repository.reserve(session, reference, quota, wanted.parts)
+    result = await repository.reserve(session, wanted.reference, quota, wanted.parts)
     limit = LIMITS[wanted.format].parse(result.value) if result.value is not None else None
     if limit is None:
-        return None
+        return ReservationOut()
     if not result.is_reserved:
-        raise LimitReached(extra={"remaining": max(0, limit - usage), "required": wanted.parts, "limit": limit})
-    return max(0, limit - usage - (wanted.parts if result.is_new else 0))
+        return ReservationOut(code="limit_exceeded", remaining=max(0, limit - usage), limit=limit)
+    return ReservationOut(remaining=max(0, limit - usage - (wanted.parts if result.is_new else 0)), limit=limit)
 
 
 async def release_reservations(session: AsyncSession, references: Collection[UUID]) -> None:

@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from common.caller import Caller, system
-from common.clients import Refused, ServiceClient
+from common.clients import ServiceClient
 from common.events import Format
 from common.fields import show_time
 from scheduling.errors import LimitReached, RecipientOptedOut
@@ -35,6 +35,51 @@ class Reports(BaseModel):
     intake_lag: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class ReservationRequest:
+    """The parts that a send needs. A send to a group has no recipient."""
+
+    reference: UUID
+    format: Format
+    parts: int
+    scheduled_time: datetime
+    recipient: Address | None = None
+
+    def body(self) -> dict[str, Any]:
+        """Return the request as JSON."""
+        return {
+            "reference": str(self.reference),
+            "format": self.format,
+            "parts": self.parts,
+            "scheduled_time": show_time(self.scheduled_time),
+            "phone": self.recipient and self.recipient.phone,
+            "contact_id": self.recipient and self.recipient.contact_id,
+        }
+
+
+class ReservationAnswer(BaseModel):
+    """Delivery's answer to one reservation. `code` says why the parts are not reserved."""
+
+    code: Literal["opted_out", "limit_exceeded"] | None = None
+    remaining: int | None = None
+    limit: int | None = None
+
+    def error(self, required: int) -> LimitReached | RecipientOptedOut | None:
+        """Return the error for the client whose send needed these parts."""
+        if self.code == "opted_out":
+            return RecipientOptedOut()
+        if self.code is None:
+            return None
+        usage = {"remaining": self.remaining, "required": required, "limit": self.limit}
+        return LimitReached(f"The monthly limit has {self.remaining} left and this needs {required}.", extra=usage)
+
+
+class ReservationAnswers(BaseModel):
+    """Delivery's answers, in the order of the requests."""
+
+    reservations: list[ReservationAnswer]
+
+
 class Limits(BaseModel):
     """The monthly limits of an organisation. None is no limit."""
 
@@ -49,37 +94,17 @@ class Delivery:
     client: ServiceClient
 
     async def reserve(
-        self,
-        caller: Caller,
-        reference: UUID,
-        *,
-        message_format: Format,
-        parts: int,
-        scheduled_time: datetime,
-        recipient: Address | None = None,
-    ) -> None:
-        """Reserve parts of the month's limit under a reference. A repeated call reserves nothing more.
+        self, caller: Caller, wanted: Sequence[ReservationRequest]
+    ) -> list[LimitReached | RecipientOptedOut | None]:
+        """Reserve parts of the organisation's limits, each under its reference. Return why one is refused, or None.
 
-        Raises LimitReached, and RecipientOptedOut when the recipient opted out.
+        A repeated call reserves nothing more.
         """
-        body: dict[str, Any] = {
-            "format": message_format,
-            "parts": parts,
-            "scheduled_time": show_time(scheduled_time),
-        }
-        if recipient is not None:
-            body |= {"phone": recipient.phone, "contact_id": recipient.contact_id}
-        try:
-            await self.client.call(caller, "PUT", f"/internal/reservations/{reference}/", json=body)
-        except Refused as refused:
-            if refused.body.get("code") == "opted_out":
-                raise RecipientOptedOut from None
-            if refused.body.get("code") != "limit_exceeded":
-                raise
-            usage = {name: refused.body.get(name) for name in ("remaining", "required", "limit")}
-            raise LimitReached(
-                f"The monthly limit has {usage['remaining']} left and this needs {usage['required']}.", extra=usage
-            ) from None
+        body = {"reservations": [one.body() for one in wanted]}
+        answer = ReservationAnswers.model_validate(
+            await self.client.call(caller, "POST", "/internal/reservations/", json=body)
+        )
+        return [result.error(one.parts) for one, result in zip(wanted, answer.reservations, strict=True)]
 
     async def release_reservation(self, organisation_id: str, reference: UUID) -> None:
         """Release what is left of a reservation."""

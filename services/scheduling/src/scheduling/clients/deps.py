@@ -21,6 +21,8 @@ async def get_write_context(request: Request, caller: CallerDep) -> WriteContext
     return WriteContext(
         caller=caller,
         services=request.app.state.services,
+        new_schedules=request.app.state.new_schedules,
+        new_sends=request.app.state.new_sends,
         max_parts=settings.sms_max_parts,
         sweep_after_s=settings.sweep_after_s,
     )

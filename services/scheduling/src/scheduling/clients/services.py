@@ -1,9 +1,12 @@
 """The other services, as the API and the worker of scheduling call them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from common.caller import Caller
 from common.clients import ServiceClient
+from common.combining import Combiner
 from scheduling.clients.contacts import Contacts
 from scheduling.clients.delivery import Delivery
 from scheduling.settings import Settings
@@ -36,9 +39,15 @@ class OtherServices:
 
 @dataclass(frozen=True, slots=True)
 class WriteContext:
-    """The inputs of a use case that writes messages, besides its session and its request body."""
+    """The inputs of a use case that writes messages, besides its session and its request body.
+
+    The combiners insert what requests of one organisation write at the same time: schedules for later, given by their
+    values by column, and sends.
+    """
 
     caller: Caller
     services: OtherServices
+    new_schedules: Combiner[Mapping[str, Any], Mapping[str, Any]]
+    new_sends: Combiner[Any, int]
     max_parts: int
     sweep_after_s: float

@@ -29,8 +29,11 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class SendNow:
-    """The first dispatch of a schedule that is dispatched as it is written."""
+    """A schedule that is dispatched as it is written, with the event of its first dispatch."""
 
+    caller: Caller
+    draft: Draft
+    address: Address
     event: ScheduleDue
     sweep_after_s: float
     outcome_awaited: bool

@@ -91,25 +91,31 @@ async def create_schedule(tenant: Tenant, context: WriteContext, body: schemas.S
     draft = rules.Draft(content, moment, name=body.name or None, group_id=schemas.one_of(body, "group"))
     rules.check_draft(draft, address, context.max_parts)
     values = rules.new_columns(draft, address, caller, request_id())
-    row: Mapping[str, Any] | None = await repository.add(
-        tenant, {**values, "status": ScheduleStatus.PENDING.value, "dispatch_number": 0}
-    )
-    if row is None:
-        raise OrganisationClosed
+    values |= {"status": ScheduleStatus.PENDING.value, "dispatch_number": 0}
+    row: Mapping[str, Any] = await context.new_schedules.run(tenant, values)
     if rules.is_soon(moment, datetime.now(UTC)):
         tenant.wake(DISPATCH)
     return row
 
 
-async def add_dispatched(
-    tenant: Tenant, caller: Caller, address: Address, draft: rules.Draft, send: rules.SendNow
-) -> None:
-    """Insert a schedule and the event of its first dispatch in one statement. Raises OrganisationClosed."""
-    values = rules.new_columns(draft, address, caller, request_id())
-    values |= {"id": send.event.schedule_id, "status": ScheduleStatus.PROCESSING.value, "dispatch_number": 1}
-    values |= {"message_parts": send.event.parts, "reservation": send.event.reservation}
-    values |= {"sweep_at": send.sweep_after_s, "outcome_awaited": send.outcome_awaited}
-    if not await repository.add_dispatched(tenant, values, send.event):
+async def add_schedules(tenant: Tenant, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Insert schedules in one statement and return them as they are shown. Raises OrganisationClosed."""
+    added = await repository.add(tenant, rows)
+    if not added:
+        raise OrganisationClosed
+    return added
+
+
+async def add_dispatched(tenant: Tenant, sends: Sequence[rules.SendNow]) -> None:
+    """Insert schedules and the events of their first dispatches in one statement. Raises OrganisationClosed."""
+    rows = []
+    for send in sends:
+        values = rules.new_columns(send.draft, send.address, send.caller, send.event.request_id)
+        values |= {"id": send.event.schedule_id, "status": ScheduleStatus.PROCESSING.value, "dispatch_number": 1}
+        values |= {"message_parts": send.event.parts, "reservation": send.event.reservation}
+        values |= {"sweep_at": send.sweep_after_s, "outcome_awaited": send.outcome_awaited}
+        rows.append((values, send.event))
+    if not await repository.add_dispatched(tenant, rows):
         raise OrganisationClosed
 
 

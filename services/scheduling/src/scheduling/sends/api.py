@@ -105,8 +105,7 @@ async def _send(
     request: Request, tenant: Tenant, context: WriteContext, body: SendRequest | SendMmsRequest
 ) -> Response:
     outcome_awaited = read_wait(request.headers.get("prefer")) > 0
-    ids: service.ScheduleIds = request.app.state.schedule_ids
-    schedule_id = await service.send_now(tenant, ids, context, body, outcome_awaited=outcome_awaited)
+    schedule_id = await service.send_now(tenant, context, body, outcome_awaited=outcome_awaited)
     return json_response(render_accepted(schedule_id).model_dump(), 202)
 
 

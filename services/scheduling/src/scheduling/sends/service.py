@@ -1,5 +1,7 @@
 """Use cases of the sends. A send is a schedule that is due now."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
 from uuid import UUID, uuid4
@@ -8,14 +10,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.context import request_id
 from common.errors import Unavailable
-from common.events import Format
 from common.statements import Tenant
 from scheduling.batches import service as batches
 from scheduling.batches.rules import check_content
 from scheduling.clients.contacts import Group
+from scheduling.clients.delivery import ReservationRequest
 from scheduling.clients.services import WriteContext
 from scheduling.dispatch.rules import DueSchedule, make_event
-from scheduling.errors import RecipientOptedOut
+from scheduling.errors import LimitReached, RecipientOptedOut
 from scheduling.models import Address, Content
 from scheduling.organisations.service import get_zone
 from scheduling.recipients.service import get_recipient
@@ -33,60 +35,92 @@ class AcceptedBatch(NamedTuple):
     group: Group
 
 
-class ScheduleIds:
-    """Ids of new schedules, drawn a block at a time. A send needs its id before its one statement runs."""
+@dataclass(frozen=True, slots=True)
+class CheckedSend:
+    """A send that was checked and can be accepted."""
 
-    _BLOCK = 50
-
-    def __init__(self) -> None:
-        self._free: list[int] = []
-
-    async def draw(self, tenant: Tenant) -> int:
-        """Return an id that no schedule has. The ids of a block are used in ascending order."""
-        if not self._free:
-            self._free += sorted(await schedules.draw_ids(tenant, self._BLOCK), reverse=True)
-        return self._free.pop()
+    context: WriteContext
+    draft: Draft
+    address: Address
+    parts: int
+    outcome_awaited: bool
+    request_id: str
 
 
 async def send_now(
-    tenant: Tenant,
-    ids: ScheduleIds,
-    context: WriteContext,
-    body: SendRequest | SendMmsRequest,
-    *,
-    outcome_awaited: bool,
+    tenant: Tenant, context: WriteContext, body: SendRequest | SendMmsRequest, *, outcome_awaited: bool
 ) -> int:
-    """Reserve the parts of a message, then write the schedule and its ScheduleDue together. Return the schedule's id.
+    """Accept a message: reserve its parts, then write the schedule and its ScheduleDue. Return the schedule's id.
 
     The other services are called first: contacts only when the body names a contact, because delivery knows who opted
     out. Raises NotFound, Invalid, RecipientOptedOut, LimitReached, and for a contact Unavailable without contacts.
     """
-    caller, now = context.caller, datetime.now(UTC)
-    draft = Draft(_content(body), now)
-    content = draft.content
-    check_media(content.format, content.media_url)
+    draft = Draft(_content(body), datetime.now(UTC))
+    check_media(draft.content.format, draft.content.media_url)
     address = await _read_address(context, body)
     parts = check_draft(draft, address, context.max_parts, "message")
+    send = CheckedSend(context, draft, address, parts, outcome_awaited=outcome_awaited, request_id=request_id())
     try:
-        reservation = await _reserve(context, content.format, parts, now=now, recipient=address)
+        return await context.new_sends.run(tenant, send)
     except RecipientOptedOut as error:
         raise RecipientOptedOut.field("recipient", error.detail) from None
+
+
+class Sends:
+    """Accepts sends. A send needs its id before it is written, so ids of new schedules are drawn a block at a time."""
+
+    _BLOCK = 50
+
+    def __init__(self) -> None:
+        self._free_ids: list[int] = []
+
+    async def accept(self, tenant: Tenant, sends: Sequence[CheckedSend]) -> list[int | Exception]:
+        """Reserve the parts of an organisation's sends in one call, then write those that fit in one statement.
+
+        Return for each the schedule's id, or LimitReached or RecipientOptedOut.
+        """
+        wanted = [_reservation(send.draft, send.parts, send.address) for send in sends]
+        results: list[int | Exception] = []
+        accepted = []
+        for send, reservation in zip(sends, await _reserve(sends[0].context, wanted), strict=True):
+            if isinstance(reservation, Exception):
+                results.append(reservation)
+                continue
+            schedule_id = await self._draw_id(tenant)
+            accepted.append(_make_send(send, schedule_id, reservation))
+            results.append(schedule_id)
+        if accepted:
+            await schedules.add_dispatched(tenant, accepted)
+        return results
+
+    async def _draw_id(self, tenant: Tenant) -> int:
+        """Return an id that no schedule has. The ids of a block are used in ascending order."""
+        if not self._free_ids:
+            self._free_ids += sorted(await schedules.draw_ids(tenant, self._BLOCK), reverse=True)
+        return self._free_ids.pop()
+
+
+def _make_send(send: CheckedSend, schedule_id: int, reservation: UUID | None) -> SendNow:
+    """Return the schedule of a send with the event of its dispatch."""
     due = DueSchedule(
-        id=await ids.draw(tenant),
-        organisation_id=caller.organisation_id,
+        id=schedule_id,
+        organisation_id=send.context.caller.organisation_id,
         batch_id=None,
-        address=address,
-        content=content,
-        scheduled_time=now,
+        address=send.address,
+        content=send.draft.content,
+        scheduled_time=send.draft.scheduled_time,
         dispatch_number=0,
         reservation=reservation,
-        request_id=request_id(),
+        request_id=send.request_id,
     )
-    event = make_event(due, 1, due.filled_text, parts)
-    await schedules.add_dispatched(
-        tenant, caller, address=address, draft=draft, send=SendNow(event, context.sweep_after_s, outcome_awaited)
+    return SendNow(
+        caller=send.context.caller,
+        draft=send.draft,
+        address=send.address,
+        event=make_event(due, 1, due.filled_text, send.parts),
+        sweep_after_s=send.context.sweep_after_s,
+        outcome_awaited=send.outcome_awaited,
     )
-    return due.id
 
 
 async def _read_address(context: WriteContext, body: SendRequest | SendMmsRequest) -> Address:
@@ -118,30 +152,36 @@ async def send_to_group(
     group = audience.group
     content = Content(text=body.message, format="sms")
     parts = check_content(content, context.max_parts, "message")
-    reservation = await _reserve(context, "sms", group.eligible_count * parts, now=now)
+    (reservation,) = await _reserve(context, [_reservation(Draft(content, now), group.eligible_count * parts)])
+    if isinstance(reservation, Exception):
+        raise reservation
     local = now.astimezone(await get_zone(session))
     time = f" {local:%Y-%m-%d %H:%M}"
     draft = Draft(content, now, name=group.name[: _NAME_LENGTH - len(time)] + time)
     batch_id = await batches.add_batch(
-        session, context.caller, audience, draft, reservation=reservation, outcome_awaited=outcome_awaited
+        session,
+        context.caller,
+        audience,
+        draft,
+        reservation=reservation,
+        outcome_awaited=outcome_awaited,
     )
     return AcceptedBatch(batch_id, group)
 
 
+def _reservation(draft: Draft, parts: int, recipient: Address | None = None) -> ReservationRequest:
+    return ReservationRequest(uuid4(), draft.content.format, parts, draft.scheduled_time, recipient)
+
+
 async def _reserve(
-    context: WriteContext, message_format: Format, parts: int, *, now: datetime, recipient: Address | None = None
-) -> UUID | None:
-    """Reserve parts and return the reference. Without delivery return None: it then checks the message on arrival."""
-    reference = uuid4()
+    context: WriteContext, wanted: Sequence[ReservationRequest]
+) -> Sequence[UUID | LimitReached | RecipientOptedOut | None]:
+    """Reserve parts. Return the reference of each, or why it is refused.
+
+    Without delivery return None for each: delivery then checks the messages on arrival.
+    """
     try:
-        await context.services.delivery.reserve(
-            context.caller,
-            reference,
-            message_format=message_format,
-            parts=parts,
-            scheduled_time=now,
-            recipient=recipient,
-        )
+        refusals = await context.services.delivery.reserve(context.caller, wanted)
     except Unavailable:
-        return None
-    return reference
+        return [None] * len(wanted)
+    return [refusal or one.reference for one, refusal in zip(wanted, refusals, strict=True)]
