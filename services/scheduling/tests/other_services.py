@@ -94,7 +94,7 @@ class ContactsStandIn(StandIn):
 
     def routes(self) -> list[web.RouteDef]:
         return [
-            web.post("/internal/recipients/", self._recipient),
+            web.post("/internal/recipients/", self._recipients),
             web.get(r"/internal/contacts/{id:\d+}/", self._contact),
             web.get(r"/internal/groups/{id:\d+}/", self._group),
             web.get(r"/internal/groups/{id:\d+}/members/", self._members),
@@ -104,13 +104,16 @@ class ContactsStandIn(StandIn):
         found = table.get(number)
         return found if found is not None and found["organisation"] == organisation else None
 
-    async def _recipient(self, request: web.Request) -> web.Response:
-        body, organisation = await request.json(), request[ORGANISATION]
-        contact, phone = None, body["phone"]
-        if body["contact_id"] is not None:
-            contact = self._find(self.contacts, organisation, body["contact_id"])
+    async def _recipients(self, request: web.Request) -> web.Response:
+        given = (await request.json())["recipients"]
+        return web.json_response({"recipients": [self._recipient(request[ORGANISATION], **one) for one in given]})
+
+    def _recipient(self, organisation: str, contact_id: int | None, phone: str | None) -> dict[str, Any]:
+        contact = None
+        if contact_id is not None:
+            contact = self._find(self.contacts, organisation, contact_id)
             if contact is None:
-                return not_found()
+                return {"contact": None, "phone": "", "refused": "not_found"}
             phone = phone or contact["phone"]
         same = [c for c in self.contacts.values() if c["organisation"] == organisation and c["phone"] == phone]
         if contact is None:
@@ -120,7 +123,7 @@ class ContactsStandIn(StandIn):
             refused = "opted_out"
         elif contact is not None and not contact["is_active"]:
             refused = "inactive"
-        return web.json_response({"contact": contact, "phone": phone, "refused": refused})
+        return {"contact": contact, "phone": phone, "refused": refused}
 
     async def _contact(self, request: web.Request) -> web.Response:
         contact = self._find(self.contacts, request[ORGANISATION], int(request.match_info["id"]))

@@ -8,8 +8,6 @@ from typing import Generic, TypeVar
 
 import asyncpg
 
-from common.statements import Tenant
-
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 _MAX_ITEMS = 50
@@ -26,24 +24,24 @@ class Combiner(Generic[ItemT, ResultT]):
     round repeated item by item, so that the data of one request does no harm to the others.
     """
 
-    def __init__(self, work: Callable[[Tenant, Sequence[ItemT]], Awaitable[Sequence[ResultT | Exception]]]) -> None:
+    def __init__(self, work: Callable[[Sequence[ItemT]], Awaitable[Sequence[ResultT | Exception]]]) -> None:
         self._work = work
         self._waiting: dict[str, list[_Waiting[ItemT, ResultT]]] = defaultdict(list)
         self._rounds: dict[str, asyncio.Task[None]] = {}
 
-    async def run(self, tenant: Tenant, item: ItemT) -> ResultT:
+    async def run(self, organisation_id: str, item: ItemT, *, alone: bool = False) -> ResultT:
         """Do the work for an item and return its result. Raises what the work raises.
 
-        A caller that is cancelled before the round begins takes its item back. A keyed request shares no round, because
-        its statements run in the transaction of its key.
+        A caller that is cancelled before the round begins takes its item back. `alone` is for the writes of a keyed
+        request: they run in the transaction of its key, so they share no round.
         """
-        waiting = _Waiting[ItemT, ResultT](tenant, item)
-        if tenant.is_keyed:
+        waiting = _Waiting[ItemT, ResultT](item)
+        if alone:
             await self._run([waiting])
         else:
-            self._waiting[tenant.organisation_id].append(waiting)
-            if tenant.organisation_id not in self._rounds:
-                self._begin(tenant.organisation_id)
+            self._waiting[organisation_id].append(waiting)
+            if organisation_id not in self._rounds:
+                self._begin(organisation_id)
         return await waiting.result
 
     def _begin(self, organisation_id: str) -> None:
@@ -65,7 +63,7 @@ class Combiner(Generic[ItemT, ResultT]):
     async def _run(self, given: Sequence["_Waiting[ItemT, ResultT]"]) -> None:
         results: Sequence[ResultT | Exception]
         try:
-            results = await self._work(given[0].tenant, [waiting.item for waiting in given])
+            results = await self._work([waiting.item for waiting in given])
         except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
             if len(given) > 1:
                 for waiting in given:
@@ -81,8 +79,7 @@ class Combiner(Generic[ItemT, ResultT]):
 class _Waiting(Generic[ItemT, ResultT]):
     """An item and the future of its result."""
 
-    def __init__(self, tenant: Tenant, item: ItemT) -> None:
-        self.tenant = tenant
+    def __init__(self, item: ItemT) -> None:
         self.item = item
         self.context = contextvars.copy_context()
         self.result: asyncio.Future[ResultT] = asyncio.get_running_loop().create_future()

@@ -4,10 +4,12 @@ import sys
 
 from fastapi import FastAPI
 
+from common.combining import Combiner
 from common.database import Database, check_database
 from common.http.app import make_app
 from contacts.clients.services import OtherServices
 from contacts.contacts.api import router as contacts_router
+from contacts.contacts.service import add_new_contacts
 from contacts.groups.api import router as groups_router
 from contacts.identity.api import router as identity_router
 from contacts.imports.api import router as imports_router
@@ -29,7 +31,12 @@ def create_app(settings: Settings) -> FastAPI:
     return make_app(
         settings,
         [contacts_router, imports_router, groups_router, recipients_router, identity_router],
-        state={"database": database, "services": services, "import_turns": ImportTurns()},
+        state={
+            "database": database,
+            "services": services,
+            "import_turns": ImportTurns(),
+            "new_contacts": Combiner(add_new_contacts),
+        },
         ready=ready,
         close=[services.close, database.close],
     )

@@ -196,7 +196,8 @@ async def test_confirmed_consent_ends_when_the_phone_changes(stage: Stage) -> No
 
 async def test_opted_out_number_without_a_contact_is_refused_as_recipient(stage: Stage) -> None:
     async def refused(**body: Any) -> Any:
-        return (await stage.scheduling.post("/internal/recipients/", body, 200))["refused"]
+        answer = await stage.scheduling.post("/internal/recipients/", {"recipients": [body]}, 200)
+        return answer["recipients"][0]["refused"]
 
     bea = (await stage.mine.add_contact(OTHER))["id"]
     await consume(stage, opt_out(), opt_out(organisation_id="org_theirs", phone=OTHER))

@@ -11,7 +11,7 @@ PHONE = "+61491570006"
 
 async def ask(stage: Stage, **body: Any) -> tuple[int | None, str, str | None]:
     """Return contact id, phone and refusal of a recipient."""
-    found = await stage.scheduling.post("/internal/recipients/", body, 200)
+    (found,) = (await stage.scheduling.post("/internal/recipients/", {"recipients": [body]}, 200))["recipients"]
     return found["contact"] and found["contact"]["contact_id"], found["phone"], found["refused"]
 
 
@@ -50,10 +50,13 @@ async def test_deleted_contact_is_refused_by_id_but_not_by_phone(stage: Stage) -
     assert await ask(stage, phone=PHONE) == (None, PHONE, None)
 
 
-async def test_unknown_contact_answers_404_and_missing_recipient_400(stage: Stage) -> None:
+async def test_unknown_contact_is_refused_and_a_missing_recipient_answers_400(stage: Stage) -> None:
     foreign = (await stage.theirs.add_contact(PHONE, opt_out=True))["id"]
-    for body, status in (({"contact_id": foreign}, 404), ({"contact_id": 999}, 404), ({}, 400), ({"phone": "1"}, 400)):
-        assert (await stage.scheduling.call("POST", "/internal/recipients/", json=body)).status_code == status
+    for unknown in (foreign, 999):
+        assert await ask(stage, contact_id=unknown) == (None, "", "not_found")
+        assert await ask(stage, contact_id=unknown, phone=PHONE) == (None, PHONE, "not_found")
+    for body in ({}, {"recipients": []}, {"recipients": [{}]}, {"recipients": [{"phone": "1"}]}):
+        assert (await stage.scheduling.call("POST", "/internal/recipients/", json=body)).status_code == 400
     assert (await ask(stage, phone=PHONE))[2] is None
     assert (await stage.scheduling.call("GET", f"/internal/contacts/{foreign}/")).status_code == 404
 
@@ -92,3 +95,15 @@ async def test_internal_route_called_by_another_service_answers_401(stage: Stage
         method = "POST" if path in ("recipients/", "identity/") else "GET"
         answer = await client.call(method, "/internal/" + path, **({"json": {}} if method == "POST" else {}))
         assert answer.status_code == 401
+
+
+async def test_recipients_of_one_question_are_answered_in_order(stage: Stage) -> None:
+    ana = (await stage.mine.add_contact(PHONE, opt_out=True))["id"]
+    bea = (await stage.mine.add_contact("0491570110"))["id"]
+    given = [{"contact_id": bea}, {"phone": PHONE}, {"contact_id": 999}, {"contact_id": bea, "phone": PHONE}]
+    given += [{"phone": "+61491570156"}, {"contact_id": ana}, {"contact_id": bea}]
+    found = (await stage.scheduling.post("/internal/recipients/", {"recipients": given}, 200))["recipients"]
+    assert [(one["contact"] and one["contact"]["contact_id"], one["refused"]) for one in found] == [
+        *((bea, None), (ana, "opted_out"), (None, "not_found"), (bea, "opted_out")),
+        *((None, None), (ana, "opted_out"), (bea, None)),
+    ]

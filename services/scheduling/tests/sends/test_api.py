@@ -1,5 +1,6 @@
 """The three sends: what is written and published, and what is refused."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -100,6 +101,33 @@ async def test_a_send_beyond_the_limit_is_refused_with_what_is_left(stage: Stage
         assert (refused["remaining"], refused["required"], refused["limit"]) == (1, 2, 10)
         assert refused["detail"]
     assert not await stage.rows("SELECT 1 FROM schedules")
+
+
+async def test_sends_at_once_are_each_answered_for_themselves(stage: Stage) -> None:
+    """Sends of one organisation share a call and a statement, and their answers must not be mixed up."""
+    opted_out = "+61491000555"
+    stage.delivery.opted_out = {opted_out}
+    stage.delivery.remaining = 1
+    given: list[dict[str, Any]] = [
+        {"message": f"Message {number}", "recipient": f"+6149100{number:04d}"} for number in range(30)
+    ]
+    given[7]["message"] = "x" * 161
+    given[11]["recipient"] = opted_out
+    others = [{**body, "message": "Another's"} for body in given[:5]]
+    answers = await asyncio.gather(
+        *(stage.client("POST", SEND, body) for body in given), *(stage.other("POST", SEND, body) for body in others)
+    )
+    codes = {7: "limit_exceeded", 11: "opted_out"}
+    for place, (body, answer) in enumerate(zip([*given, *others], answers, strict=True)):
+        assert answer.json().get("code") == codes.get(place), answer.text
+        if place not in codes:
+            row = await stage.row(answer.json()["schedule_id"])
+            assert (row.text, row.phone) == (body["message"], body["recipient"])
+            assert row.organisation_id == (stage.organisation if place < len(given) else "org_other")
+            assert row.request_id == answer.headers["X-Request-ID"]
+    events = {event.schedule_id: event for event in await stage.dispatches()}
+    assert len(events) == 33
+    assert len({event.reservation for event in events.values()}) == 33
 
 
 async def test_without_delivery_a_send_is_accepted_without_a_reservation(stage: Stage) -> None:

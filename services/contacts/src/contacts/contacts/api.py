@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from fastapi import Query, Response
+from fastapi import Query, Request, Response
 from starlette.convertors import StringConvertor, register_url_convertor
 
 from common.caller import Caller
@@ -47,14 +47,16 @@ async def list_contacts(
 
 
 @router.post("/api/contacts/", status_code=201, response_model=ContactOut, openapi_extra=describe_example(_EXAMPLE))
-async def create_contact(body: ContactCreate, caller: CallerDep, tenant: TenantDep, services: ServicesDep) -> Response:
+async def create_contact(
+    request: Request, body: ContactCreate, caller: CallerDep, tenant: TenantDep, services: ServicesDep
+) -> Response:
     """Add a contact.
 
     If a deleted contact has this phone, it is restored with its id and its opt-out. If the number opted out with STOP
     or at the provider, the contact is opted out.
     """
     given = body.model_dump(exclude_unset=True)
-    row = await service.create_new_contact(tenant, caller, given)
+    row = await service.create_new_contact(tenant, caller, request.app.state.new_contacts, given)
     if row is None:
         async with tenant.transaction() as session:
             contact = await service.create_contact(session, caller, given)

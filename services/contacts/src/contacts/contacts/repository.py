@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+import orjson
 from sqlalchemy import Row, case, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
@@ -43,15 +44,26 @@ _READ = Statement(
     CROSS JOIN LATERAL (SELECT * FROM contacts WHERE id = $2 AND organisation_id = o.id) c
     """  # noqa: S608  # constants of this file
 )
-# The usual case of a new contact in one statement. It returns no row when the phone exists or is opted out.
+# New contacts in the usual case, in one statement. A contact whose phone exists or is opted out is not added, nor the
+# second of two with one phone.
 _ADD_NEW = Statement(
     f"""
-    WITH {ORGANISATION_CTE}
-    INSERT INTO contacts AS c (organisation_id, created_by, updated_by, is_active, {", ".join(IMPORT_FIELDS)})
-    SELECT o.id, $2, $2, $3, {", ".join(f"${number}" for number, _ in enumerate(IMPORT_FIELDS, start=4))} FROM o
-    WHERE NOT EXISTS (SELECT FROM opt_outs n WHERE n.phone = $4 AND n.organisation_id = o.id AND n.opted_out)
-    ON CONFLICT ON CONSTRAINT contacts_phone DO NOTHING
-    RETURNING {_SHOWN}
+    WITH {ORGANISATION_CTE}, given AS MATERIALIZED (
+        SELECT o.id AS organisation_id, row_number() OVER (PARTITION BY n.phone ORDER BY n.position) AS occurrence, n.*
+        FROM o CROSS JOIN LATERAL jsonb_to_recordset($2::jsonb) AS n (
+            position int, user_id bigint, is_active boolean, {", ".join(f"{name} text" for name in IMPORT_FIELDS)})
+    ),
+    added AS (
+        INSERT INTO contacts AS c (organisation_id, created_by, updated_by, is_active, {", ".join(IMPORT_FIELDS)})
+        SELECT g.organisation_id, g.user_id, g.user_id, g.is_active, {", ".join(f"g.{name}" for name in IMPORT_FIELDS)}
+        FROM given g
+        WHERE g.occurrence = 1 AND NOT EXISTS (
+            SELECT FROM opt_outs n WHERE n.phone = g.phone AND n.organisation_id = g.organisation_id AND n.opted_out)
+        ORDER BY g.phone
+        ON CONFLICT ON CONSTRAINT contacts_phone DO NOTHING
+        RETURNING {_SHOWN}
+    )
+    SELECT g.position, a.* FROM given g JOIN added a ON a.phone = g.phone WHERE g.occurrence = 1
     """  # noqa: S608  # constants of this file
 )
 
@@ -183,14 +195,26 @@ async def read(tenant: Tenant, contact_id: int) -> Mapping[str, Any]:
     return row
 
 
-async def add_new(tenant: Tenant, given: Mapping[str, Any], user_id: int | None) -> Mapping[str, Any] | None:
-    """Add a contact in the usual case: its phone is new and not opted out.
+async def add_new(
+    tenant: Tenant, new: Sequence[tuple[Mapping[str, Any], int | None]]
+) -> list[Mapping[str, Any] | None]:
+    """Add contacts, given by their values and their user, in the usual case: the phone is new and not opted out.
 
-    Return its shown columns, or None otherwise.
+    Return the shown columns of each, or None otherwise.
     """
-    fields = [given.get(name, "") for name in IMPORT_FIELDS]
-    row: Mapping[str, Any] | None = await tenant.fetch_row(_ADD_NEW, user_id, given.get("is_active", True), *fields)
-    return row
+    given = [
+        {
+            **{name: values.get(name, "") for name in IMPORT_FIELDS},
+            "is_active": values.get("is_active", True),
+            "user_id": user_id,
+            "position": position,
+        }
+        for position, (values, user_id) in enumerate(new)
+    ]
+    added: list[Mapping[str, Any] | None] = [None] * len(given)
+    for row in await tenant.fetch(_ADD_NEW, orjson.dumps(given).decode()):
+        added[row["position"]] = row
+    return added
 
 
 async def page_of_group(session: AsyncSession, wanted: Page, group_id: int) -> list[ContactRow]:

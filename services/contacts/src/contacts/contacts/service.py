@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.caller import Caller
+from common.combining import Combiner
 from common.database import wake_after_commit
 from common.errors import Invalid, NotFound
 from common.events import OptOutChanged
@@ -44,14 +45,33 @@ async def get_contact(tenant: Tenant, contact_id: int) -> Mapping[str, Any]:
     return await repository.read(tenant, contact_id)
 
 
-async def create_new_contact(tenant: Tenant, caller: Caller, given: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Add a contact in the usual case, in one statement: phone new and not opted out, no user and no opt-out given.
+class NewContact(NamedTuple):
+    """A contact that a request adds."""
+
+    tenant: Tenant
+    given: Mapping[str, Any]
+    user_id: int | None
+
+
+NewContacts: TypeAlias = Combiner[NewContact, Mapping[str, Any] | None]
+
+
+async def add_new_contacts(new: Sequence[NewContact]) -> Sequence[Mapping[str, Any] | None]:
+    """Add contacts of one organisation in the usual case, in one statement. Return None for each other one."""
+    return await repository.add_new(new[0].tenant, [(contact.given, contact.user_id) for contact in new])
+
+
+async def create_new_contact(
+    tenant: Tenant, caller: Caller, combiner: NewContacts, given: Mapping[str, Any]
+) -> Mapping[str, Any] | None:
+    """Add a contact in the usual case: its phone is new and not opted out, and no user and no opt-out are given.
 
     Return the contact, or None when `create_contact` must decide.
     """
     if given.get("user") is not None or given.get("opt_out"):
         return None
-    return await repository.add_new(tenant, given, caller.user_id)
+    new = NewContact(tenant, given, caller.user_id)
+    return await combiner.run(tenant.organisation_id, new, alone=tenant.is_keyed)
 
 
 async def create_contact(session: AsyncSession, caller: Caller, given: Mapping[str, Any]) -> ContactRow:

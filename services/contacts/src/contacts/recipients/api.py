@@ -1,7 +1,7 @@
 """The internal routes about recipients, for scheduling and delivery."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Query, Response
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -14,7 +14,8 @@ from common.http.render import json_response
 from common.statements import Tenant
 from contacts.contacts.rules import contact_state
 from contacts.recipients import service
-from contacts.recipients.schemas import EligibleMembers, RecipientIn, RecipientOut
+from contacts.recipients.rules import Recipient
+from contacts.recipients.schemas import EligibleMembers, RecipientsIn, RecipientsOut
 
 router = feature_router("contacts")
 FromScheduling = Annotated[AsyncSession, Depends(internal_session("scheduling"), scope="function")]
@@ -22,12 +23,16 @@ SchedulingTenant = Annotated[Tenant, Depends(internal_tenant("scheduling"))]
 SchedulingOrDeliveryTenant = Annotated[Tenant, Depends(internal_tenant("scheduling", "delivery"))]
 
 
-@router.post("/internal/recipients/", response_model=RecipientOut, include_in_schema=False)
-async def find_recipient(body: RecipientIn, tenant: SchedulingTenant) -> Response:
-    """Return the contact and the phone of a recipient, and whether the recipient may be messaged."""
-    recipient = await service.find_recipient(tenant, body.contact_id, body.phone)
+@router.post("/internal/recipients/", response_model=RecipientsOut, include_in_schema=False)
+async def find_recipients(body: RecipientsIn, tenant: SchedulingTenant) -> Response:
+    """Return the contact and the phone of each recipient, and whether the recipient may be messaged."""
+    found = await service.find_recipients(tenant, [(one.contact_id, one.phone) for one in body.recipients])
+    return json_response({"recipients": [_render(recipient) for recipient in found]})
+
+
+def _render(recipient: Recipient) -> dict[str, Any]:
     contact = contact_state(recipient.contact).model_dump(mode="json") if recipient.contact else None
-    return json_response({"contact": contact, "phone": recipient.phone, "refused": recipient.refusal})
+    return {"contact": contact, "phone": recipient.phone, "refused": recipient.refusal}
 
 
 @router.get("/internal/contacts/{contact_id}/", response_model=ContactState, include_in_schema=False)

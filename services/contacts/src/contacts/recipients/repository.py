@@ -12,17 +12,21 @@ from contacts.models import ContactRow, contacts, group_members
 
 _CONTACT = select(*(contacts.c[name] for name in ContactRow._fields))
 _COLUMNS = ", ".join(ContactRow._fields)
-# The statement returns at least one row, because a number can be opted out without being the number of a contact.
-_RECIPIENT = Statement(
+# There is at least one row for each recipient, because a number can be opted out without being a contact's number.
+_RECIPIENTS = Statement(
     f"""
-    SELECT n.opted_out, c.* FROM {ORGANISATION}
+    SELECT w.position, n.opted_out, c.* FROM {ORGANISATION}
     CROSS JOIN LATERAL (
-        SELECT EXISTS (SELECT FROM opt_outs WHERE phone = $3::text AND organisation_id = o.id AND opted_out)
+        SELECT o.id AS organisation_id, u.* FROM unnest($2::bigint[], $3::text[]) WITH ORDINALITY
+            AS u (contact_id, phone, position) OFFSET 0) w
+    CROSS JOIN LATERAL (
+        SELECT EXISTS (SELECT FROM opt_outs
+                       WHERE phone = w.phone AND organisation_id = w.organisation_id AND opted_out)
             AS opted_out OFFSET 0) n
     LEFT JOIN LATERAL (
-        (SELECT {_COLUMNS} FROM contacts WHERE id = $2::bigint AND organisation_id = o.id)
+        (SELECT {_COLUMNS} FROM contacts WHERE id = w.contact_id AND organisation_id = w.organisation_id)
         UNION
-        (SELECT {_COLUMNS} FROM contacts WHERE phone = $3::text AND organisation_id = o.id)
+        (SELECT {_COLUMNS} FROM contacts WHERE phone = w.phone AND organisation_id = w.organisation_id)
     ) c ON true
     """  # noqa: S608  # constants of this file
 )
@@ -43,12 +47,20 @@ async def get(tenant: Tenant, contact_id: int) -> ContactRow:
 
 
 async def find_candidates(
-    tenant: Tenant, contact_id: int | None, phone: str | None
-) -> tuple[Sequence[ContactRow], bool]:
-    """Return the contacts with this id or this phone, active or deleted, and whether this phone opted out."""
-    rows = await tenant.fetch(_RECIPIENT, contact_id, phone)
-    found = [ContactRow(*tuple(row)[1:]) for row in rows if row["id"] is not None]
-    return found, rows[0]["opted_out"]
+    tenant: Tenant, wanted: Sequence[tuple[int | None, str | None]]
+) -> list[tuple[list[ContactRow], bool]]:
+    """Return for each (contact id, phone) the contacts with the id or the phone, and whether the phone opted out.
+
+    Deleted contacts are among them.
+    """
+    rows = await tenant.fetch(_RECIPIENTS, [contact_id for contact_id, _ in wanted], [phone for _, phone in wanted])
+    found: list[list[ContactRow]] = [[] for _ in wanted]
+    opted_out = [False] * len(wanted)
+    for position, is_opted_out, *columns in rows:
+        opted_out[position - 1] = is_opted_out
+        if columns[0] is not None:
+            found[position - 1].append(ContactRow(*columns))
+    return list(zip(found, opted_out, strict=True))
 
 
 async def page_of_eligible_members(

@@ -14,6 +14,8 @@ class Refusal(StrEnum):
     OPTED_OUT = "opted_out"
     # The contact was deleted.
     INACTIVE = "inactive"
+    # There is no such contact.
+    NOT_FOUND = "not_found"
 
 
 class Recipient(NamedTuple):
@@ -25,13 +27,16 @@ class Recipient(NamedTuple):
 
 
 def choose_recipient(
-    found: Sequence[ContactRow], *, named: ContactRow | None, phone: str | None, number_opted_out: bool
+    found: Sequence[ContactRow], *, contact_id: int | None, phone: str | None, number_opted_out: bool
 ) -> Recipient:
-    """Return the recipient.
+    """Return the recipient with this contact or phone.
 
-    `found` are the contacts with the given id or phone, `named` is the one with the given id. An opt-out of any of
-    them refuses the message, also when that contact was deleted.
+    `found` are the contacts with the id or the phone. An opt-out of any of them refuses the message, also when that
+    contact was deleted.
     """
+    named = next((contact for contact in found if contact.id == contact_id), None)
+    if contact_id is not None and named is None:
+        return Recipient(None, phone or "", Refusal.NOT_FOUND)
     contact = named or next((contact for contact in found if contact.is_active), None)
     refusal = None
     if number_opted_out or any(contact.opt_out for contact in found):

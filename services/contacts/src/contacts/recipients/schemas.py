@@ -1,6 +1,6 @@
 """The bodies of the internal routes about recipients."""
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from common.events import ContactState
 from common.fields import Id
@@ -14,12 +14,27 @@ class RecipientIn(BaseModel):
     phone: Phone | None = None
 
 
+class RecipientsIn(BaseModel):
+    """Recipients of messages of one organisation."""
+
+    recipients: list[RecipientIn] = Field(min_length=1, max_length=100)
+
+
 class RecipientOut(BaseModel):
-    """The contact and the phone of a recipient. `refused` is the reason why the recipient must not be messaged."""
+    """The contact and the phone of a recipient. `refused` is the reason why the recipient must not be messaged.
+
+    A contact that does not exist is refused as `not_found`.
+    """
 
     contact: ContactState | None
     phone: str
     refused: str | None
+
+
+class RecipientsOut(BaseModel):
+    """The recipients in the order in which they were asked for."""
+
+    recipients: list[RecipientOut]
 
 
 class EligibleMembers(BaseModel):

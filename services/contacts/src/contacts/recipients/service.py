@@ -1,10 +1,11 @@
 """Use cases of recipients: the contacts that scheduling and delivery ask for."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from common.errors import Invalid, NotFound
+from common.errors import Invalid
 from common.statements import Tenant
 from contacts.models import ContactRow
 from contacts.recipients import repository, rules
@@ -16,18 +17,18 @@ async def get_contact(tenant: Tenant, contact_id: int) -> ContactRow:
     return await repository.get(tenant, contact_id)
 
 
-async def find_recipient(tenant: Tenant, contact_id: int | None, phone: str | None) -> Recipient:
-    """Return the recipient with this contact or phone, and whether the recipient may be messaged.
+async def find_recipients(tenant: Tenant, wanted: Sequence[tuple[int | None, str | None]]) -> list[Recipient]:
+    """Return the recipient of each (contact id, phone), and whether the recipient may be messaged.
 
-    Raises NotFound for an unknown contact, and Invalid without both.
+    Raises Invalid for a recipient without both.
     """
-    if contact_id is None and phone is None:
-        raise Invalid("Send `contact_id`, `phone`, or both.")
-    found, number_opted_out = await repository.find_candidates(tenant, contact_id, phone)
-    named = next((contact for contact in found if contact.id == contact_id), None)
-    if contact_id is not None and named is None:
-        raise NotFound
-    return rules.choose_recipient(found, named=named, phone=phone, number_opted_out=number_opted_out)
+    if (None, None) in wanted:
+        raise Invalid("Send `contact_id`, `phone`, or both for each recipient.")
+    candidates = await repository.find_candidates(tenant, wanted)
+    return [
+        rules.choose_recipient(found, contact_id=contact_id, phone=phone, number_opted_out=opted_out)
+        for (contact_id, phone), (found, opted_out) in zip(wanted, candidates, strict=True)
+    ]
 
 
 async def list_eligible_members(

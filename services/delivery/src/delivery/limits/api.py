@@ -23,9 +23,14 @@ SchedulingSession = Annotated[AsyncSession, Depends(internal_session("scheduling
 
 @router.post("/internal/reservations/", response_model=ReservationsOut, include_in_schema=False)
 async def reserve(tenant: SchedulingTenant, body: ReservationsIn) -> Response:
-    """Reserve parts for sends."""
-    results = await service.reserve(tenant, body.reservations)
-    return json_response({"reservations": [result.model_dump() for result in results]})
+    """Reserve parts for sends. When not all fit, each is decided by itself, in order."""
+    results = await service.reserve_new(tenant, body.reservations)
+    if None in results:
+        async with tenant.transaction() as session:
+            for place, result in enumerate(results):
+                if result is None:
+                    results[place] = await service.reserve(session, tenant.organisation_id, body.reservations[place])
+    return json_response({"reservations": [result.model_dump() for result in results if result is not None]})
 
 
 @router.delete("/internal/reservations/{reference}/", status_code=204, include_in_schema=False)

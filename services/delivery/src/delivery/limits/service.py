@@ -94,25 +94,18 @@ async def return_parts(session: AsyncSession, messages: Iterable[OutcomeRow]) ->
         await repository.add_usage(session, parts)
 
 
-async def reserve(tenant: Tenant, wanted: Sequence[ReservationIn]) -> list[ReservationOut]:
-    """Reserve parts for sends that are about to be accepted, in order. Return what became of each.
+async def reserve_new(tenant: Tenant, wanted: Sequence[ReservationIn]) -> list[ReservationOut | None]:
+    """Reserve parts for sends in the usual case, in one statement: the references are new, and the parts fit.
 
-    Usually all fit, and one statement reserves them. Otherwise each is decided by itself, under the lock of the usage.
-    A reference that is reserved already changes nothing.
+    Return what became of each, None for those that `reserve` must decide.
     """
     made = await repository.reserve_new(tenant, wanted)
-    if made is None and len(wanted) > 1:  # the others still need the check of their recipients
-        return [result for one in wanted for result in await reserve(tenant, [one])]
-    if made is None:
-        made = [repository.NewReservation(opted_out=False, value=None, usage=None)] * len(wanted)
-    results = [_result(one, reserved) for one, reserved in zip(wanted, made, strict=True)]
-    if None not in results:
-        return [result for result in results if result is not None]
-    async with tenant.transaction() as session:
-        return [
-            result or await reserve_locked(session, tenant.organisation_id, one)
-            for one, result in zip(wanted, results, strict=True)
-        ]
+    if made is not None:
+        return [_result(one, reserved) for one, reserved in zip(wanted, made, strict=True)]
+    if len(wanted) == 1:
+        return [None]
+    # One reference exists. The others still need the check of their recipients.
+    return [result for one in wanted for result in await reserve_new(tenant, [one])]
 
 
 def _result(wanted: ReservationIn, made: repository.NewReservation) -> ReservationOut | None:
@@ -125,7 +118,7 @@ def _result(wanted: ReservationIn, made: repository.NewReservation) -> Reservati
     return ReservationOut(remaining=None if limit is None else max(0, limit - made.usage), limit=limit)
 
 
-async def reserve_locked(session: AsyncSession, organisation_id: str, wanted: ReservationIn) -> ReservationOut:
+async def reserve(session: AsyncSession, organisation_id: str, wanted: ReservationIn) -> ReservationOut:
     """Reserve parts under the lock of their usage. A reference that is reserved already changes nothing."""
     (period,) = await periods(session, [(organisation_id, wanted.scheduled_time)])
     quota = Quota(organisation_id, period, wanted.format)

@@ -1,13 +1,14 @@
 """Calls to the internal API of contacts."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel
 
 from common.caller import Caller
 from common.clients import Refused, ServiceClient
+from common.combining import Combiner
 from common.errors import NotFound
 from common.events import ContactState
 
@@ -20,7 +21,21 @@ class Recipient(BaseModel):
 
     contact: ContactState | None
     phone: str
-    refused: Literal["opted_out", "inactive"] | None
+    refused: Literal["opted_out", "inactive", "not_found"] | None
+
+
+class Recipients(BaseModel):
+    """The recipients that were asked for, in order."""
+
+    recipients: list[Recipient]
+
+
+class RecipientQuestion(NamedTuple):
+    """A recipient to find: a contact, a phone, or a contact at another phone."""
+
+    caller: Caller
+    contact_id: int | None
+    phone: str | None
 
 
 class Group(BaseModel):
@@ -39,16 +54,25 @@ class Members(BaseModel):
     next: int | None
 
 
-@dataclass(frozen=True, slots=True)
 class Contacts:
     """The internal API of contacts. Every call raises Unavailable when contacts cannot answer."""
 
-    client: ServiceClient
+    def __init__(self, client: ServiceClient) -> None:
+        self.client = client
+        self._questions = Combiner(self._find_recipients)
 
     async def find_recipient(self, caller: Caller, contact_id: int | None, phone: str | None) -> Recipient:
-        """Return the recipient of a message to a contact, to a phone (E.164), or to both. Raises NotFound."""
-        body = {"contact_id": contact_id, "phone": phone}
-        return Recipient.model_validate(await self._call(caller, "POST", "/internal/recipients/", json=body))
+        """Return the recipient of a message to a contact, to a phone (E.164), or to both. Raises NotFound.
+
+        Questions of one organisation that arrive together share a call.
+        """
+        return await self._questions.run(caller.organisation_id, RecipientQuestion(caller, contact_id, phone))
+
+    async def _find_recipients(self, questions: Sequence[RecipientQuestion]) -> list[Recipient | Exception]:
+        body = {"recipients": [{"contact_id": one.contact_id, "phone": one.phone} for one in questions]}
+        answer = await self._call(questions[0].caller, "POST", "/internal/recipients/", json=body)
+        found = Recipients.model_validate(answer).recipients
+        return [NotFound() if recipient.refused == "not_found" else recipient for recipient in found]
 
     async def get_contact(self, caller: Caller, contact_id: int) -> ContactState:
         """Return a contact. Raises NotFound."""

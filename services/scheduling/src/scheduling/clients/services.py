@@ -7,6 +7,7 @@ from typing import Any
 from common.caller import Caller
 from common.clients import ServiceClient
 from common.combining import Combiner
+from common.statements import Tenant
 from scheduling.clients.contacts import Contacts
 from scheduling.clients.delivery import Delivery
 from scheduling.settings import Settings
@@ -41,13 +42,13 @@ class OtherServices:
 class WriteContext:
     """The inputs of a use case that writes messages, besides its session and its request body.
 
-    The combiners insert what requests of one organisation write at the same time: schedules for later, given by their
-    values by column, and sends.
+    The combiners write what requests of one organisation bring at the same time: schedules for later, with their values
+    by column, and sends.
     """
 
     caller: Caller
     services: OtherServices
-    new_schedules: Combiner[Mapping[str, Any], Mapping[str, Any]]
+    new_schedules: Combiner[tuple[Tenant, Mapping[str, Any]], Mapping[str, Any]]
     new_sends: Combiner[Any, int]
     max_parts: int
     sweep_after_s: float

@@ -92,15 +92,18 @@ async def create_schedule(tenant: Tenant, context: WriteContext, body: schemas.S
     rules.check_draft(draft, address, context.max_parts)
     values = rules.new_columns(draft, address, caller, request_id())
     values |= {"status": ScheduleStatus.PENDING.value, "dispatch_number": 0}
-    row: Mapping[str, Any] = await context.new_schedules.run(tenant, values)
+    row = await context.new_schedules.run(tenant.organisation_id, (tenant, values), alone=tenant.is_keyed)
     if rules.is_soon(moment, datetime.now(UTC)):
         tenant.wake(DISPATCH)
     return row
 
 
-async def add_schedules(tenant: Tenant, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """Insert schedules in one statement and return them as they are shown. Raises OrganisationClosed."""
-    added = await repository.add(tenant, rows)
+async def add_schedules(new: Sequence[tuple[Tenant, Mapping[str, Any]]]) -> Sequence[Mapping[str, Any]]:
+    """Insert schedules of one organisation in one statement and return them as they are shown.
+
+    Raises OrganisationClosed.
+    """
+    added = await repository.add(new[0][0], [values for _, values in new])
     if not added:
         raise OrganisationClosed
     return added

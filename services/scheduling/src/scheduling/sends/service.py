@@ -39,6 +39,7 @@ class AcceptedBatch(NamedTuple):
 class CheckedSend:
     """A send that was checked and can be accepted."""
 
+    tenant: Tenant
     context: WriteContext
     draft: Draft
     address: Address
@@ -59,9 +60,17 @@ async def send_now(
     check_media(draft.content.format, draft.content.media_url)
     address = await _read_address(context, body)
     parts = check_draft(draft, address, context.max_parts, "message")
-    send = CheckedSend(context, draft, address, parts, outcome_awaited=outcome_awaited, request_id=request_id())
+    send = CheckedSend(
+        tenant=tenant,
+        context=context,
+        draft=draft,
+        address=address,
+        parts=parts,
+        outcome_awaited=outcome_awaited,
+        request_id=request_id(),
+    )
     try:
-        return await context.new_sends.run(tenant, send)
+        return await context.new_sends.run(tenant.organisation_id, send, alone=tenant.is_keyed)
     except RecipientOptedOut as error:
         raise RecipientOptedOut.field("recipient", error.detail) from None
 
@@ -74,11 +83,12 @@ class Sends:
     def __init__(self) -> None:
         self._free_ids: list[int] = []
 
-    async def accept(self, tenant: Tenant, sends: Sequence[CheckedSend]) -> list[int | Exception]:
+    async def accept(self, sends: Sequence[CheckedSend]) -> list[int | Exception]:
         """Reserve the parts of an organisation's sends in one call, then write those that fit in one statement.
 
         Return for each the schedule's id, or LimitReached or RecipientOptedOut.
         """
+        tenant = sends[0].tenant
         wanted = [_reservation(send.draft, send.parts, send.address) for send in sends]
         results: list[int | Exception] = []
         accepted = []
@@ -170,7 +180,13 @@ async def send_to_group(
 
 
 def _reservation(draft: Draft, parts: int, recipient: Address | None = None) -> ReservationRequest:
-    return ReservationRequest(uuid4(), draft.content.format, parts, draft.scheduled_time, recipient)
+    return ReservationRequest(
+        reference=uuid4(),
+        format=draft.content.format,
+        parts=parts,
+        scheduled_time=draft.scheduled_time,
+        recipient=recipient,
+    )
 
 
 async def _reserve(
