@@ -19,7 +19,11 @@ async def counted_notes(sample_url: str) -> None:
     owner = make_url(sample_url).set(username="sample_owner").render_as_string(hide_password=False)
     connection = await asyncpg.connect(owner)
     keys = {"body": ("text", "r.body")}
-    for statement in counter("sample", "note_counts", "notes", keys=keys, counted="r.version = 0"):
+    counters = (
+        counter("sample", "note_counts", "notes", keys=keys, counted="r.version = 0"),
+        counter("sample", "note_texts", "notes", keys={}, counted="r.version = 0", content="r.id || r.body"),
+    )
+    for statement in (statement for statements in counters for statement in statements):
         await connection.execute(statement)
     await connection.close()
 
@@ -92,3 +96,23 @@ async def test_a_reader_of_another_organisation_sees_no_counter(database: Databa
         await session.execute(text("INSERT INTO notes (organisation_id, body) VALUES ('org_a', 'x')"))
     async with database.tenant("org_b") as session:
         assert await session.scalar(text("SELECT count(*) FROM note_counts")) == 0
+
+
+async def test_changes_of_the_content_are_counted_and_no_others(database: Database) -> None:
+    organisation = "org_content"
+    changes = text("SELECT sum(changes) FROM note_texts")
+
+    async def run(statement: str) -> int:
+        """Run a statement and return by how much the number of changes grew."""
+        async with database.tenant(organisation) as session:
+            before = await session.scalar(changes)
+            await session.execute(text(statement), {"o": organisation} if ":o" in statement else {})
+            return int(await session.scalar(changes) - (before or 0))
+
+    await run("INSERT INTO notes (organisation_id, body, version) VALUES (:o, 'a', 0), (:o, 'b', 0), (:o, 'c', 1)")
+    assert await run("UPDATE notes SET body = body") == 0
+    assert await run("UPDATE notes SET body = 'd' WHERE body = 'c'") == 0, "a row that does not count"
+    assert await run("UPDATE notes SET body = 'x' WHERE body = 'a'") == 1
+    # The bodies of two rows are exchanged.
+    assert await run("UPDATE notes SET body = CASE body WHEN 'x' THEN 'b' ELSE 'x' END WHERE version = 0") == 1
+    assert await run("DELETE FROM notes WHERE body = 'b'") == 1

@@ -111,6 +111,11 @@ async def test_lists_of_a_large_organisation_use_indexes(tenant: asyncpg.Connect
         assert not [node for node, _ in found if node == "Seq Scan"], found
 
 
+async def test_remembered_contacts_are_read_by_their_ids(tenant: asyncpg.Connection) -> None:
+    found = await explain_statement(tenant, lists.REMEMBERED, 1, [3, 2, 1])
+    assert not [node for node, name in found if node == "Seq Scan" and name == "contacts"], found
+
+
 async def test_search_function_uses_the_trigram_index(tenant: asyncpg.Connection, connect: Connect) -> None:
     body = await tenant.fetchval("SELECT prosrc FROM pg_proc WHERE proname = 'search_contacts'")
     statement = body.split("$query$")[1].replace("$1", "'org_mine'").replace("$2", "ARRAY['%nguyen77%']")

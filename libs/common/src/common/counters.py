@@ -6,7 +6,9 @@ writer. The sum of the slots in one snapshot is exact. There are as many slots a
 key.
 
 `changes` counts the statements that changed a key's rows. As long as the sums of `total` and `changes` are the same,
-the set of counted rows is the same, so positions in a list stay valid (common.pages).
+the set of counted rows is the same, so positions in a list stay valid (common.pages). With `content`, that expression
+has the same value in each row, too, so what a search found stays valid. A slot begins at a random number, so that a
+database that was restored does not repeat the numbers that a process remembers.
 """
 # ruff: noqa: S608  # names and conditions of migrations
 
@@ -15,11 +17,20 @@ from collections.abc import Iterator, Mapping
 from common.migrations import protect, statements
 
 
-def counter(service: str, name: str, table: str, *, keys: Mapping[str, tuple[str, str]], counted: str) -> Iterator[str]:
+def counter(
+    service: str,
+    name: str,
+    table: str,
+    *,
+    keys: Mapping[str, tuple[str, str]],
+    counted: str,
+    content: str | None = None,
+) -> Iterator[str]:
     """Return the statements that create a counter of a table's rows, for a migration.
 
     `name` is the counter's table: `organisation_id`, the keys, and `total`. `keys` are name → (type, expression over a
-    row `r`). `counted` is the condition over `r` that a row counts. Call it before the table has rows.
+    row `r`). `counted` is the condition over `r` that a row counts. `content` is a text over `r` whose change is a
+    change of the key's rows; it must begin with the row's id. Call it before the table has rows.
     """
     columns = ["organisation_id", *keys]
     types = {"organisation_id": "text", **{key: kind for key, (kind, _) in keys.items()}}
@@ -30,13 +41,13 @@ def counter(service: str, name: str, table: str, *, keys: Mapping[str, tuple[str
             slot bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
             {", ".join(f"{column} {types[column]} NOT NULL" for column in columns)},
             total bigint NOT NULL,
-            changes bigint NOT NULL DEFAULT 1
+            changes bigint NOT NULL DEFAULT 1 + floor(random() * 1e12)
         ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
         CREATE INDEX {name}_keys ON {name} ({", ".join(columns)});
         {protect(name, service)}
         """
     )
-    yield _function(name, columns, values, counted)
+    yield _function(name, columns, values, counted, content)
     for event, tables in (
         ("insert", "NEW TABLE AS new_rows"),
         ("update", "OLD TABLE AS old_rows NEW TABLE AS new_rows"),
@@ -48,11 +59,13 @@ def counter(service: str, name: str, table: str, *, keys: Mapping[str, tuple[str
         )
 
 
-def _function(name: str, columns: list[str], values: list[str], counted: str) -> str:
+def _function(name: str, columns: list[str], values: list[str], counted: str, content: str | None) -> str:
     """Return the trigger function, which adds the difference that a statement makes to each key."""
     selected = ", ".join(f"{value} AS {column}" for column, value in zip(columns, values, strict=True))
-    new = f"SELECT {selected}, 1 AS difference FROM new_rows r WHERE {counted}"
-    old = f"SELECT {selected}, -1 AS difference FROM old_rows r WHERE {counted}"
+    # Rows that are the same before and after an UPDATE cancel each other out, also in the sum of their hashes.
+    hashed = f"hashtextextended({content}, 0)::numeric" if content else "0"
+    new = f"SELECT {selected}, 1 AS difference, {hashed} AS content FROM new_rows r WHERE {counted}"
+    old = f"SELECT {selected}, -1 AS difference, -{hashed} AS content FROM old_rows r WHERE {counted}"
     same_key = " AND ".join(f"c.{column} = change.{column}" for column in columns)
     listed = ", ".join(columns)
     changed = ", ".join(f"change.{column}" for column in columns)
@@ -68,7 +81,7 @@ def _function(name: str, columns: list[str], values: list[str], counted: str) ->
         return f"""
         FOR change IN
             SELECT {listed}, sum(difference)::bigint AS difference FROM ({source}) AS d
-            GROUP BY {listed} HAVING sum(difference) <> 0
+            GROUP BY {listed} HAVING sum(difference) <> 0 OR sum(content) <> 0
         LOOP {apply} END LOOP;
         """
 

@@ -256,7 +256,8 @@ def upgrade() -> None:
         *(protect(table, "contacts") for table in TENANT_TABLES),
         *(bus_tables("contacts"), idempotency_table("contacts")),
     )
-    counts = counter("contacts", "contact_counts", "contacts", keys={}, counted="r.is_active")
+    content = "concat_ws(chr(31), r.id, r.first_name, r.last_name, r.phone)"  # what a search reads
+    counts = counter("contacts", "contact_counts", "contacts", keys={}, counted="r.is_active", content=content)
     search = (FOLD_FUNCTION, SEARCH_INDEX, SEARCH_POLICY, SEARCH_FUNCTION, CLEAN_FUNCTION, *statements(SEARCH_GRANTS))
     for statement in (*tables, *counts, *search):
         op.execute(statement)

@@ -201,6 +201,34 @@ async def test_contact_as_it_was_read_is_a_valid_put(stage: Stage) -> None:
         assert {**put, "updated_at": made["updated_at"]} == made
 
 
+async def test_a_repeated_search_finds_what_changed_since(stage: Stage) -> None:
+    """What a search found is remembered, and must not be used after a change."""
+    numbers = [f"+6149100{number:04d}" for number in range(6)]
+    made = [(await stage.mine.add_contact(phone, first_name="Remembered"))["id"] for phone in numbers[:5]]
+    foreign = (await stage.theirs.add_contact(numbers[0], first_name="Remembered"))["id"]
+
+    async def found(client: Any = stage.mine, page: int = 1) -> tuple[list[int], int]:
+        listed = await client.get("/api/contacts/", search="remember", limit=3, page=page)
+        return [row["id"] for row in listed["results"]], listed["pagination"]["total"]
+
+    for _ in range(2):
+        assert await found() == ([made[4], made[3], made[2]], 5)
+        assert await found(page=2) == ([made[1], made[0]], 5)
+        assert await found(page=3) == ([], 5)
+        assert await found(stage.theirs) == ([foreign], 1)
+    await stage.mine.patch(f"/api/contacts/{made[4]}/", {"first_name": "Forgotten"})
+    assert await found() == ([made[3], made[2], made[1]], 4)
+    await stage.mine.patch(f"/api/contacts/{made[4]}/", {"last_name": "Remember"})
+    assert await found() == ([made[4], made[3], made[2]], 5)
+    await stage.mine.delete_contact(made[3])
+    assert await found(page=2) == ([made[0]], 4)
+    await stage.mine.patch(f"/api/contacts/{made[2]}/", {"company": "Acme"})
+    listed = await stage.mine.get("/api/contacts/", search="remember")
+    assert [row["company"] for row in listed["results"] if row["id"] == made[2]] == ["Acme"]
+    newest = (await stage.mine.add_contact(numbers[5], last_name="Remembered"))["id"]
+    assert await found() == ([newest, made[4], made[2]], 5)
+
+
 # Each search runs on the trigram index, and without it when it is shorter than three letters.
 @pytest.mark.parametrize(
     ("name", "searches"),

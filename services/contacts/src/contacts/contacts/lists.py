@@ -4,9 +4,11 @@ Each page is one statement that sets its organisation (common.statements).
 """
 # ruff: noqa: S608  # the parts of the statements are constants of this file
 
+from array import array
+from collections import OrderedDict
 from collections.abc import Sequence
 from enum import Enum, auto
-from typing import Any
+from typing import Any, NamedTuple
 
 from common.pages import PagedList
 from common.paging import Page
@@ -27,14 +29,17 @@ class Search(Enum):
     INDEXED = auto()
 
 
+_TOTAL = (
+    "SELECT coalesce(sum(total), 0)::bigint AS total, coalesce(sum(changes), 0)::bigint AS changes"
+    " FROM contact_counts WHERE organisation_id = o.id"
+)
 ALL = PagedList(
     columns=_SHOWN,
     source="contacts",
     where="organisation_id = o.id AND is_active",
     order=("created_at", "id"),
     types=("timestamptz", "bigint"),
-    total="SELECT coalesce(sum(total), 0)::bigint AS total, coalesce(sum(changes), 0)::bigint AS changes"
-    " FROM contact_counts WHERE organisation_id = o.id",
+    total=_TOTAL,
 )
 _MATCHING = (
     "fold(f.first_name) || ' ' || fold(f.last_name) || ' 0' || substr(f.phone, 4)"
@@ -63,11 +68,16 @@ def _matching(*conditions: str) -> Statement:
     )
 
 
+_MAX_SEARCHES = 500
+_MAX_IDS = 2000  # that are remembered of a search
+
+
 def _searched(*conditions: str) -> Statement:
     """Return the statement for a page of what the trigram index finds, with the total. `$4` has the patterns.
 
-    LATERAL with OFFSET makes PostgreSQL fetch the rows of the page one by one. Without it, and without statistics on
-    an organisation that was just imported, it would look for each row in all contacts of the organisation.
+    The first row has the ids of the newest contacts that were found, too. LATERAL with OFFSET makes PostgreSQL fetch
+    the rows of the page one by one. Without it, and without statistics on an organisation that was just imported, it
+    would look for each row in all contacts of the organisation.
     """
     condition = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     return Statement(
@@ -75,17 +85,77 @@ def _searched(*conditions: str) -> Statement:
         WITH {ORGANISATION_CTE}, found AS MATERIALIZED (
             SELECT f.id, f.created_at, o.id AS organisation_id
             FROM o CROSS JOIN LATERAL search_contacts(o.id, $4) f {condition}
+        ), newest AS MATERIALIZED (
+            SELECT id, organisation_id, row_number() OVER (ORDER BY created_at DESC, id DESC) AS position FROM found
+            ORDER BY created_at DESC, id DESC LIMIT greatest({_MAX_IDS}, CAST($2 AS bigint) + CAST($3 AS bigint))
         )
-        SELECT t.total, c.* FROM (SELECT count(*) AS total FROM found) t
-        LEFT JOIN (SELECT * FROM found ORDER BY created_at DESC, id DESC LIMIT $2 OFFSET $3) chosen ON true
+        SELECT t.total, t.changes, c.*, CASE WHEN coalesce(chosen.position, 0) <= $3 + 1 THEN
+               ARRAY(SELECT id FROM newest ORDER BY position LIMIT {_MAX_IDS}) END AS ids
+        FROM (SELECT (SELECT count(*) FROM found) AS total, n.changes FROM o CROSS JOIN LATERAL ({_TOTAL}) n) t
+        LEFT JOIN (SELECT * FROM newest WHERE position > $3 AND position <= $3 + $2) chosen ON true
         LEFT JOIN LATERAL (
             SELECT {_SHOWN} FROM contacts WHERE id = chosen.id AND organisation_id = chosen.organisation_id OFFSET 0
         ) c ON true
-        ORDER BY c.created_at DESC, c.id DESC
+        ORDER BY chosen.position
         """
     )
 
 
+# The contacts with the ids `$3` in their order, if the contacts of the organisation did not change since.
+REMEMBERED = Statement(
+    f"""
+    SELECT c.* FROM {ORGANISATION}
+    CROSS JOIN LATERAL (SELECT n.changes FROM ({_TOTAL}) n WHERE n.changes = $2 OFFSET 0) same
+    LEFT JOIN (unnest($3::bigint[]) WITH ORDINALITY AS chosen (id, position)
+        CROSS JOIN LATERAL (SELECT {_SHOWN} FROM contacts WHERE id = chosen.id AND organisation_id = o.id OFFSET 0) c
+    ) ON true
+    ORDER BY chosen.position
+    """
+)
+
+
+class _Found(NamedTuple):
+    """What a search found: the state of the counter, the total, and the ids of the newest contacts."""
+
+    changes: int
+    total: int
+    ids: Sequence[int]
+
+    def ids_of(self, page: Page) -> Sequence[int] | None:
+        """Return the ids of a page, None when they are not remembered."""
+        is_known = page.offset + page.limit <= len(self.ids) or self.total <= len(self.ids)
+        return self.ids[page.offset : page.offset + page.limit] if is_known else None
+
+
+class Searches:
+    """Searches of all contacts with the trigram index.
+
+    A search reads every match for its total and its order. What it found is remembered and used again while the
+    counter says that no name and no phone changed, so the next pages and a repeated search do not search again.
+    """
+
+    def __init__(self) -> None:
+        self._found: OrderedDict[tuple[str, ...], _Found] = OrderedDict()
+
+    async def read(self, tenant: Tenant, page: Page, patterns: Sequence[str]) -> tuple[Sequence[Any], int]:
+        """Return a page of the contacts that match, the newest first, and how many there are."""
+        name = (tenant.organisation_id, *patterns)
+        known = self._found.get(name)
+        if known is not None and (ids := known.ids_of(page)) is not None:
+            rows = await tenant.fetch(REMEMBERED, known.changes, ids)
+            if rows:
+                self._found.move_to_end(name)
+                return [row for row in rows if row["id"] is not None], known.total
+        rows = await tenant.fetch(FOUND[Search.INDEXED, False], page.limit, page.offset, list(patterns))
+        first = rows[0]
+        self._found[name] = _Found(first["changes"], first["total"], array("q", first["ids"]))
+        self._found.move_to_end(name)
+        if len(self._found) > _MAX_SEARCHES:
+            self._found.popitem(last=False)
+        return [row for row in rows if row["id"] is not None], first["total"]
+
+
+SEARCHES = Searches()
 # By the kind of search and whether the members of a group are left out. The group is the last parameter.
 FOUND = {
     (Search.NONE, True): _matching(_outside_group("$4")),
@@ -111,6 +181,8 @@ async def read_page(
         return await ALL.read(tenant, page)
     search = Search.NONE
     if patterns:
+        if exclude_group_id is None and min(map(len, patterns)) >= _SHORTEST_INDEXED:
+            return await SEARCHES.read(tenant, page, patterns)
         search = Search.INDEXED if min(map(len, patterns)) >= _SHORTEST_INDEXED else Search.UNINDEXED
     values: list[Any] = [page.limit, page.offset]
     values += [list(patterns)] if patterns else []
