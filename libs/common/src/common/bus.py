@@ -13,6 +13,7 @@ import structlog
 from aiokafka import ConsumerRebalanceListener
 from faststream import AckPolicy, BaseMiddleware
 from faststream.kafka import KafkaBroker, KafkaMessage
+from faststream.security import BaseSecurity
 from pydantic import ValidationError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -170,10 +171,11 @@ async def _decode_nothing(message: KafkaMessage) -> Any:
 
 def make_bus(settings: StoreSettings) -> Bus:
     """Return the consumers of a worker, without subscriptions. Topics are provisioned, never created by accident."""
-    bus = Bus(settings)
+    bus, tls = Bus(settings), settings.kafka_tls
     bus.broker = KafkaBroker(
         settings.kafka_bootstrap_servers,
         client_id=f"{settings.service}.worker",
+        security=None if tls is None else BaseSecurity(ssl_context=tls, use_ssl=True),
         allow_auto_create_topics=False,
         apply_types=False,
         graceful_timeout=20,

@@ -1,6 +1,7 @@
 """Transmit the outbox to Kafka, in the order of the rows' ids. One relay of a service is active at a time."""
 
 import asyncio
+import ssl
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,10 +33,13 @@ _OVERSIZED = text(
 class Relay:
     """The relay of one service. It replaces its producer after a time-out or an error (aiokafka#1017)."""
 
-    def __init__(self, database: Database, bootstrap_servers: str, service: str) -> None:
+    def __init__(
+        self, database: Database, bootstrap_servers: str, service: str, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._database = database
         self._servers = bootstrap_servers
         self._service = service
+        self._tls = tls
         self._producer: AIOKafkaProducer | None = None
 
     async def step(self) -> bool:
@@ -73,6 +77,8 @@ class Relay:
         if self._producer is None:
             producer = AIOKafkaProducer(
                 bootstrap_servers=self._servers,
+                security_protocol="SSL" if self._tls else "PLAINTEXT",
+                ssl_context=self._tls,
                 client_id=f"{self._service}.relay",
                 acks="all",
                 enable_idempotence=True,

@@ -1,9 +1,11 @@
 """Settings of the services: environment variables, checked once at the start."""
 
+import ssl
 import sys
-from typing import ClassVar, TypeVar
+from functools import cached_property
+from typing import ClassVar, Self, TypeVar
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -48,8 +50,34 @@ class StoreSettings(CommonSettings):
     database_url: SecretStr
     worker_port: int
     kafka_bootstrap_servers: str
+    kafka_ca_file: str = Field("", description="PEM file that verifies the brokers; empty: connections without TLS")
+    kafka_certificate_file: str = Field("", description="PEM file with the certificate that the brokers are shown")
+    kafka_key_file: str = Field("", description="PEM file with the private key of this certificate")
     kafka_session_timeout_ms: int = Field(30_000, ge=1000)
     find_work_interval_ms: int = Field(1000, ge=1, description="how often a worker looks for work without being woken")
+
+    @cached_property
+    def kafka_tls(self) -> ssl.SSLContext | None:
+        """The TLS context of connections to Kafka, or None without TLS. It has the files as they were at the start."""
+        if not self.kafka_ca_file:
+            return None
+        context = ssl.create_default_context(cafile=self.kafka_ca_file)
+        if self.kafka_certificate_file:
+            context.load_cert_chain(self.kafka_certificate_file, self.kafka_key_file)
+        return context
+
+    @model_validator(mode="after")
+    def _check_kafka_tls(self) -> Self:
+        if bool(self.kafka_certificate_file) != bool(self.kafka_key_file):
+            raise ValueError("KAFKA_CERTIFICATE_FILE and KAFKA_KEY_FILE must be set together")
+        if self.kafka_certificate_file and not self.kafka_ca_file:
+            raise ValueError("KAFKA_CERTIFICATE_FILE needs KAFKA_CA_FILE")
+        try:
+            _ = self.kafka_tls
+        except OSError as error:  # also what ssl raises
+            names = "KAFKA_CA_FILE, KAFKA_CERTIFICATE_FILE or KAFKA_KEY_FILE"
+            raise ValueError(f"{names} cannot be used: {error.strerror or error}") from None
+        return self
 
 
 class InvalidSetting(ValueError):

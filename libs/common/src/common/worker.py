@@ -70,7 +70,7 @@ async def run(worker: Worker) -> int:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    relay = Relay(worker.database, settings.kafka_bootstrap_servers, settings.service)
+    relay = Relay(worker.database, settings.kafka_bootstrap_servers, settings.service, settings.kafka_tls)
     relay_loop = Loop("relay", relay.step, _SLOW_S, wake=worker.database.published, min_interval_s=_RELAY_INTERVAL_S)
     health = await _serve_health(worker)
     relay_stop = asyncio.Event()

@@ -1,6 +1,8 @@
 """Calls to the Kafka broker."""
 
 import asyncio
+import ssl
+from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer
@@ -14,13 +16,18 @@ log = structlog.get_logger()
 _TIMEOUT_S = 3.0
 
 
-async def intake_lag(bootstrap_servers: str) -> int:
+async def intake_lag(bootstrap_servers: str, tls: ssl.SSLContext | None = None) -> int:
     """Return how many due schedules are on Kafka that the intake has not consumed.
 
     Return 1 when the broker does not answer, because then there may be some.
     """
-    reader = AIOKafkaConsumer(ScheduleDue.topic, bootstrap_servers=bootstrap_servers)  # in no group, and reads nothing
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    client: dict[str, Any] = {
+        "bootstrap_servers": bootstrap_servers,
+        "security_protocol": "SSL" if tls else "PLAINTEXT",
+        "ssl_context": tls,
+    }
+    reader = AIOKafkaConsumer(ScheduleDue.topic, **client)  # in no group, and reads nothing
+    admin = AIOKafkaAdminClient(**client)
     try:
         async with asyncio.timeout(_TIMEOUT_S):
             await asyncio.gather(reader.start(), admin.start())

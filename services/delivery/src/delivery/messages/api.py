@@ -98,5 +98,6 @@ def _render(rows: list[ListedMessage], total: int, page: Page) -> Paginated[Mess
 async def get_states(request: Request, session: SchedulingSession, body: StatesIn) -> StatesOut:
     """Return the states of dispatches, and the intake lag."""
     # The lag is read first. A dispatch that is not found after a lag of 0 never reached delivery.
-    lag = await intake_lag(request.app.state.settings.kafka_bootstrap_servers)
+    settings = request.app.state.settings
+    lag = await intake_lag(settings.kafka_bootstrap_servers, settings.kafka_tls)
     return StatesOut(states=await service.states(session, body.schedules), intake_lag=lag)
