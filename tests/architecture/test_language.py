@@ -174,9 +174,14 @@ def test_every_file_that_a_page_names_exists(path: Path) -> None:
 
 @pytest.mark.parametrize("path", page_files(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_name_that_a_page_gives_exists(path: Path) -> None:
-    """Names in backticks with an underscore are in the code, and `name` in `file.py` is in a file of that name."""
+    """Names in backticks with an underscore are in the code or in a manifest.
+
+    `name` in `file.py` is in a file of that name.
+    """
     text, sources = path.read_text(), production_files()
-    known = frozenset[str]().union(*map(names_of, sources))
+    manifests = (ROOT / "deploy").glob("**/*.yaml")
+    words = (re.findall(r"[a-z]+(?:_[a-z0-9]+)+", manifest.read_text()) for manifest in manifests)
+    known = frozenset[str]().union(*map(names_of, sources), *words)
     missing = [name for name in re.findall(r"`([a-z]+(?:_[a-z0-9]+)+)`", text) if name not in known]
     for name, file in re.findall(r"`(\w+)`\s+in\s+`([\w./]+\.py)`", text):
         found = [source for source in sources if f"/{source.relative_to(ROOT)}".endswith(f"/{file}")]

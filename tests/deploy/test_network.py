@@ -106,7 +106,7 @@ def test_only_keda_and_clients_with_a_certificate_reach_kafka(manifests: Manifes
     ]
 
 
-def test_each_pod_reaches_its_database_its_neighbours_and_kafka_and_nothing_else(manifests: Manifests) -> None:
+def test_each_pod_reaches_its_database_the_other_services_and_kafka_and_nothing_else(manifests: Manifests) -> None:
     apis = {(f"{service}-api", "http") for service in STORES}
     expected: dict[str, set[tuple[str, str]]] = {
         "gateway-api": apis | {("valkey", "valkey")},

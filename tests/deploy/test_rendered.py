@@ -64,7 +64,7 @@ def test_a_container_has_limits_and_no_rights(manifests: Manifests) -> None:
                 assert set(container["resources"][part]) == {"cpu", "memory"}, pod.name
 
 
-def test_every_deployment_has_probes_and_liveness_asks_no_neighbour(manifests: Manifests) -> None:
+def test_every_deployment_has_probes_and_liveness_asks_no_other_service(manifests: Manifests) -> None:
     for pod in [pod for pod in manifests.pods() if pod.owner["kind"] == "Deployment"]:
         for container in pod.containers:
             assert all(container.get(f"{kind}Probe") for kind in ("startup", "liveness", "readiness")), pod.name

@@ -47,7 +47,7 @@ def counter(
         {protect(name, service)}
         """
     )
-    yield _function(name, columns, values, counted, content)
+    yield _function(name, columns, values, counted=counted, content=content)
     for event, tables in (
         ("insert", "NEW TABLE AS new_rows"),
         ("update", "OLD TABLE AS old_rows NEW TABLE AS new_rows"),
@@ -59,10 +59,10 @@ def counter(
         )
 
 
-def _function(name: str, columns: list[str], values: list[str], counted: str, content: str | None) -> str:
+def _function(name: str, columns: list[str], values: list[str], *, counted: str, content: str | None) -> str:
     """Return the trigger function, which adds the difference that a statement makes to each key."""
     selected = ", ".join(f"{value} AS {column}" for column, value in zip(columns, values, strict=True))
-    # Rows that are the same before and after an UPDATE cancel each other out, also in the sum of their hashes.
+    # A row that stays the same adds nothing: neither to the difference nor to the sum of the hashes.
     hashed = f"hashtextextended({content}, 0)::numeric" if content else "0"
     new = f"SELECT {selected}, 1 AS difference, {hashed} AS content FROM new_rows r WHERE {counted}"
     old = f"SELECT {selected}, -1 AS difference, -{hashed} AS content FROM old_rows r WHERE {counted}"
