@@ -22,6 +22,7 @@ BEGIN_PATHS = {
     "libs/common/src/common/bus.py",
     "libs/common/src/common/database.py",
     "libs/common/src/common/idempotency.py",
+    "libs/common/src/common/readings.py",
     "libs/common/src/common/relay.py",
     "libs/common/src/common/http/app.py",
     "libs/common/src/common/http/deps.py",

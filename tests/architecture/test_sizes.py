@@ -10,7 +10,8 @@ from .conftest import ROOT, code_lines, sources, suite_files
 FILE, TEST_FILE, FUNCTION = 350, 450, 45
 LIMITS = {"service.py": 250, "app.py": 60, "worker.py": 60}
 # Raised from 25 and 2200 for the hot paths of the API: statements, pool, pages, counters, wakes, lean routes.
-COMMON_MODULES, COMMON_LINES = 44, 3400
+# Raised again for metrics and readings: every process counts the same things.
+COMMON_MODULES, COMMON_LINES = 44, 3750
 
 
 def limit_of(path: Path) -> int:

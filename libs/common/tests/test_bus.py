@@ -16,6 +16,7 @@ from common.batches import Record
 from common.bus import Bus, consume, make_bus
 from common.database import Database, in_transaction
 from common.events import MessageSent, OrganisationChanged, ScheduleDue
+from common.metrics import REGISTRY
 from common.outbox import publish
 from common.relay import Relay
 from common.settings import StoreSettings
@@ -119,6 +120,39 @@ async def test_a_backlog_of_single_records_is_read_in_large_batches(
     await start_consumer(OrganisationChanged, handler)
     await eventually(lambda: _as_result(sum(batches) == 400))
     assert len([count for count in batches if count]) <= 20
+
+
+async def test_lag_counts_the_records_behind_a_batch_until_they_are_handled(
+    database: Database, relay: Relay, start_consumer: Any, eventually: Any
+) -> None:
+    release, handled = asyncio.Event(), 0
+
+    async def handler(records: Sequence[Record]) -> None:
+        nonlocal handled
+        await release.wait()
+        handled += len(records)
+
+    bus = await start_consumer(ScheduleDue, handler)
+    (group,) = (str(subscriber.group_id) for subscriber in bus.subscribers())
+
+    async def publish_one() -> None:
+        producer = AIOKafkaProducer(bootstrap_servers=bus.settings.kafka_bootstrap_servers)
+        await producer.start()
+        await producer.send_and_wait(ScheduleDue.topic, b"{}", key=b"1")
+        await producer.stop()
+
+    await publish_one()
+    await eventually(lambda: _as_result(bool(bus.batch_since)))
+    for _ in range(3):
+        await publish_one()
+    await eventually(lambda: _as_result(bus.lag() == {(group, ScheduleDue.topic): 3}))
+    bus.set_metrics()
+    labels = {"group": group, "topic": ScheduleDue.topic}
+    assert REGISTRY.get_sample_value("cooee_consumer_lag", labels) == 3
+    release.set()
+    await eventually(lambda: _as_result(handled == 4 and bus.lag() == {(group, ScheduleDue.topic): 0}))
+    assert REGISTRY.get_sample_value("cooee_consumer_batch_records_sum", {"group": group}) == 4
+    assert REGISTRY.get_sample_value("cooee_consumer_failures_total", {"group": group}) == 0
 
 
 async def test_an_event_of_a_transaction_that_failed_is_never_published(database: Database) -> None:

@@ -98,7 +98,7 @@ async def clients(
         await self._app(scope, receive, send)
 
     lean = make_app(settings, [router], state={"database": database}, ready=ready)
-    assert len(lean_routes(lean.routes)) == 4
+    assert len(lean_routes(lean.routes)) == 5  # four of the router, and `/metrics`
     plain = make_app(settings, [router], state={"database": database}, ready=ready)
     plain.user_middleware = [item for item in plain.user_middleware if item.cls is not LeanRoutes]
     async with serve(lean) as first, serve(plain) as second:

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from common import metrics
 from common.batches import BatchReader, Record
 from common.bulk import Columns
 from common.database import Database, in_transaction
@@ -85,12 +86,14 @@ class Bus:
         See docs/events.md for what the settings of a consumer mean.
         """
         group, finished = f"{self.settings.service}.{purpose}", asyncio.Event()
+        batch_metrics = metrics.BatchMetrics(group)
 
         async def handle(records: Any) -> None:
             self.batch_since[group] = time.monotonic()
             finished.clear()
             try:
-                await handler(records)
+                with batch_metrics.measure(len(records)):
+                    await handler(records)
             finally:
                 del self.batch_since[group]
                 finished.set()
@@ -117,6 +120,37 @@ class Bus:
     def subscribers(self) -> Sequence[Any]:
         """Return FastStream's subscribers. Each has a `group_id` and, once it is started, a `consumer`."""
         return list(self.broker.subscribers)
+
+    def lag(self) -> dict[tuple[str, str], int]:
+        """Return the records after the running batches, by group and topic, of the partitions that this process reads.
+
+        A partition counts from its first fetch on.
+        """
+        found: dict[tuple[str, str], int] = {}
+        for subscriber in self.subscribers():
+            for partition in subscriber.consumer.assignment() if subscriber.consumer is not None else ():
+                key = str(subscriber.group_id), str(partition.topic)
+                found[key] = found.get(key, 0) + _partition_lag(subscriber.consumer, partition)
+        return found
+
+    def set_metrics(self) -> None:
+        """Set the metrics of the consumers' state."""
+        metrics.CONSUMER_LAG.clear()
+        for labels, lag in self.lag().items():
+            metrics.CONSUMER_LAG.labels(*labels).set(lag)
+        metrics.PAUSED_TOPICS.labels(self.settings.service).set(len(self.paused_topics))
+
+
+def _partition_lag(consumer: Any, partition: Any) -> int:
+    """Return the distance from a consumer's position to the end of a partition.
+
+    aiokafka's public `position` waits until there is one, so the state is read where aiokafka keeps it.
+    """
+    assignment = consumer._subscription.subscription.assignment
+    state = assignment.state_value(partition) if assignment is not None else None
+    if state is None or not state.has_valid_position or state.highwater is None:
+        return 0
+    return max(0, int(state.highwater) - int(state.position))
 
 
 class FinishBatch(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no types

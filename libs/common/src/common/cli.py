@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 
 import structlog
 import uvloop
@@ -63,25 +64,27 @@ def _run_api(settings: CommonSettings) -> None:
     import uvicorn  # noqa: PLC0415  # only this role needs it
 
     from common.http.server_limits import HttpLimits, server_options  # noqa: PLC0415  # as above
+    from common.metrics import shared_by_processes  # noqa: PLC0415  # as above
 
     app: ASGIApp | str = _create_app(settings)
     if settings.api_workers > 1:  # uvicorn starts each process anew and imports the application by its name
         os.environ[_SERVICE] = settings.service
         app = "common.cli:create_app_of_environment"
-    uvicorn.run(
-        app,
-        factory=isinstance(app, str),
-        workers=settings.api_workers,
-        host=settings.bind_host,
-        port=settings.port,
-        loop="uvloop",
-        log_config=None,
-        access_log=False,
-        forwarded_allow_ips=settings.forwarded_allow_ips,
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=int(settings.stop_timeout_s / 2),
-        **server_options(HttpLimits.of(settings)),
-    )
+    with shared_by_processes() if settings.api_workers > 1 else nullcontext():
+        uvicorn.run(
+            app,
+            factory=isinstance(app, str),
+            workers=settings.api_workers,
+            host=settings.bind_host,
+            port=settings.port,
+            loop="uvloop",
+            log_config=None,
+            access_log=False,
+            forwarded_allow_ips=settings.forwarded_allow_ips,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=int(settings.stop_timeout_s / 2),
+            **server_options(HttpLimits.of(settings)),
+        )
 
 
 def create_app_of_environment() -> ASGIApp:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 import structlog
+from prometheus_client import Gauge
 from sqlalchemy import URL, Dialect, event, make_url, text
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -16,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 from sqlalchemy.orm import Session, SessionTransaction
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from common import metrics
 from common.errors import Unavailable
 from common.pool import ConnectionPool
 from common.statements import Tenant
@@ -43,10 +45,10 @@ class Database:
     def __init__(
         self, url: str, application: str, *, tenant_pool: int = 10, all_pool: int = 5, statement_pool: int = 10
     ) -> None:
-        self._tenant = _engine(role_url(url, "tenant"), application, tenant_pool)
-        self._all = _engine(role_url(url, "all"), application, all_pool)
+        self._tenant = _engine(role_url(url, "tenant"), application, tenant_pool, "tenant")
+        self._all = _engine(role_url(url, "all"), application, all_pool, "all")
         self.pool = ConnectionPool(role_url(url, "tenant"), application, statement_pool)
-        self._notifying = ConnectionPool(role_url(url, "all"), application, 1)
+        self._notifying = ConnectionPool(role_url(url, "all"), application, 1, "notify")
         self.wakes = Wakes(self._notifying, str(make_url(url).username))
 
     @property
@@ -90,7 +92,7 @@ class Database:
         await self._notifying.close()
 
 
-def _engine(url: URL, application: str, size: int) -> AsyncEngine:
+def _engine(url: URL, application: str, size: int, name: str) -> AsyncEngine:
     engine = create_async_engine(
         url,
         pool_size=size,
@@ -105,13 +107,24 @@ def _engine(url: URL, application: str, size: int) -> AsyncEngine:
         },
     )
     pool = engine.sync_engine.pool
-    event.listen(pool, "checkin", _remember_use)
+    in_use = metrics.pool_in_use(application, name, size)
+    event.listen(pool, "checkin", partial(_remember_use, in_use))
     event.listen(pool, "checkout", partial(_check_idle, engine.dialect))
+    event.listen(pool, "checkout", partial(_count_use, in_use))
     return engine
 
 
-def _remember_use(_: Any, record: ConnectionPoolEntry) -> None:
+def _remember_use(in_use: Gauge, _: Any, record: ConnectionPoolEntry) -> None:
     record.info["used_at"] = time.monotonic()
+    assert record.record_info is not None
+    if record.record_info.pop("is_counted", False):
+        in_use.dec()
+
+
+def _count_use(in_use: Gauge, _: Any, record: ConnectionPoolEntry, __: Any) -> None:
+    assert record.record_info is not None
+    record.record_info["is_counted"] = True  # `info` would be lost when the connection breaks
+    in_use.inc()
 
 
 def _check_idle(dialect: Dialect, connection: Any, record: ConnectionPoolEntry, _: Any) -> None:
@@ -142,13 +155,20 @@ def tenant_of(session: AsyncSession) -> Tenant:
     return Tenant(session.info["source"], session.info["organisation_id"], session)
 
 
+def after_commit(session: AsyncSession, action: Callable[[], None]) -> None:
+    """Call `action`, such as counting a metric, when the session commits. A rollback forgets it."""
+    session.info.setdefault("after_commit", []).append(action)
+
+
 def wake_after_commit(session: AsyncSession, name: str) -> None:
     """Wake the loops that wait for `name` when the session commits."""
     session.info.setdefault("to_wake", set()).add(name)
 
 
 @event.listens_for(Session, "after_commit")
-def _wake(session: Session) -> None:
+def _act_after_commit(session: Session) -> None:
+    for action in session.info.pop("after_commit", ()):
+        action()
     names = session.info.pop("to_wake", None)
     if names:
         session.info["source"].wakes.wake(*names)

@@ -4,15 +4,28 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 import structlog
 
+from common import metrics
 from common.errors import Unavailable
 
 log = structlog.get_logger()
 
 _MAX_BACK_OFF_S = 30.0
+_current: ContextVar["Loop | None"] = ContextVar("current_loop", default=None)
+
+
+def report_rows(rows: int) -> None:
+    """Add the number of rows that a step handled to the metrics of the loop that runs it. Outside a loop, do nothing.
+
+    Call it after the commit.
+    """
+    loop = _current.get()
+    if loop is not None and rows:
+        metrics.LOOP_ROWS.labels(loop.service, loop.name).observe(rows)
 
 
 class MinInterval:
@@ -46,7 +59,8 @@ class Loop:
 
     Otherwise the loop pauses for `every_s` seconds, or for the shorter time in seconds that `step` returns. Setting
     `wake` ends the pause early. `min_interval_s` is the minimum time between the beginnings of two steps when the loop
-    is woken. `step_since` is the time (`time.monotonic`) since when a step runs, None between steps.
+    is woken. `step_since` is the time (`time.monotonic`) since when a step runs, None between steps. `service` is the
+    name of the service in the metrics, which the worker sets.
     """
 
     name: str
@@ -55,6 +69,7 @@ class Loop:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     min_interval_s: float = 0.0
     step_since: float | None = field(default=None, init=False)
+    service: str = field(default="", init=False)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Run until `stopping` is set. A failed step is retried after a growing pause.
@@ -63,6 +78,9 @@ class Loop:
         """
         failures, logged = 0, ""
         interval = MinInterval(self.min_interval_s)
+        _current.set(self)
+        step_times = metrics.LOOP_SECONDS.labels(self.service, self.name)
+        step_failures = metrics.LOOP_FAILURES.labels(self.service, self.name)
         while not stopping.is_set():
             self.wake.clear()
             self.step_since = time.monotonic()
@@ -73,11 +91,13 @@ class Loop:
                     failures, logged = 0, ""
             except Exception as error:
                 failures += 1
+                step_failures.inc()
                 if logged != type(error).__name__:
                     logged = type(error).__name__
                     log.error("loop failed", loop=self.name, failures=failures, error=_describe(error))
                 result = False
             finally:
+                step_times.observe(time.monotonic() - self.step_since)
                 self.step_since = None
             if result is not True:
                 await self._pause(result or None, failures, stopping)

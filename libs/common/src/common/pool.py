@@ -13,6 +13,7 @@ from typing import Any
 import asyncpg
 from sqlalchemy import URL
 
+from common import metrics
 from common.errors import Unavailable
 
 # The connection ended, or is about to. asyncpg raises InternalClientError for a statement on a connection whose server
@@ -31,11 +32,12 @@ _WAIT_S = 2.0
 class ConnectionPool:
     """At most `size` connections of one role. A connection that failed is closed."""
 
-    def __init__(self, url: URL, application: str, size: int) -> None:
+    def __init__(self, url: URL, application: str, size: int, name: str = "statements") -> None:
         self._url = url.set(drivername="postgresql").render_as_string(hide_password=False)
         self._application = application
         self._slots = asyncio.Semaphore(size)
         self._free: deque[tuple[Any, float]] = deque()
+        self._in_use = metrics.pool_in_use(application, name, size)
 
     async def fetch(self, sql: str, *values: Any) -> list[Any]:
         """Run one statement in a transaction of its own and return its rows.
@@ -44,9 +46,11 @@ class ConnectionPool:
         errors of the statement itself.
         """
         await self._take_slot()
+        self._in_use.inc()
         try:
             return await self._fetch(sql, values)
         finally:
+            self._in_use.dec()
             self._slots.release()
 
     async def _take_slot(self) -> None:

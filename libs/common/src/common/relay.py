@@ -12,6 +12,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.database import Database
+from common.loops import report_rows
 
 log = structlog.get_logger()
 
@@ -54,6 +55,7 @@ class Relay:
                 return False
             await self._publish(session, rows)
             await session.execute(_DELETE, {"ids": [row.id for row in rows]})
+        report_rows(len(rows))
         return len(rows) == BATCH
 
     async def _publish(self, session: AsyncSession, rows: Sequence[Row[Any]]) -> None:

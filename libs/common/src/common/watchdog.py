@@ -32,7 +32,7 @@ async def find_stuck(bus: Bus, loops: Sequence[Loop]) -> list[str]:
         for name, consumer in consumers.items()
         if name not in bus.batch_since and _silence_s(consumer) > _MAX_SILENCE_S
     ]
-    if silent and await _is_reachable(bus.settings.kafka_bootstrap_servers):
+    if silent and await is_reachable(bus.settings.kafka_bootstrap_servers):
         stuck += silent
     return stuck
 
@@ -52,7 +52,7 @@ def _silence_s(consumer: Any) -> float:
     return 0.0 if newest is None else time.time() - newest / 1000
 
 
-async def _is_reachable(bootstrap_servers: str) -> bool:
+async def is_reachable(bootstrap_servers: str) -> bool:
     """Return whether one of the brokers accepts connections."""
     return any([await _accepts(server) for server in _split(bootstrap_servers)])
 

@@ -13,14 +13,15 @@ from sqlalchemy import text
 from common.bus import Bus
 from common.database import OUTBOX, Database, check_database
 from common.errors import Unavailable
-from common.http.health import HealthServer, serve_health
+from common.http.health import HealthServer, Probes, serve_health, state_of
 from common.http.server_limits import HttpLimits
 from common.idempotency import delete_expired
 from common.logs import StateLog, broker_log
 from common.loops import Loop
+from common.readings import Observed, Readings, bus_readings
 from common.relay import Relay
 from common.settings import StoreSettings
-from common.watchdog import find_stuck
+from common.watchdog import find_stuck, is_reachable
 
 log = structlog.get_logger()
 
@@ -40,6 +41,8 @@ class Worker:
     woke them.
 
     `drain` finishes the work in flight after loops and consumers have stopped. `close` closes the rest.
+
+    `observed` adds to the metrics and to the health.
     """
 
     settings: StoreSettings
@@ -49,19 +52,24 @@ class Worker:
     work: Mapping[str, str] = field(default_factory=dict)
     drain: Sequence[Callable[[], Awaitable[None]]] = ()
     close: Sequence[Callable[[], Awaitable[None]]] = ()
+    observed: Observed = field(default_factory=Observed)
     ready: bool = field(default=False, init=False)
+    started: bool = field(default=False, init=False)
 
     def all_loops(self) -> list[Loop]:
         """Return the loops with those that every worker has: looking for work, and deleting old idempotency keys."""
         work = {OUTBOX: "EXISTS (SELECT FROM outbox)", **self.work}
         outbox = StateLog("events not published", "events published again")
         interval_s = self.settings.find_work_interval_ms / 1000
-        return [
+        loops = [
             *self.loops,
             Loop("find work", partial(_find_work, self.database, work), interval_s),
             Loop("outbox age", partial(_report_outbox_age, self.database, outbox), 30.0),
             Loop("idempotency keys", partial(_delete_expired_keys, self.database), 600),
         ]
+        for loop in loops:
+            loop.service = self.settings.service
+        return loops
 
 
 async def run(worker: Worker) -> int:
@@ -72,6 +80,7 @@ async def run(worker: Worker) -> int:
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     relay = Relay(worker.database, settings.kafka_bootstrap_servers, settings.service, settings.kafka_tls)
     relay_loop = Loop("relay", relay.step, _SLOW_S, wake=worker.database.published, min_interval_s=_RELAY_INTERVAL_S)
+    relay_loop.service = settings.service
     health = await _serve_health(worker)
     relay_stop = asyncio.Event()
     worker.database.wakes.notifies = False  # the loops of this process are woken directly
@@ -88,7 +97,7 @@ async def run(worker: Worker) -> int:
     else:
         loops = worker.all_loops()
         loop_tasks = [asyncio.create_task(loop.run(stopping), name=loop.name) for loop in loops]
-        worker.ready = True
+        worker.ready = worker.started = True
         log.info("worker ready", loops=[loop.name for loop in worker.loops])
         code = await _watch(worker, [relay_loop, *loops], [relay_task, *loop_tasks], stopping)
     worker.ready = False
@@ -162,15 +171,57 @@ async def _in_time(what: str, step: Awaitable[object], seconds: float) -> None:
 
 
 async def _serve_health(worker: Worker) -> HealthServer:
-    async def ready() -> tuple[int, dict[str, Any]]:
-        try:
-            await check_database(worker.database)
-        except Unavailable as error:
-            return 503, {"status": "unavailable", "database": error.detail}
-        paused = sorted(worker.bus.paused_topics)
-        good = worker.ready and not paused
-        body = {"status": "ok" if good else "unavailable", "database": "ok", "paused_topics": paused}
-        return 200 if good else 503, body
-
     settings = worker.settings
-    return await serve_health(ready, host=settings.bind_host, port=settings.worker_port, limits=HttpLimits.of(settings))
+    readings = Readings(worker.database, settings.service, [*bus_readings(settings.service), *worker.observed.readings])
+
+    async def refresh() -> None:
+        worker.bus.set_metrics()
+        if worker.observed.set_metrics is not None:
+            worker.observed.set_metrics()
+        await readings.refresh()
+
+    probes = Probes(
+        ready=partial(_check_ready, worker),
+        started=lambda: worker.started,
+        details=partial(_read_details, worker),
+        refresh=refresh,
+    )
+    return await serve_health(
+        probes, host=settings.bind_host, port=settings.worker_port, limits=HttpLimits.of(settings)
+    )
+
+
+async def _check_ready(worker: Worker) -> tuple[int, dict[str, Any]]:
+    """Return whether the worker does its work: it runs, it can reach its dependencies, and no topic is paused."""
+    try:
+        await check_database(worker.database)
+    except Unavailable as error:
+        return 503, {"status": "unavailable", "database": error.detail}
+    kafka = await state_of(_check_kafka(worker.settings))
+    paused = sorted(worker.bus.paused_topics)
+    good = worker.ready and kafka == "ok" and not paused
+    body = {"status": "ok" if good else "unavailable", "database": "ok", "kafka": kafka, "paused_topics": paused}
+    return 200 if good else 503, body
+
+
+async def _read_details(worker: Worker) -> dict[str, Any]:
+    """Return the state of the worker and of what it depends on, within half a second."""
+    database, kafka = await asyncio.gather(
+        state_of(check_database(worker.database)), state_of(_check_kafka(worker.settings))
+    )
+    lag: dict[str, int] = {}
+    for (group, _), records in worker.bus.lag().items():
+        lag[group] = lag.get(group, 0) + records
+    return {
+        "worker": "ok" if worker.ready and not worker.bus.paused_topics else "unavailable",
+        "database": database,
+        "kafka": kafka,
+        "lag": lag,
+        **(worker.observed.details() if worker.observed.details is not None else {}),
+    }
+
+
+async def _check_kafka(settings: StoreSettings) -> None:
+    """Raise Unavailable when no broker accepts connections."""
+    if not await is_reachable(settings.kafka_bootstrap_servers):
+        raise Unavailable

@@ -11,11 +11,12 @@ from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from common import idempotency
+from common import idempotency, metrics
 from common.caller import Caller, CallerVerifier
 from common.errors import AppError
 from common.http import errors
 from common.http.deps import get_caller
+from common.http.health import state_of
 from common.http.lean import LeanRoutes
 from common.http.request_log import RequestLog
 from common.http.requests import JsonRequest, bounded_receive, check_json
@@ -175,7 +176,18 @@ def make_app(
     for router in routers:
         app.include_router(router)
 
+    _add_health(app, ready)
+    app.add_middleware(LeanRoutes, of=app)
+    app.add_middleware(RenderErrors)
+    app.add_middleware(RequestLog, service=settings.service, not_logged=("/health/", "/metrics"))
+    return app
+
+
+def _add_health(app: FastAPI, ready: Callable[[], Awaitable[None]]) -> None:
+    """Add the routes for probes and for Prometheus. The gateway forwards no request to them."""
+
     @app.get("/health/live", include_in_schema=False)
+    @app.get("/health/started", include_in_schema=False)
     async def live() -> dict[str, str]:
         return {"status": "ok"}
 
@@ -184,10 +196,13 @@ def make_app(
         await ready()
         return {"status": "ok", "database": "ok"}
 
-    app.add_middleware(LeanRoutes, of=app)
-    app.add_middleware(RenderErrors)
-    app.add_middleware(RequestLog, service=settings.service)
-    return app
+    @app.get("/health/details", include_in_schema=False)
+    async def details() -> dict[str, str]:
+        return {"api": "ok", "database": await state_of(ready())}
+
+    @app.get("/metrics", include_in_schema=False)
+    async def read_metrics() -> Response:
+        return Response(metrics.render(), media_type=metrics.CONTENT_TYPE)
 
 
 def feature_router(tag: str) -> APIRouter:

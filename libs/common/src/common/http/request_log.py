@@ -1,4 +1,4 @@
-"""Request ids, and one log line for each request."""
+"""Request ids, and one log line and the metrics of each request."""
 
 import asyncio
 import atexit
@@ -14,6 +14,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from common.context import accept_request_id
+from common.metrics import RequestMetrics
 
 log = structlog.get_logger("http")
 _FLUSH_S = 0.05
@@ -22,14 +23,19 @@ _NO_ANSWER = 499  # the status in the log when the connection was closed before 
 
 
 class RequestLog:
-    """ASGI middleware that accepts or creates the request id, returns it, and logs one line per request."""
+    """ASGI middleware that accepts or creates the request id, returns it, logs one line per request, and counts it.
 
-    def __init__(self, app: ASGIApp, *, service: str) -> None:
+    Requests for paths that begin with one of `not_logged` pass through.
+    """
+
+    def __init__(self, app: ASGIApp, *, service: str, not_logged: tuple[str, ...] = ("/health/",)) -> None:
         self._app = app
         self._write = make_writer(service)
+        self._metrics = RequestMetrics(service)
+        self._not_logged = not_logged
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].startswith("/health/"):
+        if scope["type"] != "http" or scope["path"].startswith(self._not_logged):
             await self._app(scope, receive, send)
             return
         given = next((value.decode("latin-1") for name, value in scope["headers"] if name == _HEADER), None)
@@ -52,13 +58,15 @@ class RequestLog:
             if not scope.get("abandoned"):
                 raise
         finally:
-            route = scope.get("route")
+            route = str(scope.get("route_template") or getattr(scope.get("route"), "path", "-"))
+            seconds = time.perf_counter() - started
+            self._metrics.add(scope["method"], route, status, seconds)
             self._write(
                 {
                     "method": scope["method"],
-                    "route": scope.get("route_template") or getattr(route, "path", "-"),
+                    "route": route,
                     "status": status,
-                    "ms": round((time.perf_counter() - started) * 1000, 1),
+                    "ms": round(seconds * 1000, 1),
                     **scope.get("caller_log", {}),
                 },
                 request_id,
