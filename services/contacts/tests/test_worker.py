@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import aiohttp
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from common.events import ContactChanged, OptOutChanged
@@ -21,8 +22,28 @@ async def produce(kafka_servers: str, event: OptOutChanged) -> None:
     await producer.stop()
 
 
+async def check_health_and_metrics(url: str) -> None:
+    """Read what a worker that has consumed an event says about itself."""
+    async with aiohttp.ClientSession(url) as client:
+        for path in ("/health/live", "/health/started", "/health/ready"):
+            async with client.get(path) as answer:
+                assert (path, answer.status) == (path, 200)
+        async with client.get("/health/details") as answer:
+            details = await answer.json()
+        async with client.get("/metrics") as answer:
+            text = await answer.text()
+    states = {"worker": "ok", "database": "ok", "kafka": "ok"}
+    assert details == {**states, "lag": {"contacts.opt-outs": 0}}
+    assert 'cooee_consumer_batch_records_count{group="contacts.opt-outs"} 1.0' in text
+    assert 'cooee_consumer_lag{group="contacts.opt-outs",topic="delivery.opt-out-changed.v1"} 0.0' in text
+    assert 'cooee_database_up{service="contacts"} 1.0' in text
+    assert 'cooee_loop_batch_rows_count{loop="relay",service="contacts"}' in text
+    assert "0491" not in text
+    assert "+614" not in text
+
+
 async def test_running_worker_publishes_contacts_applies_opt_outs_and_runs_imports(
-    stage: Stage, contacts_url: str, kafka_servers: str, eventually: Callable[..., Awaitable[Any]]
+    stage: Stage, contacts_url: str, kafka_servers: str, unused_tcp_port: int, eventually: Callable[..., Awaitable[Any]]
 ) -> None:
     opted_out = await stage.mine.add_contact("0491570006", opt_out=True)
     ana = await stage.mine.add_contact("0491570110")
@@ -38,7 +59,7 @@ async def test_running_worker_publishes_contacts_applies_opt_outs_and_runs_impor
     environment = {
         **os.environ,
         "CONTACTS_DATABASE_URL": contacts_url,
-        "CONTACTS_WORKER_PORT": "0",
+        "CONTACTS_WORKER_PORT": str(unused_tcp_port),
         "CLERK_WEBHOOK_SIGNING_SECRET": WEBHOOK_SECRET,
         "INTERNAL_TOKEN_SECRET": TOKEN_SECRET,
         "KAFKA_BOOTSTRAP_SERVERS": kafka_servers,
@@ -67,6 +88,7 @@ async def test_running_worker_publishes_contacts_applies_opt_outs_and_runs_impor
 
         report = (await eventually(import_is_done))["report"]
         assert (report["imported"], report["failed"]) == (1, 1)
+        await check_health_and_metrics(f"http://127.0.0.1:{unused_tcp_port}")
     finally:
         await consumer.stop()
         worker.terminate()

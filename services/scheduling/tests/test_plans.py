@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from common.statements import Statement
 from scheduling.batches import repository as batches
 from scheduling.dispatch import repository as dispatch
+from scheduling.metrics import READINGS
 from scheduling.outcomes import repository as outcomes
 from scheduling.recipients import repository as recipients
 from scheduling.retries import repository as retries
@@ -142,6 +143,7 @@ def worker_statements(batch_id: int) -> Explained:
         (batches._RECOMPUTE, finished),
         (batches._RESERVATIONS_TO_RELEASE, {}),
         (batches._KNOWN_RESERVATIONS, {"references": []}),
+        *((text(reading.statement), {}) for reading in READINGS),
         (retries._CLAIM, {}),
         (retries._CANCEL_PENDING, {"batch_id": batch_id, "limit": 5000}),
         (retries._REOPEN_NEXT, {"batch_id": batch_id, "limit": 5000}),

@@ -86,6 +86,7 @@ SUBMISSIONS = f"""
         give_up_at timestamptz NOT NULL
     ) WITH ({BUSY});
     CREATE INDEX submissions_due_at ON submissions (provider, due_at);
+    CREATE INDEX submissions_unknown ON submissions (provider, tried_at) WHERE state = '{SubmissionState.UNKNOWN}';
     GRANT SELECT, INSERT, UPDATE, DELETE ON submissions TO delivery_all
 """
 

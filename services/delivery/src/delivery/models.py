@@ -115,6 +115,8 @@ class OutcomeRow(NamedTuple):
     parts: int
     period: date
     format: Format
+    lane: Lane
+    scheduled_time: datetime
 
 
 class AddedMessage(NamedTuple):

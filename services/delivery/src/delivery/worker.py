@@ -20,7 +20,7 @@ from delivery.providers import make_chains, make_providers
 from delivery.receipts.loops import make_loops as make_receipt_loops
 from delivery.sending.loops import drain, give_up_unconfigured
 from delivery.sending.loops import make_loops as make_sending_loops
-from delivery.sending.provider_worker import make_workers
+from delivery.sending.provider_worker import make_workers, observe
 from delivery.sending.routing import Availability, Router
 from delivery.sending.rules import SendingPolicy
 from delivery.settings import Settings
@@ -60,4 +60,5 @@ async def create_worker(settings: Settings) -> Worker:
         work=WORK,
         drain=[partial(drain, database, worker) for worker in workers],
         close=[*(provider.close for provider in providers.values()), scheduling.close, storage.close],
+        observed=observe(workers),
     )

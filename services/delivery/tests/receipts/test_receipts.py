@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from common.events import MessageDelivered, MessageFailed, MessageSent, OptOutChanged
+from common.metrics import REGISTRY
 from delivery.limits import service as limits
 from delivery.receipts import service
 from delivery.sending.loops import drain
@@ -23,6 +24,21 @@ async def test_a_delivered_receipt_is_applied_and_published_with_the_providers_s
     events = await stage.events()
     assert [type(event) for event in events] == [MessageSent, MessageDelivered]
     assert (events[1].version, events[1].delivered_time, events[1].sent_time) == (2, row.delivered_time, row.sent_time)
+
+
+async def test_a_receipt_is_counted_with_its_delay(stage: WebhookStage) -> None:
+    (message_id,) = await stage.sent(stage.due())
+    await stage.execute("UPDATE messages SET sent_time = sent_time - interval '2 hours'")
+    provider = (await stage.get(message_id)).provider
+    delay = {"provider": provider}
+    delivered = {"provider": provider, "outcome": "delivered", "failure_category": "-"}
+    before = [
+        REGISTRY.get_sample_value("cooee_receipt_delay_seconds_sum", delay) or 0.0,
+        REGISTRY.get_sample_value("cooee_messages_total", delivered) or 0.0,
+    ]
+    await stage.receive("receipts", {"status": "delivered", "reference": message_id})
+    assert (REGISTRY.get_sample_value("cooee_receipt_delay_seconds_sum", delay) or 0.0) >= before[0] + 7200
+    assert REGISTRY.get_sample_value("cooee_messages_total", delivered) == before[1] + 1
 
 
 async def test_in_any_order_and_repeated_the_highest_status_counts(stage: WebhookStage) -> None:

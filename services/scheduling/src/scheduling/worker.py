@@ -10,10 +10,12 @@ from common.events import (
     SettingsChanged,
 )
 from common.loops import Loop
+from common.readings import Observed
 from common.worker import Worker
 from scheduling.batches.loops import fan_out_batches, finish_batches, release_reservations
 from scheduling.clients.services import OtherServices
 from scheduling.dispatch.loops import dispatch_due
+from scheduling.metrics import READINGS
 from scheduling.models import DISPATCH, FAN_OUT, FINISH, RELEASE, RETRIES, SWEEP, WORK
 from scheduling.organisations.consumers import on_settings_changed
 from scheduling.outcomes.consumers import OUTCOMES, on_outcomes
@@ -50,5 +52,6 @@ async def create_worker(settings: Settings) -> Worker:
             Loop("delete old contact changes", partial(delete_old_changes, database), 3600.0),
         ],
         work=WORK,
+        observed=Observed(READINGS),
         close=[services.close],
     )

@@ -6,6 +6,7 @@ import structlog
 
 from common.clients import ServiceClient
 from common.database import Database
+from delivery import metrics
 from delivery.clients.scheduling import known_reservations
 from delivery.limits import service
 
@@ -33,6 +34,7 @@ async def report_drift(database: Database) -> bool:
     """Log usage that messages and reservations do not add up to. Nothing is corrected. Return False."""
     async with database.all_tenants() as session:
         rows = await service.find_drift(session, datetime.now(UTC).date())
+    metrics.set_limit_drift(row.format for row in rows)
     for row in rows:
         log.error(
             "limit usage differs",

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable
 
 from common.database import Database
+from common.loops import report_rows
 from delivery.messages import service
 
 
@@ -14,6 +15,7 @@ async def queue_retries(database: Database, wakes: Iterable[asyncio.Event]) -> b
     """
     async with database.all_tenants() as session:
         queued = await service.queue_retries(session)
+    report_rows(queued)
     if queued:
         for wake in wakes:
             wake.set()
@@ -23,4 +25,6 @@ async def queue_retries(database: Database, wakes: Iterable[asyncio.Event]) -> b
 async def expire(database: Database) -> bool:
     """Fail messages that wait past their deadline. Return whether there may be more."""
     async with database.all_tenants() as session:
-        return await service.expire(session) == service.BATCH
+        expired = await service.expire(session)
+    report_rows(expired)
+    return expired == service.BATCH

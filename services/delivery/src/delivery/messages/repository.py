@@ -195,7 +195,7 @@ _ADD_AUTO_REPLIES = text(
 )
 _QUEUE_RETRIES = text(
     """
-    UPDATE messages SET status = 'queued', next_attempt_at = NULL
+    UPDATE messages SET status = 'queued', next_attempt_at = NULL, changed_at = now()
     WHERE id = ANY(ARRAY(
         SELECT id FROM messages WHERE status = 'retry_wait' AND next_attempt_at <= now()
         ORDER BY next_attempt_at LIMIT :batch FOR UPDATE SKIP LOCKED))

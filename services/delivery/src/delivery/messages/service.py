@@ -5,13 +5,16 @@ Transactions lock opt-outs before limits, and messages before submissions, so no
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
 from zoneinfo import ZoneInfo
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from common.database import after_commit
 from common.events import FailureCategory, ScheduleDue
 from common.outbox import publish
 from common.paging import Page
+from delivery import metrics
 from delivery.configs import service as configs
 from delivery.limits import service as limits
 from delivery.messages import repository
@@ -43,7 +46,9 @@ async def add_due(session: AsyncSession, events: Sequence[ScheduleDue], deadline
     fits = await limits.take_parts(session, [new[row.schedule_id, row.dispatch_number] for row in wanting])
     failures |= {row.id: "limit_exceeded" for row, fit in zip(wanting, fits, strict=True) if not fit}
     if failures:
-        await publish(session, [outcome_event(row) for row in await repository.fail(session, failures)])
+        rows = await repository.fail(session, failures)
+        after_commit(session, partial(metrics.count_outcomes, rows))
+        await publish(session, [outcome_event(row) for row in rows])
 
 
 async def fail(session: AsyncSession, failures: Mapping[int, FailureCategory]) -> None:
@@ -74,6 +79,8 @@ async def apply_results(session: AsyncSession, results: Sequence[Result], *, min
     returned. A number that a provider refused as opted out is added to our opt-outs.
     """
     rows = await repository.apply_results(session, results)
+    accepted = [row for row in rows if row.status == MessageStatus.SENT]
+    after_commit(session, partial(metrics.count_acceptances, accepted))
     short = {result.message_id for result in results if result.retry.delay_s < min_delay_s}
     await _add_provider_opt_outs(session, rows)
     await _publish(session, [row for row in rows if row.status != MessageStatus.RETRY_WAIT or row.id not in short])
@@ -90,6 +97,7 @@ async def apply_receipts(session: AsyncSession, updates: Sequence[MessageUpdate]
     that a provider reports as opted out is added to our opt-outs.
     """
     rows = await repository.apply_receipts(session, updates)
+    after_commit(session, partial(metrics.count_outcomes, rows))
     await publish(session, _events(rows))
     await _add_provider_opt_outs(session, rows)
     return rows
@@ -103,6 +111,7 @@ async def add_auto_replies(session: AsyncSession, replies: Sequence[AutoReply]) 
 
 async def _publish(session: AsyncSession, rows: Iterable[OutcomeRow]) -> None:
     published = [row for row in rows if row.status in PUBLISHED]
+    after_commit(session, partial(metrics.count_outcomes, published))
     await publish(session, _events(published))
     await limits.return_parts(
         session,

@@ -6,7 +6,7 @@ from functools import partial
 import structlog
 
 from common.database import Database, in_transaction, is_transient
-from common.loops import Loop
+from common.loops import Loop, report_rows
 from delivery.inbound.rules import InboundPolicy
 from delivery.models import WEBHOOK_EVENTS
 from delivery.providers.base import Provider
@@ -23,7 +23,9 @@ async def apply_webhook_events(database: Database, policy: InboundPolicy) -> boo
     """
     apply = partial(service.apply_webhook_events, policy=policy)
     try:
-        return await in_transaction(database.all_tenants, apply) == service.BATCH
+        applied = await in_transaction(database.all_tenants, apply)
+        report_rows(applied)
+        return applied == service.BATCH
     except Exception as error:
         if is_transient(error):
             raise

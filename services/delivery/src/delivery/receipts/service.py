@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.context import request_id
-from common.database import wake_after_commit
+from common.database import after_commit, wake_after_commit
+from delivery import metrics
 from delivery.inbound import service as inbound
 from delivery.inbound.rules import InboundPolicy, ReceivedMessage
 from delivery.messages import service as messages
@@ -124,12 +126,22 @@ async def _apply_receipts(session: AsyncSession, due: Sequence[_DueEvent]) -> No
         return
     locked = await repository.lock_messages_all_tenants(session, receipts)
     providers = {message.id: message.provider for message in locked}
+    sent_times = {message.id: message.sent_time for message in locked}
+    delays = [
+        (one.row.provider, (one.row.received_at - sent_time).total_seconds())
+        for one in due
+        if one.message_id is not None and (sent_time := sent_times.get(one.message_id)) is not None
+    ]
+    after_commit(session, partial(metrics.count_receipts, delays))
     for row in await repository.list_earlier_all_tenants(session, receipts):
         earlier = _parse_earlier(row.body) if row.provider == providers.get(row.message_id) else None
         if earlier is not None:
             receipts[row.message_id].append(ReceivedReceipt(earlier, row.received_at))
     changed = await messages.apply_receipts(
         session, [update_message(message, receipts[message.id]) for message in locked]
+    )
+    after_commit(
+        session, partial(metrics.count_acceptances, [row for row in changed if sent_times.get(row.id) is None])
     )
     changed_ids = {row.id for row in changed}
     submission_keys = {

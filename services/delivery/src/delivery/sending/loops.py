@@ -6,7 +6,7 @@ from functools import partial
 
 from common.database import Database, in_transaction
 from common.logs import StateLog
-from common.loops import Loop
+from common.loops import Loop, report_rows
 from delivery.models import QUEUED, SUBMISSIONS
 from delivery.sending import service
 from delivery.sending.provider_worker import ProviderWorker
@@ -46,6 +46,7 @@ async def _send(database: Database, router: Router, worker: ProviderWorker, mess
     worker.positions[message_format] = claim.positions
     for submission in claim.submissions:
         worker.start(submission)
+    report_rows(sum(len(submission.message_ids) for submission in claim.submissions))
     return claim.is_full
 
 
@@ -59,6 +60,7 @@ async def record_results(database: Database, worker: ProviderWorker) -> bool:
         return False
     await in_transaction(database.all_tenants, partial(service.record_results, results=batch, policy=worker.policy))
     del worker.results[: len(batch)]
+    report_rows(len(batch))
     return len(worker.results) >= _MAX_RESULTS
 
 
@@ -79,6 +81,7 @@ async def resolve_submissions(database: Database, worker: ProviderWorker) -> boo
             )
         for submission in submissions:
             worker.start(submission)
+    report_rows(len(submissions))
     return bool(submissions)
 
 

@@ -7,9 +7,12 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 
 import structlog
 
+from common.readings import Observed
+from delivery import metrics
 from delivery.messages.rules import Result
 from delivery.providers.base import OutcomeUnknown, Provider, SubmissionError, Throttled
 from delivery.sending.routing import Availability
@@ -55,6 +58,9 @@ class ProviderWorker:
         self._allowed = float(provider.concurrency)
         self._tasks: set[asyncio.Task[None]] = set()
         self._freed = asyncio.Event()
+        self._failure_category = ""  # why the provider is unavailable, and since when
+        self._unavailable_since: datetime | None = None
+        self._request_times = metrics.SUBMISSION_SECONDS.labels(provider.name)
 
     def next_formats(self) -> Sequence[str]:
         """Return the formats in the order of the next claim. Each is the first one in turn."""
@@ -112,6 +118,10 @@ class ProviderWorker:
 
     async def _submit(self, submission: Submission, begun: int) -> None:
         structlog.contextvars.bind_contextvars(request_id=submission.request_id)  # for this task only
+        with self._request_times.time():
+            await self._send(submission, begun)
+
+    async def _send(self, submission: Submission, begun: int) -> None:
         try:
             outcomes = await self.provider.send(submission.key, submission.body, submission.message_ids)
         except SubmissionError as error:
@@ -130,8 +140,13 @@ class ProviderWorker:
             self.results += read_outcomes(submission, outcomes, self.policy)
 
     def _end(self, begun: int, error: SubmissionError | None) -> None:
+        result = "answered" if error is None else error.failure_category
+        metrics.SUBMISSIONS.labels(self.provider.name, result).inc()
         change = self.circuit.finish(begun, error)
+        if error is not None and self.circuit.state != "closed":
+            self._failure_category = error.failure_category
         if change == "opened" and error is not None:
+            self._unavailable_since = datetime.now(UTC)
             log.warning(
                 "provider unavailable",
                 provider=self.provider.name,
@@ -140,6 +155,7 @@ class ProviderWorker:
                 pause_s=self.circuit.pause_s,
             )
         elif change == "closed":
+            self._unavailable_since = None
             log.info("provider available", provider=self.provider.name)
 
     def _finish(self, task: asyncio.Task[None]) -> None:
@@ -151,10 +167,41 @@ class ProviderWorker:
             error = type(task.exception()).__name__
             log.error("submission failed in our code", provider=self.provider.name, error=error)
 
+    def set_metrics(self) -> None:
+        """Set the metrics of the worker's state."""
+        name = self.provider.name
+        metrics.IN_FLIGHT.labels(name).set(len(self._tasks))
+        metrics.ALLOWED.labels(name).set(int(self._allowed))
+        state = self.circuit.state
+        for one in metrics.CIRCUIT_STATES:
+            metrics.CIRCUIT.labels(name, one).set(one == state)
+        if self.provider.rate:
+            metrics.TOKENS.labels(name).set(self._bucket.allowance().parts)
+
+    def describe(self) -> dict[str, str]:
+        """Return whether the provider is available and, if not, why not and since when."""
+        if self._unavailable_since is None:
+            return {"status": "available"}
+        since = self._unavailable_since.isoformat(timespec="seconds").replace("+00:00", "Z")
+        return {"status": "unavailable", "failure_category": self._failure_category, "since": since}
+
     async def drain(self) -> None:
         """Wait for the requests that were started."""
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=_DRAIN_S)
+
+
+def observe(workers: Sequence[ProviderWorker]) -> Observed:
+    """Return the metrics and the health of delivery's worker, which has these provider workers."""
+
+    def set_metrics() -> None:
+        for worker in workers:
+            worker.set_metrics()
+
+    def describe() -> Mapping[str, Mapping[str, Mapping[str, str]]]:
+        return {"providers": {worker.provider.name: worker.describe() for worker in workers}}
+
+    return Observed(metrics.READINGS, set_metrics, describe)
 
 
 def make_workers(

@@ -3,6 +3,7 @@
 from common.caller import system
 from common.database import Database
 from common.errors import NotFound
+from common.loops import report_rows
 from scheduling.batches import service
 from scheduling.clients.contacts import Members
 from scheduling.clients.services import OtherServices
@@ -26,6 +27,7 @@ async def fan_out_batches(database: Database, services: OtherServices) -> bool:
         members = Members(members=[], next=None)
     async with database.all_tenants() as session:
         await service.fan_out(session, claim, members)
+    report_rows(len(members.members))
     return True
 
 

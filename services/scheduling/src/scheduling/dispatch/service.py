@@ -1,10 +1,13 @@
 """Dispatch due schedules: claim them, fill their texts, and add a ScheduleDue for each, in one transaction."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from common.database import after_commit
 from common.events import ScheduleDue
+from common.loops import report_rows
 from common.outbox import publish
 from scheduling.dispatch import repository
 from scheduling.dispatch.rules import Refusal, decide, make_event
@@ -44,6 +47,7 @@ async def dispatch_due(session: AsyncSession, *, window: int, max_parts: int, sw
     if not singles and not messages:
         return False
     ids = [*singles, *messages]
+    after_commit(session, partial(report_rows, len(ids)))
     await apply_stored_changes(session, ids)
     decisions = [decide(due, max_parts) for due in await repository.read_pending_all_tenants(session, ids)]
     events = [decision for decision in decisions if isinstance(decision, ScheduleDue)]
