@@ -59,6 +59,8 @@ COMPOSE_VARIABLES: tuple[Variable, ...] = (
     ("CONTACTS_DATABASE_PASSWORD", "development-only-contacts", ""),
     ("SCHEDULING_DATABASE_PASSWORD", "development-only-scheduling", ""),
     ("DELIVERY_DATABASE_PASSWORD", "development-only-delivery", ""),
+    ("PROMETHEUS_PORT", "9090", "of the profile `observability`"),
+    ("GRAFANA_PORT", "3030", ""),
 )
 
 

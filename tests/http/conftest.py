@@ -13,7 +13,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from common.caller import Caller, sign
-from common.http.health import HealthServer, serve_health
+from common.http.health import HealthServer, Probes, serve_health
 from common.http.server_limits import HttpLimits, server_options
 from contacts.app import create_app as create_contacts
 from contacts.settings import Settings as ContactsSettings
@@ -92,7 +92,7 @@ def _serve_health(limits: HttpLimits) -> Iterator[int]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    start = serve_health(ready, host="127.0.0.1", port=0, limits=limits)
+    start = serve_health(Probes(ready), host="127.0.0.1", port=0, limits=limits)
     server: HealthServer = asyncio.run_coroutine_threadsafe(start, loop).result(20)
     yield server.port
     asyncio.run_coroutine_threadsafe(server.close(), loop).result(20)
@@ -106,7 +106,9 @@ def _serve_gateway(changes: dict[str, Any]) -> Iterator[Server]:
     """Run a gateway in front of the API of contacts, which has the time-outs of a normal installation."""
     with _serve_contacts({"http_header_timeout_s": 10.0, "http_body_timeout_s": 30.0}) as contacts:
         urls = {f"{name}_url": f"http://127.0.0.1:{contacts.port}" for name in ("contacts", "scheduling", "delivery")}
-        settings = GatewaySettings(**{"port": 0, "clerk_issuer": "https://clerk.test", **urls, **LIMITS, **changes})
+        settings = GatewaySettings(
+            **{"port": 0, "metrics_port": 0, "clerk_issuer": "https://clerk.test", **urls, **LIMITS, **changes}
+        )
         with serve_app(create_gateway(settings), HttpLimits.of(settings), settings.forwarded_allow_ips) as port:
             yield Server(port, "/api/webhooks/clerk/", b"Host: a.test\r\n")
 

@@ -6,7 +6,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from common.http.health import serve_health
+from common.http.health import Probes, serve_health
 from common.http.server_limits import HttpLimits
 from gateway.settings import Settings
 
@@ -18,6 +18,7 @@ from .conftest import SECRET
     [
         ("GET", "/health/live", 200, {"status": "ok"}),
         ("GET", "/health/ready", 503, {"status": "unavailable", "paused_topics": ["a.v1"]}),
+        ("GET", "/health/started", 503, {"status": "starting"}),
         ("GET", "/health/", 404, {"detail": "Not found.", "code": "not_found"}),
         ("POST", "/health/live", 405, {"code": "method_not_allowed"}),
     ],
@@ -26,7 +27,7 @@ async def test_health_of_a_worker(method: str, path: str, status: int, expected:
     async def ready() -> tuple[int, dict[str, Any]]:
         return 503, {"status": "unavailable", "paused_topics": ["a.v1"]}
 
-    server = await serve_health(ready, host="127.0.0.1", port=0, limits=HttpLimits())
+    server = await serve_health(Probes(ready, started=lambda: False), host="127.0.0.1", port=0, limits=HttpLimits())
     try:
         async with aiohttp.ClientSession(f"http://127.0.0.1:{server.port}") as client:
             async with client.request(method, path) as answer:

@@ -20,6 +20,7 @@ PORTS = {
     "CONTACTS_PORT": 8081,
     "SCHEDULING_PORT": 8082,
     "DELIVERY_PORT": 8083,
+    "GATEWAY_METRICS_PORT": 8180,
     "HANDSET_PORT": 8090,
     "ISSUER_PORT": 8091,
     "CONTACTS_WORKER_PORT": 8181,
@@ -71,6 +72,7 @@ def stack_environment(
         default(name, value)
     for service in STORES:
         default(f"{service.upper()}_URL", f"http://{HOST}:{environment[f'{service.upper()}_PORT']}")
+        default(f"{service.upper()}_WORKER_URL", f"http://{HOST}:{environment[f'{service.upper()}_WORKER_PORT']}")
     issuer = f"http://{HOST}:{environment['ISSUER_PORT']}"
     default("CLERK_ISSUER", issuer)
     if "CLERK_JWT_KEY" not in environment:

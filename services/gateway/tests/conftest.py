@@ -46,7 +46,7 @@ class Upstream:
     name: str
     url: str = ""
     openapi: dict[str, Any] = field(default_factory=dict)
-    ready: tuple[int, Any] = (200, {"status": "ok"})
+    details: tuple[int, Any] = (200, {"api": "ok", "database": "ok"})
     identity: tuple[int, Any] = (200, {"organisation_id": "org_7", "user_id": 42})
     identity_requests: list[dict[str, Any]] = field(default_factory=list)
     requests: list[dict[str, Any]] = field(default_factory=list)
@@ -54,7 +54,7 @@ class Upstream:
 
     def reset(self) -> None:
         fresh = Upstream(self.name)
-        self.ready, self.identity, self.openapi = fresh.ready, fresh.identity, {}
+        self.details, self.identity, self.openapi = fresh.details, fresh.identity, {}
         self.requests, self.identity_requests, self.gate = [], [], fresh.gate
 
     def caller(self) -> Caller:
@@ -112,8 +112,8 @@ class Upstream:
             request.transport.abort()
         return response
 
-    async def answer_ready(self, _: web.Request) -> web.Response:
-        status, body = self.ready
+    async def answer_details(self, _: web.Request) -> web.Response:
+        status, body = self.details
         return web.json_response(body, status=status)
 
     async def answer_openapi(self, _: web.Request) -> web.Response:
@@ -122,7 +122,7 @@ class Upstream:
     def app(self) -> web.Application:
         app = web.Application(client_max_size=30_000_000)
         app.router.add_post("/internal/identity/", self.answer_identity)
-        app.router.add_get("/health/ready", self.answer_ready)
+        app.router.add_get("/health/details", self.answer_details)
         app.router.add_get("/openapi.json", self.answer_openapi)
         app.router.add_route("*", "/{path:.*}", self.answer)
         return app
@@ -230,10 +230,12 @@ def settings(upstreams: dict[str, Upstream], issuer: Issuer) -> Callable[..., Se
     def make(**changes: Any) -> Settings:
         values = {
             "port": 0,
+            "metrics_port": 0,
             "internal_token_secret": SECRET,
             "contacts_url": upstreams["contacts"].url,
             "scheduling_url": upstreams["scheduling"].url,
             "delivery_url": upstreams["delivery"].url,
+            **{f"{name}_worker_url": upstream.url for name, upstream in upstreams.items()},
             "clerk_issuer": ISSUER,
             "clerk_jwks_url": issuer.jwks_url,
             "valkey_url": None,

@@ -1,12 +1,11 @@
 """Permissions of routes, CORS, and health."""
 
 import json
-from typing import Any
 
 import aiohttp
 import pytest
 
-from .conftest import Issuer, Start, Upstream
+from .conftest import Issuer, Start
 
 REQUIRED = {
     "POST /api/sms/send/": "org:messages:send",
@@ -91,48 +90,7 @@ async def test_cors_headers_are_for_configured_origins_only(start: Start, issuer
             assert "Access-Control-Allow-Origin" not in answer.headers
 
 
-async def test_health_lists_each_service_with_its_dependencies(
-    gateway: aiohttp.ClientSession, upstreams: dict[str, Upstream]
-) -> None:
-    upstreams["delivery"].ready = (200, {"status": "ok", "database": "ok"})
-    async with gateway.get("/api/v2/health") as answer:
-        body = await answer.json()
-    assert (answer.status, body["status"]) == (200, "ok")
-    assert body["services"]["delivery"] == {"status": "ok", "dependencies": {"database": "ok"}}
-    assert body["services"].keys() == {"contacts", "scheduling", "delivery"}
-
-
-@pytest.mark.parametrize(
-    ("ready", "expected"),
-    [
-        (
-            (503, {"detail": "database: OSError", "code": "unavailable", "request_id": "", "database": "unavailable"}),
-            {"detail": "database: OSError", "dependencies": {"database": "unavailable"}},
-        ),
-        ((500, []), {"detail": "The service answered 500.", "dependencies": {}}),
-    ],
-)
-async def test_service_that_is_not_ready_makes_health_503(
-    gateway: aiohttp.ClientSession, upstreams: dict[str, Upstream], ready: tuple[int, Any], expected: dict[str, Any]
-) -> None:
-    upstreams["scheduling"].ready = ready
-    async with gateway.get("/api/health/") as answer:
-        body = await answer.json()
-    assert (answer.status, body["status"]) == (503, "unavailable")
-    assert body["services"]["scheduling"] == {"status": "unavailable", **expected}
-    assert body["services"]["contacts"]["status"] == "ok"
-
-
-async def test_service_that_does_not_answer_makes_health_503(start: Start) -> None:
-    async with (
-        aiohttp.ClientSession(start(delivery_url="http://127.0.0.1:1")) as client,
-        client.get("/api/health/") as answer,
-    ):
-        body = await answer.json()
-    assert (answer.status, body["services"]["delivery"]["status"]) == (503, "unavailable")
-
-
-@pytest.mark.parametrize("path", ["/health/live", "/health/ready"])
+@pytest.mark.parametrize("path", ["/health/live", "/health/started", "/health/ready"])
 async def test_running_gateway_is_live_and_ready(gateway: aiohttp.ClientSession, path: str) -> None:
     async with gateway.get(path) as answer:
         assert (answer.status, await answer.json()) == (200, {"status": "ok"})

@@ -46,14 +46,18 @@ def create_app(settings: Settings) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        metrics = await health.serve_metrics(settings)
         log.info("api ready", port=settings.port)
         yield
+        if metrics is not None:
+            await metrics.close()
         await contacts.close()
         await proxy.close()
         await throttles.close()
 
     own = FastAPI(title="Cooee", lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
-    own.state.proxy, own.state.health, own.state.document = proxy, health.Health(urls), docs.ApiDocument(urls)
+    own.state.proxy, own.state.document = proxy, docs.ApiDocument(urls)
+    own.state.health = health.Health(health.addresses(settings))
     errors.install(own)
     own.include_router(health.router)
     own.include_router(docs.router)

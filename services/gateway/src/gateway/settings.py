@@ -26,9 +26,19 @@ class Settings(CommonSettings):
     http_max_connections_per_address: int = Field(
         1000, ge=0, description="open connections of a client address to a process"
     )
+    metrics_port: int = Field(
+        8180,
+        ge=0,
+        le=65_535,
+        validation_alias="GATEWAY_METRICS_PORT",
+        description="port of the gateway's metrics, which only Prometheus may reach; 0: none",
+    )
     contacts_url: str = "http://127.0.0.1:8081"
     scheduling_url: str = "http://127.0.0.1:8082"
     delivery_url: str = "http://127.0.0.1:8083"
+    contacts_worker_url: str = Field("http://127.0.0.1:8181", description="health of a worker, for /api/health/")
+    scheduling_worker_url: str = "http://127.0.0.1:8182"
+    delivery_worker_url: str = "http://127.0.0.1:8183"
 
     clerk_issuer: str = Field(min_length=1, description="Clerk's Frontend API URL, the only accepted issuer")
     clerk_jwks_url: str = Field("", description="default: /.well-known/jwks.json of the issuer")
