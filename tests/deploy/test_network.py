@@ -89,7 +89,10 @@ def test_from_outside_only_the_gateway_is_reached(manifests: Manifests) -> None:
 
 def test_prometheus_and_the_database_operator_reach_what_they_ask(manifests: Manifests) -> None:
     services = {(f"{service}-{role}", "http") for service in STORES for role in RUNNING}
-    assert reached(manifests, outside("monitoring")) - {("kafka", "tls")} == services
+    assert reached(manifests, outside("monitoring")) - {("kafka", "tls")} == {
+        *services,
+        ("gateway-api", "metrics"),
+    }
     databases = {(f"{service}-db", port) for service in STORES for port in ("postgres", "status")}
     assert reached(manifests, outside("cnpg-system")) - {("kafka", "tls")} == databases
 
@@ -109,7 +112,7 @@ def test_only_keda_and_clients_with_a_certificate_reach_kafka(manifests: Manifes
 def test_each_pod_reaches_its_database_the_other_services_and_kafka_and_nothing_else(manifests: Manifests) -> None:
     apis = {(f"{service}-api", "http") for service in STORES}
     expected: dict[str, set[tuple[str, str]]] = {
-        "gateway-api": apis | {("valkey", "valkey")},
+        "gateway-api": apis | {(f"{service}-worker", "http") for service in STORES} | {("valkey", "valkey")},
         "valkey": set(),
         "operator": {(f"{service}-db", "postgres") for service in STORES},
     }

@@ -104,7 +104,10 @@ async def test_a_process_accepts_its_settings(manifests: Manifests, use: Callabl
         use(manifests, pod)
         settings = load_settings(service_settings(pod.service))  # type: ignore[type-var]
         port = settings.worker_port if pod.role == "worker" else settings.port
-        assert pod.ports == ({} if pod.role == "migrate" else {"http": port}), pod.name
+        expected = {} if pod.role == "migrate" else {"http": port}
+        if pod.name == "gateway-api":
+            expected["metrics"] = settings.metrics_port
+        assert pod.ports == expected, pod.name
         if pod.service == "delivery":
             assert make_chains(settings)
             for provider in make_providers(settings).values():
