@@ -74,6 +74,10 @@ bench: $(STAMP) ## measure the embedded stack against yardsticks of the same run
 chaos: $(STAMP) ## kill, freeze and disconnect processes under load, and compare all records: SEED=7 MINUTES=3 (ARGS="--json FILE --keep")
 	@$(BIN)/python -m tools.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
+.PHONY: backlogs
+backlogs: $(STAMP) ## measure how backlogs are drained: MINUTES=10 (of each outage) ROWS=1000000 (ARGS="--only NAME … --json FILE")
+	@$(BIN)/python -m tools.backlogs $(if $(MINUTES),--minutes $(MINUTES)) $(if $(ROWS),--rows $(ROWS)) $(ARGS)
+
 .PHONY: up
 up: ## build and start the system in containers, and wait until it is ready
 	docker compose up --build --wait

@@ -54,6 +54,8 @@ SHARED = {
 # Files that write to stacks of their own. File → what it writes.
 OWN_STACKS = {
     "tools/bench/growth_rows.py": "millions of rows",
+    "tools/backlogs/outbox.py": "a million events in the outbox",
+    "tools/backlogs/world.py": "a hundred thousand schedules that are due at once",
     "tools/chaos/audit.py": "its own schema, and the time of a check",
 }
 

@@ -97,6 +97,14 @@ class Stack:
         """Kill a process (-9). The supervisor restarts it."""
         self._processes[name].kill()
 
+    async def stop_process(self, name: str) -> None:
+        """Stop a process. It stays away until `start_process`."""
+        await self._processes[name].stop(_STOP_S)
+
+    def start_process(self, name: str) -> None:
+        """Start a process again, without waiting until it is ready."""
+        self._start_process(self._processes[name])
+
     async def start(self) -> None:
         """Start all processes and wait until they are ready. Raises StackError, after stopping what was started."""
         self._lock = _lock(self.home)

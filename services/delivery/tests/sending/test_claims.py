@@ -78,6 +78,35 @@ async def test_more_organisations_than_requests_are_claimed_in_rounds(stage: Sta
     assert set(seen.values()) == {3}
 
 
+async def test_organisation_gets_what_others_leave_of_their_shares_before_campaigns(stage: Stage) -> None:
+    await stage.add_due(
+        *(stage.due(organisation_id="org_a") for _ in range(20)),
+        stage.due(organisation_id="org_b"),
+        *(stage.due(lane="bulk", organisation_id="org_a") for _ in range(20)),
+    )
+    submissions = await Claims(stage).claim(10)
+    found = await stage.rows(
+        "SELECT organisation_id, lane FROM messages WHERE id = ANY(:ids)",
+        ids=[one.message_ids[0] for one in submissions],
+    )
+    claimed = Counter((row.organisation_id, row.lane) for row in found)
+    assert claimed == {("org_a", "single"): 9, ("org_b", "single"): 1}
+
+
+async def test_campaigns_wait_until_the_round_over_single_messages_is_complete(stage: Stage) -> None:
+    await stage.add_due(*(stage.due(organisation_id=f"org_{n}") for n in range(3)))
+    await stage.add_due(*(stage.due(lane="bulk") for _ in range(5)))
+    claims = Claims(stage)
+    assert await organisations(stage, await claims.claim(2)) == ["org_0", "org_1"]
+    await stage.add_due(stage.due(organisation_id="org_0"))
+    assert await organisations(stage, await claims.claim(4)) == ["org_2"]
+    lanes = await stage.rows(
+        "SELECT lane FROM messages WHERE id = ANY(:ids)",
+        ids=[one.message_ids[0] for one in await claims.claim(3)],
+    )
+    assert Counter(row.lane for row in lanes) == {"single": 1, "bulk": 2}
+
+
 async def test_concurrent_claims_never_have_a_message_twice(stage: Stage) -> None:
     await stage.add_due(*(stage.due(organisation_id=f"org_{n % 3}") for n in range(400)))
 
