@@ -71,8 +71,8 @@ bench: $(STAMP) ## measure the embedded stack against yardsticks of the same run
 	@$(BIN)/python -m tools.bench $(ARGS)
 
 .PHONY: chaos
-chaos: $(STAMP) ## kill, freeze and disconnect processes under load, and compare all records: SEED=7 MINUTES=3 (ARGS="--json FILE --keep")
-	@$(BIN)/python -m tools.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
+chaos: $(STAMP) ## kill, freeze and disconnect processes under load, and compare all records: SEED=7 MINUTES=3 KAFKA=1 (ARGS="--json FILE --keep")
+	@$(BIN)/python -m tools.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(KAFKA),--kafka) $(ARGS)
 
 .PHONY: backlogs
 backlogs: $(STAMP) ## measure how backlogs are drained: MINUTES=10 (of each outage) ROWS=1000000 (ARGS="--only NAME … --json FILE")

@@ -107,7 +107,7 @@ async def _run_clients(api: Api, group: int, seconds: float, load: Load) -> None
         load.expected[f"schedule {number}"] += 1
         due = (datetime.now(UTC) + timedelta(seconds=_DUE_S)).isoformat()
         phone = f"+614{47_000_000 + number}"
-        return "/api/schedules/", {"text": f"schedule {number}", "phone_number": phone, "scheduled_time": due}
+        return "/api/schedules/", {"text": f"schedule {number}", "phone": phone, "scheduled_time": due}
 
     def campaign(number: int) -> tuple[str, dict[str, Any]]:
         load.expected[f"campaign {number}"] += GROUP

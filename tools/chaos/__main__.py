@@ -1,6 +1,7 @@
 """Run load and faults from a seed on a new embedded stack, and compare: `python -m tools.chaos --seed 7 --minutes 3`.
 
-The exit code is 1 when a promise was not kept, and 2 when the stack cannot start.
+`--kafka` starts Apache Kafka in a container, which needs Docker. KAFKA_BOOTSTRAP_SERVERS names a running broker, which
+gets no faults. The exit code is 1 when a promise was not kept, and 2 when the stack cannot start.
 """
 
 import argparse
@@ -10,10 +11,12 @@ import shutil
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import uvloop
 
+from tools.chaos.kafka import run_kafka
 from tools.chaos.report import as_json, lines
 from tools.chaos.run import run
 from tools.embedded.supervised import StackError
@@ -26,6 +29,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.chaos", description=__doc__)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10_000), help="chooses the load and the faults")
     parser.add_argument("--minutes", type=float, default=3.0, help="how long the load and the faults last")
+    parser.add_argument("--kafka", action="store_true", help="use Apache Kafka in a container as the broker")
     parser.add_argument("--json", type=Path, help="file for the figures, the plan and the violations")
     parser.add_argument("--keep", action="store_true", help="keep the data and the logs of the stack")
     options = parser.parse_args()
@@ -41,7 +45,8 @@ def main() -> int:
         print(f"{time.monotonic() - start:7.1f}  {line}", flush=True)
 
     try:
-        result = uvloop.run(run(options.seed, options.minutes * 60, home, say))
+        with run_kafka() if options.kafka else nullcontext() as kafka:
+            result = uvloop.run(run(options.seed, options.minutes * 60, home, say, kafka))
     except StackError as error:
         print(error, file=sys.stderr)
         print(f"the logs are in {home / 'logs'}", file=sys.stderr)

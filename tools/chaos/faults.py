@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from tools.chaos.plan import LINKS, Fault, FaultKind
+from tools.chaos.kafka import KafkaContainer
+from tools.chaos.plan import BROKER, LINKS, Fault, FaultKind
 from tools.chaos.proxy import TcpProxy
 from tools.embedded.environment import DATABASE, HOST, PORTS, STORES
 from tools.embedded.supervisor import Stack
@@ -42,9 +43,15 @@ def make_proxies(environment: dict[str, str]) -> dict[str, TcpProxy]:
 class Injector:
     """Injects faults at their times. `injected` has those that happened."""
 
-    def __init__(self, stack: Stack, proxies: Mapping[str, TcpProxy], say: Callable[[str], None]) -> None:
-        """Set the targets. `say` gets a line for each fault."""
-        self._stack, self._proxies, self._say = stack, proxies, say
+    def __init__(
+        self,
+        stack: Stack,
+        proxies: Mapping[str, TcpProxy],
+        say: Callable[[str], None],
+        kafka: KafkaContainer | None = None,
+    ) -> None:
+        """Set the targets. `say` gets a line for each fault. `kafka` is the broker, if the stack has none."""
+        self._stack, self._proxies, self._say, self._kafka = stack, proxies, say, kafka
         self.injected: list[Fault] = []
         self.ended_at = time.time()
 
@@ -57,6 +64,10 @@ class Injector:
                 tasks.create_task(self._inject(fault))
         self.ended_at = time.time()
 
+    def is_broker_ready(self) -> bool:
+        """Return whether the container with the broker accepts connections. Without a container it is ready."""
+        return self._kafka is None or self._kafka.is_ready()
+
     async def _inject(self, fault: Fault) -> None:
         self._say(f"fault   {fault.describe()}")
         try:
@@ -67,6 +78,9 @@ class Injector:
             self.injected.append(fault)
 
     async def _apply(self, fault: Fault) -> None:
+        if fault.target == BROKER and self._kafka:
+            await self._kafka.apply(fault)
+            return
         match fault.kind:
             case FaultKind.KILL:
                 os.kill(self._stack.pid(fault.target), signal.SIGKILL)

@@ -1,12 +1,14 @@
 """The plan of a chaos run: which fault happens when, to which process or connection. A seed determines the plan."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
 
 LINKS = ("postgres", "handset", "contacts api", "scheduling api", "delivery api")
 """The processes whose callers connect through a proxy."""
-PROCESSES = (*LINKS, "gateway", "contacts worker", "scheduling worker", "delivery worker", "broker")
+BROKER = "broker"
+PROCESSES = (*LINKS, "gateway", "contacts worker", "scheduling worker", "delivery worker", BROKER)
 
 _GAP_S = (2.0, 6.0)
 _FREEZE_S = (5.0, 20.0)
@@ -53,18 +55,18 @@ class Fault:
         return f"{self.at_s:6.1f} s  {self.kind:<7} {self.target}{more}{delay}"
 
 
-def make_plan(seed: int, duration_s: float) -> list[Fault]:
-    """Return the faults of a run in order. All are over before `duration_s`.
+def make_plan(seed: int, duration_s: float, processes: Sequence[str] = PROCESSES) -> list[Fault]:
+    """Return the faults of a run in order. All are over before `duration_s`. `processes` can be killed and frozen.
 
     The first faults are one of each kind. Then each kind happens to each of its targets, in random order, again and
     again. A target gets no second fault while one lasts.
     """
     random = Random(f"{seed}/faults")
     faults: list[Fault] = []
-    deck = _first_of_each(random)
+    deck = _first_of_each(random, processes)
     at_s = _FIRST_S
     while True:
-        deck = deck or _deck(random)
+        deck = deck or _deck(random, processes)
         kind, target = deck.pop()
         duration_s_of_fault = _duration(random, kind)
         delay_s = random.uniform(*_DELAY_S) if kind is FaultKind.SLOW else 0.0
@@ -77,20 +79,20 @@ def make_plan(seed: int, duration_s: float) -> list[Fault]:
         at_s = fault.at_s + random.uniform(*_GAP_S)
 
 
-def _first_of_each(random: Random) -> list[tuple[FaultKind, str]]:
-    first = [(kind, random.choice(_targets(kind))) for kind in FaultKind]
+def _first_of_each(random: Random, processes: Sequence[str]) -> list[tuple[FaultKind, str]]:
+    first = [(kind, random.choice(_targets(kind, processes))) for kind in FaultKind]
     random.shuffle(first)
     return first
 
 
-def _deck(random: Random) -> list[tuple[FaultKind, str]]:
-    deck = [(kind, target) for kind in FaultKind for target in _targets(kind)]
+def _deck(random: Random, processes: Sequence[str]) -> list[tuple[FaultKind, str]]:
+    deck = [(kind, target) for kind in FaultKind for target in _targets(kind, processes)]
     random.shuffle(deck)
     return deck
 
 
-def _targets(kind: FaultKind) -> tuple[str, ...]:
-    return LINKS if kind in (FaultKind.CUT, FaultKind.SLOW) else PROCESSES
+def _targets(kind: FaultKind, processes: Sequence[str]) -> Sequence[str]:
+    return LINKS if kind in (FaultKind.CUT, FaultKind.SLOW) else processes
 
 
 def _duration(random: Random, kind: FaultKind) -> float:

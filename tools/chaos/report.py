@@ -18,6 +18,7 @@ def figures(result: Result) -> dict[str, Any]:
     messages = [row for row in evidence.schedules if row.kind != ScheduleKind.BATCH]
     return {
         "seed": result.seed,
+        "broker": result.broker,
         "load_s": result.load_s,
         "load_average": round(result.load_average, 1),
         "green_s": _rounded(result.green_s),

@@ -15,9 +15,10 @@ from tools.chaos.audit import count_open, install_audit
 from tools.chaos.checks import Comparison, Violation
 from tools.chaos.evidence import Evidence, collect
 from tools.chaos.faults import Injector, make_proxies
+from tools.chaos.kafka import KafkaContainer
 from tools.chaos.load import run_load
 from tools.chaos.organisation import make_organisations
-from tools.chaos.plan import Fault, make_plan
+from tools.chaos.plan import BROKER, PROCESSES, Fault, make_plan
 from tools.chaos.records import Records
 from tools.demo.journey import read_handset
 from tools.embedded.supervisor import Stack
@@ -62,6 +63,7 @@ class Result:
     load_s: float
     plan: Sequence[Fault]
     records: Records
+    broker: str = "embedded"
     injected: Sequence[Fault] = ()
     load_average: float = 0.0
     green_s: float | None = None
@@ -72,21 +74,29 @@ class Result:
     violations: list[Violation] = field(default_factory=list)
 
 
-async def run(seed: int, load_s: float, home: Path, say: Callable[[str], None]) -> Result:
-    """Run the load with the faults of the seed in a new stack in `home`, and compare. Raises StackError."""
-    plan = make_plan(seed, load_s)
+async def run(
+    seed: int, load_s: float, home: Path, say: Callable[[str], None], kafka: KafkaContainer | None = None
+) -> Result:
+    """Run the load with the faults of the seed in a new stack in `home`, and compare. Raises StackError.
+
+    The stack uses `kafka` as its broker, or the one that KAFKA_BOOTSTRAP_SERVERS names, or its own. A broker that only
+    has an address gets no faults.
+    """
+    environment = SETTINGS | ({"KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers} if kafka else {})
+    has_broker = kafka is not None or not os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
+    plan = make_plan(seed, load_s, [name for name in PROCESSES if has_broker or name != BROKER])
     say(f"chaos run with seed {seed}: {load_s:.0f} s of load and {len(plan)} faults")
     for fault in plan:
         say(f"plan    {fault.describe()}")
-    stack = Stack(home, SETTINGS, free_ports=True, say=lambda line: say(f"stack   {line}"))
+    stack = Stack(home, environment, free_ports=True, say=lambda line: say(f"stack   {line}"))
     proxies = make_proxies(stack.environment)
     for proxy in proxies.values():
         await proxy.start()
-    result = Result(seed, load_s, plan, Records())
+    result = Result(seed, load_s, plan, Records(), broker=_name_broker(kafka, has_broker=has_broker))
     try:
         async with stack:
             await install_audit(stack.environment["DATABASE_URL"])
-            injector = Injector(stack, proxies, say)
+            injector = Injector(stack, proxies, say, kafka)
             await _run_on(stack, injector, result, say)
     finally:
         for proxy in proxies.values():
@@ -119,7 +129,7 @@ async def _run_on(stack: Stack, injector: Injector, result: Result, say: Callabl
             load = asyncio.create_task(run_load(organisations, http, urls, secret, result.load_s))
             await injector.run(result.plan)
             result.injected = injector.injected
-            green = asyncio.create_task(_wait_green(stack, result, injector.ended_at))
+            green = asyncio.create_task(_wait_green(stack, injector, result))
             await load
             ended_at = max(injector.ended_at, organisations[0].ends_at)
             result.clients_s = time.time() - ended_at
@@ -133,16 +143,18 @@ async def _run_on(stack: Stack, injector: Injector, result: Result, say: Callabl
     await _compare(stack, result, received)
 
 
-async def _wait_green(stack: Stack, result: Result, since: float) -> None:
+async def _wait_green(stack: Stack, injector: Injector, result: Result) -> None:
     """Wait until all processes are ready and stay so. A process that was asked to stop is ready for some time."""
     ready_since = 0.0
     while not ready_since or time.time() - ready_since < _STEADY_S:
         asked_at = time.time()
         await stack.wait_ready(_READY_S)
+        while not injector.is_broker_ready() and time.time() - asked_at < _READY_S:
+            await asyncio.sleep(_POLL_S)
         was_ready = time.time() - asked_at < _AT_ONCE_S
         ready_since = ready_since if was_ready and ready_since else time.time()
         await asyncio.sleep(_POLL_S)
-    result.green_s = ready_since - since
+    result.green_s = ready_since - injector.ended_at
 
 
 async def _wait_idle(stack: Stack, result: Result, since: float, say: Callable[[str], None]) -> None:
@@ -187,6 +199,12 @@ async def _report_progress(records: Records, say: Callable[[str], None]) -> None
             f"load    {time.monotonic() - start:5.0f} s: {records.statuses.total()} requests,"
             f" {accepted} of {len(records.requests)} requests for messages accepted, {records.repeated} repeated"
         )
+
+
+def _name_broker(kafka: KafkaContainer | None, *, has_broker: bool) -> str:
+    if kafka:
+        return "Apache Kafka in a container"
+    return "embedded" if has_broker else os.environ["KAFKA_BOOTSTRAP_SERVERS"]
 
 
 def _show(seconds: float | None) -> str:

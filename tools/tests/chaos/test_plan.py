@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from tools.chaos.plan import LINKS, PROCESSES, FaultKind, make_plan
+from tools.chaos.plan import BROKER, LINKS, PROCESSES, FaultKind, make_plan
 
 
 def test_same_seed_gives_the_same_plan_and_another_seed_another() -> None:
@@ -30,3 +30,8 @@ def test_target_has_one_fault_at_a_time() -> None:
     for name in PROCESSES:
         own = [fault for fault in plan if fault.target == name]
         assert all(fault.end_s <= following.at_s for fault, following in pairwise(own))
+
+
+def test_process_that_is_left_out_has_no_fault() -> None:
+    plan = make_plan(1, 600, [name for name in PROCESSES if name != BROKER])
+    assert {fault.target for fault in plan} == set(PROCESSES) - {BROKER}
