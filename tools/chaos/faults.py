@@ -65,7 +65,7 @@ class Injector:
         self.ended_at = time.time()
 
     def is_broker_ready(self) -> bool:
-        """Return whether the container with the broker accepts connections. Without a container it is ready."""
+        """Return whether the container with the broker answers. Without a container it counts as ready."""
         return self._kafka is None or self._kafka.is_ready()
 
     async def _inject(self, fault: Fault) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import socket
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,9 +12,12 @@ from common.topics import TopicSettings, create_topics
 from tools.chaos.plan import Fault, FaultKind
 from tools.containers import KAFKA, kafka, wait_for
 from tools.embedded.environment import HOST
-from tools.embedded.processes import accepts_connections, free_port
+from tools.embedded.processes import free_port
 
 _STOP_S = 30
+_ANSWER_S = 1.0
+_REQUEST = struct.pack(">hhih", 18, 0, 1, -1)  # ApiVersions, version 0, correlation id 1, no client id
+_API_VERSIONS = struct.pack(">i", len(_REQUEST)) + _REQUEST
 
 
 class KafkaContainer:
@@ -28,8 +33,13 @@ class KafkaContainer:
         return f"{HOST}:{self._port}"
 
     def is_ready(self) -> bool:
-        """Return whether Kafka accepts connections."""
-        return accepts_connections(self._port)
+        """Return whether Kafka answers. Docker accepts connections to the port even while Kafka does not run."""
+        try:
+            with socket.create_connection((HOST, self._port), timeout=_ANSWER_S) as connection:
+                connection.sendall(_API_VERSIONS)
+                return bool(connection.recv(1))
+        except OSError:
+            return False
 
     async def apply(self, fault: Fault) -> None:
         """Kill, stop or freeze the container, and let it run again."""
