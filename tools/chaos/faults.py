@@ -64,9 +64,9 @@ class Injector:
                 tasks.create_task(self._inject(fault))
         self.ended_at = time.time()
 
-    def is_broker_ready(self) -> bool:
+    async def is_broker_ready(self) -> bool:
         """Return whether the container with the broker answers. Without a container it counts as ready."""
-        return self._kafka is None or self._kafka.is_ready()
+        return self._kafka is None or await self._kafka.is_ready()
 
     async def _inject(self, fault: Fault) -> None:
         self._say(f"fault   {fault.describe()}")

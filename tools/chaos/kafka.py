@@ -2,22 +2,18 @@
 
 import asyncio
 import os
-import socket
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from common.topics import TopicSettings, create_topics
+from common.watchdog import is_reachable
 from tools.chaos.plan import Fault, FaultKind
 from tools.containers import KAFKA, kafka, wait_for
 from tools.embedded.environment import HOST
 from tools.embedded.processes import free_port
 
 _STOP_S = 30
-_ANSWER_S = 1.0
-_REQUEST = struct.pack(">hhih", 18, 0, 1, -1)  # ApiVersions, version 0, correlation id 1, no client id
-_API_VERSIONS = struct.pack(">i", len(_REQUEST)) + _REQUEST
 
 
 class KafkaContainer:
@@ -32,14 +28,9 @@ class KafkaContainer:
         """Host and port, as Kafka clients expect them."""
         return f"{HOST}:{self._port}"
 
-    def is_ready(self) -> bool:
+    async def is_ready(self) -> bool:
         """Return whether Kafka answers. Docker accepts connections to the port even while Kafka does not run."""
-        try:
-            with socket.create_connection((HOST, self._port), timeout=_ANSWER_S) as connection:
-                connection.sendall(_API_VERSIONS)
-                return bool(connection.recv(1))
-        except OSError:
-            return False
+        return await is_reachable(self.bootstrap_servers)
 
     async def apply(self, fault: Fault) -> None:
         """Kill, stop or freeze the container, and let it run again."""

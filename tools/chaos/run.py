@@ -149,7 +149,7 @@ async def _wait_green(stack: Stack, injector: Injector, result: Result) -> None:
     while not ready_since or time.time() - ready_since < _STEADY_S:
         asked_at = time.time()
         await stack.wait_ready(_READY_S)
-        while not await asyncio.to_thread(injector.is_broker_ready) and time.time() - asked_at < _READY_S:
+        while not await injector.is_broker_ready() and time.time() - asked_at < _READY_S:
             await asyncio.sleep(_POLL_S)
         was_ready = time.time() - asked_at < _AT_ONCE_S
         ready_since = ready_since if was_ready and ready_since else time.time()

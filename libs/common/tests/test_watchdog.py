@@ -1,6 +1,7 @@
 """The watchdog finds what makes no progress, and a rebalance waits for the running batch."""
 
 import asyncio
+import socket
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -66,12 +67,22 @@ async def test_a_consumer_that_does_not_fetch_is_stuck_unless_the_broker_is_away
     subscriber.consumer = Consumer(silence_s=121)
     assert await find_stuck(bus, []) == []  # nothing listens on port 1
     bus.settings.kafka_bootstrap_servers = kafka_servers
+    assert await find_stuck(bus, []) == []  # it was unavailable a moment ago, so the consumer may still recover
+    bus.unavailable_at -= 121
     assert await find_stuck(bus, []) == ["sample.contacts"]
     bus.batch_since = {"sample.contacts": time.monotonic() - 200}
     assert await find_stuck(bus, []) == []
     bus.batch_since.clear()
     subscriber.consumer = Consumer(silence_s=100)
     assert await find_stuck(bus, []) == []
+
+
+async def test_a_broker_that_accepts_connections_and_does_not_answer_is_away(bus: Bus) -> None:
+    [subscriber] = bus.subscribers()
+    subscriber.consumer = Consumer(silence_s=121)
+    with socket.create_server(("127.0.0.1", 0)) as frozen:
+        bus.settings.kafka_bootstrap_servers = f"127.0.0.1:{frozen.getsockname()[1]}"
+        assert await find_stuck(bus, []) == []
 
 
 async def test_a_consumer_whose_coordination_task_died_is_stuck(bus: Bus) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -63,7 +64,7 @@ class Bus:
     """The consumers of one process. `paused_topics` have too many dead letters.
 
     `failures` has the consecutive failures of each topic. `batch_since` has the time (`time.monotonic`) since when the
-    batch of a consumer group runs.
+    batch of a consumer group runs. `unavailable_at` is the last such time at which the broker was found unavailable.
     """
 
     settings: StoreSettings
@@ -71,6 +72,7 @@ class Bus:
     failures: dict[str, int] = field(default_factory=dict)
     paused_topics: set[str] = field(default_factory=set)
     batch_since: dict[str, float] = field(default_factory=dict)
+    unavailable_at: float = -math.inf
 
     def subscribe(
         self,

@@ -11,16 +11,18 @@ from common.loops import Loop
 # Longer than the 60 s for which a transaction is retried, and than the longest step: counting the rows of an import and
 # its transaction of at most 300 s.
 _MAX_STEP_S = 600.0
-# A consumer fetches several times a second, unless a batch runs or the broker cannot be reached.
+# A consumer fetches several times a second, unless a batch runs or the broker is not available.
 _MAX_SILENCE_S = 120.0
-_CONNECT_S = 2.0
+_ANSWER_S = 2.0
+# The request ApiVersions (API key 18), version 0, correlation id 1, no client id, after its size of 10 bytes.
+_API_VERSIONS = bytes.fromhex("0000000a 0012 0000 00000001 ffff")
 
 
 async def find_stuck(bus: Bus, loops: Sequence[Loop]) -> list[str]:
     """Return the names of loops whose step, and of consumers whose batch, takes more than 10 minutes.
 
-    Also return consumers whose coordination task has died, and those that have not fetched for 2 minutes although the
-    broker can be reached: they never recover.
+    Also return consumers whose coordination task has died, and those that have not fetched for 2 minutes in which the
+    broker was available: they never recover.
     """
     now = time.monotonic()
     stuck = [loop.name for loop in loops if loop.step_since is not None and now - loop.step_since > _MAX_STEP_S]
@@ -32,7 +34,9 @@ async def find_stuck(bus: Bus, loops: Sequence[Loop]) -> list[str]:
         for name, consumer in consumers.items()
         if name not in bus.batch_since and _silence_s(consumer) > _MAX_SILENCE_S
     ]
-    if silent and await is_reachable(bus.settings.kafka_bootstrap_servers):
+    if silent and not await is_reachable(bus.settings.kafka_bootstrap_servers):
+        bus.unavailable_at = now
+    if silent and now - bus.unavailable_at > _MAX_SILENCE_S:
         stuck += silent
     return stuck
 
@@ -53,8 +57,8 @@ def _silence_s(consumer: Any) -> float:
 
 
 async def is_reachable(bootstrap_servers: str) -> bool:
-    """Return whether one of the brokers accepts connections."""
-    return any([await _accepts(server) for server in _split(bootstrap_servers)])
+    """Return whether one of the brokers answers. A broker that hangs accepts connections, but does not answer."""
+    return any([await _answers(server) for server in _split(bootstrap_servers)])
 
 
 def _split(bootstrap_servers: str) -> Iterable[tuple[str, int]]:
@@ -63,11 +67,14 @@ def _split(bootstrap_servers: str) -> Iterable[tuple[str, int]]:
         yield host.strip("[]"), int(port)
 
 
-async def _accepts(server: tuple[str, int]) -> bool:
+async def _answers(server: tuple[str, int]) -> bool:
     try:
-        async with asyncio.timeout(_CONNECT_S):
-            _, writer = await asyncio.open_connection(*server)
+        async with asyncio.timeout(_ANSWER_S):
+            reader, writer = await asyncio.open_connection(*server)
+            try:
+                writer.write(_API_VERSIONS)
+                return bool(await reader.read(1))
+            finally:
+                writer.close()
     except (OSError, TimeoutError):
         return False
-    writer.close()
-    return True

@@ -26,6 +26,7 @@ from common.watchdog import find_stuck, is_reachable
 log = structlog.get_logger()
 
 _START_TIMEOUT_S = 60.0
+_BROKER_PAUSE_S = 0.5
 _WATCH_S = 5.0
 _SLOW_S = 30.0
 _MAX_OUTBOX_AGE_S = 60.0
@@ -86,20 +87,13 @@ async def run(worker: Worker) -> int:
     worker.database.wakes.notifies = False  # the loops of this process are woken directly
     listen_task = asyncio.create_task(worker.database.wakes.listen(relay_stop), name="listen")
     relay_task = asyncio.create_task(relay_loop.run(relay_stop), name="relay")
-    loop_tasks: list[asyncio.Task[None]] = []
-    try:
-        async with asyncio.timeout(_START_TIMEOUT_S):
-            await worker.bus.broker.start()
-    except Exception as error:
-        log.error("broker unavailable", error=repr(error)[:300])
-        stopping.set()
-        code = 1
-    else:
-        loops = worker.all_loops()
-        loop_tasks = [asyncio.create_task(loop.run(stopping), name=loop.name) for loop in loops]
-        worker.ready = worker.started = True
-        log.info("worker ready", loops=[loop.name for loop in worker.loops])
-        code = await _watch(worker, [relay_loop, *loops], [relay_task, *loop_tasks], stopping)
+    loops = worker.all_loops()
+    loop_tasks = [asyncio.create_task(loop.run(stopping), name=loop.name) for loop in loops]
+    bus_task = asyncio.create_task(_start_bus(worker), name="bus")
+    code = await _watch(
+        worker, bus_task=bus_task, loops=[relay_loop, *loops], tasks=[relay_task, *loop_tasks], stopping=stopping
+    )
+    bus_task.cancel()
     worker.ready = False
     stopping.set()
     await _stop_work(worker, loop_tasks)
@@ -114,6 +108,19 @@ async def run(worker: Worker) -> int:
     await _in_time("database", worker.database.close(), 5)
     await _in_time("health", health.close(), 5)
     return code
+
+
+async def _start_bus(worker: Worker) -> None:
+    """Start the consumers as soon as the broker is available. The loops run meanwhile: they need no broker."""
+    unavailable = StateLog("broker unavailable", "broker available")
+    while not await is_reachable(worker.settings.kafka_bootstrap_servers):
+        unavailable.update(True)
+        await asyncio.sleep(_BROKER_PAUSE_S)
+    unavailable.update(False)
+    async with asyncio.timeout(_START_TIMEOUT_S):
+        await worker.bus.broker.start()
+    worker.ready = worker.started = True
+    log.info("worker ready", loops=[loop.name for loop in worker.loops])
 
 
 async def _delete_expired_keys(database: Database) -> bool:
@@ -135,14 +142,25 @@ async def _find_work(database: Database, conditions: Mapping[str, str]) -> bool:
 
 
 async def _watch(
-    worker: Worker, loops: Sequence[Loop], tasks: Sequence[asyncio.Task[None]], stopping: asyncio.Event
+    worker: Worker,
+    *,
+    bus_task: asyncio.Task[None],
+    loops: Sequence[Loop],
+    tasks: Sequence[asyncio.Task[None]],
+    stopping: asyncio.Event,
 ) -> int:
-    """Wait until the worker must stop, and return 0. Return 1 when a loop has ended or a part makes no progress."""
+    """Wait until the worker must stop, and return 0.
+
+    Return 1 when the consumers cannot be started, a loop has ended or a part makes no progress.
+    """
     while not stopping.is_set():
         try:
             async with asyncio.timeout(_WATCH_S):
                 await stopping.wait()
         except TimeoutError:
+            if bus_task.done() and (error := bus_task.exception()):
+                log.error("broker unavailable", error=repr(error)[:300])
+                return 1
             broker_log.report_end()
             stuck = await find_stuck(worker.bus, loops)
             ended = [task.get_name() for task in tasks if task.done()]
@@ -155,8 +173,7 @@ async def _watch(
 async def _stop_work(worker: Worker, loop_tasks: Sequence[asyncio.Task[None]]) -> None:
     """Stop the loops, then the consumers, then finish the work in flight. The relay still runs meanwhile."""
     log.info("worker stopping")
-    if loop_tasks:
-        await _in_time("loops", asyncio.wait(loop_tasks), 15)
+    await _in_time("loops", asyncio.wait(loop_tasks), 15)
     await _in_time("consumers", worker.bus.broker.stop(), 25)
     for drain in worker.drain:
         await _in_time("drain", drain(), 15)
@@ -222,6 +239,6 @@ async def _read_details(worker: Worker) -> dict[str, Any]:
 
 
 async def _check_kafka(settings: StoreSettings) -> None:
-    """Raise Unavailable when no broker accepts connections."""
+    """Raise Unavailable when no broker answers."""
     if not await is_reachable(settings.kafka_bootstrap_servers):
         raise Unavailable
