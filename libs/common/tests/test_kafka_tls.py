@@ -23,6 +23,7 @@ from common.events import OrganisationChanged
 from common.outbox import publish
 from common.relay import Relay
 from common.settings import StoreSettings, load_settings
+from common.watchdog import is_reachable
 from delivery.clients.bus import intake_lag
 
 
@@ -156,6 +157,13 @@ async def test_the_look_at_the_lag_shows_the_certificate_of_the_service(
 ) -> None:
     async with listen(authority) as (address, names):
         assert await first_name(intake_lag(address, settings(address).kafka_tls), names) == "sample"
+
+
+async def test_the_question_whether_a_broker_answers_shows_the_certificate_of_the_service(
+    authority: Authority, settings: Callable[..., SampleSettings]
+) -> None:
+    async with listen(authority) as (address, names):
+        assert await first_name(is_reachable(address, settings(address).kafka_tls), names) == "sample"
 
 
 async def test_a_broker_of_another_authority_is_refused(

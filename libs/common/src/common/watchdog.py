@@ -1,6 +1,7 @@
 """Find the parts of a worker that make no progress. Their process exits, and whatever runs it starts it again."""
 
 import asyncio
+import ssl
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -34,7 +35,8 @@ async def find_stuck(bus: Bus, loops: Sequence[Loop]) -> list[str]:
         for name, consumer in consumers.items()
         if name not in bus.batch_since and _silence_s(consumer) > _MAX_SILENCE_S
     ]
-    if silent and not await is_reachable(bus.settings.kafka_bootstrap_servers):
+    settings = bus.settings
+    if silent and not await is_reachable(settings.kafka_bootstrap_servers, settings.kafka_tls):
         bus.unavailable_at = now
     if silent and now - bus.unavailable_at > _MAX_SILENCE_S:
         stuck += silent
@@ -56,9 +58,9 @@ def _silence_s(consumer: Any) -> float:
     return 0.0 if newest is None else time.time() - newest / 1000
 
 
-async def is_reachable(bootstrap_servers: str) -> bool:
+async def is_reachable(bootstrap_servers: str, tls: ssl.SSLContext | None = None) -> bool:
     """Return whether one of the brokers answers. A broker that hangs accepts connections, but does not answer."""
-    return any([await _answers(server) for server in _split(bootstrap_servers)])
+    return any([await _answers(server, tls) for server in _split(bootstrap_servers)])
 
 
 def _split(bootstrap_servers: str) -> Iterable[tuple[str, int]]:
@@ -67,10 +69,10 @@ def _split(bootstrap_servers: str) -> Iterable[tuple[str, int]]:
         yield host.strip("[]"), int(port)
 
 
-async def _answers(server: tuple[str, int]) -> bool:
+async def _answers(server: tuple[str, int], tls: ssl.SSLContext | None) -> bool:
     try:
         async with asyncio.timeout(_ANSWER_S):
-            reader, writer = await asyncio.open_connection(*server)
+            reader, writer = await asyncio.open_connection(*server, ssl=tls)
             try:
                 writer.write(_API_VERSIONS)
                 return bool(await reader.read(1))

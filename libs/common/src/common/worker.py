@@ -113,7 +113,8 @@ async def run(worker: Worker) -> int:
 async def _start_bus(worker: Worker) -> None:
     """Start the consumers as soon as the broker is available. The loops run meanwhile: they need no broker."""
     unavailable = StateLog("broker unavailable", "broker available")
-    while not await is_reachable(worker.settings.kafka_bootstrap_servers):
+    settings = worker.settings
+    while not await is_reachable(settings.kafka_bootstrap_servers, settings.kafka_tls):
         unavailable.update(True)
         await asyncio.sleep(_BROKER_PAUSE_S)
     unavailable.update(False)
@@ -240,5 +241,5 @@ async def _read_details(worker: Worker) -> dict[str, Any]:
 
 async def _check_kafka(settings: StoreSettings) -> None:
     """Raise Unavailable when no broker answers."""
-    if not await is_reachable(settings.kafka_bootstrap_servers):
+    if not await is_reachable(settings.kafka_bootstrap_servers, settings.kafka_tls):
         raise Unavailable
