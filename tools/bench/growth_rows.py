@@ -33,7 +33,7 @@ _SCHEDULES = f"""
     SELECT $1, 'single', CASE WHEN failed THEN 'failed' ELSE 'sent' END, $5::bigint + n % $4::int, 1,
            CASE WHEN n % ($6::int / 100) = 0 THEN '{FREQUENT_PHONE}' ELSE {_NUMBER.format(n="n % $4")} END, '{{}}',
            'Your appointment is tomorrow at 10:30.', 1, at, 'sms', 1, 'mobile_message',
-           CASE WHEN NOT failed THEN at END, CASE WHEN failed THEN 'invalid_recipient' END,
+           CASE WHEN NOT failed THEN at END, CASE WHEN failed THEN 'invalid_number' END,
            CASE WHEN failed THEN 'The number is not a mobile.' END, 'growth'
     FROM generate_series($2::int, $3::int - 1) n, LATERAL (
         SELECT date_trunc('day', now()) - make_interval(days => 1 + n % {DAYS}, secs => n / {DAYS} * 37 % 86400) AS at,
