@@ -95,13 +95,18 @@ def as_records(events: Sequence[MessageState]) -> list[tuple[str, bytes]]:
     return [(event.topic, event.model_dump_json().encode()) for event in events]
 
 
-async def printed_states(command: Sequence[str], servers: str) -> tuple[dict[int, list[str]], str]:
-    """Run an example until it has read everything. Return schedule → its printed states, and the error output."""
+async def printed_states(command: Sequence[str], servers: str, error: str = "") -> tuple[dict[int, list[str]], str]:
+    """Run an example until it has read everything. Return schedule → its printed states, and the error output.
+
+    `error` is a text of the error output to wait for: partitions are read in any order.
+    """
     process = await asyncio.create_subprocess_exec(
         *command, stdout=PIPE, stderr=PIPE, env=os.environ | {"KAFKA_BOOTSTRAP_SERVERS": servers}
     )
     assert process.stdout is not None
+    assert process.stderr is not None
     states: dict[int, list[str]] = defaultdict(list)
+    errors = ""
     try:
         async with asyncio.timeout(60):
             while not all(event.schedule_id in states for event in ENDS):
@@ -109,10 +114,14 @@ async def printed_states(command: Sequence[str], servers: str) -> tuple[dict[int
                 assert line, (await process.communicate())[1].decode()
                 schedule, _, printed = line.partition(" schedule ")[2].strip().partition(": ")
                 states[int(schedule)].append(printed)
+            while error not in errors:
+                line = (await process.stderr.readline()).decode()
+                assert line, errors
+                errors += line
     finally:
         if process.returncode is None:
             process.terminate()
-    return states, (await process.communicate())[1].decode()
+    return states, errors + (await process.communicate())[1].decode()
 
 
 async def test_python_example_ends_with_the_newest_state(kafka_servers: str, repository_root: Path) -> None:
@@ -128,7 +137,8 @@ async def test_node_example_ends_with_the_newest_state_and_names_what_breaks_the
 ) -> None:
     broken = (MessageSent.topic, b'{"schedule_id": "five"}')
     await publish(kafka_servers, [broken, *as_records([*EVENTS, *ENDS])])
-    states, errors = await printed_states([node(), str(packages / "listen.js")], kafka_servers)
+    command = [node(), str(packages / "listen.js")]
+    states, errors = await printed_states(command, kafka_servers, error="/schedule_id must be integer")
     assert {schedule: states[schedule][-1] for schedule in LAST} == LAST
     assert states[3].count("failed: blocked") == 1
     assert f"{MessageSent.topic} 0/" in errors
