@@ -21,7 +21,11 @@ pytestmark = pytest.mark.stack
 Json = dict[str, Any]
 SERVICES = (contacts.errors, delivery.errors, scheduling.errors)
 TEXTS = {"search", "phone", "tz"}  # query parameters that are free texts
-OPTIONAL = {("ImportReport", "updated"), ("ServiceHealth", "detail"), ("ServiceHealth", "dependencies")}
+OPTIONAL = {
+    ("ImportReport", "updated"),
+    *(("ServiceHealth", name) for name in ("detail", "dependencies", "lag", "providers")),
+    *(("ProviderHealth", name) for name in ("failure_category", "since")),
+}
 
 
 @pytest.fixture(scope="module")

@@ -99,9 +99,12 @@ async def explain_statement(connection: asyncpg.Connection, statement: Statement
 
 
 async def test_lists_of_a_large_organisation_use_indexes(tenant: asyncpg.Connection) -> None:
-    plain = await explain_statement(tenant, lists.ALL.statement, 50, 1000, 0, None, None, -1)
-    assert "contacts_listed" in {name for _, name in plain}  # the few rows of the counter may be read without an index
-    assert not {"Seq Scan", "Sort"} & {node for node, name in plain if name == "contacts"}
+    for plain in (
+        await explain_statement(tenant, lists.ALL.first_page, 50),
+        await explain_statement(tenant, lists.ALL.statement, 50, 1000, 0, None, None, -1),
+    ):  # the few rows of the counter may be read without an index
+        assert "contacts_listed" in {name for _, name in plain}
+        assert not {"Seq Scan", "Sort"} & {node for node, name in plain if name == "contacts"}
     members = await explain(tenant, repository.MEMBERS, limit=50, offset=0, group_id=1)
     # For a large group, a scan of all contacts is faster than reading its members contact by contact.
     assert not {("Seq Scan", "group_members")} & members

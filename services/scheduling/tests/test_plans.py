@@ -98,6 +98,7 @@ async def find_scans_of_single(scheduling_url: str) -> list[tuple[str, dict[str,
     statements: list[tuple[Statement, tuple[Any, ...]]] = [
         (schedules._READ, (5,)),
         (schedules._WITH_STATUSES, (50, 100, ["pending", "sent"], first, last)),
+        (schedules.DAYS.first_page, (50, first, last)),
         (schedules.DAYS.statement, (50, 100, 0, None, None, -1, first, last)),
     ]
     tenant = make_url(scheduling_url).set(username="scheduling_tenant")

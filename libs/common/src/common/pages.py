@@ -9,6 +9,7 @@ docs/performance.md explains the statement.
 """
 # ruff: noqa: S608  # the parts of a statement are constants
 
+import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,11 @@ class _Anchors:
         """Return the last anchor at or before an offset."""
         before = [place for place in self.keys if place <= offset]
         return (max(before), self.keys[max(before)]) if before else None
+
+
+def _renumber(sql: str) -> str:
+    """Return a statement whose parameters `$8, $9, …` are `$3, $4, …`."""
+    return re.sub(r"\$(\d+)", lambda found: f"${int(found[1]) - 5 if int(found[1]) >= 8 else found[1]}", sql)
 
 
 class PagedList:
@@ -74,10 +80,24 @@ class PagedList:
             ORDER BY r.{first} DESC, r.{second} DESC
             """
         )
+        # The first page, which is read most, needs none of these ways. Its own conditions begin at `$3`.
+        self.first_page = Statement(
+            _renumber(
+                f"""
+                SELECT t.total, r.* FROM {ORGANISATION}
+                CROSS JOIN LATERAL ({total}) t
+                LEFT JOIN LATERAL ({rows} {newest} LIMIT CAST($2 AS bigint)) r ON true
+                ORDER BY r.{first} DESC, r.{second} DESC
+                """
+            )
+        )
         self._anchors: OrderedDict[tuple[Any, ...], _Anchors] = OrderedDict()
 
     async def read(self, tenant: Tenant, page: Page, *values: Any) -> tuple[Sequence[Any], int]:
         """Return the rows of a page and the total. `values` are the parameters of the list's own condition."""
+        if page.offset == 0:
+            rows = await tenant.fetch(self.first_page, page.limit, *values)
+            return [row for row in rows if row[self._order[1]] is not None], rows[0]["total"]
         name = (tenant.organisation_id, *values)
         known = self._anchors.get(name)
         nearest = known.nearest(page.offset) if known else None
@@ -85,7 +105,7 @@ class PagedList:
         changes = known.changes if known else -1
         rows = await tenant.fetch(self.statement, page.limit, page.offset, place, first, second, changes, *values)
         found = [row for row in rows if row[self._order[1]] is not None]
-        if found and page.offset > 0:
+        if found:
             self._remember(name, rows[0]["changes"], page.offset, found[0])
         return found, rows[0]["total"]
 

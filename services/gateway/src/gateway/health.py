@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field, ValidationError
 from starlette.responses import JSONResponse
 
+from common.events import FailureCategory
 from common.http.health import HealthServer, Probes, serve_health
 from common.http.server_limits import HttpLimits
 from gateway.settings import Settings
@@ -26,7 +27,7 @@ class ProviderHealth(BaseModel):
     """Whether messages go to a provider. If not, the failure category of its last answer, and since when."""
 
     status: Literal["available", "unavailable"]
-    failure_category: str | None = None
+    failure_category: FailureCategory | None = None
     since: str | None = None
 
 
