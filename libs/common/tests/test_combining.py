@@ -25,6 +25,10 @@ class Work:
         await self.gate.wait()
         if "broken" in items:
             raise ConnectionError
+        if "cancelled" in items:
+            raise asyncio.CancelledError
+        if "lost" in items:
+            return []
         if "bad data" in items:
             raise asyncpg.DataError
         return [ValueError(item) if item == "refused" else item.upper() for item in items]
@@ -81,6 +85,16 @@ async def test_a_round_that_may_have_been_written_is_not_repeated() -> None:
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(result) for result in results] == [str, ConnectionError, ConnectionError]
     assert work.rounds == [["first"], ["a", "broken"]]
+
+
+async def test_no_caller_waits_for_a_round_that_was_cancelled_or_lost_results() -> None:
+    for item, error in (("cancelled", asyncio.CancelledError), ("lost", ValueError)):
+        work = Work()
+        work.gate.set()
+        combiner = Combiner(work)
+        results = await asyncio.gather(*(await start(combiner, "a", item, "b")), return_exceptions=True)
+        assert [type(result) for result in results] == [str, error, error]
+        assert await combiner.run("org_a", "d") == "D", "the combiner works on"
 
 
 async def test_a_caller_that_left_takes_its_item_back() -> None:

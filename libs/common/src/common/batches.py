@@ -1,4 +1,4 @@
-"""Read the records of a consumer in batches: at once after a quiet time, and under load those of 50 ms together."""
+"""Read the records of a consumer in batches: at once after a quiet time, and under load those of 100 ms together."""
 
 import asyncio
 import math
@@ -50,7 +50,9 @@ class BatchReader:
             timeout_ms = math.ceil(max(wait_s, _BACKLOG_WAIT_S) * 1000)
             try:
                 last = await consumer.getmany(timeout_ms=timeout_ms, max_records=_MAX_RECORDS - len(records))
-            except Exception:  # noqa: BLE001  # aiokafka would not return the records again; the next call raises again
+            except Exception:  # noqa: BLE001
+                # aiokafka counts the records in hand as read, so they must be handled. The next call, which has none,
+                # raises what lasts.
                 break
             records += [record for found in last.values() for record in found]
         self._interval_end = clock() + _INTERVAL_S
@@ -70,8 +72,16 @@ class BatchReader:
 
 
 def _has_backlog(consumer: Any, last: dict[Any, list[Record]]) -> bool:
-    """Return whether a partition has records after those that were returned last."""
-    return any((consumer.highwater(partition) or 0) > found[-1].offset + 1 for partition, found in last.items())
+    """Return whether a partition has records after those that were returned last.
+
+    A partition that has moved to another worker meanwhile counts as read: aiokafka knows no end of it any more.
+    """
+    assigned = consumer.assignment()
+    return any(
+        (consumer.highwater(partition) or 0) > found[-1].offset + 1
+        for partition, found in last.items()
+        if partition in assigned
+    )
 
 
 def _set_fetch_wait(consumer: Any, wait_ms: int) -> None:

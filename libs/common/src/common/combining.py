@@ -61,19 +61,28 @@ class Combiner(Generic[ItemT, ResultT]):
         self._begin(organisation_id)
 
     async def _run(self, given: Sequence["_Waiting[ItemT, ResultT]"]) -> None:
-        results: Sequence[ResultT | Exception]
         try:
-            results = await self._work([waiting.item for waiting in given])
-        except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
-            if len(given) > 1:
-                for waiting in given:
-                    await self._run([waiting])
-                return
-            results = [error]
-        except Exception as error:  # noqa: BLE001  # each caller raises it
-            results = [error] * len(given)
+            results = await self._results([waiting.item for waiting in given])
+        except asyncio.CancelledError:  # the process stops: no caller may wait for ever
+            for waiting in given:
+                waiting.result.cancel()
+            raise
         for waiting, result in zip(given, results, strict=True):
             waiting.finish(result)
+
+    async def _results(self, items: Sequence[ItemT]) -> Sequence[ResultT | Exception]:
+        """Return a result or an error for each item."""
+        try:
+            results = await self._work(items)
+        except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
+            if len(items) == 1:
+                return [error]
+            return [result for item in items for result in await self._results([item])]
+        except Exception as error:  # noqa: BLE001  # each caller raises it
+            return [error] * len(items)
+        if len(results) != len(items):
+            return [ValueError("the work must return a result for each item")] * len(items)
+        return results
 
 
 class _Waiting(Generic[ItemT, ResultT]):

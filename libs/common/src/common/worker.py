@@ -26,7 +26,7 @@ from common.watchdog import find_stuck, is_reachable
 log = structlog.get_logger()
 
 _START_TIMEOUT_S = 60.0
-_BROKER_PAUSE_S = 0.5
+_BROKER_PAUSE_S = 0.5  # no event says that a broker has come back
 _WATCH_S = 5.0
 _SLOW_S = 30.0
 _MAX_OUTBOX_AGE_S = 60.0

@@ -75,11 +75,13 @@ _MAX_IDS = 2000  # that are remembered of a search
 def _searched(*conditions: str) -> Statement:
     """Return the statement for a page of what the trigram index finds, with the total. `$4` has the patterns.
 
-    The first row has the ids of the newest contacts that were found, too. LATERAL with OFFSET makes PostgreSQL fetch
-    the rows of the page one by one. Without it, and without statistics on an organisation that was just imported, it
-    would look for each row in all contacts of the organisation.
+    Without conditions, the first row has the ids of the newest contacts that were found, too. LATERAL with OFFSET makes
+    PostgreSQL fetch the rows of the page one by one. Without it, and without statistics on an organisation that was
+    just imported, it would look for each row in all contacts of the organisation.
     """
     condition = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+    ids = f"ARRAY(SELECT id FROM newest ORDER BY position LIMIT {_MAX_IDS})"
+    first = "" if conditions else f", CASE WHEN coalesce(chosen.position, 0) <= $3 + 1 THEN {ids} END AS ids"
     return Statement(
         f"""
         WITH {ORGANISATION_CTE}, found AS MATERIALIZED (
@@ -89,8 +91,7 @@ def _searched(*conditions: str) -> Statement:
             SELECT id, organisation_id, row_number() OVER (ORDER BY created_at DESC, id DESC) AS position FROM found
             ORDER BY created_at DESC, id DESC LIMIT greatest({_MAX_IDS}, CAST($2 AS bigint) + CAST($3 AS bigint))
         )
-        SELECT t.total, t.changes, c.*, CASE WHEN coalesce(chosen.position, 0) <= $3 + 1 THEN
-               ARRAY(SELECT id FROM newest ORDER BY position LIMIT {_MAX_IDS}) END AS ids
+        SELECT t.total, t.changes, c.*{first}
         FROM (SELECT (SELECT count(*) FROM found) AS total, n.changes FROM o CROSS JOIN LATERAL ({_TOTAL}) n) t
         LEFT JOIN (SELECT * FROM newest WHERE position > $3 AND position <= $3 + $2) chosen ON true
         LEFT JOIN LATERAL (
