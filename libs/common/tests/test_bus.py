@@ -8,11 +8,11 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from common.batches import Record
+from common.batches import BatchReader, Record
 from common.bus import Bus, consume, make_bus
 from common.database import Database, in_transaction
 from common.events import MessageSent, OrganisationChanged, ScheduleDue
@@ -333,6 +333,28 @@ async def test_a_consumer_fetches_more_often_while_it_has_records(
     await eventually(lambda: _as_result(bool(waits)))
     assert waits[0] == 50
     await eventually(lambda: _as_result(fetcher._fetch_max_wait_ms == 1000))
+
+
+async def test_records_of_a_partition_that_moved_meanwhile_are_handled(
+    database: Database, relay: Relay, settings: SampleSettings, kafka_servers: str
+) -> None:
+    """aiokafka asserts that a partition is assigned when its end is asked for. That must not end the consumer."""
+    async with database.all_tenants() as session:
+        await publish(session, [changed(f"org_{uuid4()}", 1)])
+    await drain(relay)
+
+    class Moved(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has no types
+        async def getmany(self, *partitions: Any, **options: Any) -> Any:
+            found = await super().getmany(*partitions, **options)
+            self.unsubscribe()
+            return found
+
+    consumer = Moved(OrganisationChanged.topic, bootstrap_servers=kafka_servers, auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        assert await BatchReader(500).read(consumer)
+    finally:
+        await consumer.stop()
 
 
 async def test_in_transaction_retries_transient_errors_only(database: Database) -> None:

@@ -105,7 +105,7 @@ async def test_lists_of_a_large_organisation_use_indexes(tenant: asyncpg.Connect
     ):  # the few rows of the counter may be read without an index
         assert "contacts_listed" in {name for _, name in plain}
         assert not {"Seq Scan", "Sort"} & {node for node, name in plain if name == "contacts"}
-    members = await explain(tenant, repository.MEMBERS, limit=50, offset=0, group_id=1)
+    members = await explain(tenant, lists.MEMBERS, limit=50, offset=0, group_id=1)
     # For a large group, a scan of all contacts is faster than reading its members contact by contact.
     assert not {("Seq Scan", "group_members")} & members
     for limited in (False, True):
@@ -140,7 +140,7 @@ async def test_fold_is_inlined(connect: Connect) -> None:
 
 
 async def test_group_with_half_of_the_contacts_uses_indexes_of_contacts(tenant: asyncpg.Connection) -> None:
-    members = await explain(tenant, repository.MEMBERS, limit=50, offset=1000, group_id=2)
+    members = await explain(tenant, lists.MEMBERS, limit=50, offset=1000, group_id=2)
     outside = await explain_statement(tenant, lists.FOUND[Search.NONE, True], 50, 1000, 2)
     searched = await explain_statement(tenant, lists.FOUND[Search.INDEXED, True], 50, 1000, ["%ana9%"], 2)
     for found in (members, outside, searched):
@@ -173,7 +173,7 @@ async def test_group_imported_after_the_last_statistics_is_read_fast(connect: Co
         if organisation == "org_before":
             await owner.execute("ANALYZE contacts, group_members")
     await tenant.execute("SET statement_timeout = '20s'")
-    page = repository.MEMBERS.bindparams(limit=50, offset=0, group_id=group)
+    page = lists.MEMBERS.bindparams(limit=50, offset=0, group_id=group)
     count = groups_repository.COUNTED.where(groups.c.id == group)
     answers = []
     for statement in (page, count):

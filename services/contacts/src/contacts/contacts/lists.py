@@ -1,6 +1,6 @@
-"""The lists of contacts: all of them, those that a search finds, and those outside a group.
+"""The lists of contacts: all of them, those that a search finds, those outside a group, and the members of a group.
 
-Each page is one statement that sets its organisation (common.statements).
+Each page of the first three is one statement that sets its organisation (common.statements).
 """
 # ruff: noqa: S608  # the parts of the statements are constants of this file
 
@@ -10,10 +10,14 @@ from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Any, NamedTuple
 
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from common.pages import PagedList
 from common.paging import Page
 from common.statements import ORGANISATION, ORGANISATION_CTE, Statement, Tenant
 from contacts.contacts.rules import SHOWN_COLUMNS
+from contacts.models import ContactRow
 
 _SHOWN = ", ".join(SHOWN_COLUMNS)
 # A search whose patterns are long enough for the trigram index calls `search_contacts` (see the migration). Shorter
@@ -40,6 +44,21 @@ ALL = PagedList(
     order=("created_at", "id"),
     types=("timestamptz", "bigint"),
     total=_TOTAL,
+)
+_CONTACT_SQL = ", ".join(f"c.{name}" for name in ContactRow._fields)
+# LATERAL with OFFSET makes PostgreSQL fetch the rows one by one. Without it, and without statistics on an organisation
+# that was just imported, PostgreSQL would look for each row in all contacts of the organisation.
+MEMBERS = text(
+    f"""
+    SELECT {_CONTACT_SQL} FROM (
+        SELECT f.id
+        FROM group_members m CROSS JOIN LATERAL (SELECT * FROM contacts WHERE id = m.contact_id OFFSET 0) f
+        WHERE m.group_id = :group_id AND f.is_active
+        ORDER BY f.last_name, f.first_name, f.id LIMIT :limit OFFSET :offset
+    ) chosen
+    CROSS JOIN LATERAL (SELECT * FROM contacts WHERE id = chosen.id OFFSET 0) c
+    ORDER BY c.last_name, c.first_name, c.id
+    """
 )
 _MATCHING = (
     "fold(f.first_name) || ' ' || fold(f.last_name) || ' 0' || substr(f.phone, 4)"
@@ -190,6 +209,12 @@ async def read_page(
     values += [] if exclude_group_id is None else [exclude_group_id]
     rows = await tenant.fetch(FOUND[search, exclude_group_id is not None], *values)
     return [row for row in rows if row["id"] is not None], rows[0]["total"]
+
+
+async def page_of_group(session: AsyncSession, wanted: Page, group_id: int) -> list[ContactRow]:
+    """Return a page of a group's active members by name."""
+    values = {"group_id": group_id, "limit": wanted.limit, "offset": wanted.offset}
+    return [ContactRow._make(row) for row in await session.execute(MEMBERS, values)]
 
 
 async def group_exists(tenant: Tenant, group_id: int) -> bool:

@@ -13,7 +13,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from common.bulk import Columns
 from common.errors import NotFound
 from common.events import OptOutChanged
-from common.paging import Page
 from common.statements import ORGANISATION, ORGANISATION_CTE, Statement, Tenant
 from contacts.contacts.rules import IMPORT_FIELDS, MAX_LENGTHS, SHOWN_COLUMNS
 from contacts.errors import PhoneExists
@@ -24,20 +23,6 @@ _CONTACT_SQL = ", ".join(f"c.{name}" for name in ContactRow._fields)
 _OPT_OUT_COLUMNS = ("opted_out_at", "opt_out_source", "opt_out_message_id")
 
 _SHOWN = ", ".join(f"c.{name}" for name in SHOWN_COLUMNS)
-# LATERAL with OFFSET makes PostgreSQL fetch the rows one by one. Without it, and without statistics on an organisation
-# that was just imported, PostgreSQL would look for each row in all contacts of the organisation.
-MEMBERS = text(
-    f"""
-    SELECT {_CONTACT_SQL} FROM (
-        SELECT f.id
-        FROM group_members m CROSS JOIN LATERAL (SELECT * FROM contacts WHERE id = m.contact_id OFFSET 0) f
-        WHERE m.group_id = :group_id AND f.is_active
-        ORDER BY f.last_name, f.first_name, f.id LIMIT :limit OFFSET :offset
-    ) chosen
-    CROSS JOIN LATERAL (SELECT * FROM contacts WHERE id = chosen.id OFFSET 0) c
-    ORDER BY c.last_name, c.first_name, c.id
-    """  # noqa: S608  # constants of this file
-)
 _READ = Statement(
     f"""
     SELECT {_SHOWN} FROM {ORGANISATION}
@@ -215,12 +200,6 @@ async def add_new(
     for row in await tenant.fetch(_ADD_NEW, orjson.dumps(given).decode()):
         added[row["position"]] = row
     return added
-
-
-async def page_of_group(session: AsyncSession, wanted: Page, group_id: int) -> list[ContactRow]:
-    """Return a page of a group's active members by name."""
-    values = {"group_id": group_id, "limit": wanted.limit, "offset": wanted.offset}
-    return _contacts(await session.execute(MEMBERS, values))
 
 
 async def lock(session: AsyncSession, contact_id: int) -> ContactRow:

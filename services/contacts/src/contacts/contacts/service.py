@@ -37,7 +37,7 @@ async def list_contacts(
 
 async def list_members(session: AsyncSession, page: Page, group_id: int) -> list[ContactRow]:
     """Return a page of a group's active members by name."""
-    return await repository.page_of_group(session, page, group_id)
+    return await lists.page_of_group(session, page, group_id)
 
 
 async def get_contact(tenant: Tenant, contact_id: int) -> Mapping[str, Any]:
