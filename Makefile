@@ -47,8 +47,8 @@ test-browser: $(STAMP) ## test the handset's page in Chromium (as root, Debian's
 	@$(BIN)/python -m pytest -m browser tests/browser $(ARGS)
 
 .PHONY: test-containers
-test-containers: $(STAMP) ## run the tests of libs and services on PostgreSQL and Apache Kafka in containers
-	@$(BIN)/python -m tools.containers $(BIN)/python -m pytest -m "not stack and not compose and not embedded" libs services --ignore services/delivery/tests/providers $(ARGS)
+test-containers: $(STAMP) ## run the tests that depend on a server on PostgreSQL, Apache Kafka and Valkey in containers (ALL=1: all)
+	@$(BIN)/python -m tools.containers $(BIN)/python -m pytest -m "$(if $(ALL),not stack and not compose,containers) and not embedded" libs services --ignore services/delivery/tests/providers $(ARGS)
 
 .PHONY: e2e
 e2e: $(STAMP) ## build the images, start docker-compose.yml, run the end-to-end tests against it

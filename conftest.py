@@ -40,6 +40,13 @@ def pytest_configure() -> None:
     hypothesis.settings.load_profile("cooee")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of plans and those that use a broker: they also run on the servers in containers."""
+    for item in items:
+        if item.path.name == "test_plans.py" or "kafka_servers" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.containers)
+
+
 @pytest.fixture(scope="session")
 def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Create a database for this test process and return the administrator's URL of it."""

@@ -1,6 +1,7 @@
 """Consume Kafka: batches of records, at least once, decoded one by one, in one transaction for each batch."""
 
 import asyncio
+import contextlib
 import hashlib
 import math
 import random
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 
 import structlog
 from aiokafka import ConsumerRebalanceListener
+from aiokafka.errors import KafkaError
 from faststream import AckPolicy, BaseMiddleware
 from faststream.kafka import KafkaBroker, KafkaMessage
 from faststream.security import BaseSecurity
@@ -31,6 +33,7 @@ log = structlog.get_logger()
 EventT = TypeVar("EventT", bound=Event)
 # How long the broker may hold a fetch of an idle consumer.
 _IDLE_WAIT_MS, _SELDOM_WAIT_MS = 500, 1000
+_ENDS_TIMEOUT_S = 5.0
 _REBALANCE_TIMEOUT_S = 60
 _REBALANCE_MARGIN_S = 10
 _DEAD_LETTER = Columns(
@@ -65,6 +68,7 @@ class Bus:
 
     `failures` has the consecutive failures of each topic. `batch_since` has the time (`time.monotonic`) since when the
     batch of a consumer group runs. `unavailable_at` is the last such time at which the broker was found unavailable.
+    `ends` has the offsets after the last record of each partition, as the broker last said them.
     """
 
     settings: StoreSettings
@@ -73,6 +77,8 @@ class Bus:
     paused_topics: set[str] = field(default_factory=set)
     batch_since: dict[str, float] = field(default_factory=dict)
     unavailable_at: float = -math.inf
+    ends: dict[Any, int] = field(default_factory=dict)
+    _asking: asyncio.Task[None] | None = None
 
     def subscribe(
         self,
@@ -126,14 +132,25 @@ class Bus:
     def lag(self) -> dict[tuple[str, str], int]:
         """Return the records after the running batches, by group and topic, of the partitions that this process reads.
 
-        A partition counts from its first fetch on.
+        A partition counts from its first fetch on. While a consumer's batch runs, it fetches no more, so the broker is
+        asked for the ends of its partitions in the background: the answer counts from the next call on.
         """
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask_for_ends())
         found: dict[tuple[str, str], int] = {}
         for subscriber in self.subscribers():
             for partition in subscriber.consumer.assignment() if subscriber.consumer is not None else ():
                 key = str(subscriber.group_id), str(partition.topic)
-                found[key] = found.get(key, 0) + _partition_lag(subscriber.consumer, partition)
+                found[key] = found.get(key, 0) + _partition_lag(subscriber.consumer, partition, self.ends)
         return found
+
+    async def _ask_for_ends(self) -> None:
+        for subscriber in self.subscribers():
+            if subscriber.consumer is not None and str(subscriber.group_id) in self.batch_since:
+                # While the broker is away, the ends that are known count.
+                with contextlib.suppress(KafkaError, TimeoutError):
+                    async with asyncio.timeout(_ENDS_TIMEOUT_S):
+                        self.ends |= await subscriber.consumer.end_offsets(subscriber.consumer.assignment())
 
     def set_metrics(self) -> None:
         """Set the metrics of the consumers' state."""
@@ -143,7 +160,7 @@ class Bus:
         metrics.PAUSED_TOPICS.labels(self.settings.service).set(len(self.paused_topics))
 
 
-def _partition_lag(consumer: Any, partition: Any) -> int:
+def _partition_lag(consumer: Any, partition: Any, ends: Mapping[Any, int]) -> int:
     """Return the distance from a consumer's position to the end of a partition.
 
     aiokafka's public `position` waits until there is one, so the state is read where aiokafka keeps it.
@@ -152,7 +169,7 @@ def _partition_lag(consumer: Any, partition: Any) -> int:
     state = assignment.state_value(partition) if assignment is not None else None
     if state is None or not state.has_valid_position or state.highwater is None:
         return 0
-    return max(0, int(state.highwater) - int(state.position))
+    return max(0, max(int(state.highwater), ends.get(partition, 0)) - int(state.position))
 
 
 class FinishBatch(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no types
