@@ -34,6 +34,8 @@ EventT = TypeVar("EventT", bound=Event)
 # How long the broker may hold a fetch of an idle consumer.
 _IDLE_WAIT_MS, _SELDOM_WAIT_MS = 500, 1000
 _ENDS_TIMEOUT_S = 5.0
+# Short, so that a consumer goes on soon after a database that was away is back. An operator takes longer.
+_MAX_BACK_OFF_S, _DEAD_LETTERS_PAUSE_S = 5.0, 30.0
 _REBALANCE_TIMEOUT_S = 60
 _REBALANCE_MARGIN_S = 10
 _DEAD_LETTER = Columns(
@@ -209,7 +211,8 @@ class BackOff(BaseMiddleware):
             failures = self._bus.failures[topic] = self._bus.failures.get(topic, 0) + 1
             if isinstance(error, TooManyDeadLetters):
                 self._bus.paused_topics.add(str(error))
-            pause = min(30.0, 0.2 * 2.0 ** min(failures, 10)) * random.uniform(0.5, 1.0)
+            longest = _DEAD_LETTERS_PAUSE_S if isinstance(error, TooManyDeadLetters) else _MAX_BACK_OFF_S
+            pause = min(longest, 0.2 * 2.0 ** min(failures, 10)) * random.uniform(0.5, 1.0)
             log.error("batch failed", topic=topic, failures=failures, pause_s=round(pause, 1), error=repr(error)[:500])
             await asyncio.sleep(pause)
             raise

@@ -14,7 +14,8 @@ from common.errors import Unavailable
 
 log = structlog.get_logger()
 
-_MAX_BACK_OFF_S = 30.0
+# Short, so that the work goes on soon after a database or a broker that was away is back.
+_MAX_BACK_OFF_S = 5.0
 _current: ContextVar["Loop | None"] = ContextVar("current_loop", default=None)
 
 
