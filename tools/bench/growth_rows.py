@@ -47,10 +47,10 @@ _BATCH = """
     RETURNING id
 """
 _BATCH_MESSAGES = f"""
-    INSERT INTO schedules (organisation_id, kind, status, batch_id, contact_id, contact_version, phone, dispatch_number,
-                           provider, sent_time)
-    SELECT $1, 'batch_message', 'sent', $5::bigint, $4::bigint + n, 1, {_NUMBER.format(n="n")}, 1, 'mobile_message',
-           now() - interval '1 day'
+    INSERT INTO schedules (organisation_id, kind, status, batch_id, batch_position, contact_id, contact_version, phone,
+                           dispatch_number, provider, sent_time)
+    SELECT $1, 'batch_message', 'sent', $5::bigint, n + 1, $4::bigint + n, 1, {_NUMBER.format(n="n")}, 1,
+           'mobile_message', now() - interval '1 day'
     FROM generate_series($2::int, $3::int - 1) n
 """
 # Each single schedule has its message.

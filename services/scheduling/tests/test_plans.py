@@ -37,10 +37,10 @@ BATCHES = """
     FROM generate_series(1, 100) g
 """
 MESSAGES = """
-    INSERT INTO schedules (organisation_id, kind, status, batch_id, contact_id, phone)
+    INSERT INTO schedules (organisation_id, kind, status, batch_id, batch_position, contact_id, phone)
     SELECT b.organisation_id, 'batch_message',
-           CASE b.status WHEN 'sent' THEN 'sent' ELSE (ARRAY['pending', 'processing', 'sent'])[g % 3 + 1] END, b.id, g,
-           '+61491000999'
+           CASE b.status WHEN 'sent' THEN 'sent' ELSE (ARRAY['pending', 'processing', 'sent'])[g % 3 + 1] END,
+           b.id, g, g, '+61491000999'
     FROM schedules b, generate_series(1, 1000) g WHERE b.kind = 'batch'
 """
 Explained = Sequence[tuple[TextClause, dict[str, Any]]]

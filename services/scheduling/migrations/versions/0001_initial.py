@@ -75,6 +75,7 @@ _SCHEDULES = f"""
         kind text NOT NULL CHECK (kind IN ({sql_list(ScheduleKind)})),
         status text NOT NULL DEFAULT 'pending' CHECK (status IN ({sql_list(ScheduleStatus)})),
         batch_id bigint,
+        batch_position int,
         group_id bigint,
         group_name text,
         contact_id bigint,
@@ -123,6 +124,7 @@ _SCHEDULES = f"""
         FOREIGN KEY (organisation_id, template_id, template_version)
             REFERENCES template_versions (organisation_id, template_id, version),
         CHECK ((kind = 'batch_message') = (batch_id IS NOT NULL)),
+        CHECK ((kind = 'batch_message') = (batch_position IS NOT NULL)),
         CHECK (kind = 'batch_message' OR (text IS NOT NULL AND scheduled_time IS NOT NULL AND format IS NOT NULL)),
         CHECK (kind = 'batch' OR phone IS NOT NULL),
         CHECK (kind <> 'batch' OR (group_id IS NOT NULL AND next_due_at IS NOT NULL AND message_count IS NOT NULL)),
@@ -139,7 +141,7 @@ _SCHEDULE_INDEXES = f"""
     CREATE INDEX schedules_to_fan_out ON schedules (fan_out_lease_until, id)
         WHERE kind = 'batch' AND fanned_out_at IS NULL AND status IN ({sql_list(OPEN)});
     CREATE INDEX schedules_batch_messages ON schedules (batch_id, status, id) WHERE kind = 'batch_message';
-    CREATE UNIQUE INDEX schedules_message_of_contact ON schedules (batch_id, contact_id)
+    CREATE UNIQUE INDEX schedules_batch_positions ON schedules (batch_id, batch_position)
         WHERE kind = 'batch_message';
     CREATE INDEX schedules_listed ON schedules (organisation_id, kind, scheduled_time DESC, id DESC)
         WHERE kind <> 'batch_message';

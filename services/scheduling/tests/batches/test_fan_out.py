@@ -53,6 +53,28 @@ async def test_members_get_messages_by_their_state_when_the_page_is_read(stage: 
     assert len(await stage.dispatches()) == 128
 
 
+async def test_pages_of_a_large_batch_follow_each_other_without_a_gap(stage: Stage) -> None:
+    batch = await stage.make_batch(130)  # its messages are written in three steps
+    stage.contacts.groups[1]["members"].remove(110)
+    await stage.fan_out()
+    contacts = []
+    for page in ("?page=1", "?page=2", "?page=3"):
+        contacts += [message["contact"] for message in (await stage.show_batch(batch["id"], page))["schedules"]]
+    assert contacts == [contact for contact in range(1, 131) if contact != 110]
+
+
+async def test_a_message_is_not_given_to_a_contact_that_has_or_may_get_one(stage: Stage) -> None:
+    batch = await stage.make_batch(130)
+    message = (await stage.show_batch(batch["id"]))["schedules"][0]
+    url = f"/api/schedules/{message['id']}/"
+    for reason in ("still being expanded", "has a message of this batch already"):
+        answer = await stage.client("PATCH", url, {"contact": 120})
+        assert answer.status_code == 400
+        assert reason in answer.json()["contact"][0]
+        await stage.fan_out()
+    assert (await stage.show_batch(batch["id"]))["child_count"] == 130
+
+
 async def test_a_fan_out_that_failed_continues_after_its_lease(stage: Stage) -> None:
     batch = await stage.make_batch(130)
     stage.contacts.unavailable = True

@@ -11,8 +11,8 @@ BATCHES = """
     FROM generate_series(1, 50) g
 """
 MESSAGES = """
-    INSERT INTO schedules (organisation_id, kind, status, batch_id, contact_id, phone)
-    SELECT b.organisation_id, 'batch_message', 'pending', b.id, g, '+61491000999'
+    INSERT INTO schedules (organisation_id, kind, status, batch_id, batch_position, contact_id, phone)
+    SELECT b.organisation_id, 'batch_message', 'pending', b.id, g, g, '+61491000999'
     FROM schedules b, generate_series(1, 200) g WHERE b.kind = 'batch'
 """
 

@@ -10,10 +10,10 @@ from scheduling.retries.service import BATCH
 from services.scheduling.tests.stage import Stage
 
 FAILED = """
-    INSERT INTO schedules (organisation_id, kind, status, batch_id, contact_id, phone, format, scheduled_time,
-                           dispatch_number, message_parts, failure_category, error)
-    SELECT b.organisation_id, 'batch_message', 'failed', b.id, g + 1000, '+61491000999', 'sms', now(), 1, 1,
-           CASE WHEN g % 100 = 0 THEN 'outcome_unknown' ELSE 'blocked' END, 'x'
+    INSERT INTO schedules (organisation_id, kind, status, batch_id, batch_position, contact_id, phone, format,
+                           scheduled_time, dispatch_number, message_parts, failure_category, error)
+    SELECT b.organisation_id, 'batch_message', 'failed', b.id, b.message_count + g, g + 1000, '+61491000999', 'sms',
+           now(), 1, 1, CASE WHEN g % 100 = 0 THEN 'outcome_unknown' ELSE 'blocked' END, 'x'
     FROM schedules b, generate_series(1, CAST(:rows AS int)) g WHERE b.id = :id
 """
 FINISHED = """

@@ -39,13 +39,14 @@ _ADD = text(
 )
 _ADD_MESSAGES = text(
     f"""
-    INSERT INTO schedules (organisation_id, kind, batch_id, contact_id, contact_version, phone, fields, created_by,
-                           updated_by)
-    SELECT b.organisation_id, 'batch_message', b.id, m.contact_id, m.version, m.phone, m.fields, b.created_by,
-           b.created_by
+    INSERT INTO schedules (organisation_id, kind, batch_id, batch_position, contact_id, contact_version, phone, fields,
+                           created_by, updated_by)
+    SELECT b.organisation_id, 'batch_message', b.id,
+           (SELECT coalesce(max(batch_position), 0) FROM schedules
+            WHERE kind = 'batch_message' AND batch_id = :batch_id) + row_number() OVER (ORDER BY m.contact_id),
+           m.contact_id, m.version, m.phone, m.fields, b.created_by, b.created_by
     FROM schedules b, {_MEMBER.unnest("m")}
     WHERE b.id = :batch_id
-    ON CONFLICT (batch_id, contact_id) WHERE kind = 'batch_message' DO NOTHING
     """
 )
 _MOVE_CURSOR = text(
@@ -80,12 +81,14 @@ _COUNT_MESSAGES = text(
     GROUP BY status HAVING sum(total) > 0
     """
 )
+# Positions begin at 1, have no gaps and never change, so a page far from the start costs no more than the first. Ids
+# have the order of the positions.
 _PAGE_MESSAGES = text(
     """
     SELECT * FROM shown_schedules
     WHERE id = ANY(ARRAY(SELECT id FROM schedules WHERE kind = 'batch_message' AND batch_id = :id
-                         ORDER BY contact_id, id LIMIT :limit OFFSET :offset))
-    ORDER BY contact_id, id
+                           AND batch_position BETWEEN CAST(:offset AS int) + 1 AND CAST(:offset AS int) + :limit))
+    ORDER BY id
     """
 )
 _UPDATE = text(
@@ -230,7 +233,7 @@ async def add(session: AsyncSession, values: Mapping[str, Any]) -> int:
 
 
 async def add_messages(session: AsyncSession, batch_id: int, members: Sequence[ContactState]) -> None:
-    """Insert a message for each member that has none in the batch yet."""
+    """Insert a message for each member, in the order of their ids. The caller has locked the batch."""
     values = _MEMBER.bind(members, fields=[json.dumps(member.fields) for member in members])
     await session.execute(_ADD_MESSAGES, {**values, "batch_id": batch_id})
 
@@ -271,7 +274,7 @@ async def count_messages(session: AsyncSession, batch_id: int) -> dict[ScheduleS
 
 
 async def page_messages(session: AsyncSession, batch_id: int, page: Page) -> list[Schedule]:
-    """Return a page of a batch's messages in the order of their contacts' ids."""
+    """Return a page of a batch's messages in the order of the ids that the contacts had when they were written."""
     values = {"id": batch_id, "limit": page.limit, "offset": page.offset}
     return [Schedule.of(row) for row in await session.execute(_PAGE_MESSAGES, values)]
 

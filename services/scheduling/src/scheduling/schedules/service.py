@@ -227,15 +227,23 @@ async def _write(session: AsyncSession, caller: Caller, row: Schedule, address: 
             values |= dict.fromkeys(("text", "template_id", "template_version", "format", "media_url", "subject"))
         if not row.has_own_time and not has_new_time:
             values["scheduled_time"] = None
-        if address.contact_id != row.contact_id and await repository.has_message(
-            session, row.batch_id, address.contact_id
-        ):
-            raise Invalid.field("contact", "This contact has a message of this batch already.")
+        await _check_new_contact(session, row, address.contact_id)
     await repository.update(session, values)
     if has_new_time and rules.is_soon(draft.scheduled_time, datetime.now(UTC)):
         wake_after_commit(session, DISPATCH)
     if row.batch_id is not None and has_new_time:
         await repository.advance_next_due(session, row.batch_id, draft.scheduled_time)
+
+
+async def _check_new_contact(session: AsyncSession, row: Schedule, contact_id: int | None) -> None:
+    """Raise Invalid when the message of a batch is given to a contact that has one of the same batch."""
+    if contact_id is None or contact_id == row.contact_id or row.batch_id is None:
+        return
+    has_message = await repository.has_message(session, row.batch_id, contact_id)
+    if has_message:
+        raise Invalid.field("contact", "This contact has a message of this batch already.")
+    if has_message is None:
+        raise Invalid.field("contact", "The batch is still being expanded, so this contact may get its own message.")
 
 
 async def cancel_schedule(session: AsyncSession, caller: Caller, schedule_id: int) -> None:
