@@ -34,8 +34,12 @@ token: $(STAMP) ## print a session token for the running stack: ORG=org_demo USE
 
 .PHONY: test
 test: $(STAMP) ## run all tests that need no Docker, on the embedded PostgreSQL and broker
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not stack and not compose and not browser" --cov --cov-report=term:skip-covered $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not stack and not compose and not browser" $(ARGS)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m stack $(ARGS)
+
+.PHONY: coverage
+coverage: $(STAMP) ## show which lines the tests without a whole stack reach
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not stack and not compose and not browser" --cov --cov-report=term:skip-covered $(ARGS)
 
 .PHONY: fuzz
 fuzz: $(STAMP) ## send random requests to the embedded stack (EXAMPLES=2000 for each operation)

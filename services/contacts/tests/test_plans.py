@@ -37,8 +37,8 @@ Node = tuple[str, str]
 Connect = Callable[[str], Awaitable[asyncpg.Connection]]
 
 
-@pytest.fixture
-async def connect(contacts_url: str, database: Database) -> AsyncIterator[Connect]:
+@pytest.fixture(scope="module")
+async def connect(contacts_url: str) -> AsyncIterator[Connect]:
     """`await connect("tenant")`: a connection as one of the service's roles."""
     opened: list[asyncpg.Connection] = []
 
@@ -52,12 +52,18 @@ async def connect(contacts_url: str, database: Database) -> AsyncIterator[Connec
         await connection.close()
 
 
-@pytest.fixture
-async def tenant(connect: Connect, eventually: Callable[..., Awaitable[Any]]) -> asyncpg.Connection:
+@pytest.fixture(scope="module")
+async def tenant(
+    contacts_url: str,
+    connect: Connect,
+    open_database: Callable[[str, str], Awaitable[Database]],
+    eventually: Callable[..., Awaitable[Any]],
+) -> asyncpg.Connection:
     """A connection as the tenant role in an organisation of 200,000 contacts, beside a small organisation.
 
     2 % of the contacts are in the first group, half of them in the second.
     """
+    await (await open_database(contacts_url, "contacts")).close()  # this empties the tables
     tenant = await connect("tenant")
     await tenant.execute("SET statement_timeout = 0")  # filling takes its time on a busy machine
     for organisation, rows in (("org_small", 1000), ("org_mine", ROWS)):
@@ -162,6 +168,7 @@ async def test_opt_outs_find_contacts_by_phone(tenant: asyncpg.Connection, conne
     assert not {("Seq Scan", "opt_outs"), ("Seq Scan", "contacts")} & imported
 
 
+@pytest.mark.usefixtures("database")  # the tables are emptied
 async def test_group_imported_after_the_last_statistics_is_read_fast(connect: Connect) -> None:
     """PostgreSQL knows nothing of the new organisation. It must read neither all contacts nor all members per row."""
     tenant, owner = await connect("tenant"), await connect("owner")
