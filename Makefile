@@ -35,7 +35,11 @@ token: $(STAMP) ## print a session token for the running stack: ORG=org_demo USE
 .PHONY: test
 test: $(STAMP) ## run all tests that need no Docker, on the embedded PostgreSQL and broker
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not stack and not compose and not browser" $(ARGS)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m stack $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "stack and not slow" $(ARGS)
+
+.PHONY: test-slow
+test-slow: $(STAMP) ## run the slow tests, whose promises `make chaos` and `make backlogs` prove at full size
+	@$(BIN)/python -m pytest -m slow $(ARGS)
 
 .PHONY: coverage
 coverage: $(STAMP) ## show which lines the tests without a whole stack reach

@@ -7,7 +7,7 @@ import pytest
 from tools.backlogs.run import run
 from tools.backlogs.world import Size
 
-pytestmark = pytest.mark.stack
+pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
 SIZE = Size(outage_s=6, rows=3000, queued=3000, long=300, probes=3)
 
