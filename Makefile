@@ -9,12 +9,13 @@ STAMP := $(VENV)/.requirements
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
-$(STAMP): requirements/dev.txt
+$(STAMP): requirements/dev.txt libs/operator/bin/cooee
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=…") if sys.version_info < (3, 11) else None'
 	@echo "installing the requirements of Cooee into $(VENV) (about a minute, only once)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt
-	@$(BIN)/python -c 'import pathlib, sysconfig; root = pathlib.Path.cwd(); folders = [root, root / "libs/common/src", *sorted(root.glob("services/*/src"))]; pathlib.Path(sysconfig.get_path("purelib"), "cooee.pth").write_text("".join(f"{p}\n" for p in folders))'
+	@$(BIN)/python -c 'import pathlib, sysconfig; root = pathlib.Path.cwd(); folders = [root, *sorted(root.glob("libs/*/src")), *sorted(root.glob("services/*/src"))]; pathlib.Path(sysconfig.get_path("purelib"), "cooee.pth").write_text("".join(f"{p}\n" for p in folders))'
+	@install -m 755 libs/operator/bin/cooee $(BIN)/cooee
 	@touch $(STAMP)
 
 .PHONY: setup
@@ -66,7 +67,7 @@ e2e: $(STAMP) ## build the images, start docker-compose.yml, run the end-to-end 
 check: $(STAMP) ## check lint, types and import contracts
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy libs/common/src tools $(wildcard services/*/src)
+	@$(BIN)/mypy $(wildcard libs/*/src) tools $(wildcard services/*/src)
 	@$(BIN)/lint-imports --no-cache
 
 .PHONY: format

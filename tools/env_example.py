@@ -40,6 +40,9 @@ Variable = tuple[str, str | None, str]
 DATABASE_VARIABLES: tuple[Variable, ...] = (
     ("DATABASE_URL", None, "the database as its administrator; only the command `migrate` of a service uses it"),
 )
+OPERATOR_VARIABLES: tuple[Variable, ...] = (
+    ("GATEWAY_URL", "", "the gateway that `cooee health` asks; empty: that of the embedded stack, or PUBLIC_URL"),
+)
 TOOL_VARIABLES: tuple[Variable, ...] = (
     ("COOEE_HOME", ".cooee", "folder of the embedded stack"),
     *((name, str(port), "") for name, port in PORTS.items()),
@@ -88,6 +91,7 @@ def _sections() -> Iterator[tuple[str, list[Variable]]]:
         yield f"delivery, storage {entry}", list(_variables(settings))
     yield "topics (`python -m common topics`)", list(_variables(TopicSettings))
     yield "set-up of the databases", list(DATABASE_VARIABLES)
+    yield "operator's commands (`cooee`)", list(OPERATOR_VARIABLES)
     yield "embedded stack and tools", list(TOOL_VARIABLES)
     yield "docker-compose.yml", list(COMPOSE_VARIABLES)
 

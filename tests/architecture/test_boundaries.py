@@ -28,6 +28,7 @@ BEGIN_PATHS = {
     "libs/common/src/common/http/deps.py",
     "libs/common/src/common/worker.py",
     "libs/common/src/common/migrations.py",
+    "libs/operator/src/cooee/stack.py",
     "services/scheduling/src/scheduling/sends/api.py",
 }
 

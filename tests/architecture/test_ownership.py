@@ -47,8 +47,8 @@ OWNERS: dict[str, dict[str, set[str]]] = {
     },
 }
 SHARED = {
-    "outbox": {f"{COMMON}/outbox.py", f"{COMMON}/relay.py", "tools/operator/dead_letters.py"},
-    "dead_letters": {f"{COMMON}/bus.py", f"{COMMON}/relay.py", "tools/operator/dead_letters.py"},
+    "outbox": {f"{COMMON}/outbox.py", f"{COMMON}/relay.py", "libs/operator/src/cooee/commands/dead_letters.py"},
+    "dead_letters": {f"{COMMON}/bus.py", f"{COMMON}/relay.py", "libs/operator/src/cooee/commands/dead_letters.py"},
     "idempotency_keys": {f"{COMMON}/idempotency.py"},
 }
 # Files that write to stacks of their own. File → what it writes.

@@ -20,11 +20,11 @@ PHONE, OTHER_PHONE = "0491572549", "+61491572665"
 
 @pytest.fixture
 def operator(stack: Stack) -> Callable[..., Awaitable[int]]:
-    """`await operator("senders", …)` runs an operator's command on the stack and returns its exit code."""
+    """`await operator("sender-ids", …)` runs an operator's command on the stack and returns its exit code."""
 
     async def run(*arguments: str) -> int:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tools.operator", *arguments, cwd=REPOSITORY, env=stack.environment
+            sys.executable, "-m", "cooee", *arguments, cwd=REPOSITORY, env=stack.environment
         )
         return await process.wait()
 
@@ -42,8 +42,8 @@ async def test_assigned_number_belongs_to_one_organisation(
     owners, others = client_of(owner, "admin"), client_of(other, "admin")
     config = {"name": "sender", "value": NUMBER}
     assert (await owners("POST", "/api/configs/", config)).status == 400, "the number is not assigned so far"
-    assert await operator("senders", "assign", "--sender", NUMBER, "--organisation", owner) == 0
-    assert await operator("senders", "assign", "--sender", E164, "--organisation", other) == 2
+    assert await operator("sender-ids", "assign", "--sender", NUMBER, "--organisation", owner) == 0
+    assert await operator("sender-ids", "assign", "--sender", E164, "--organisation", other) == 5
     refused = await others("POST", "/api/configs/", config)
     assert (refused.status, next(iter(refused.body))) == (400, "value")
     assert (await owners("POST", "/api/configs/", config)).status == 201
@@ -78,4 +78,4 @@ async def test_assigned_number_belongs_to_one_organisation(
 
     await eventually(owner_has_both)
     assert await received(others) == []
-    assert await operator("senders", "remove", "--sender", NUMBER) == 0
+    assert await operator("sender-ids", "remove", "--sender", NUMBER) == 0

@@ -114,7 +114,7 @@ def test_each_pod_reaches_its_database_the_other_services_and_kafka_and_nothing_
     expected: dict[str, set[tuple[str, str]]] = {
         "gateway-api": apis | {(f"{service}-worker", "http") for service in STORES} | {("valkey", "valkey")},
         "valkey": set(),
-        "operator": {(f"{service}-db", "postgres") for service in STORES},
+        "operator": {(f"{service}-db", "postgres") for service in STORES} | {("gateway-api", "http")},
     }
     for service in STORES:
         own = {(f"{service}-db", "postgres")}

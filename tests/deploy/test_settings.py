@@ -18,6 +18,7 @@ from .manifests import RUNNING, STORES, Manifests, Pod
 
 SERVICES = ("gateway", *STORES)
 ADMINISTRATOR = "DATABASE_URL"  # read by `migrate` itself
+GATEWAY = "GATEWAY_URL"  # read by `cooee` itself
 SAMPLES = {
     "clerk_webhook_signing_secret": "whsec_ZGV2ZWxvcG1lbnQtb25seS13ZWJob29r",
     "mobile_message_sender_id": "Cooee",
@@ -79,7 +80,8 @@ def test_every_variable_is_a_setting(manifests: Manifests) -> None:
     for pod in manifests.pods():
         if pod.service == "valkey":
             continue
-        known = variables(*classes(pod.service)) | common | ({ADMINISTRATOR} if pod.role == "migrate" else set())
+        own = {"migrate": {ADMINISTRATOR}, "operator": {GATEWAY}}.get(pod.role, set())
+        known = variables(*classes(pod.service)) | common | own
         assert set(manifests.environment(pod)) <= known, pod.name
 
 

@@ -120,11 +120,13 @@ async def test_killed_worker_loses_and_duplicates_no_message(compose: Compose) -
 
 
 def test_operators_commands_run_in_the_project(compose: Compose) -> None:
-    """Check a provider's account, and read all three databases."""
-    output = compose.run("run", "--rm", "--build", "-T", "operator", "health", timeout=300)
+    """Check a provider's account, ask the gateway, and read all three databases."""
+    output = compose.run("run", "--rm", "--build", "-T", "cooee", "providers", "check", timeout=300)
     (line,) = (line for line in output.splitlines() if line.startswith("mobile_message"))
     assert " ok " in line
-    assert "nothing" in compose.run("run", "--rm", "-T", "operator", "stuck", timeout=60).lower()
+    health = json.loads(compose.run("run", "--rm", "-T", "cooee", "health", "--json", timeout=60))
+    assert (health["status"], len(health["services"])) == ("ok", 3)
+    assert "nothing" in compose.run("run", "--rm", "-T", "cooee", "stuck", timeout=60).lower()
 
 
 def test_only_gateway_and_handset_are_published_and_no_service_runs_as_root(compose: Compose) -> None:

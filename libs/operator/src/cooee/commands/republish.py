@@ -9,10 +9,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from contacts.contacts.service import republish_contacts
 from contacts.identity.service import republish_organisations
+from cooee.arguments import since
+from cooee.command import Command, Report
+from cooee.output import show_time
+from cooee.stack import Stack
 from delivery.configs.service import republish_settings
 from delivery.messages.service import republish_outcomes
 from delivery.opt_outs.service import republish_opt_outs
-from tools.operator.stack import OperatorError, Stack, read_since, show_time
 
 _BATCH = 1_000
 Republish = Callable[[AsyncSession, datetime, Any, int], Awaitable[Any]]
@@ -26,17 +29,21 @@ _STATES: tuple[tuple[str, str, Republish, Any], ...] = (
 )
 
 
-async def republish(stack: Stack, options: argparse.Namespace) -> int:
+async def republish(stack: Stack, options: argparse.Namespace) -> Report:
     """Publish the states that changed since a time again. Consumers apply only versions that are new to them."""
-    try:
-        since = read_since(options.since)
-    except ValueError:
-        examples = "2026-11-25T09:00Z, or 90m, 6h, 2d for a time ago"
-        raise OperatorError(f"--since: {options.since!r} is not a time: enter {examples}") from None
-    for service, name, republish_batch, start in _STATES:
+    for service, _, republish_batch, start in _STATES:
         after = start
         while after is not None:
             async with stack.session(service) as session:
-                after = await republish_batch(session, since, after, _BATCH)
-        print(f"{name}: changes since {show_time(since)} are in the outbox of {service}")
-    return 0
+                after = await republish_batch(session, options.since, after, _BATCH)
+    changes = f"changes since {show_time(options.since)} are in the outbox of"
+    states = [{"state": name, "service": service} for service, name, _, _ in _STATES]
+    lines = [f"{name}: {changes} {service}" for service, name, _, _ in _STATES]
+    return Report({"since": options.since, "states": states}, lines)
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--since", type=since, required=True, help="a time, or 90m, 6h, 2d for a time ago")
+
+
+COMMAND = Command("republish", "publish the states that changed since a time again", republish, _add_arguments)

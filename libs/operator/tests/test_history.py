@@ -4,7 +4,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from .conftest import Operator, Sql
+from .conftest import Cooee, Sql
 from .test_stuck import PHONE, TEXT, add_message, add_schedule
 
 
@@ -47,10 +47,10 @@ async def journey(sql: Sql, organisation: str) -> tuple[int, int]:
     return schedule, message
 
 
-async def test_message_is_shown_from_all_services_by_either_id(operator: Operator, journey: tuple[int, int]) -> None:
+async def test_message_is_shown_from_all_services_by_either_id(cooee: Cooee, journey: tuple[int, int]) -> None:
     schedule, message = journey
-    code, output = await operator("message", "--schedule", str(schedule))
-    assert code == 0
+    shown = await cooee("history", "--schedule", str(schedule))
+    assert shown.code == 0
     for expected in (
         f"scheduling: schedule {schedule}, single, delivered",
         "by twilio, attempts 1",
@@ -67,33 +67,46 @@ async def test_message_is_shown_from_all_services_by_either_id(operator: Operato
         "(stop)",
         "today: the phone is opted out, at delivery",
     ):
-        assert expected in output, expected
-    assert await operator("message", str(message)) == (0, output)
+        assert expected in shown.out, expected
+    assert await cooee("history", str(message)) == shown
+    document = (await cooee("history", str(message), "--json")).document
+    assert (document["schedule"]["id"], document["schedule"]["status"]) == (schedule, "delivered")
+    assert [(one["status"], one["dispatch_number"]) for one in document["messages"]] == [
+        ("failed", 1),
+        ("delivered", 2),
+    ]
+    assert document["messages"][1]["usage"] == {"counted": True, "month": "2026-11", "used": 41, "limit": "100"}
+    assert document["messages"][1]["submission"]["state"] == "complete"
+    assert [event["topic"] for event in document["unpublished_events"]] == ["delivery.message-delivered.v1"]
+    assert document["recipient"] == {"phone_opted_out": True, "contact_opted_out": False, "closed": False}
 
 
-async def test_phones_and_texts_are_shown_only_with_reveal(operator: Operator, journey: tuple[int, int]) -> None:
-    _, output = await operator("message", str(journey[1]))
-    assert PHONE not in output
-    assert TEXT not in output
-    assert "Stop it" not in output
-    _, output = await operator("message", str(journey[1]), "--reveal")
-    assert PHONE in output
-    assert TEXT in output
-    assert "Stop it" in output
+@pytest.mark.parametrize("form", [(), ("--json",)])
+@pytest.mark.parametrize("options", [(), ("--show-phones",), ("--show-texts",)])
+async def test_phones_and_texts_are_shown_only_when_asked_for(
+    cooee: Cooee, journey: tuple[int, int], options: tuple[str, ...], form: tuple[str, ...]
+) -> None:
+    shown = await cooee("history", str(journey[1]), *options, *form)
+    assert (PHONE in shown.out, PHONE[:4] + "…" + PHONE[-2:] in shown.out) == (
+        "--show-phones" in options,
+        "--show-phones" not in options,
+    )
+    assert (TEXT in shown.out, "Stop it" in shown.out) == ("--show-texts" in options,) * 2
 
 
-async def test_schedule_without_a_message_is_reported(operator: Operator, sql: Sql, organisation: str) -> None:
+async def test_schedule_without_a_message_is_reported(cooee: Cooee, sql: Sql, organisation: str) -> None:
     schedule = await add_schedule(
         sql, organisation, "processing", dispatch_number="1", sweep_count="2", sweep_at="now()"
     )
-    code, output = await operator("message", "--schedule", str(schedule))
-    assert code == 0
-    assert "delivery asked 2 times" in output
-    assert "delivery: has no message of this schedule" in output
-    assert (await operator("message", "999"))[0] == 2
+    shown = await cooee("history", "--schedule", str(schedule))
+    assert shown.code == 0
+    assert "delivery asked 2 times" in shown.out
+    assert "delivery: has no message of this schedule" in shown.out
+    missing = await cooee("history", "999", "--json")
+    assert (missing.code, missing.document["error"]["kind"]) == (4, "not_found")
 
 
-async def test_provider_is_asked_for_the_present_status(operator: Operator, sql: Sql, organisation: str) -> None:
+async def test_provider_is_asked_for_the_present_status(cooee: Cooee, sql: Sql, organisation: str) -> None:
     async def look_up(request: web.Request) -> web.Response:
         message_id = request.query["message_id"]
         found = [{"message_id": message_id, "custom_ref": "1", "status": "delivered"}] if message_id == "mm-1" else []
@@ -109,11 +122,12 @@ async def test_provider_is_asked_for_the_present_status(operator: Operator, sql:
             sql, organisation, "sent", **of | {"provider": "'twilio'"}, provider_message_id="'SM1'"
         )
         variables = {"SMS_PROVIDERS": "mobile_message", "MOBILE_MESSAGE_BASE_URL": str(server.make_url(""))}
-        code, output = await operator("message", str(known), "--ask", **variables)
-        assert (code, "today: mobile_message reports delivered (delivered)" in output) == (0, True)
-        _, output = await operator("message", str(unknown), "--ask", **variables)
-        assert "mobile_message does not know the message" in output
-        code, output = await operator("message", str(unconfigured), "--ask", **variables)
-        assert (code, "twilio is not configured" in output) == (2, True)
-    _, output = await operator("message", str(known), "--ask", **variables)
-    assert "mobile_message does not answer: " in output
+        asked = await cooee("history", str(known), "--ask", **variables)
+        assert (asked.code, "today: mobile_message reports delivered (delivered)" in asked.out) == (0, True)
+        asked = await cooee("history", str(unknown), "--ask", **variables)
+        assert (asked.code, "mobile_message does not know the message" in asked.out) == (0, True)
+        asked = await cooee("history", str(unconfigured), "--ask", **variables)
+        assert (asked.code, "twilio is not configured" in asked.out) == (3, True)
+    asked = await cooee("history", str(known), "--ask", "--json", **variables)
+    (answer,) = asked.document["provider_answers"]
+    assert (asked.code, answer["message_id"], answer["answer"]) == (3, known, "no_answer")

@@ -1,6 +1,8 @@
 """Fixtures of the operator's commands: the databases of all three services, and the commands over them."""
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +10,25 @@ import pytest
 from sqlalchemy import text
 
 from common.database import Database
-from tools.embedded.environment import STORES
-from tools.operator.__main__ import run
+from cooee.main import run
+from cooee.stack import STORES
 
-Operator = Callable[..., Awaitable[tuple[int, str]]]
+
+@dataclass(frozen=True)
+class Result:
+    """What a command printed, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        """The JSON document on standard output. Nothing else may be there."""
+        return json.loads(self.out)
+
+
+Cooee = Callable[..., Awaitable[Result]]
 Sql = Callable[..., Awaitable[list[Any]]]
 
 
@@ -45,14 +62,14 @@ def sql(databases: dict[str, Database]) -> Sql:
 
 
 @pytest.fixture
-def operator(
+def cooee(
     urls: dict[str, str],
     databases: dict[str, Database],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
-) -> Operator:
-    """`await operator("stuck", …, NAME="value")` runs a command and returns its exit code and its output."""
+) -> Cooee:
+    """`await cooee("stuck", …, NAME="value")` runs a command with variables of the environment."""
     environment = {
         "COOEE_HOME": str(tmp_path),  # not the stack that a developer runs
         **{f"{service.upper()}_DATABASE_URL": url for service, url in urls.items()},
@@ -63,12 +80,12 @@ def operator(
         "MOBILE_MESSAGE_SENDER_ID": "Cooee",
     }
 
-    async def command(*arguments: str, **variables: str) -> tuple[int, str]:
+    async def command(*arguments: str, **variables: str) -> Result:
         for name, value in (environment | variables).items():
             monkeypatch.setenv(name, value)
         capsys.readouterr()
         code = await run(arguments)
         printed = capsys.readouterr()
-        return code, printed.out + printed.err
+        return Result(code, printed.out, printed.err)
 
     return command

@@ -3,10 +3,14 @@
 import argparse
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+from cooee.arguments import minutes
+from cooee.command import Command, Report
+from cooee.errors import ExitCode
+from cooee.output import show_age, table
+from cooee.stack import STORES, Stack
 from delivery.providers import provider_classes
-from tools.embedded.environment import STORES
-from tools.operator.stack import Stack, show_age
 
 
 @dataclass(frozen=True)
@@ -143,21 +147,33 @@ _CHECKS_OF_EVERY_SERVICE = tuple(
     for service in STORES
     for subject, reason, statement in (
         ("unpublished events", "the relay cannot reach Kafka, or the worker does not run", _OUTBOX),
-        ("dead letters", "records that could not be read: see dead-letters, and acknowledge", _DEAD_LETTERS),
+        ("dead letters", "records that could not be read: see cooee dead-letters", _DEAD_LETTERS),
     )
 )
 
 
-async def stuck(stack: Stack, options: argparse.Namespace) -> int:
-    """List what has made no progress for `--minutes`. 1 when there is something."""
-    found, since = False, datetime.now(UTC) - timedelta(minutes=options.minutes)
+async def stuck(stack: Stack, options: argparse.Namespace) -> Report:
+    """List what has made no progress for `--minutes`, by organisation. The exit code is 1 when there is something."""
+    since = datetime.now(UTC) - timedelta(minutes=options.minutes)
+    found: list[dict[str, Any]] = []
+    lines: list[str] = []
     for check in (*_CHECKS, *_CHECKS_OF_EVERY_SERVICE):
         parameters = {"since": since} if ":since" in check.statement else {}
-        if rows := await stack.rows(check.service, check.statement, **parameters):
-            found = True
-            print(f"{check.service}: {sum(row.number for row in rows):,} {check.subject} ({check.reason})")
-            for row in rows:
-                print(f"  {row.organisation_id:<32} {row.number:>7,}  oldest {show_age(row.oldest):<10} {row.detail}")
-    if not found:
-        print("nothing is stuck")
-    return 1 if found else 0
+        rows = await stack.rows(check.service, check.statement, **parameters)
+        if not rows:
+            continue
+        number = sum(row.number for row in rows)
+        lines += ["", f"{check.service}: {number:,} {check.subject} ({check.reason})"]
+        cells = [(row.organisation_id, row.number, show_age(row.oldest), row.detail) for row in rows]
+        lines += [f"  {line}" for line in table(("organisation", "number", "oldest", "detail"), cells)]
+        one = {"service": check.service, "subject": check.subject, "reason": check.reason, "number": number}
+        found.append(one | {"groups": [row._asdict() for row in rows]})
+    code = ExitCode.FOUND if found else ExitCode.OK
+    return Report({"minutes": options.minutes, "stuck": found}, lines[1:] or ["nothing is stuck"], code)
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--minutes", type=minutes, default=5.0, help="list what has made no progress for this time (5)")
+
+
+COMMAND = Command("stuck", "list what makes no progress, and why", stuck, _add_arguments)

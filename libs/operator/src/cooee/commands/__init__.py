@@ -1,0 +1,1 @@
+"""One module for each command. `main.py` of the package registers them."""

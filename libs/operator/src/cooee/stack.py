@@ -1,0 +1,112 @@
+"""Access of the commands to the services: their settings, databases and gateway, as the environment names them."""
+
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+from pydantic import ValidationError
+from sqlalchemy import Row, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from common.database import Database
+from common.settings import env_name
+from cooee import embedded
+from cooee.errors import Unreachable, WrongSettings
+from delivery.settings import Settings
+
+STORES = ("contacts", "scheduling", "delivery")
+
+
+class Stack:
+    """The services of one system.
+
+    Providers read their settings from the environment of this process, so it must agree with `environment`.
+    """
+
+    def __init__(self, environment: Mapping[str, str], description: str = "the environment variables") -> None:
+        """Set the environment variables of the services, and what a person calls their source."""
+        self.environment = environment
+        self.description = description
+
+    @classmethod
+    def from_environment(cls) -> "Stack":
+        """Use the environment of the running embedded stack in `COOEE_HOME`, and nothing of this process.
+
+        When none runs, use the environment of this process. If that does not name the databases, the stack in
+        `COOEE_HOME` fills in what is not set.
+        """
+        home = Path(os.environ.get("COOEE_HOME") or ".cooee")
+        if running := embedded.running_environment(home):
+            os.environ.clear()  # a variable of the shell must not lead a command to another server
+            os.environ |= running
+            return cls(running, f"the running stack in {home}")
+        if all(os.environ.get(_database_variable(service)) for service in STORES):
+            return cls(os.environ)
+        if environment := embedded.stored_environment(home, os.environ):
+            os.environ.update(environment)
+            return cls(environment, f"the stack in {home}, which does not run")
+        return cls(os.environ)
+
+    @property
+    def gateway_url(self) -> str:
+        """The address of the gateway. Raises WrongSettings when no variable names it."""
+        if url := self.environment.get("GATEWAY_URL"):
+            return url
+        if self.environment.get("COOEE_HOME") and (port := self.environment.get("GATEWAY_PORT")):
+            return f"http://127.0.0.1:{port}"
+        if url := self.environment.get("PUBLIC_URL"):
+            return url
+        raise WrongSettings("the address of the gateway is not known: set --gateway or GATEWAY_URL")
+
+    def delivery_settings(self, **changes: Any) -> Settings:
+        """Return delivery's settings with changes. Raises WrongSettings when one is missing or invalid."""
+        names = {field: env_name(Settings, field) for field in Settings.model_fields}
+        values = {field: self.environment[name] for field, name in names.items() if self.environment.get(name)}
+        try:
+            return Settings(_env_file=None, **(values | changes))
+        except ValidationError as error:  # its own text has the values, and some of them are secret
+            problems = error.errors(include_input=False, include_url=False)
+            found = ((str(problem["loc"][0]) if problem["loc"] else "", problem["msg"]) for problem in problems)
+            described = "; ".join(f"{names.get(field, field) or 'settings'}: {reason}" for field, reason in found)
+            raise WrongSettings(f"delivery's settings: {described}") from None
+
+    @asynccontextmanager
+    async def session(self, service: str) -> AsyncIterator[AsyncSession]:
+        """Begin a transaction in a service's schema that sees every organisation.
+
+        Raises Unreachable, and WrongSettings when the environment does not name the database.
+        """
+        variable = _database_variable(service)
+        if not (url := self.environment.get(variable)):
+            raise WrongSettings(f"{variable} is not set, and no embedded stack is in COOEE_HOME: set one of them")
+        try:
+            database = Database(url, "operator", tenant_pool=1, all_pool=1)
+        except (SQLAlchemyError, ValueError):  # their texts may have the password
+            raise WrongSettings(f"{variable} is not the URL of a PostgreSQL database") from None
+        try:
+            async with database.all_tenants() as session:
+                yield session
+        except (OSError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise Unreachable(f"{service}'s database: {_reason(error)}") from None
+        finally:
+            await database.close()
+
+    async def rows(self, service: str, statement: str, **parameters: Any) -> Sequence[Row[Any]]:
+        """Return the rows of a statement in a service's database."""
+        async with self.session(service) as session:
+            return (await session.execute(text(statement), parameters)).all()
+
+
+def _database_variable(service: str) -> str:
+    return f"{service.upper()}_DATABASE_URL"
+
+
+def _reason(error: Exception) -> str:
+    """Return what the server or the system said, without the names of Python's classes."""
+    original = error.orig if isinstance(error, DBAPIError) else error
+    said = original.__cause__ or original if original is not None else error
+    return str(said) or type(said).__name__
