@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +68,19 @@ def test_a_closed_pipe_changes_no_exit_code(script: Path) -> None:
         command = [script, "health", "--json"]
         done = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, env=environment, timeout=60, check=False)
     assert (done.returncode, b"Traceback" in done.stderr) == (3, False)
+
+
+def test_an_interrupted_command_has_a_code_of_its_own(script: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as gateway:
+        gateway.settimeout(60)
+        environment = os.environ | {"COOEE_HOME": str(script.parent)}
+        url = f"http://127.0.0.1:{gateway.getsockname()[1]}"
+        command = [script, "health", "--json", "--gateway", url]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True)
+        with gateway.accept()[0]:  # the command waits for an answer now
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+    assert (process.returncode, json.loads(out)["error"]["kind"], "Traceback" in err) == (130, "interrupted", False)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import asyncpg
 from pydantic import ValidationError
 from sqlalchemy import Row, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.database import Database
@@ -90,7 +91,7 @@ class Stack:
         try:
             async with database.all_tenants() as session:
                 yield session
-        except (OSError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except (OSError, DBAPIError, PoolTimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise Unreachable(f"{service}'s database: {_reason(error)}") from None
         finally:
             await database.close()

@@ -56,7 +56,7 @@ async def _ask(gateway: str) -> tuple[dict[str, Any], _Health]:
         async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as answer:
             status, content = answer.status, await answer.read()
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        reason = f"no answer within {_TIMEOUT_S:.0f} s" if isinstance(error, TimeoutError) else error
+        reason = f"no answer within {_TIMEOUT_S:.0f} s" if isinstance(error, TimeoutError) else _reason(error)
         raise Unreachable(f"the gateway at {gateway} does not answer: {reason}") from None
     try:
         found = _Health.model_validate_json(content)
@@ -64,6 +64,10 @@ async def _ask(gateway: str) -> tuple[dict[str, Any], _Health]:
     except (ValidationError, ValueError):
         raise Unreachable(f"{url} answers {status}, but not with the health of Cooee: is the address right?") from None
     return document, found
+
+
+def _reason(error: Exception) -> Exception:
+    return error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
 
 
 def _lines(gateway: str, found: _Health) -> Iterator[str]:
