@@ -11,7 +11,8 @@ FILE, TEST_FILE, FUNCTION = 350, 450, 45
 LIMITS = {"service.py": 250, "app.py": 60, "worker.py": 60}
 # Raised from 25 and 2200 for the hot paths of the API: statements, pool, pages, counters, wakes, lean routes.
 # Raised again for metrics and readings: every process counts the same things.
-COMMON_MODULES, COMMON_LINES = 44, 3750
+# Raised again for traces and reports of errors: they pass through every process.
+COMMON_MODULES, COMMON_LINES = 46, 4150
 
 
 def limit_of(path: Path) -> int:

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from common import metrics
+from common import metrics, tracing
 from common.batches import BatchReader, Record
 from common.bulk import Columns
 from common.database import Database, in_transaction
@@ -96,7 +96,7 @@ class Bus:
         See docs/events.md for what the settings of a consumer mean.
         """
         group, finished = f"{self.settings.service}.{purpose}", asyncio.Event()
-        batch_metrics = metrics.BatchMetrics(group)
+        batch_metrics, handler = metrics.BatchMetrics(group), tracing.wrap_consumer(group, handler)
 
         async def handle(records: Any) -> None:
             self.batch_since[group] = time.monotonic()
@@ -265,10 +265,11 @@ async def consume_topics(
     """Do what `consume` does for a batch of several topics. `event_classes` has the class of each topic."""
     events: dict[Any, EventT] = {}
     bad: list[tuple[Record, str]] = []
+    is_traced = tracing.is_on()
     for record in records:
         try:
             event = event_classes[record.topic].model_validate_json(record.value or b"")
-            events.setdefault(event.event_id, event)
+            events.setdefault(event.event_id, tracing.continued(event, record) if is_traced else event)
         except ValidationError as error:
             reason = "; ".join(f"{p['loc']}: {p['msg']}" for p in error.errors(include_input=False, include_url=False))
             bad.append((record, reason[:1000]))

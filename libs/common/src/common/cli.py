@@ -12,6 +12,7 @@ import structlog
 import uvloop
 from starlette.types import ASGIApp
 
+from common import tracing
 from common.logs import configure_logs
 from common.settings import CommonSettings, InvalidSetting, SettingsT, StoreSettings, load_settings
 from common.worker import Worker
@@ -44,6 +45,7 @@ def main(settings_class: type[SettingsT]) -> None:
 
 def _prepare(settings: CommonSettings, role: str) -> None:
     configure_logs(settings.service, role, settings.log_format, settings.log_level)
+    tracing.start(settings, role)
     # Batches and requests create many short-lived objects. The default thresholds spent a tenth of a process on
     # collections that found nothing.
     gc.set_threshold(50_000, 20, 50)
@@ -97,7 +99,7 @@ def create_app_of_environment() -> ASGIApp:
 
 def _create_app(settings: CommonSettings) -> ASGIApp:
     app: ASGIApp = importlib.import_module(f"{settings.service}.app").create_app(settings)
-    return app
+    return tracing.wrap_app(app, settings.service)
 
 
 async def _run_worker(settings: SettingsT, create_worker: Callable[[SettingsT], Awaitable[Worker]]) -> int:

@@ -5,6 +5,7 @@ from typing import Any
 
 import aiohttp
 
+from common import tracing
 from common.caller import LIFETIME_S, Caller, sign
 from common.context import request_id
 from common.errors import Unavailable
@@ -52,7 +53,9 @@ class ServiceClient:
     async def _call(self, caller: Caller, method: str, path: str, *, json: Any, params: Any) -> Any:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                timeout=self._timeout, connector=aiohttp.TCPConnector(limit=_MAX_IN_FLIGHT, keepalive_timeout=30)
+                timeout=self._timeout,
+                connector=aiohttp.TCPConnector(limit=_MAX_IN_FLIGHT, keepalive_timeout=30),
+                trace_configs=tracing.client_configs({self._audience: self._base_url}),
             )
         headers = {"Authorization": f"Bearer {self._token(caller)}", "X-Request-ID": request_id()}
         try:

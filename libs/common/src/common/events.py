@@ -10,7 +10,9 @@ from uuid import UUID, uuid5
 
 import uuid_utils.compat
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
+from common import tracing
 from common.context import request_id
 
 _SCHEDULES = UUID("5b0c1d8e-8b1e-4c0d-9f0e-3f0f7e0d2a11")
@@ -48,6 +50,9 @@ class Event(BaseModel):
     occurred_at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
     organisation_id: str
     request_id: str = Field(default_factory=request_id)
+    # The trace that the event continues. It is in the record's header and not in the payload, where consumers outside
+    # would not look for it.
+    traceparent: SkipJsonSchema[str | None] = Field(default_factory=tracing.current, exclude=True)
 
     def key(self) -> str:
         """Return the Kafka key."""

@@ -163,6 +163,7 @@ def bus_tables(service: str) -> str:
             key text NOT NULL,
             body bytea NOT NULL,
             request_id text NOT NULL,
+            traceparent text,
             created_at timestamptz NOT NULL DEFAULT now()
         ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
                 autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_cost_delay = 0);

@@ -6,11 +6,12 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from common import tracing
 from common.bulk import Columns
 from common.database import OUTBOX, wake_after_commit
 from common.events import Event
 
-_EVENT = Columns(event_id="uuid", topic="text", key="text", body="bytea", request_id="text")
+_EVENT = Columns(event_id="uuid", topic="text", key="text", body="bytea", request_id="text", traceparent="text")
 _ADD = text(
     f"""
     INSERT INTO outbox ({", ".join(_EVENT.names)}) SELECT * FROM {_EVENT.unnest("new")}
@@ -20,8 +21,12 @@ _ADD = text(
 
 
 def outbox_row(event: Event) -> tuple[Any, ...]:
-    """Return the row of an event: event_id, topic, key, body, request_id."""
-    return event.event_id, event.topic, event.key(), event.model_dump_json().encode(), event.request_id
+    """Return the row of an event: event_id, topic, key, body, request_id, traceparent.
+
+    An event outside of a trace, such as that of a schedule that comes due, begins one.
+    """
+    traceparent = event.traceparent or tracing.start_trace(event.topic, {"organisation_id": event.organisation_id})
+    return event.event_id, event.topic, event.key(), event.model_dump_json().encode(), event.request_id, traceparent
 
 
 async def publish(session: AsyncSession, events: Sequence[Event]) -> None:

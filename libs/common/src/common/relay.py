@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from common import tracing
 from common.database import Database
 from common.loops import report_rows
 
@@ -20,7 +21,7 @@ BATCH = 500
 _SEND_TIMEOUT_S = 15.0
 _LOCKED_PAUSE_S = 0.1
 _LOCK = text("SELECT pg_try_advisory_xact_lock(hashtext(:name))")
-_OLDEST = text("SELECT id, topic, key, body, request_id FROM outbox ORDER BY id LIMIT :batch")
+_OLDEST = text("SELECT id, topic, key, body, request_id, traceparent, created_at FROM outbox ORDER BY id LIMIT :batch")
 _DELETE = text("DELETE FROM outbox WHERE id = ANY(CAST(:ids AS bigint[]))")
 _OVERSIZED = text(
     """
@@ -53,19 +54,22 @@ class Relay:
             rows = (await session.execute(_OLDEST, {"batch": BATCH})).all()
             if not rows:
                 return False
-            await self._publish(session, rows)
+            with tracing.transmission(rows) as traceparents:
+                await self._publish(session, rows, traceparents)
             await session.execute(_DELETE, {"ids": [row.id for row in rows]})
         report_rows(len(rows))
         return len(rows) == BATCH
 
-    async def _publish(self, session: AsyncSession, rows: Sequence[Row[Any]]) -> None:
+    async def _publish(
+        self, session: AsyncSession, rows: Sequence[Row[Any]], traceparents: Sequence[str | None]
+    ) -> None:
         producer = await self._get_producer()
         try:
             async with asyncio.timeout(_SEND_TIMEOUT_S):
                 sent = []
-                for row in rows:
+                for row, traceparent in zip(rows, traceparents, strict=True):
                     try:
-                        headers = [("request_id", row.request_id.encode())] if row.request_id else []
+                        headers = _headers(request_id=row.request_id, traceparent=traceparent)
                         sent.append(await producer.send(row.topic, row.body, row.key.encode(), headers=headers))
                     except MessageSizeTooLargeError as error:
                         log.error("event too large", topic=row.topic, outbox_id=row.id)
@@ -109,3 +113,7 @@ class Relay:
     async def close(self) -> None:
         """Stop the producer."""
         await self._drop_producer()
+
+
+def _headers(**values: str | None) -> list[tuple[str, bytes]]:
+    return [(name, value.encode()) for name, value in values.items() if value]

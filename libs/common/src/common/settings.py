@@ -22,6 +22,17 @@ class CommonSettings(BaseSettings):
     log_format: str = Field("auto", pattern="^(auto|json|console)$", description="json, console, or auto")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     internal_token_secret: SecretStr = Field(min_length=32, description="signs internal tokens")
+    otel_exporter_otlp_endpoint: str = Field(
+        "",
+        pattern="^(https?://[^ ]+)?$",
+        description="address of an OpenTelemetry collector (OTLP by HTTP) that gets the traces; empty: no traces",
+    )
+    otel_traces_sampler: str = Field(
+        "parentbased_always_on",
+        pattern="^(parentbased_)?(always_on|always_off|traceidratio)$",
+        description="which traces are recorded; parentbased_traceidratio with a share",
+    )
+    otel_traces_sampler_arg: float = Field(1.0, ge=0, le=1, description="share of the traces that are recorded")
     stop_timeout_s: float = Field(60.0, gt=0, description="longest graceful stop")
     http_max_header_bytes: int = Field(
         32_768, ge=4096, le=1_048_576, description="request line and headers of a request; a half of it is for the line"

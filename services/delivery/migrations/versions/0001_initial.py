@@ -53,6 +53,7 @@ MESSAGES = f"""
         error text,
         auto_reply_to bigint,
         request_id text NOT NULL,
+        traceparent text,
         created_at timestamptz NOT NULL DEFAULT now(),
         changed_at timestamptz NOT NULL DEFAULT now(),
         UNIQUE (schedule_id, dispatch_number)
@@ -223,6 +224,7 @@ WEBHOOK_EVENTS = """
         due_at timestamptz DEFAULT now(),
         received_at timestamptz NOT NULL DEFAULT now(),
         request_id text NOT NULL,
+        traceparent text,
         UNIQUE (fingerprint, provider)
     ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_cost_delay = 0);
     CREATE INDEX webhook_events_due_at ON webhook_events (due_at, id) WHERE due_at IS NOT NULL;

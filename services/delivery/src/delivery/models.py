@@ -111,6 +111,7 @@ class OutcomeRow(NamedTuple):
     failure_category: FailureCategory | None
     error: str | None
     request_id: str
+    traceparent: str | None
     phone: str
     parts: int
     period: date
@@ -144,6 +145,7 @@ class ClaimedMessage(NamedTuple):
     is_separate: bool
     deadline: datetime
     request_id: str
+    traceparent: str | None
     is_expired: bool
     refusal: FailureCategory | None
 
@@ -175,6 +177,7 @@ class ResentSubmission(NamedTuple):
     message_ids: Sequence[int]
     parts: int
     request_id: str
+    traceparents: Sequence[str]
 
 
 class ListedMessage(NamedTuple):

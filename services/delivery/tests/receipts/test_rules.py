@@ -19,6 +19,7 @@ def event(checks: int, age_s: float = 0.0) -> WebhookEventRow:
         checks=checks,
         received_at=AT,
         request_id="",
+        traceparent=None,
         checked_at=AT + timedelta(seconds=age_s),
     )
 

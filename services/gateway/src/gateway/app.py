@@ -9,7 +9,7 @@ from starlette.types import ASGIApp
 
 from common.clients import ServiceClient
 from common.http import errors
-from common.http.app import RenderErrors
+from common.http.app import NO_TELEMETRY, RenderErrors
 from common.http.request_log import RequestLog
 from gateway import docs, health
 from gateway.auth import Authenticator
@@ -55,7 +55,7 @@ def create_app(settings: Settings) -> ASGIApp:
         await proxy.close()
         await throttles.close()
 
-    own = FastAPI(title="Cooee", lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
+    own = FastAPI(title="Cooee", lifespan=lifespan, openapi_url=None, telemetry=NO_TELEMETRY)
     own.state.proxy, own.state.document = proxy, docs.ApiDocument(urls)
     own.state.health = health.Health(health.addresses(settings))
     errors.install(own)

@@ -10,6 +10,7 @@ from multidict import CIMultiDict
 from starlette.types import Message, Receive, Scope, Send
 from yarl import URL
 
+from common import tracing
 from common.context import request_id
 from common.errors import BadGateway, GatewayTimeout, Invalid, TooLarge
 from gateway.routes import Route
@@ -25,7 +26,7 @@ _HOP_BY_HOP = frozenset(
     b" upgrade".split()
 )
 _NOT_FORWARDED = _HOP_BY_HOP | frozenset(
-    b"host authorization cookie content-length expect forwarded x-request-id"
+    b"host authorization cookie content-length expect forwarded x-request-id traceparent tracestate baggage"
     b" x-forwarded-for x-forwarded-host x-forwarded-path x-forwarded-proto".split()
 )
 _NOT_RETURNED = _HOP_BY_HOP | frozenset(b"date server x-request-id".split())
@@ -100,6 +101,7 @@ class Proxy:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 skip_auto_headers=_AUTO_HEADERS,
+                trace_configs=tracing.client_configs(self._urls),
             )
         return self._session
 

@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.routing import APIRoute
+from fastapi.telemetry import TelemetryConfig
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -24,6 +25,10 @@ from common.idempotency import Answer, KeyedRequest
 from common.settings import CommonSettings
 
 log = structlog.get_logger("http")
+
+# FastAPI's own telemetry has queries and the messages of exceptions, which may have phones and texts. `common.tracing`
+# makes the spans of requests.
+NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 # A POST with this in its `openapi_extra` only computes, so it takes no idempotency key. The gateway removes the mark
 # from its API document.
@@ -165,6 +170,7 @@ def make_app(
         redoc_url=None,
         redirect_slashes=False,
         strict_content_type=False,
+        telemetry=NO_TELEMETRY,
     )
     app.state.settings = settings
     app.state.caller_verifier = CallerVerifier(

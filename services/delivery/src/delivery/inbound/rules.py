@@ -73,6 +73,7 @@ class ReceivedMessage:
     answered_id: int | None
     arrived_at: datetime
     request_id: str
+    traceparent: str | None = None
 
     @property
     def phone(self) -> str:

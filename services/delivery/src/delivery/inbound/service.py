@@ -230,6 +230,7 @@ def _event(message: OwnedMessage) -> MessageReceived:
     return MessageReceived(
         organisation_id=message.owner.organisation_id,
         request_id=message.received.request_id,
+        traceparent=message.received.traceparent,
         message_id=message.id,
         phone=message.received.phone,
         to=message.received.to,
@@ -279,6 +280,7 @@ async def _queue_auto_replies(session: AsyncSession, messages: Sequence[OwnedMes
             parts=measure(reply_text).parts,
             period=period,
             request_id=message.received.request_id,
+            traceparent=message.received.traceparent,
             auto_reply_to=message.id,
         )
         for (message, reply_text), period in zip(wanted, periods, strict=True)

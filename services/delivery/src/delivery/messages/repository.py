@@ -53,6 +53,7 @@ _NEW = Columns(
     period="date",
     lane="text",
     request_id="text",
+    traceparent="text",
 )
 _RECEIPT = Columns(
     message_id="bigint",
@@ -74,6 +75,7 @@ _AUTO_REPLY = Columns(
     parts="int",
     period="date",
     request_id="text",
+    traceparent="text",
     auto_reply_to="bigint",
 )
 _SENDING = Columns(message_id="bigint", submission_key="uuid", tries="int", sender_id="text")

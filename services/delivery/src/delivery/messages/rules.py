@@ -128,6 +128,7 @@ class AutoReply(NamedTuple):
     parts: int
     period: date
     request_id: str
+    traceparent: str | None
     auto_reply_to: int
 
 
@@ -136,6 +137,7 @@ def outcome_event(row: OutcomeRow) -> OutcomeEvent:
     state: dict[str, Any] = {
         "organisation_id": row.organisation_id,
         "request_id": row.request_id,
+        "traceparent": row.traceparent,
         "message_id": row.id,
         "schedule_id": row.schedule_id,
         "batch_id": row.batch_id,

@@ -32,8 +32,10 @@ _PAUSES = Columns(id="bigint", pause_s="float8")
 # Sorted, so that two webhooks with the same events insert them in the same order.
 _ADD = text(
     f"""
-    INSERT INTO webhook_events (provider, fingerprint, kind, reference, provider_message_id, body, request_id)
-    SELECT :provider, n.fingerprint, n.kind, n.reference, n.provider_message_id, CAST(n.body AS jsonb), :request_id
+    INSERT INTO webhook_events (provider, fingerprint, kind, reference, provider_message_id, body, request_id,
+                                traceparent)
+    SELECT :provider, n.fingerprint, n.kind, n.reference, n.provider_message_id, CAST(n.body AS jsonb), :request_id,
+           :traceparent
     FROM {_NEW.unnest("n")}
     ORDER BY n.fingerprint
     ON CONFLICT (fingerprint, provider) DO NOTHING
@@ -42,7 +44,7 @@ _ADD = text(
 _CLAIM = text(
     """
     SELECT id, provider, fingerprint, kind, reference, provider_message_id, CAST(body AS text), checks, received_at,
-           request_id, now()
+           request_id, traceparent, now()
     FROM webhook_events WHERE due_at <= now() ORDER BY due_at, id LIMIT :batch FOR UPDATE SKIP LOCKED
     """
 )
@@ -107,9 +109,12 @@ _DELETE_OLD = text(
 )
 
 
-async def add_all_tenants(session: AsyncSession, provider: str, request_id: str, events: Sequence[NewEvent]) -> None:
+async def add_all_tenants(
+    session: AsyncSession, events: Sequence[NewEvent], *, provider: str, request_id: str, traceparent: str | None
+) -> None:
     """Add the events of a webhook. An event that is stored already stays as it is."""
-    await session.execute(_ADD, {**_NEW.bind(events), "provider": provider, "request_id": request_id})
+    values = {"provider": provider, "request_id": request_id, "traceparent": traceparent}
+    await session.execute(_ADD, {**_NEW.bind(events), **values})
 
 
 async def claim_all_tenants(session: AsyncSession, batch: int) -> list[WebhookEventRow]:

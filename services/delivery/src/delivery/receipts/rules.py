@@ -60,6 +60,7 @@ class WebhookEventRow(NamedTuple):
     checks: int
     received_at: datetime
     request_id: str
+    traceparent: str | None
     checked_at: datetime
 
 
@@ -83,6 +84,7 @@ class ReportedMessage(NamedTuple):
     failure_category: FailureCategory | None
     error: str | None
     submission_key: UUID | None
+    traceparent: str | None
 
 
 @dataclass(frozen=True, slots=True)

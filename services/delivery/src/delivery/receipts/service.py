@@ -1,12 +1,13 @@
 """Use cases of receipts: store what providers report, match it to messages, and apply it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from common import tracing
 from common.context import request_id
 from common.database import after_commit, wake_after_commit
 from delivery import metrics
@@ -44,7 +45,9 @@ class _DueEvent:
 async def store_events(session: AsyncSession, provider: str, events: Sequence[NewEvent]) -> None:
     """Store what a webhook reports, each event once. `apply_webhook_events` applies it later."""
     if events:
-        await repository.add_all_tenants(session, provider, request_id(), events)
+        await repository.add_all_tenants(
+            session, events, provider=provider, request_id=request_id(), traceparent=tracing.current()
+        )
         wake_after_commit(session, WEBHOOK_EVENTS)
 
 
@@ -110,6 +113,7 @@ def _received(row: WebhookEventRow, message: InboundMessage, answered_id: int | 
         answered_id=answered_id,
         arrived_at=row.received_at,
         request_id=row.request_id,
+        traceparent=row.traceparent,
     )
 
 
@@ -133,6 +137,7 @@ async def _apply_receipts(session: AsyncSession, due: Sequence[_DueEvent]) -> No
         if one.message_id is not None and (sent_time := sent_times.get(one.message_id)) is not None
     ]
     after_commit(session, partial(metrics.count_receipts, delays))
+    after_commit(session, partial(_trace, due, {message.id: message.traceparent for message in locked}))
     for row in await repository.list_earlier_all_tenants(session, receipts):
         earlier = _parse_earlier(row.body) if row.provider == providers.get(row.message_id) else None
         if earlier is not None:
@@ -150,6 +155,19 @@ async def _apply_receipts(session: AsyncSession, due: Sequence[_DueEvent]) -> No
         if message.id in changed_ids and message.status in IN_SUBMISSION and message.submission_key is not None
     }
     await sending.remove_resolved(session, submission_keys)
+
+
+def _trace(due: Sequence[_DueEvent], traceparents: Mapping[int, str | None]) -> None:
+    """Add each receipt, from its arrival on, to the trace of its message. It has a link to the webhook's trace."""
+    for one in due:
+        if one.message_id is not None:
+            tracing.record(
+                "apply receipt",
+                traceparents.get(one.message_id),
+                {"provider": one.row.provider},
+                since=one.row.received_at,
+                link=one.row.traceparent,
+            )
 
 
 def _parse_earlier(body: str) -> DeliveryReceipt | None:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 import structlog
 
+from common import tracing
 from common.readings import Observed
 from delivery import metrics
 from delivery.messages.rules import Result
@@ -118,7 +119,10 @@ class ProviderWorker:
 
     async def _submit(self, submission: Submission, begun: int) -> None:
         structlog.contextvars.bind_contextvars(request_id=submission.request_id)  # for this task only
-        with self._request_times.time():
+        name = self.provider.name
+        attributes: tracing.Attributes = {"provider": name, "messages": len(submission.message_ids)}
+        attributes["try"] = submission.tries
+        with self._request_times.time(), tracing.joined(f"submit {name}", submission.traceparents, attributes):
             await self._send(submission, begun)
 
     async def _send(self, submission: Submission, begun: int) -> None:
@@ -142,6 +146,7 @@ class ProviderWorker:
     def _end(self, begun: int, error: SubmissionError | None) -> None:
         result = "answered" if error is None else error.failure_category
         metrics.SUBMISSIONS.labels(self.provider.name, result).inc()
+        tracing.set_result(result, is_error=error is not None)
         change = self.circuit.finish(begun, error)
         if error is not None and self.circuit.state != "closed":
             self._failure_category = error.failure_category

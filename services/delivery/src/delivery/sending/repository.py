@@ -14,7 +14,7 @@ from delivery.sending.rules import Capacity
 # equal share of the messages. What some leave of their shares goes to those that have more messages, the oldest first.
 _MESSAGES = """
             SELECT id, organisation_id, contact_id, phone, text, format, subject, media_url, parts, lane, attempts,
-                   is_separate, deadline, request_id, auto_reply_to
+                   is_separate, deadline, request_id, traceparent, auto_reply_to
             FROM messages
             WHERE status = 'queued' AND format = :format AND lane = '{lane}'
 """

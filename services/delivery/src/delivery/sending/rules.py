@@ -66,6 +66,7 @@ class Submission:
 
     `tries` counts this request. `attempts` has each message's attempts, this one included. `parts` is what it takes of
     the provider's rate. `request_id` is that of the API request that caused all its messages, "" if several did.
+    `traceparents` are the traces of its messages.
     """
 
     key: UUID
@@ -75,6 +76,7 @@ class Submission:
     attempts: Sequence[int]
     parts: int
     request_id: str = ""
+    traceparents: Sequence[str | None] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +144,7 @@ def make_submission(key: UUID, messages: Sequence[ClaimedMessage], body: bytes) 
         attempts=[message.attempts + 1 for message in messages],
         parts=sum(message.parts for message in messages),
         request_id=request_ids.pop() if len(request_ids) == 1 else "",
+        traceparents=[message.traceparent for message in messages],
     )
 
 

@@ -164,6 +164,7 @@ async def _resend(session: AsyncSession, keys: Sequence[UUID], policy: SendingPo
             attempts=[0] * len(row.message_ids),  # not used: only an answer counts, and it is no new attempt
             parts=row.parts,
             request_id=row.request_id,
+            traceparents=row.traceparents,
         )
         for row in resent
     ]

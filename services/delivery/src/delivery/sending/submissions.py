@@ -95,7 +95,8 @@ _RESEND = text(
     )
     SELECT {columns(ResentSubmission)} FROM resent r CROSS JOIN LATERAL (
         SELECT sum(m.parts) AS parts,
-               CASE WHEN min(m.request_id) = max(m.request_id) THEN min(m.request_id) ELSE '' END AS request_id
+               CASE WHEN min(m.request_id) = max(m.request_id) THEN min(m.request_id) ELSE '' END AS request_id,
+               coalesce(array_agg(m.traceparent) FILTER (WHERE m.traceparent IS NOT NULL), '{{}}') AS traceparents
         FROM messages m WHERE m.id = ANY(r.message_ids)) o
     """
 )

@@ -23,6 +23,7 @@ class DueSchedule:
     dispatch_number: int
     reservation: UUID | None
     request_id: str
+    traceparent: str | None = None
     is_organisation_closed: bool = False
 
     @property
@@ -57,6 +58,7 @@ def make_event(due: DueSchedule, dispatch_number: int, text: str, parts: int) ->
         event_id=ScheduleDue.id_of(due.id, dispatch_number),
         organisation_id=due.organisation_id,
         request_id=due.request_id,
+        traceparent=due.traceparent,
         schedule_id=due.id,
         dispatch_number=dispatch_number,
         batch_id=due.batch_id,

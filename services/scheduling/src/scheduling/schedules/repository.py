@@ -71,7 +71,7 @@ _GIVEN = f"""
         SELECT o.id AS organisation_id, coalesce(n.id, nextval('schedules_id_seq')) AS new_id, n.*
         FROM o CROSS JOIN LATERAL jsonb_to_recordset($2::jsonb) AS n (
             {", ".join(f"{name} {kind}" for name, kind in _NEW.items())}, position int,
-            event_id uuid, topic text, key text, body text)
+            event_id uuid, topic text, key text, body text, traceparent text)
     ),
     added AS (
         INSERT INTO schedules (organisation_id, kind, {", ".join(_NEW)}) OVERRIDING SYSTEM VALUE
@@ -85,8 +85,8 @@ _ADD = Statement(f"WITH {_GIVEN} SELECT a.* FROM given g JOIN added a ON a.id = 
 _ADD_DISPATCHED = Statement(
     f"""
     WITH {_GIVEN}, published AS (
-        INSERT INTO outbox (event_id, topic, key, body, request_id)
-        SELECT g.event_id, g.topic, g.key, convert_to(g.body, 'UTF8'), g.request_id
+        INSERT INTO outbox (event_id, topic, key, body, request_id, traceparent)
+        SELECT g.event_id, g.topic, g.key, convert_to(g.body, 'UTF8'), g.request_id, g.traceparent
         FROM given g JOIN added a ON a.id = g.new_id ORDER BY g.position
     )
     SELECT id FROM added
@@ -201,10 +201,10 @@ async def add(tenant: Tenant, rows: Sequence[Mapping[str, Any]]) -> Sequence[Any
 
 async def add_dispatched(tenant: Tenant, rows: Sequence[tuple[Mapping[str, Any], ScheduleDue]]) -> bool:
     """Insert single schedules with the events of their first dispatch. Return False in a closed organisation."""
-    names = ("event_id", "topic", "key", "body")
+    names = ("event_id", "topic", "key", "body", "request_id", "traceparent")
     given = []
     for position, (values, event) in enumerate(rows):
-        columns = dict(zip(names, outbox_row(event), strict=False))
+        columns = dict(zip(names, outbox_row(event), strict=True))
         given.append({**values, **columns, "body": columns["body"].decode(), "position": position})
     return bool(await tenant.fetch(_ADD_DISPATCHED, orjson.dumps(given).decode()))
 

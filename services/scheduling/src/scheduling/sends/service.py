@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from common import tracing
 from common.context import request_id
 from common.errors import Unavailable
 from common.statements import Tenant
@@ -46,6 +47,7 @@ class CheckedSend:
     parts: int
     outcome_awaited: bool
     request_id: str
+    traceparent: str | None
 
 
 async def send_now(
@@ -68,6 +70,7 @@ async def send_now(
         parts=parts,
         outcome_awaited=outcome_awaited,
         request_id=request_id(),
+        traceparent=tracing.current(),
     )
     try:
         return await context.new_sends.run(tenant.organisation_id, send, alone=tenant.is_keyed)
@@ -122,6 +125,7 @@ def _make_send(send: CheckedSend, schedule_id: int, reservation: UUID | None) ->
         dispatch_number=0,
         reservation=reservation,
         request_id=send.request_id,
+        traceparent=send.traceparent,
     )
     return SendNow(
         caller=send.context.caller,
