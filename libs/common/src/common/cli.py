@@ -12,7 +12,7 @@ import structlog
 import uvloop
 from starlette.types import ASGIApp
 
-from common import tracing
+from common import error_reports, tracing
 from common.logs import configure_logs
 from common.settings import CommonSettings, InvalidSetting, SettingsT, StoreSettings, load_settings
 from common.worker import Worker
@@ -35,8 +35,8 @@ def main(settings_class: type[SettingsT]) -> None:
         raise SystemExit(2)
     role = sys.argv[1]
     settings = load_settings(settings_class)
-    _prepare(settings, role)
     try:
+        _prepare(settings, role)
         raise SystemExit(_run(role, settings))
     except InvalidSetting as error:
         print(f"{service}: {error}", file=sys.stderr)
@@ -44,7 +44,8 @@ def main(settings_class: type[SettingsT]) -> None:
 
 
 def _prepare(settings: CommonSettings, role: str) -> None:
-    configure_logs(settings.service, role, settings.log_format, settings.log_level)
+    report = error_reports.start(settings, role)
+    configure_logs(settings.service, role, settings.log_format, settings.log_level, report=report)
     tracing.start(settings, role)
     # Batches and requests create many short-lived objects. The default thresholds spent a tenth of a process on
     # collections that found nothing.

@@ -28,8 +28,13 @@ def redact(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typi
         if name in _PRIVATE:
             event[name] = "[redacted]"
         elif isinstance(value, str):
-            event[name] = _PHONE.sub("[phone]", value)
+            event[name] = redact_text(value)
     return event
+
+
+def redact_text(text: str) -> str:
+    """Replace Australian mobile numbers in a text."""
+    return _PHONE.sub("[phone]", text)
 
 
 class _StandardOutput:
@@ -96,8 +101,13 @@ class BrokerLog(logging.Filter):
 broker_log = BrokerLog()
 
 
-def configure_logs(service: str, role: str, log_format: str, level: str) -> None:
-    """Send the logs of this process and of its libraries through one chain of processors."""
+def configure_logs(
+    service: str, role: str, log_format: str, level: str, *, report: structlog.typing.Processor | None = None
+) -> None:
+    """Send the logs of this process and of its libraries through one chain of processors.
+
+    `report` gets our own lines, before they are redacted.
+    """
     console = log_format == "console" or (log_format == "auto" and sys.stdout.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -111,7 +121,7 @@ def configure_logs(service: str, role: str, log_format: str, level: str) -> None
         last += [structlog.processors.format_exc_info, redact, structlog.processors.JSONRenderer()]
     # Our own lines bypass the standard library, which costs three times as much for each request.
     structlog.configure(
-        processors=[*shared, *last],
+        processors=[*shared, *([report] if report else []), *last],
         logger_factory=_StandardOutput,
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
         cache_logger_on_first_use=True,

@@ -33,6 +33,7 @@ class CommonSettings(BaseSettings):
         description="which traces are recorded; parentbased_traceidratio with a share",
     )
     otel_traces_sampler_arg: float = Field(1.0, ge=0, le=1, description="share of the traces that are recorded")
+    sentry_dsn: SecretStr | None = Field(None, description="the Sentry project that gets errors; empty: none")
     stop_timeout_s: float = Field(60.0, gt=0, description="longest graceful stop")
     http_max_header_bytes: int = Field(
         32_768, ge=4096, le=1_048_576, description="request line and headers of a request; a half of it is for the line"
