@@ -43,6 +43,13 @@ DATABASE_VARIABLES: tuple[Variable, ...] = (
 OPERATOR_VARIABLES: tuple[Variable, ...] = (
     ("GATEWAY_URL", "", "the gateway that `cooee health` asks; empty: that of the embedded stack, or PUBLIC_URL"),
 )
+PROCESS_VARIABLES: tuple[Variable, ...] = (
+    (
+        "SECRETS_FOLDER",
+        "",
+        "folder of files that set variables which are not set: `database_url` sets DATABASE_URL to its content",
+    ),
+)
 TOOL_VARIABLES: tuple[Variable, ...] = (
     ("COOEE_HOME", ".cooee", "folder of the embedded stack"),
     *((name, str(port), "") for name, port in PORTS.items()),
@@ -81,7 +88,7 @@ def build() -> str:
 
 def _sections() -> Iterator[tuple[str, list[Variable]]]:
     """Yield each section's title and variables. A variable of several sections is listed in the first of them."""
-    yield "all services", list(_variables(CommonSettings, without=_OF_ONE_SERVICE))
+    yield "all services", [*_variables(CommonSettings, without=_OF_ONE_SERVICE), *PROCESS_VARIABLES]
     yield "contacts, scheduling and delivery", list(_variables(StoreSettings, without=_OF_ONE_SERVICE))
     for service in _SERVICES:
         yield service, list(_variables(importlib.import_module(f"{service}.settings").Settings))

@@ -12,7 +12,8 @@ LIMITS = {"service.py": 250, "app.py": 60, "worker.py": 60}
 # Raised from 25 and 2200 for the hot paths of the API: statements, pool, pages, counters, wakes, lean routes.
 # Raised again for metrics and readings: every process counts the same things.
 # Raised again for traces and reports of errors: they pass through every process.
-COMMON_MODULES, COMMON_LINES = 46, 4150
+# Raised again for the files of secrets, the draining of an API and the time-outs of migrations.
+COMMON_MODULES, COMMON_LINES = 47, 4300
 
 
 def limit_of(path: Path) -> int:

@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
+from contextlib import suppress
 
 import structlog
 import uvloop
@@ -14,7 +14,14 @@ from starlette.types import ASGIApp
 
 from common import error_reports, tracing
 from common.logs import configure_logs
-from common.settings import CommonSettings, InvalidSetting, SettingsT, StoreSettings, load_settings
+from common.settings import (
+    CommonSettings,
+    InvalidSetting,
+    SettingsT,
+    StoreSettings,
+    load_settings,
+    read_secret_files,
+)
 from common.worker import Worker
 from common.worker import run as run_worker
 
@@ -34,6 +41,7 @@ def main(settings_class: type[SettingsT]) -> None:
         print(f"usage: python -m {service} {'|'.join(roles)}", file=sys.stderr)
         raise SystemExit(2)
     role = sys.argv[1]
+    read_secret_files()
     settings = load_settings(settings_class)
     try:
         _prepare(settings, role)
@@ -66,28 +74,31 @@ def _run_api(settings: CommonSettings) -> None:
     """Serve the API in this process, or with `API_WORKERS` in several that share the port."""
     import uvicorn  # noqa: PLC0415  # only this role needs it
 
+    from common.http.draining import DrainingServer  # noqa: PLC0415  # as above
     from common.http.server_limits import HttpLimits, server_options  # noqa: PLC0415  # as above
     from common.metrics import shared_by_processes  # noqa: PLC0415  # as above
 
-    app: ASGIApp | str = _create_app(settings)
-    if settings.api_workers > 1:  # uvicorn starts each process anew and imports the application by its name
-        os.environ[_SERVICE] = settings.service
-        app = "common.cli:create_app_of_environment"
-    with shared_by_processes() if settings.api_workers > 1 else nullcontext():
-        uvicorn.run(
-            app,
-            factory=isinstance(app, str),
-            workers=settings.api_workers,
-            host=settings.bind_host,
-            port=settings.port,
-            loop="uvloop",
-            log_config=None,
-            access_log=False,
-            forwarded_allow_ips=settings.forwarded_allow_ips,
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=int(settings.stop_timeout_s / 2),
-            **server_options(HttpLimits.of(settings)),
-        )
+    options = {
+        "host": settings.bind_host,
+        "port": settings.port,
+        "loop": "uvloop",
+        "log_config": None,
+        "access_log": False,
+        "forwarded_allow_ips": settings.forwarded_allow_ips,
+        "timeout_keep_alive": 75,
+        "timeout_graceful_shutdown": int(settings.stop_timeout_s / 2),
+        **server_options(HttpLimits.of(settings)),
+    }
+    if settings.api_workers == 1:
+        server = DrainingServer(uvicorn.Config(_create_app(settings), **options), settings.drain_s)
+        with suppress(KeyboardInterrupt):
+            server.run()
+        if not server.started:
+            raise SystemExit(uvicorn.config.STARTUP_FAILURE)
+        return
+    os.environ[_SERVICE] = settings.service  # uvicorn starts each process anew and imports the application by its name
+    with shared_by_processes():
+        uvicorn.run("common.cli:create_app_of_environment", factory=True, workers=settings.api_workers, **options)
 
 
 def create_app_of_environment() -> ASGIApp:

@@ -1,8 +1,10 @@
 """Settings of the services: environment variables, checked once at the start."""
 
+import os
 import ssl
 import sys
 from functools import cached_property
+from pathlib import Path
 from typing import ClassVar, Self, TypeVar
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
@@ -35,6 +37,12 @@ class CommonSettings(BaseSettings):
     otel_traces_sampler_arg: float = Field(1.0, ge=0, le=1, description="share of the traces that are recorded")
     sentry_dsn: SecretStr | None = Field(None, description="the Sentry project that gets errors; empty: none")
     stop_timeout_s: float = Field(60.0, gt=0, description="longest graceful stop")
+    drain_s: float = Field(
+        0.0,
+        ge=0,
+        description="after SIGTERM an API still serves for this time, and closes each connection after its answer, so"
+        " that clients change to another replica; needs API_WORKERS=1",
+    )
     http_max_header_bytes: int = Field(
         32_768, ge=4096, le=1_048_576, description="request line and headers of a request; a half of it is for the line"
     )
@@ -54,6 +62,12 @@ class CommonSettings(BaseSettings):
         description="reverse proxies, by address or network: their X-Forwarded-For is used, and their connections are"
         " not limited by address; by default X-Forwarded-For is used from 127.0.0.1",
     )
+
+    @model_validator(mode="after")
+    def _check_drain(self) -> Self:
+        if self.drain_s and self.api_workers > 1:
+            raise ValueError("DRAIN_S needs API_WORKERS=1: start more replicas instead")
+        return self
 
 
 class StoreSettings(CommonSettings):
@@ -105,6 +119,28 @@ def env_name(settings: type[BaseSettings], field: str) -> str:
     if isinstance(alias, AliasChoices):
         alias = str(alias.choices[0])
     return alias if isinstance(alias, str) else f"{settings.model_config.get('env_prefix', '')}{field}".upper()
+
+
+def read_secret_files() -> None:
+    """Set the environment variables that the files of the folder SECRETS_FOLDER name, unless they have a value.
+
+    The file `database_url` sets DATABASE_URL to its content without white space around it. An empty file sets nothing.
+    A folder or file that cannot be read ends the process with code 2. The message has its path, never its content.
+    """
+    folder = os.environ.get("SECRETS_FOLDER")
+    if not folder:
+        return
+    path = Path(folder)
+    try:
+        for path in sorted(Path(folder).iterdir()):
+            # A store of secrets may place its own files beside them, with a dot at the beginning.
+            if not path.name.startswith(".") and path.is_file() and (value := path.read_text("utf-8").strip()):
+                name = path.name.upper()
+                os.environ[name] = os.environ.get(name) or value
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
+        print(f"SECRETS_FOLDER: {path}: {reason}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 def load_settings(settings: type[SettingsT]) -> SettingsT:

@@ -1,0 +1,59 @@
+"""Settings from the files of SECRETS_FOLDER."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from common.settings import read_secret_files
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the secrets. The environment is that of before when the test ends."""
+    for name in ("SECRET_OF_A_FILE", "SECRET_THAT_IS_SET", "SECRET_THAT_IS_EMPTY"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("SECRETS_FOLDER", str(tmp_path))
+    return tmp_path
+
+
+def test_each_file_sets_the_variable_of_its_name(folder: Path) -> None:
+    (folder / "secret_of_a_file").write_text("  content of ü\n")
+    read_secret_files()
+    assert os.environ["SECRET_OF_A_FILE"] == "content of ü"
+
+
+def test_a_variable_that_is_set_stays_and_an_empty_file_sets_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET_THAT_IS_SET", "of the environment")
+    (folder / "secret_that_is_set").write_text("of the file")
+    (folder / "secret_that_is_empty").write_text("\n")
+    (folder / ".secret_of_a_file").write_text("hidden")
+    (folder / "a_folder").mkdir()
+    read_secret_files()
+    assert os.environ["SECRET_THAT_IS_SET"] == "of the environment"
+    assert "SECRET_THAT_IS_EMPTY" not in os.environ
+    assert ".SECRET_OF_A_FILE" not in os.environ
+
+
+def test_a_missing_folder_ends_the_process_and_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SECRETS_FOLDER", str(folder / "missing"))
+    with pytest.raises(SystemExit) as end:
+        read_secret_files()
+    assert end.value.code == 2
+    assert str(folder / "missing") in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_text_is_an_error_without_its_content(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "secret_of_a_file").write_bytes(b"\xff\xfeABC")
+    with pytest.raises(SystemExit):
+        read_secret_files()
+    shown = capsys.readouterr().err
+    assert "secret_of_a_file: is not UTF-8 text" in shown
+    assert "ABC" not in shown
