@@ -6,17 +6,29 @@ security) and `<service>_all` (sees all, by a policy of its own). None has a rig
 
 import asyncio
 import importlib
+import time
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 
 import sqlalchemy
+import structlog
 from alembic import command, context
 from alembic.config import Config
-from sqlalchemy import Connection, make_url, pool
+from alembic.script import ScriptDirectory
+from sqlalchemy import URL, Connection, make_url, pool
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from common.database import role_url
 
+log = structlog.get_logger()
+
+_LOCK_TIMEOUT_MS = 2000
+_STATEMENT_TIMEOUT_MS = 60_000
+_TRIES = 20
+_PAUSE_S = 3.0
+_LOCK_NOT_AVAILABLE = "55P03"
 _LOCK = "SELECT pg_advisory_lock(hashtext('cooee.provision'))"
 
 
@@ -75,30 +87,78 @@ def _provision_statements(prefix: str, password: str, service: str, database: st
     return statements
 
 
-def migrate(service_url: str, service: str) -> None:
-    """Upgrade the schema to the newest migration, as the owner."""
+def migrate(service_url: str, service: str, *, lock_timeout_ms: int = _LOCK_TIMEOUT_MS, tries: int = _TRIES) -> None:
+    """Upgrade the schema to the newest migration, as the owner.
+
+    A statement that waits longer than `lock_timeout_ms` for a lock is given up, because all requests that need the
+    table wait behind it. Its migration is then tried again after a pause, in all `tries` times.
+    """
+    config = _config(service, role_url(service_url, "owner"))
+    config.attributes["lock_timeout_ms"] = lock_timeout_ms
+    for remaining in reversed(range(tries)):
+        try:
+            command.upgrade(config, "head")
+            return
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE or not remaining:
+                raise
+            log.warning("migration waits for a lock", service=service, tries_left=remaining)
+            time.sleep(_PAUSE_S)
+
+
+def revisions(service: str) -> list[str]:
+    """Return the revisions of a service, the oldest first."""
+    script = ScriptDirectory.from_config(_config(service))
+    return [revision.revision for revision in script.walk_revisions()][::-1]
+
+
+def render_sql(service: str, revision: str) -> str:
+    """Return the SQL of one revision, without a database."""
+    config = _config(service)
+    config.output_buffer = config.stdout = buffer = StringIO()
+    known = revisions(service)
+    before = known.index(revision)
+    command.upgrade(config, f"{known[before - 1] if before else 'base'}:{revision}", sql=True)
+    return buffer.getvalue()
+
+
+def _config(service: str, url: URL | None = None) -> Config:
     config = Config()
     config.set_main_option("script_location", str(migrations_folder(service)))
-    config.attributes["url"] = role_url(service_url, "owner")
+    config.attributes["url"] = url
     config.attributes["service"] = service
-    command.upgrade(config, "head")
+    return config
 
 
 def run_migrations() -> None:
-    """Run the migrations in one transaction, with the version table in the service's schema.
+    """Run each migration in a transaction, with the version table in the service's schema.
 
-    Every service's `migrations/env.py` calls this.
+    Every service's `migrations/env.py` calls this. A migration that waits for locks or works for too long is ended by
+    the server. One that must work longer, such as to create an index, sets `statement_timeout` for itself.
     """
-    url, service = context.config.attributes["url"], context.config.attributes["service"]
+    attributes = context.config.attributes
+    if context.is_offline_mode():
+        context.configure(
+            dialect_name="postgresql", transactional_ddl=False, output_buffer=context.config.output_buffer
+        )
+        context.run_migrations()
+        return
 
     def upgrade(connection: Connection) -> None:
-        context.configure(connection=connection, version_table_schema=service)
+        # The lock is that of the session, because a migration may commit in between. Waiting for it is no danger to
+        # requests, so it comes before the time-outs.
+        connection.execute(sqlalchemy.text("SELECT pg_advisory_lock(hashtext(:name))"), {"name": attributes["service"]})
+        connection.execute(sqlalchemy.text(f"SET lock_timeout = {int(attributes['lock_timeout_ms'])}"))
+        connection.execute(sqlalchemy.text(f"SET statement_timeout = {_STATEMENT_TIMEOUT_MS}"))
+        connection.commit()
+        context.configure(
+            connection=connection, version_table_schema=attributes["service"], transaction_per_migration=True
+        )
         with context.begin_transaction():
-            connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": service})
             context.run_migrations()
 
     async def connect() -> None:
-        engine = create_async_engine(url, poolclass=pool.NullPool)
+        engine = create_async_engine(attributes["url"], poolclass=pool.NullPool)
         try:
             async with engine.connect() as connection:
                 await connection.run_sync(upgrade)
