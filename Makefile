@@ -3,6 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+export VERSION IMAGE_PREFIX
 STAMP := $(VENV)/.requirements
 
 .PHONY: help
@@ -46,6 +47,11 @@ test-slow: $(STAMP) ## run the slow tests, whose promises `make chaos` and `make
 coverage: $(STAMP) ## show which lines the tests without a whole stack reach
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not stack and not compose and not browser" --cov --cov-report=term:skip-covered $(ARGS)
 
+.PHONY: test-tools
+test-tools: ## install kustomize and Prometheus, which some tests need, if it can be done here
+	@tools/kustomize.sh
+	@tools/prometheus.sh
+
 .PHONY: fuzz
 fuzz: $(STAMP) ## send random requests to the embedded stack (EXAMPLES=2000 for each operation)
 	@EXAMPLES=$(or $(EXAMPLES),2000) $(BIN)/python -m pytest -m stack tests/contract/test_document.py -k random_requests $(ARGS)
@@ -86,6 +92,18 @@ chaos: $(STAMP) ## kill, freeze and disconnect processes under load, and compare
 .PHONY: backlogs
 backlogs: $(STAMP) ## measure how backlogs are drained: MINUTES=10 (of each outage) ROWS=1000000 (ARGS="--only NAME … --json FILE")
 	@$(BIN)/python -m tools.backlogs $(if $(MINUTES),--minutes $(MINUTES)) $(if $(ROWS),--rows $(ROWS)) $(ARGS)
+
+.PHONY: images
+images: ## build the images of a release: VERSION=1.2.3 IMAGE_PREFIX=registry.example/
+	@tools/images.sh docker build --quiet
+
+.PHONY: release-images
+release-images: ## build the images with SBOM and provenance, push them and sign their digests (needs buildx, cosign)
+	@tools/images.sh --sign docker buildx build --quiet --push --sbom=true --provenance=mode=max
+
+.PHONY: release-notes
+release-notes: ## print the subjects of the commits since the previous tag
+	@tools/release_notes.sh $(VERSION)
 
 .PHONY: up
 up: ## build and start the system in containers, and wait until it is ready
