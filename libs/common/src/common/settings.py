@@ -40,8 +40,8 @@ class CommonSettings(BaseSettings):
     drain_s: float = Field(
         0.0,
         ge=0,
-        description="after SIGTERM an API still serves for this time, and closes each connection after its answer, so"
-        " that clients change to another replica; needs API_WORKERS=1",
+        description="after SIGTERM an API refuses connections, serves the open ones for up to this time, and closes"
+        " each after its next answer, so that clients change to another replica; needs API_WORKERS=1",
     )
     http_max_header_bytes: int = Field(
         32_768, ge=4096, le=1_048_576, description="request line and headers of a request; a half of it is for the line"

@@ -13,12 +13,12 @@ _LOOK_S = 0.1
 
 
 class DrainingServer(uvicorn.Server):
-    """uvicorn's server, which serves for `drain_s` seconds more after it was asked to stop.
+    """uvicorn's server, which serves its open connections for up to `drain_s` seconds more when it was asked to stop.
 
     A server that closes an idle connection may meet a request that is on its way, and the client then cannot know
-    whether the request was executed. While the server drains, each answer has `Connection: close`, so the client
-    itself gives up the connection at a moment without a request. New connections are served, too, until the name of
-    this server leads clients to the other replicas.
+    whether the request was executed. While this server drains, each answer has `Connection: close`, so the client
+    itself gives up the connection at a moment without a request. New connections are refused, so that clients connect
+    to another replica. The draining ends when no connection is open.
     """
 
     def __init__(self, config: uvicorn.Config, drain_s: float) -> None:
@@ -28,10 +28,18 @@ class DrainingServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain, then stop as uvicorn does. A second signal ends the draining."""
         if self._drain_s:
-            log.info("draining", seconds=self._drain_s)
-            self.server_state.default_headers = [*self.server_state.default_headers, _CLOSE]
-            now = asyncio.get_running_loop().time
-            deadline = now() + self._drain_s
-            while now() < deadline and not self.force_exit:  # noqa: ASYNC110  # a signal sets it
-                await asyncio.sleep(_LOOK_S)
+            await self._drain(sockets or [])
         await super().shutdown(sockets)
+
+    async def _drain(self, sockets: list[socket.socket]) -> None:
+        state, now = self.server_state, asyncio.get_running_loop().time
+        log.info("draining", connections=len(state.connections))
+        state.default_headers = [*state.default_headers, _CLOSE]
+        for server in self.servers:
+            server.close()
+        for listener in sockets:
+            listener.close()
+        deadline = now() + self._drain_s
+        await asyncio.sleep(_LOOK_S)  # the connections that were just accepted become known
+        while state.connections and now() < deadline and not self.force_exit:  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_S)
