@@ -220,6 +220,10 @@ def test_a_backup_is_written_by_the_command_of_the_page(production: Production) 
     assert "--replace" in production.compose_fails("run", "--rm", "-T", "backup", "restore.sh", "latest")
 
 
+def test_the_operators_commands_read_the_secrets(production: Production) -> None:
+    assert "nothing" in production.compose("run", "--rm", "-T", "cooee", "stuck").lower()
+
+
 def test_no_secret_is_in_the_environment_of_a_container(production: Production) -> None:
     secrets = {path.read_text() for path in (production.folder / "secrets").iterdir()} - {""}
     password = production.environment["POSTGRES_PASSWORD"]  # the test itself sets it at PostgreSQL's container
