@@ -41,7 +41,7 @@ test: $(STAMP) ## run all tests that need no Docker, on the embedded PostgreSQL 
 
 .PHONY: test-slow
 test-slow: $(STAMP) ## run the slow tests, whose promises `make chaos` and `make backlogs` prove at full size
-	@$(BIN)/python -m pytest -m slow $(ARGS)
+	@$(BIN)/python -m pytest -m "slow and not compose" $(ARGS)
 
 .PHONY: coverage
 coverage: $(STAMP) ## show which lines the tests without a whole stack reach
@@ -66,8 +66,8 @@ test-containers: $(STAMP) ## run the tests that depend on a server on PostgreSQL
 	@$(BIN)/python -m tools.containers $(BIN)/python -m pytest -m "$(if $(ALL),not stack and not compose,containers) and not embedded" libs services --ignore services/delivery/tests/providers $(ARGS)
 
 .PHONY: e2e
-e2e: $(STAMP) ## build the images, start docker-compose.yml, run the end-to-end tests against it
-	@$(BIN)/python -m pytest -m compose tests/e2e $(ARGS)
+e2e: $(STAMP) ## build the images, start docker-compose.yml, run the end-to-end tests against it (ALL=1: those of docker-compose.production.yml, too)
+	@$(BIN)/python -m pytest -m "compose$(if $(ALL),, and not slow)" tests/e2e $(ARGS)
 
 .PHONY: check
 check: $(STAMP) ## check lint, types and import contracts

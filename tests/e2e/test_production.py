@@ -18,7 +18,7 @@ from tools.token import Issuer, Session, mint, signing_key
 
 from .test_compose import ROOT, free_port
 
-pytestmark = pytest.mark.compose
+pytestmark = [pytest.mark.compose, pytest.mark.slow]
 
 CLIENTS = 3
 SETTINGS = """
