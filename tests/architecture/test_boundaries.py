@@ -24,6 +24,7 @@ BEGIN_PATHS = {
     "libs/common/src/common/idempotency.py",
     "libs/common/src/common/readings.py",
     "libs/common/src/common/relay.py",
+    "libs/common/src/common/retention.py",
     "libs/common/src/common/http/app.py",
     "libs/common/src/common/http/deps.py",
     "libs/common/src/common/worker.py",

@@ -29,6 +29,7 @@ OWNERS: dict[str, dict[str, set[str]]] = {
         "organisations": {"organisations/repository.py"},
         "templates": {"templates/repository.py"},
         "template_versions": {"templates/repository.py"},
+        "batch_counts": {"retention.py"},  # those of deleted batches
         "outbox": {"schedules/repository.py"},  # a schedule and its event in one statement
     },
     "delivery": {
@@ -50,6 +51,7 @@ SHARED = {
     "outbox": {f"{COMMON}/outbox.py", f"{COMMON}/relay.py", "libs/operator/src/cooee/commands/dead_letters.py"},
     "dead_letters": {f"{COMMON}/bus.py", f"{COMMON}/relay.py", "libs/operator/src/cooee/commands/dead_letters.py"},
     "idempotency_keys": {f"{COMMON}/idempotency.py"},
+    "retention_runs": {f"{COMMON}/retention.py"},
 }
 # Files that write to stacks of their own. File → what it writes.
 OWN_STACKS = {

@@ -16,6 +16,7 @@ from scheduling.dispatch import repository as dispatch
 from scheduling.metrics import READINGS
 from scheduling.outcomes import repository as outcomes
 from scheduling.recipients import repository as recipients
+from scheduling.retention import RULES
 from scheduling.retries import repository as retries
 from scheduling.schedules import repository as schedules
 from scheduling.stats import repository as stats
@@ -145,6 +146,12 @@ def worker_statements(batch_id: int) -> Explained:
         (batches._RESERVATIONS_TO_RELEASE, {}),
         (batches._KNOWN_RESERVATIONS, {"references": []}),
         *((text(reading.statement), {}) for reading in READINGS),
+        *((rule.statement(), {"days": 90, "batch": 1000}) for rule in RULES),
+        # What PostgreSQL executes for the foreign key of each deleted row.
+        (
+            text("SELECT 1 FROM ONLY schedules x WHERE batch_id = :id AND organisation_id = 'o' FOR KEY SHARE"),
+            {"id": 5},
+        ),
         (retries._CLAIM, {}),
         (retries._CANCEL_PENDING, {"batch_id": batch_id, "limit": 5000}),
         (retries._REOPEN_NEXT, {"batch_id": batch_id, "limit": 5000}),

@@ -59,10 +59,6 @@ _SAVE = text(
     f" body = :body, claimed_by = NULL, claimed_until = NULL WHERE {_KEY} AND claimed_by = :claim RETURNING 1"
 )
 _RELEASE = text(f"DELETE FROM idempotency_keys WHERE {_KEY} AND claimed_by = :claim")
-_DELETE_EXPIRED = text(
-    f"DELETE FROM idempotency_keys WHERE ctid = ANY(ARRAY(SELECT ctid FROM idempotency_keys"
-    f" WHERE created_at < now() - interval '{RETENTION}' LIMIT 5000))"
-)
 
 
 class KeyMismatch(AppError):
@@ -179,8 +175,3 @@ def hash_chunks(chunks: Iterable[bytes]) -> bytes:
     for chunk in chunks:
         digest.update(len(chunk).to_bytes(8, "big") + chunk)
     return digest.digest()
-
-
-async def delete_expired(session: AsyncSession) -> bool:
-    """Delete up to 5,000 keys that are older than a day. Return whether any were deleted."""
-    return bool((await session.execute(_DELETE_EXPIRED)).rowcount)  # type: ignore[attr-defined]

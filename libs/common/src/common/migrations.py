@@ -210,7 +210,7 @@ def statements(*scripts: str) -> Iterator[str]:
 
 
 def bus_tables(service: str) -> str:
-    """Return the tables of the outbox and the dead letters.
+    """Return the tables of the outbox, the dead letters and the last runs of the retention rules.
 
     A tenant session may insert into the outbox but not read it. A consumer pauses after too many dead letters
     (`common.bus`); those that an operator acknowledged no longer count.
@@ -245,4 +245,11 @@ def bus_tables(service: str) -> str:
         CREATE INDEX dead_letters_created_at ON dead_letters (created_at);
         CREATE INDEX dead_letters_counted ON dead_letters (topic, id) WHERE NOT acknowledged;
         GRANT SELECT, INSERT, UPDATE, DELETE ON dead_letters TO {service}_all;
+        CREATE TABLE retention_runs (
+            rule text PRIMARY KEY,
+            days int NOT NULL,
+            changed_rows bigint NOT NULL,
+            ran_at timestamptz NOT NULL DEFAULT now()
+        );
+        GRANT SELECT, INSERT, UPDATE, DELETE ON retention_runs TO {service}_all;
     """

@@ -80,6 +80,9 @@ class StoreSettings(CommonSettings):
     kafka_certificate_file: str = Field("", description="PEM file with the certificate that the brokers are shown")
     kafka_key_file: str = Field("", description="PEM file with the private key of this certificate")
     kafka_session_timeout_ms: int = Field(30_000, ge=1000)
+    retention_dead_letter_days: int = Field(
+        90, ge=1, le=36_500, description="after that acknowledged dead letters are deleted"
+    )
     find_work_interval_ms: int = Field(1000, ge=1, description="how often a worker looks for work without being woken")
 
     @cached_property
@@ -103,6 +106,23 @@ class StoreSettings(CommonSettings):
         except OSError as error:  # also what ssl raises
             names = "KAFKA_CA_FILE, KAFKA_CERTIFICATE_FILE or KAFKA_KEY_FILE"
             raise ValueError(f"{names} cannot be used: {error.strerror or error}") from None
+        return self
+
+
+class MessageStoreSettings(StoreSettings):
+    """Settings of the services that store messages. The statistics of the last 12 months need the rows."""
+
+    retention_message_text_days: int = Field(
+        90, ge=1, le=36_500, description="after that the content of a sent, failed or cancelled message is removed"
+    )
+    retention_message_days: int = Field(
+        730, ge=400, le=36_500, description="after that a message without content is deleted; statistics need 400"
+    )
+
+    @model_validator(mode="after")
+    def _check_retention(self) -> Self:
+        if self.retention_message_days < self.retention_message_text_days:
+            raise ValueError("RETENTION_MESSAGE_DAYS must be at least RETENTION_MESSAGE_TEXT_DAYS")
         return self
 
 

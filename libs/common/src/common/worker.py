@@ -15,11 +15,11 @@ from common.database import OUTBOX, Database, check_database
 from common.errors import Unavailable
 from common.http.health import HealthServer, Probes, serve_health, state_of
 from common.http.server_limits import HttpLimits
-from common.idempotency import delete_expired
 from common.logs import StateLog, broker_log
 from common.loops import Loop
 from common.readings import Observed, Readings, bus_readings
 from common.relay import Relay
+from common.retention import COMMON_RULES, Rule, make_loop
 from common.settings import StoreSettings
 from common.watchdog import find_stuck, is_reachable
 
@@ -43,6 +43,8 @@ class Worker:
 
     `drain` finishes the work in flight after loops and consumers have stopped. `close` closes the rest.
 
+    `retention` has the rules of the service's own tables.
+
     `observed` adds to the metrics and to the health.
     """
 
@@ -54,11 +56,12 @@ class Worker:
     drain: Sequence[Callable[[], Awaitable[None]]] = ()
     close: Sequence[Callable[[], Awaitable[None]]] = ()
     observed: Observed = field(default_factory=Observed)
+    retention: Sequence[Rule] = ()
     ready: bool = field(default=False, init=False)
     started: bool = field(default=False, init=False)
 
     def all_loops(self) -> list[Loop]:
-        """Return the loops with those that every worker has: looking for work, and deleting old idempotency keys."""
+        """Return the loops with those that every worker has: looking for work, and retention."""
         work = {OUTBOX: "EXISTS (SELECT FROM outbox)", **self.work}
         outbox = StateLog("events not published", "events published again")
         interval_s = self.settings.find_work_interval_ms / 1000
@@ -66,7 +69,7 @@ class Worker:
             *self.loops,
             Loop("find work", partial(_find_work, self.database, work), interval_s),
             Loop("outbox age", partial(_report_outbox_age, self.database, outbox), 30.0),
-            Loop("idempotency keys", partial(_delete_expired_keys, self.database), 600),
+            make_loop(self.database, self.settings, [*self.retention, *COMMON_RULES]),
         ]
         for loop in loops:
             loop.service = self.settings.service
@@ -122,11 +125,6 @@ async def _start_bus(worker: Worker) -> None:
         await worker.bus.broker.start()
     worker.ready = worker.started = True
     log.info("worker ready", loops=[loop.name for loop in worker.loops])
-
-
-async def _delete_expired_keys(database: Database) -> bool:
-    async with database.all_tenants() as session:
-        return await delete_expired(session)
 
 
 async def _report_outbox_age(database: Database, state: StateLog) -> bool:

@@ -18,6 +18,7 @@ class Settings(StoreSettings):
     database_url: SecretStr = Field(validation_alias="CONTACTS_DATABASE_URL")
     delivery_url: str = Field("http://127.0.0.1:8083", description="internal address of delivery")
     scheduling_url: str = Field("http://127.0.0.1:8082", description="internal address of scheduling")
+    retention_import_days: int = Field(7, ge=1, le=36_500, description="after that a finished import is deleted")
     clerk_webhook_signing_secret: SecretStr = Field(description="signing secret (whsec_…) of Clerk's webhook endpoint")
 
     @field_validator("clerk_webhook_signing_secret")

@@ -13,8 +13,9 @@ from contacts.contacts.consumers import on_opt_out_changed
 from contacts.contacts.loops import apply_opt_outs, clean_search_index
 from contacts.contacts.service import SEARCH_INDEX
 from contacts.imports.jobs import AT_ONCE
-from contacts.imports.loops import delete_expired_imports, run_next_import
+from contacts.imports.loops import run_next_import
 from contacts.models import IMPORTS, OPT_OUTS, WORK
+from contacts.retention import RULES
 from contacts.settings import Settings
 
 _SLOW_S = 30.0  # an event wakes a loop as soon as it has work
@@ -35,9 +36,9 @@ async def create_worker(settings: Settings) -> Worker:
             Loop("apply opt-outs", partial(apply_opt_outs, database), _SLOW_S, database.wakes.event(OPT_OUTS)),
             Loop("search index", partial(clean_search_index, database), 5.0, wake=database.wakes.event(SEARCH_INDEX)),
             *(_import_loop(database, number) for number in range(1, AT_ONCE + 1)),
-            Loop("delete old imports", partial(delete_expired_imports, database), 3600.0),
         ],
         work=WORK,
+        retention=RULES,
     )
 
 

@@ -9,10 +9,12 @@ from sqlalchemy import text
 
 from common.database import Database
 from common.errors import Invalid
+from common.retention import apply_rules
 from contacts.imports import jobs
-from contacts.imports.loops import delete_expired_imports, run_next_import
+from contacts.imports.loops import run_next_import
 from contacts.imports.service import MAX_OPEN
 from contacts.models import ClaimedImport
+from contacts.retention import RULES
 
 from ..conftest import Client, Stage
 
@@ -288,8 +290,7 @@ async def test_ended_imports_are_deleted_after_seven_days(stage: Stage) -> None:
         )
     await queue(stage.mine)
     await stage.run_sql("UPDATE imports SET created_at = now() - interval '8 days' WHERE status = 'queued'")
-    assert await delete_expired_imports(stage.database)
-    assert not await delete_expired_imports(stage.database)
+    await apply_rules(stage.database, stage.app.state.settings, RULES)
     left = (await stage.mine.get(IMPORTS))["results"]
     assert [found["status"] for found in left] == ["queued", "done"]
 

@@ -4,7 +4,7 @@ from alembic import op
 
 from common.counters import counter
 from common.migrations import bus_tables, idempotency_table, protect, statements
-from delivery.models import IS_WAITING, OPEN, PLAIN_ID, Lane, MessageStatus, SubmissionState, sql_list
+from delivery.models import FINAL, IS_WAITING, OPEN, PLAIN_ID, Lane, MessageStatus, SubmissionState, sql_list
 
 revision = "0001"
 down_revision = None
@@ -54,6 +54,7 @@ MESSAGES = f"""
         auto_reply_to bigint,
         request_id text NOT NULL,
         traceparent text,
+        content_removed boolean NOT NULL DEFAULT false,
         created_at timestamptz NOT NULL DEFAULT now(),
         changed_at timestamptz NOT NULL DEFAULT now(),
         UNIQUE (schedule_id, dispatch_number)
@@ -69,6 +70,7 @@ MESSAGES = f"""
         WHERE contact_id IS NOT NULL;
     CREATE INDEX messages_provider_message_id ON messages ({PLAIN_ID.format(id="provider_message_id")}, provider)
         WHERE provider_message_id IS NOT NULL;
+    CREATE INDEX messages_retained ON messages (content_removed, changed_at) WHERE status IN ({sql_list(FINAL)});
     GRANT USAGE ON SEQUENCE messages_id_seq TO delivery_tenant, delivery_all;
     {protect("messages", "delivery")}
 """
@@ -196,11 +198,13 @@ INBOUND = f"""
         keyword text CHECK (keyword IN ('stop', 'start', 'help')),
         media_urls text[] NOT NULL DEFAULT '{{}}',
         fingerprint bytea,
+        content_removed boolean NOT NULL DEFAULT false,
         created_at timestamptz NOT NULL DEFAULT now()
     );
     CREATE UNIQUE INDEX inbound_messages_fingerprint
         ON inbound_messages (fingerprint, provider, organisation_id) NULLS NOT DISTINCT WHERE fingerprint IS NOT NULL;
     CREATE INDEX inbound_messages_unmatched ON inbound_messages (id) WHERE organisation_id IS NULL;
+    CREATE INDEX inbound_messages_retained ON inbound_messages (content_removed, created_at);
     CREATE INDEX inbound_messages_newest ON inbound_messages (organisation_id, received_at DESC, id DESC);
     CREATE INDEX inbound_messages_phone ON inbound_messages (phone, organisation_id, received_at DESC, id DESC);
     CREATE INDEX inbound_messages_contact_id

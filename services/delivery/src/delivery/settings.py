@@ -5,7 +5,7 @@ from typing import ClassVar, Self
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from common.settings import InvalidSetting, StoreSettings, env_name
+from common.settings import InvalidSetting, MessageStoreSettings, env_name
 
 
 def split_names(text: str) -> list[str]:
@@ -36,7 +36,7 @@ class OwnSettings(BaseSettings):
             raise InvalidSetting(f"{', '.join(missing)}: required")
 
 
-class Settings(StoreSettings):
+class Settings(MessageStoreSettings):
     """The settings of delivery. Times are in seconds."""
 
     service: ClassVar[str] = "delivery"
@@ -64,6 +64,15 @@ class Settings(StoreSettings):
     )
 
     storage_provider: str = Field("local", description="where media are stored: a name, or package.module:Class")
+    retention_inbound_text_days: int = Field(
+        90, ge=1, le=36_500, description="after that the text of an inbound message is removed"
+    )
+    retention_inbound_days: int = Field(
+        730, ge=90, le=36_500, description="after that an inbound message without text is deleted"
+    )
+    retention_webhook_event_days: int = Field(
+        30, ge=4, le=36_500, description="after that a webhook event is deleted; it is matched for three days"
+    )
     media_retention_days: int = Field(30, ge=1, description="after that media that no schedule needs are removed")
     media_link_secret: SecretStr = Field(SecretStr(""), description="signs links; empty: INTERNAL_TOKEN_SECRET does")
     media_public_url: str = Field(
@@ -75,6 +84,12 @@ class Settings(StoreSettings):
     def chains(self) -> dict[str, list[str]]:
         """The entries of the provider chains by format, the preferred one first."""
         return {"sms": split_names(self.sms_providers), "mms": split_names(self.mms_providers)}
+
+    @model_validator(mode="after")
+    def _check_inbound_retention(self) -> Self:
+        if self.retention_inbound_days < self.retention_inbound_text_days:
+            raise ValueError("RETENTION_INBOUND_DAYS must be at least RETENTION_INBOUND_TEXT_DAYS")
+        return self
 
     @model_validator(mode="after")
     def _check_lease(self) -> Self:

@@ -18,6 +18,7 @@ from delivery.opt_outs.consumers import on_contact_changed
 from delivery.organisations.consumers import on_organisation_changed
 from delivery.providers import make_chains, make_providers
 from delivery.receipts.loops import make_loops as make_receipt_loops
+from delivery.retention import RULES
 from delivery.sending.loops import drain, give_up_unconfigured
 from delivery.sending.loops import make_loops as make_sending_loops
 from delivery.sending.provider_worker import make_workers, observe
@@ -61,4 +62,5 @@ async def create_worker(settings: Settings) -> Worker:
         drain=[partial(drain, database, worker) for worker in workers],
         close=[*(provider.close for provider in providers.values()), scheduling.close, storage.close],
         observed=observe(workers),
+        retention=RULES,
     )

@@ -114,6 +114,7 @@ _SCHEDULES = f"""
         retry_by bigint,
         retry_unknown boolean NOT NULL DEFAULT false,
         retry_cursor bigint NOT NULL DEFAULT 0,
+        content_removed boolean NOT NULL DEFAULT false,
         created_by bigint,
         updated_by bigint,
         created_at timestamptz NOT NULL DEFAULT now(),
@@ -133,6 +134,9 @@ _SCHEDULES = f"""
 """
 
 # Every change of a status writes an entry to every index, so there are few. The primary key serves the foreign key too.
+# When a row is deleted, PostgreSQL looks for messages with its id as their batch. The condition of
+# schedules_batch_messages is one that this look-up implies.
+# schedules_retained gets an entry when a schedule becomes final, not while it waits or is dispatched.
 _SCHEDULE_INDEXES = f"""
     CREATE INDEX schedules_due ON schedules (kind, scheduled_time, id)
         WHERE status = 'pending' AND scheduled_time IS NOT NULL;
@@ -140,7 +144,7 @@ _SCHEDULE_INDEXES = f"""
         WHERE kind = 'batch' AND status IN ({sql_list(OPEN)});
     CREATE INDEX schedules_to_fan_out ON schedules (fan_out_lease_until, id)
         WHERE kind = 'batch' AND fanned_out_at IS NULL AND status IN ({sql_list(OPEN)});
-    CREATE INDEX schedules_batch_messages ON schedules (batch_id, status, id) WHERE kind = 'batch_message';
+    CREATE INDEX schedules_batch_messages ON schedules (batch_id, status, id) WHERE batch_id IS NOT NULL;
     CREATE UNIQUE INDEX schedules_batch_positions ON schedules (batch_id, batch_position)
         WHERE kind = 'batch_message';
     CREATE INDEX schedules_listed ON schedules (organisation_id, kind, scheduled_time DESC, id DESC)
@@ -156,6 +160,8 @@ _SCHEDULE_INDEXES = f"""
     CREATE INDEX schedules_reservations_to_release ON schedules (id)
         WHERE reservation IS NOT NULL AND kind = 'batch' AND status IN ({sql_list(FINAL)});
     CREATE INDEX schedules_retrying ON schedules (retry_at, id) WHERE retry_at IS NOT NULL;
+    CREATE INDEX schedules_retained ON schedules (kind, content_removed, updated_at)
+        WHERE status IN ({sql_list(FINAL)});
     CREATE INDEX schedules_media ON schedules (({MEDIA_NAME})) WHERE media_url IS NOT NULL;
 """
 
@@ -180,6 +186,7 @@ _SHOWN_SCHEDULES = """
            s.next_attempt_at, coalesce(s.reservation, b.reservation) AS reservation, s.sweep_count,
            s.fanned_out_at, s.message_count,
            s.text IS NOT NULL AS has_own_text, s.scheduled_time IS NOT NULL AS has_own_time, s.outcome_awaited,
+           s.content_removed OR coalesce(b.content_removed, false) AS content_removed,
            s.created_by, s.updated_by, s.created_at, s.updated_at,
            CASE WHEN s.kind = 'batch_message' THEN b.request_id ELSE s.request_id END AS request_id
     FROM schedules s

@@ -15,6 +15,10 @@ class NothingToRetry(Invalid):
     default = "Only a failed schedule can be sent again."
 
 
+class ContentRemoved(Invalid):
+    default = "The text of this message was removed because of its age or on request. Create a new message."
+
+
 class OutcomeUnknown(Invalid):
     default = (
         "This message may have arrived: its outcome is unknown. Send it again with ?include_unknown=true if you accept"

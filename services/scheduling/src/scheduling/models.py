@@ -136,7 +136,8 @@ class Schedule:
 
     A message of a batch has here what it takes from its batch. `has_own_text` (with template, format, media and
     subject) and `has_own_time` say which of it is its own. `outcome_awaited`: the send that made it waited for the
-    outcome (`Prefer: wait`). Times are UTC, phones E.164.
+    outcome (`Prefer: wait`). `content_removed`: its text and fields, or its batch's, were removed. Times are UTC,
+    phones E.164.
     """
 
     id: int
@@ -174,6 +175,7 @@ class Schedule:
     has_own_text: bool
     has_own_time: bool
     outcome_awaited: bool
+    content_removed: bool
     created_by: int | None
     updated_by: int | None
     created_at: datetime

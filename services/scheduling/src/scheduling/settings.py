@@ -4,10 +4,10 @@ from typing import ClassVar
 
 from pydantic import Field, SecretStr
 
-from common.settings import StoreSettings
+from common.settings import MessageStoreSettings
 
 
-class Settings(StoreSettings):
+class Settings(MessageStoreSettings):
     """Settings of scheduling's processes."""
 
     service: ClassVar[str] = "scheduling"

@@ -21,7 +21,7 @@ from scheduling.organisations.consumers import on_settings_changed
 from scheduling.outcomes.consumers import OUTCOMES, on_outcomes
 from scheduling.outcomes.loops import sweep
 from scheduling.recipients.consumers import on_contact_changed
-from scheduling.recipients.loops import delete_old_changes
+from scheduling.retention import RULES
 from scheduling.retries.loops import continue_retries
 from scheduling.schedules.consumers import on_organisation_changed
 from scheduling.settings import Settings
@@ -49,9 +49,9 @@ async def create_worker(settings: Settings) -> Worker:
             Loop("finish batches", partial(finish_batches, database), _SLOW_S, event(FINISH)),
             Loop("release reservations", partial(release_reservations, database, services), _SLOW_S, event(RELEASE)),
             Loop("sweep", partial(sweep, database, services, settings), _SLOW_S, event(SWEEP)),
-            Loop("delete old contact changes", partial(delete_old_changes, database), 3600.0),
         ],
         work=WORK,
         observed=Observed(READINGS),
+        retention=RULES,
         close=[services.close],
     )

@@ -1,6 +1,7 @@
 """Contact changes: pending schedules follow their contact."""
 
-from scheduling.recipients.loops import delete_old_changes
+from common.retention import apply_rules
+from scheduling.retention import RULES
 from services.scheduling.tests.stage import Stage, soon
 
 
@@ -64,5 +65,5 @@ async def test_an_older_opt_out_fails_nothing(stage: Stage) -> None:
 async def test_changes_are_stored_for_a_day(stage: Stage) -> None:
     await stage.change_contacts({**stage.make_contact(), "version": 2}, {**stage.make_contact(), "version": 2})
     await stage.rows("UPDATE contact_changes SET received_at = now() - interval '25 hours' WHERE contact_id = 1")
-    await delete_old_changes(stage.database)
+    await apply_rules(stage.database, stage.settings, RULES)
     assert [row.contact_id for row in await stage.rows("SELECT contact_id FROM contact_changes")] == [2]

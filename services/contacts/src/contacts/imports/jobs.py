@@ -72,8 +72,3 @@ async def fail_import(session: AsyncSession, claimed: ClaimedImport, error: AppE
     """Save why the import cannot be done. Nothing of it was written."""
     sentences = [sentence for field in error.fields.values() for sentence in field]
     await repository.finish(session, claimed, error=" ".join(sentences) or error.detail)
-
-
-async def delete_expired(session: AsyncSession) -> bool:
-    """Delete some of the imports that ended more than seven days ago. Return whether there may be more."""
-    return await repository.delete_expired_all_tenants(session)

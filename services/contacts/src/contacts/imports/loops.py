@@ -82,9 +82,3 @@ async def _renew(database: Database, claimed: ClaimedImport, progress: _Progress
             partial(jobs.renew_lease, claimed=claimed, rows_read=progress.rows_read, rows_total=progress.rows_total),
         )
         progress.is_lost = not kept
-
-
-async def delete_expired_imports(database: Database) -> bool:
-    """Delete imports that ended more than seven days ago. Return whether there may be more."""
-    async with database.all_tenants() as session:
-        return await jobs.delete_expired(session)

@@ -11,7 +11,6 @@ from common.paging import Page
 from contacts.imports.schemas import ImportOptions
 from contacts.models import ClaimedImport, ImportRow, ImportStatus
 
-RETENTION = "7 days"
 LEASE = "interval '30 seconds'"
 _SHOWN = "id, status, rows_read, rows_total, report, {} AS more_errors, error, file_name, dry_run, created_at"
 _ADD = text(
@@ -78,12 +77,6 @@ _FINISH = text(
     """  # noqa: S608  # constants of this file
 )
 _READ_FILE = text(f"SELECT file FROM imports WHERE {_OWN}")  # noqa: S608
-_DELETE_EXPIRED = text(
-    f"""
-    DELETE FROM imports WHERE ctid = ANY(ARRAY(
-        SELECT ctid FROM imports WHERE finished_at < now() - interval '{RETENTION}' LIMIT 1000))
-    """  # noqa: S608  # a constant
-)
 # What an import that is too slow for a request has written is undone, and the transaction goes on. SQLAlchemy's nested
 # transactions would wake the loops before the commit.
 _SAVE = text("SAVEPOINT import")
@@ -198,8 +191,3 @@ async def finish(
         "error": error,
     }
     return await session.scalar(_FINISH, values) is not None
-
-
-async def delete_expired_all_tenants(session: AsyncSession) -> bool:
-    """Delete up to 1,000 imports that ended more than seven days ago. Return whether any was deleted."""
-    return bool((await session.execute(_DELETE_EXPIRED)).rowcount)  # type: ignore[attr-defined]

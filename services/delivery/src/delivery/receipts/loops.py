@@ -41,12 +41,6 @@ async def apply_webhook_events(database: Database, policy: InboundPolicy) -> boo
     return True
 
 
-async def delete_old_events(database: Database) -> bool:
-    """Delete old webhook events. Return True if there may be more."""
-    async with database.all_tenants() as session:
-        return await service.delete_old_events(session)
-
-
 def make_loops(database: Database, providers: Iterable[Provider]) -> list[Loop]:
     """Return the loops for the worker."""
     policy = InboundPolicy.of(providers)
@@ -58,5 +52,4 @@ def make_loops(database: Database, providers: Iterable[Provider]) -> list[Loop]:
             wake=database.wakes.event(WEBHOOK_EVENTS),
             min_interval_s=0.05,
         ),
-        Loop("delete_old_events", partial(delete_old_events, database), 3600.0),
     ]

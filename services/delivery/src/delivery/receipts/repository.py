@@ -15,8 +15,6 @@ from delivery.receipts.rules import (
     WebhookEventRow,
 )
 
-RETENTION_DAYS = 30
-
 _NEW = Columns(fingerprint="bytea", kind="text", reference="bigint", provider_message_id="text", body="text")
 _NAMED = Columns(
     id="bigint",
@@ -100,13 +98,6 @@ _POSTPONE = text(
     FROM {_PAUSES.unnest("n")} WHERE e.id = n.id
     """
 )
-_DELETE_OLD = text(
-    """
-    DELETE FROM webhook_events WHERE id = ANY(ARRAY(
-        SELECT id FROM webhook_events WHERE received_at < now() - make_interval(days => :days)
-        ORDER BY received_at LIMIT :batch FOR UPDATE SKIP LOCKED))
-    """
-)
 
 
 async def add_all_tenants(
@@ -146,9 +137,3 @@ async def complete_all_tenants(session: AsyncSession, matches: Mapping[int, int 
 async def postpone_all_tenants(session: AsyncSession, pauses: Mapping[int, float]) -> None:
     """Check these events again later: id → seconds from now."""
     await session.execute(_POSTPONE, _PAUSES.bind_tuples(pauses.items()))
-
-
-async def delete_old_all_tenants(session: AsyncSession, batch: int) -> int:
-    """Delete at most `batch` events that are older than `RETENTION_DAYS`, and return how many."""
-    values = {"days": RETENTION_DAYS, "batch": batch}
-    return (await session.execute(_DELETE_OLD, values)).rowcount  # type: ignore[attr-defined,no-any-return]

@@ -176,8 +176,3 @@ def _parse_earlier(body: str) -> DeliveryReceipt | None:
     except ValueError:
         return None
     return event if isinstance(event, DeliveryReceipt) else None
-
-
-async def delete_old_events(session: AsyncSession) -> bool:
-    """Delete webhook events that are a month old. Return True if there may be more."""
-    return await repository.delete_old_all_tenants(session, _DELETE_BATCH) == _DELETE_BATCH

@@ -63,7 +63,6 @@ _FAIL_WITHOUT_CONTACT = text(
       AND s.status = 'pending' AND s.kind <> 'batch'
     """
 )
-_DELETE_OLD = text("DELETE FROM contact_changes WHERE received_at < now() - interval '1 day'")
 
 
 class Change(NamedTuple):
@@ -101,8 +100,3 @@ async def apply_to_contacts_all_tenants(session: AsyncSession, changes: Collecti
 async def apply_to_schedules_all_tenants(session: AsyncSession, schedule_ids: Sequence[int]) -> None:
     """Bring these schedules, as far as they are pending, to the stored changes of their contacts."""
     await session.execute(_APPLY_TO_SCHEDULES, {"id": list(schedule_ids), "opted_out": OPTED_OUT})
-
-
-async def delete_old_all_tenants(session: AsyncSession) -> None:
-    """Delete changes that are older than a day. A request that read a contact before then has written its schedules."""
-    await session.execute(_DELETE_OLD)

@@ -65,8 +65,3 @@ async def apply_contacts(session: AsyncSession, contacts: Sequence[tuple[str, Co
 async def apply_stored_changes(session: AsyncSession, schedule_ids: Sequence[int]) -> None:
     """Apply contact changes that arrived before these schedules were inserted from an older copy of the contact."""
     await repository.apply_to_schedules_all_tenants(session, schedule_ids)
-
-
-async def delete_old_changes(session: AsyncSession) -> None:
-    """Delete stored changes after a day."""
-    await repository.delete_old_all_tenants(session)

@@ -14,7 +14,7 @@ _REOPEN_ONE = text(f"{_REOPEN} WHERE id = :id")
 _COUNT_FAILED = text(
     """
     SELECT count(*) FROM schedules
-    WHERE kind = 'batch_message' AND batch_id = :batch_id AND status = 'failed'
+    WHERE kind = 'batch_message' AND batch_id = :batch_id AND status = 'failed' AND NOT content_removed
       AND (:include_unknown OR failure_category <> 'outcome_unknown')
     """
 )
@@ -38,7 +38,8 @@ _REOPEN_NEXT = text(
         SELECT m.id FROM b CROSS JOIN LATERAL (
             SELECT id FROM schedules m
             WHERE m.kind = 'batch_message' AND m.batch_id = b.id AND m.status = 'failed' AND m.id > b.retry_cursor
-              AND m.updated_at <= b.retry_at AND (b.retry_unknown OR m.failure_category <> 'outcome_unknown')
+              AND m.updated_at <= b.retry_at AND NOT m.content_removed
+              AND (b.retry_unknown OR m.failure_category <> 'outcome_unknown')
             ORDER BY m.id LIMIT :limit FOR UPDATE) m
     ), reopened AS (
         {_REOPEN.replace(":user_id", "b.retry_by")} FROM b WHERE s.id = ANY(ARRAY(SELECT id FROM next))

@@ -5,7 +5,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from common.caller import Caller
 from common.database import wake_after_commit
 from scheduling.batches.service import lock_batch
-from scheduling.errors import NothingToRetry, OutcomeUnknown
+from scheduling.errors import ContentRemoved, NothingToRetry, OutcomeUnknown
 from scheduling.models import DISPATCH, RETRIES, Schedule, ScheduleStatus
 from scheduling.retries import repository
 from scheduling.schedules.service import get_schedule, lock_schedule
@@ -14,10 +14,12 @@ BATCH = 5000
 
 
 async def retry_schedule(session: AsyncSession, caller: Caller, schedule_id: int, include_unknown: bool) -> Schedule:
-    """Make a failed schedule pending and due now. Raises NotFound, NothingToRetry, OutcomeUnknown."""
+    """Make a failed schedule pending and due now. Raises NotFound, NothingToRetry, ContentRemoved, OutcomeUnknown."""
     row = await lock_schedule(session, schedule_id)
     if row.status != ScheduleStatus.FAILED:
         raise NothingToRetry
+    if row.content_removed:
+        raise ContentRemoved
     if row.failure_category == "outcome_unknown" and not include_unknown:
         raise OutcomeUnknown
     if row.batch_id is not None:
@@ -30,8 +32,13 @@ async def retry_schedule(session: AsyncSession, caller: Caller, schedule_id: int
 
 
 async def retry_batch(session: AsyncSession, caller: Caller, batch_id: int, include_unknown: bool) -> int:
-    """Retry every failed message of a batch: the first now, the rest in a loop. Return how many. Raises NotFound."""
-    await lock_batch(session, batch_id)
+    """Retry every failed message of a batch: the first now, the rest in a loop. Return how many.
+
+    Raises NotFound and ContentRemoved.
+    """
+    batch = await lock_batch(session, batch_id)
+    if batch.content_removed:
+        raise ContentRemoved
     failed = await repository.count_failed(session, batch_id, include_unknown)
     if failed:
         await repository.begin_retry(session, batch_id, caller.user_id, include_unknown)
