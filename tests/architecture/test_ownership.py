@@ -12,7 +12,8 @@ COMMON = "libs/common/src/common"
 # By service and table, relative to the service's package.
 OWNERS: dict[str, dict[str, set[str]]] = {
     "contacts": {
-        "contacts": {"contacts/repository.py"},
+        "contacts": {"contacts/repository.py", "erasure/repository.py"},
+        "erasures": {"erasure/repository.py"},
         "opt_outs": {"contacts/repository.py"},
         "groups": {"groups/repository.py"},
         "group_members": {"groups/repository.py"},
@@ -24,6 +25,7 @@ OWNERS: dict[str, dict[str, set[str]]] = {
         "schedules": {
             *("schedules/repository.py", "batches/repository.py", "dispatch/repository.py"),
             *("outcomes/repository.py", "recipients/repository.py", "retries/repository.py"),
+            "erasure/repository.py",
         },
         "contact_changes": {"recipients/repository.py"},
         "organisations": {"organisations/repository.py"},
@@ -33,7 +35,7 @@ OWNERS: dict[str, dict[str, set[str]]] = {
         "outbox": {"schedules/repository.py"},  # a schedule and its event in one statement
     },
     "delivery": {
-        "messages": {"messages/repository.py"},
+        "messages": {"messages/repository.py", "erasure/repository.py"},
         "submissions": {"sending/submissions.py"},
         "limit_usage": {"limits/repository.py"},
         "reservations": {"limits/repository.py"},
@@ -41,15 +43,18 @@ OWNERS: dict[str, dict[str, set[str]]] = {
         "sender_ids": {"sender_ids/repository.py"},
         "opt_outs": {"opt_outs/repository.py"},
         "contact_opt_outs": {"opt_outs/repository.py"},
-        "webhook_events": {"receipts/repository.py"},
-        "inbound_messages": {"inbound/repository.py"},
+        "webhook_events": {"receipts/repository.py", "erasure/repository.py"},
+        "inbound_messages": {"inbound/repository.py", "erasure/repository.py"},
         "media": {"media/repository.py"},
         "organisations": {"organisations/repository.py"},
     },
 }
 SHARED = {
     "outbox": {f"{COMMON}/outbox.py", f"{COMMON}/relay.py", "libs/operator/src/cooee/commands/dead_letters.py"},
-    "dead_letters": {f"{COMMON}/bus.py", f"{COMMON}/relay.py", "libs/operator/src/cooee/commands/dead_letters.py"},
+    "dead_letters": {
+        *(f"{COMMON}/bus.py", f"{COMMON}/relay.py"),
+        *("libs/operator/src/cooee/commands/dead_letters.py", "libs/operator/src/cooee/commands/erase.py"),
+    },
     "idempotency_keys": {f"{COMMON}/idempotency.py"},
     "retention_runs": {f"{COMMON}/retention.py"},
 }

@@ -15,7 +15,18 @@ from typing import NoReturn
 import structlog
 
 from cooee.command import Command, Group, Report
-from cooee.commands import dead_letters, health, history, inbound, providers, republish, retention, sender_ids, stuck
+from cooee.commands import (
+    dead_letters,
+    erase,
+    health,
+    history,
+    inbound,
+    providers,
+    republish,
+    retention,
+    sender_ids,
+    stuck,
+)
 from cooee.errors import MEANINGS, CommandError, ExitCode, WrongUsage
 from cooee.output import printable, to_json
 from cooee.stack import Stack
@@ -30,6 +41,7 @@ COMMANDS: tuple[Command | Group, ...] = (
     providers.COMMAND,
     republish.COMMAND,
     retention.COMMAND,
+    erase.COMMAND,
 )
 _JSON, _DEBUG = "--json", "--debug"
 

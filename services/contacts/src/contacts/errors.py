@@ -14,6 +14,10 @@ class PhoneExists(Invalid):
         super().__init__(fields={"phone": [self.sentence]})
 
 
+class ContactErased(Invalid):
+    default = "This contact was erased on request of the person. Add a new contact."
+
+
 class NumberOptedOut(Invalid):
     """The owner of the number opted out. Only the owner, or a confirmed new consent, can opt in again."""
 

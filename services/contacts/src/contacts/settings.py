@@ -19,6 +19,9 @@ class Settings(StoreSettings):
     delivery_url: str = Field("http://127.0.0.1:8083", description="internal address of delivery")
     scheduling_url: str = Field("http://127.0.0.1:8082", description="internal address of scheduling")
     retention_import_days: int = Field(7, ge=1, le=36_500, description="after that a finished import is deleted")
+    retention_erasure_days: int = Field(
+        2555, ge=365, le=36_500, description="after that the record of an erasure is deleted"
+    )
     clerk_webhook_signing_secret: SecretStr = Field(description="signing secret (whsec_…) of Clerk's webhook endpoint")
 
     @field_validator("clerk_webhook_signing_secret")

@@ -32,6 +32,7 @@ OPTED_IN: Mapping[str, Any] = {
     "opt_out_source": None,
     "opt_out_message_id": None,
 }
+ERASED = "erased-"  # the phone of an erased contact is this and its id
 _WILDCARDS = re.compile(r"([\\%_])")
 _PLAIN_EMAIL = re.compile(
     r"[a-zA-Z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[a-zA-Z0-9!#$%&'*+/=?^_`{|}~-]+)*"
@@ -79,6 +80,11 @@ def opt_out_with_number(number: NumberOptOut) -> dict[str, Any]:
         "opt_out_message_id": number.message_id,
         "opt_in_confirmed_at": None,
     }
+
+
+def is_erased(contact: ContactRow) -> bool:
+    """Return whether the contact was erased. It has no phone and stays deleted."""
+    return contact.phone.startswith(ERASED)
 
 
 def must_publish(before: ContactRow, changes: Mapping[str, Any]) -> bool:

@@ -16,7 +16,7 @@ from common.paging import Page
 from common.statements import Tenant
 from common.versions import newest
 from contacts.contacts import lists, repository, rules
-from contacts.errors import NumberOptedOut
+from contacts.errors import ContactErased, NumberOptedOut
 from contacts.models import ContactRow, ImportedRow
 
 SEARCH_INDEX = "search index"  # the event that wakes the loop which cleans the search index
@@ -98,10 +98,12 @@ async def update_contact(
 ) -> ContactRow:
     """Change a contact. Without changes it stays as it is.
 
-    Raises NotFound for an unknown contact or user, PhoneExists, NumberOptedOut, and Invalid for a user who is no
-    longer a member.
+    Raises NotFound for an unknown contact or user, PhoneExists, NumberOptedOut, ContactErased, and Invalid for a user
+    who is no longer a member.
     """
     before, values = await repository.lock(session, contact_id), _columns(changes)
+    if rules.is_erased(before):
+        raise ContactErased
     confirmed = values.pop("confirm_opt_in", False)
     if not values:
         return before

@@ -1,0 +1,66 @@
+"""Every statement that erases a person's contacts, and those on the record of erasures."""
+# ruff: noqa: S608 (the parts of the statements are constants)
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from contacts.contacts.rules import ERASED
+from contacts.models import ContactRow
+
+_COLUMNS = ", ".join(ContactRow._fields)
+_HAS_PHONE = "phone = :phone AND (CAST(:organisation AS text) IS NULL OR organisation_id = :organisation)"
+_LIST = text(f"SELECT {_COLUMNS} FROM contacts WHERE {_HAS_PHONE} ORDER BY id FOR UPDATE")
+_DELETE = text(
+    f"""
+    UPDATE contacts SET is_active = false, version = version + 1, updated_by = NULL, updated_at = now()
+    WHERE {_HAS_PHONE} AND is_active RETURNING {_COLUMNS}
+    """
+)
+# The phone is unique in an organisation, and no phone that a person can enter has this form.
+_ERASE = text(
+    f"""
+    UPDATE contacts SET phone = '{ERASED}' || id, first_name = '', last_name = '', email = '', company = '',
+        user_id = NULL, is_active = false, opt_in_confirmed_at = NULL, version = version + 1, updated_by = NULL,
+        updated_at = now()
+    WHERE {_HAS_PHONE} RETURNING {_COLUMNS}
+    """
+)
+_ADD_RECORD = text(
+    "INSERT INTO erasures (organisation_id, requested_by, reason) VALUES (:organisation, :by, :reason) RETURNING id"
+)
+_COMPLETE_RECORD = text("UPDATE erasures SET counts = CAST(:counts AS jsonb), finished_at = now() WHERE id = :id")
+
+
+async def lock_all_tenants(session: AsyncSession, phone: str, organisation: str | None) -> list[ContactRow]:
+    """Return the contacts with a phone, of one organisation or all, and lock them."""
+    return await _rows(session, _LIST, phone, organisation)
+
+
+async def delete_all_tenants(session: AsyncSession, phone: str, organisation: str | None) -> list[ContactRow]:
+    """Delete the active contacts with a phone softly and return them."""
+    return await _rows(session, _DELETE, phone, organisation)
+
+
+async def erase_all_tenants(session: AsyncSession, phone: str, organisation: str | None) -> list[ContactRow]:
+    """Remove names and the phone from the contacts with a phone, and return them."""
+    return await _rows(session, _ERASE, phone, organisation)
+
+
+async def _rows(session: AsyncSession, statement: Any, phone: str, organisation: str | None) -> list[ContactRow]:
+    found: Sequence[Any] = (await session.execute(statement, {"phone": phone, "organisation": organisation})).all()
+    return [ContactRow._make(row) for row in found]
+
+
+async def add_record(session: AsyncSession, organisation: str | None, *, by: str, reason: str) -> int:
+    """Record that an erasure begins, and return its id."""
+    values = {"organisation": organisation, "by": by, "reason": reason}
+    return int((await session.execute(_ADD_RECORD, values)).scalar_one())
+
+
+async def complete_record(session: AsyncSession, erasure_id: int, counts: Mapping[str, Any]) -> None:
+    """Record what was erased."""
+    await session.execute(_COMPLETE_RECORD, {"id": erasure_id, "counts": json.dumps(counts)})
