@@ -1,4 +1,4 @@
-"""Run queued imports one by one, and delete old ones."""
+"""Run queued imports one by one."""
 
 import asyncio
 from collections.abc import AsyncIterator
