@@ -14,6 +14,7 @@ SPECIAL = {
     ("delivery", "sending"): {"provider_worker", "submissions", "routing", "throttling"},
     ("contacts", "contacts"): {"lists"},
     ("scheduling", "schedules"): {"media_urls"},
+    ("gateway", "v1"): {"names", "translate", "middleware", "document"},
     ("contacts", "imports"): {"csv_file", "csv_header", "csv_rows", "jobs", "turns"},
 }
 PORTS = {("delivery", "providers"), ("delivery", "storage")}

@@ -41,7 +41,10 @@ def clock() -> Clock:
 
 @dataclass
 class Upstream:
-    """A test server in place of a service. It stores the requests, and the query of a request controls the answer."""
+    """A test server in place of a service. It stores the requests, and the query of a request controls the answer.
+
+    With `reply` it answers every request with this status, these headers and this body.
+    """
 
     name: str
     url: str = ""
@@ -51,10 +54,12 @@ class Upstream:
     identity_requests: list[dict[str, Any]] = field(default_factory=list)
     requests: list[dict[str, Any]] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
+    reply: tuple[int, dict[str, str], bytes] | None = None
 
     def reset(self) -> None:
         fresh = Upstream(self.name)
         self.details, self.identity, self.openapi = fresh.details, fresh.identity, {}
+        self.reply = None
         self.requests, self.identity_requests, self.gate = [], [], fresh.gate
 
     def caller(self) -> Caller:
@@ -88,6 +93,9 @@ class Upstream:
             "body": body[:200].decode("latin-1"),
         }
         self.requests.append(received)
+        if self.reply is not None:
+            status, headers, content = self.reply
+            return web.Response(body=content, status=status, headers=headers)
         if "wait" in request.query:
             await self.gate.wait()
         if "chunks" in request.query:
@@ -101,7 +109,7 @@ class Upstream:
         return web.json_response(received, status=int(request.query.get("status", 200)), headers=headers)
 
     async def _stream(self, request: web.Request, chunks: int, broken: bool) -> web.StreamResponse:
-        response = web.StreamResponse()
+        response = web.StreamResponse(headers={"Content-Type": "application/json"} if "json" in request.query else None)
         await response.prepare(request)
         for _ in range(chunks):
             await response.write(b"x" * 65_536)

@@ -20,6 +20,7 @@ from gateway.proxy import Proxy
 from gateway.settings import Settings
 from gateway.slots import Slots
 from gateway.throttles import RateLimitHeaders, Throttles
+from gateway.v1.middleware import V1Clients
 
 log = structlog.get_logger()
 
@@ -27,11 +28,7 @@ log = structlog.get_logger()
 def create_app(settings: Settings) -> ASGIApp:
     """Return the gateway. It has no state that a second replica would need."""
     secret = settings.internal_token_secret.get_secret_value()
-    urls = {
-        "contacts": settings.contacts_url,
-        "scheduling": settings.scheduling_url,
-        "delivery": settings.delivery_url,
-    }
+    urls = {"contacts": settings.contacts_url, "scheduling": settings.scheduling_url, "delivery": settings.delivery_url}
     contacts = ServiceClient(settings.contacts_url, issuer="gateway", audience="contacts", secret=secret)
     proxy = Proxy(urls)
     throttles = Throttles(settings)
@@ -66,6 +63,7 @@ def create_app(settings: Settings) -> ASGIApp:
     app: ASGIApp = RateLimitHeaders(
         RenderErrors(Edge(own, access=access, proxy=proxy, slots=Slots(settings.organisation_slots)))
     )
+    app = V1Clients(app, settings)
     if settings.cors_allowed_origins:
         app = Cors(app, origins=settings.cors_allowed_origins)
     return RequestLog(app, service="gateway")

@@ -17,6 +17,7 @@ from starlette.staticfiles import StaticFiles
 
 from gateway.openapi import merge
 from gateway.openapi_errors import Json
+from gateway.v1.document import describe_v1
 
 log = structlog.get_logger()
 
@@ -44,7 +45,7 @@ class ApiDocument:
         self._urls = {service: url.rstrip("/") + "/openapi.json" for service, url in urls.items()}
         self._parts: dict[str, bytes] = {}
         self._read_at = -_CACHE_S
-        self._merged = b""
+        self._merged = self._v1 = b""
         self._merged_on = date.min
         self._lock = asyncio.Lock()
 
@@ -61,8 +62,14 @@ class ApiDocument:
                         service: json.loads(self._parts[service]) for service in self._urls if service in self._parts
                     }
                     document = merge({"gateway": own, **parts}, today)
-                    self._merged, self._merged_on = json.dumps(document, ensure_ascii=False).encode(), today
+                    self._merged, self._merged_on = _encode(document), today
+                    self._v1 = _encode(describe_v1(document))
             return self._merged
+
+    async def read_v1(self, session: aiohttp.ClientSession, own: Json) -> bytes:
+        """Return the document for clients of v1 as JSON."""
+        await self.read(session, own)
+        return self._v1
 
     async def _read_service(self, session: aiohttp.ClientSession, service: str) -> None:
         try:
@@ -76,6 +83,10 @@ class ApiDocument:
         self._parts[service] = body
 
 
+def _encode(document: Json) -> bytes:
+    return json.dumps(document, ensure_ascii=False).encode()
+
+
 router = APIRouter(tags=["docs"])
 
 
@@ -84,6 +95,14 @@ async def read_schema(request: Request) -> Response:
     """Read this document. It is OpenAPI 3.1 and describes the whole API. It needs no token."""
     state = request.app.state
     body = await state.document.read(state.proxy.session(), request.app.openapi())
+    return Response(body, media_type="application/json")
+
+
+@router.get("/api/v1/schema/", include_in_schema=False)
+async def read_v1_schema(request: Request) -> Response:
+    """Read the document for clients of v1. It needs no token."""
+    state = request.app.state
+    body = await state.document.read_v1(state.proxy.session(), request.app.openapi())
     return Response(body, media_type="application/json")
 
 

@@ -116,7 +116,7 @@ def merge(parts: Mapping[str, Json], today: date | None = None) -> Json:
             },
         },
     }
-    document["components"]["schemas"] = _referenced(schemas, document)
+    document["components"]["schemas"] = referenced(schemas, document)
     return document
 
 
@@ -264,7 +264,7 @@ def _rename(node: Any, renamed: Mapping[str, str]) -> Any:
     return [_rename(value, renamed) for value in node] if isinstance(node, list) else node
 
 
-def _referenced(schemas: Json, document: Json) -> Json:
+def referenced(schemas: Json, document: Json) -> Json:
     """Return the schemas that the document refers to, directly or through other schemas."""
     used: set[str] = set()
     pending = set(_refs(document))

@@ -34,9 +34,9 @@ class Route:
 
 
 def template_pattern(template: str) -> re.Pattern[str]:
-    """Return the pattern that matches a whole path of a template."""
+    """Return the pattern that matches a whole path of a template. Its groups are the values of the segments."""
     parts = re.split(r"(\{\w+\}|\*\*$)", template)
-    kinds = {"{": "[^/]+", "*": ".*"}
+    kinds = {"{": "([^/]+)", "*": ".*"}
     return re.compile("".join(kinds.get(part[:1], re.escape(part)) for part in parts), re.DOTALL)
 
 
@@ -46,6 +46,7 @@ def template_pattern(template: str) -> re.Pattern[str]:
 ROUTES = (
     Route("/api/health/", "", public=True, counted=False),
     Route("/api/schema/", "", public=True),
+    Route("/api/v1/schema/", "", public=True),
     Route("/api/docs/**", "", public=True),
     Route("/api/redoc/", "", public=True),
     Route("/api/contacts/import/", "contacts", rate_limit="import", max_bytes=IMPORT_BYTES, timeout_s=120.0),

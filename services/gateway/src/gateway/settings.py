@@ -2,11 +2,11 @@
 
 import json
 import re
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from pydantic import Field, SecretStr, field_validator
+from pydantic import AwareDatetime, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from common.settings import CommonSettings
@@ -62,6 +62,15 @@ class Settings(CommonSettings):
     route_permissions: Annotated[dict[str, str], NoDecode] = Field(
         {}, description='permissions by route, as JSON: {"POST /api/sms/send/": "org:messages:send"}'
     )
+    v1_clients: Literal["on", "until_sunset", "off"] = Field(
+        "on", description="whether /api/v1/ answers; until_sunset: 410 from V1_SUNSET_AT on; off: 410"
+    )
+    v1_deprecated_at: AwareDatetime | None = Field(
+        None, description="time of the header Deprecation of /api/v1/, such as 2026-12-01T00:00:00Z; empty: no header"
+    )
+    v1_sunset_at: AwareDatetime | None = Field(
+        None, description="time of the header Sunset of /api/v1/; empty: no header"
+    )
 
     @property
     def jwks_url(self) -> str:
@@ -72,6 +81,12 @@ class Settings(CommonSettings):
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check_sunset(self) -> Self:
+        if self.v1_clients == "until_sunset" and self.v1_sunset_at is None:
+            raise ValueError("V1_CLIENTS=until_sunset needs V1_SUNSET_AT")
+        return self
 
     @field_validator("clerk_jwt_key")
     @classmethod

@@ -1,0 +1,428 @@
+"""Clients of v1: their requests as the services get them, and the answers as the clients get them."""
+
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import pytest
+from pydantic import ValidationError
+from yarl import URL
+
+from gateway.routes import find_route
+from gateway.settings import Settings
+from gateway.v1.names import ANSWERED, PATHS, STATUSES, to_today, to_v1
+from gateway.v1.translate import translate_answer, translate_query, translate_request
+
+from .conftest import Issuer, Start, Upstream
+
+Upstreams = dict[str, Upstream]
+JSON = {"Content-Type": "application/json"}
+PAGE = {"total": 1, "page": 1, "limit": 10, "totalPages": 1, "hasNext": False, "hasPrev": False}
+AUDIT = {"created_by": 4, "updated_by": 4, "created_at": "2026-03-02T01:00:00.000Z", "updated_at": None}
+V1_AUDIT = {"createdById": 4, "updatedById": 4, "createdAt": "2026-03-02T01:00:00.000Z", "updatedAt": None}
+CONTACT = {"id": 7, "first_name": "Ana", "phone": "0491570006", "user": 3, "is_active": True, "opt_out": False, **AUDIT}
+CUSTOMER = {
+    "id": 7,
+    "firstName": "Ana",
+    "phone": "0491570006",
+    "userId": 3,
+    "active": True,
+    "optOut": False,
+    **V1_AUDIT,
+}
+SCHEDULE = {
+    "id": 9,
+    "template": 2,
+    "contact": 7,
+    "group": None,
+    "group_schedule_id": 5,
+    "parent": 5,
+    "status": "DELETED",
+}
+V1_SCHEDULE = {
+    "id": 9,
+    "templateId": 2,
+    "customerId": 7,
+    "groupId": None,
+    "groupScheduleId": 5,
+    "parent": 5,
+    "status": "DELETED",
+}
+WHEN = "2026-03-02T09:00:00+10:30"
+
+
+@dataclass
+class Recorded:
+    """A request of v1, the request that a service gets, and the same answer before and after the translation."""
+
+    method: str
+    path: str
+    target: str
+    answer: Any
+    v1_answer: Any
+    body: Any = None
+    target_body: Any = None
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+
+RECORDED = [
+    Recorded(
+        *("GET", "/customers?search=ana&excludeGroupId=3"),
+        "/api/contacts/?search=ana&exclude_group_id=3&limit=10",
+        {"results": [CONTACT], "pagination": PAGE},
+        {"data": [CUSTOMER], "pagination": PAGE},
+    ),
+    Recorded(
+        *("POST", "/customers", "/api/contacts/", CONTACT, CUSTOMER),
+        {"firstName": "Ana", "phone": "0491 570 006", "userId": 3, "active": True, "optOut": False, "shoeSize": 38},
+        {"first_name": "Ana", "phone": "0491 570 006", "user": 3, "is_active": True, "opt_out": False, "shoe_size": 38},
+        201,
+    ),
+    Recorded("GET", "/customers/7", "/api/contacts/7/", CONTACT, CUSTOMER),
+    Recorded("PUT", "/customers/7", "/api/contacts/7/", CONTACT, CUSTOMER, {"optOut": True}, {"opt_out": True}),
+    Recorded(
+        *("GET", "/customers/7/schedules?page=2", "/api/contacts/7/schedules/?page=2&limit=50&status_format=v1"),
+        {"results": [SCHEDULE], "pagination": PAGE},
+        {"data": [V1_SCHEDULE], "pagination": PAGE},
+    ),
+    Recorded(
+        *("GET", "/groups?limit=20", "/api/groups/?limit=20"),
+        {"results": [{"id": 3, "is_active": True, "member_count": 2}], "pagination": PAGE},
+        {"data": [{"id": 3, "active": True, "memberCount": 2}], "pagination": PAGE},
+    ),
+    Recorded(
+        *("GET", "/groups/3", "/api/groups/3/?limit=10"),
+        {"id": 3, "members": {"results": [CONTACT], "pagination": PAGE}},
+        {"id": 3, "members": {"data": [CUSTOMER], "pagination": PAGE}},
+    ),
+    Recorded(
+        *("POST", "/groups/3/customers", "/api/groups/3/members/"),
+        *({"added": 1, "member_count": 2}, {"added": 1, "memberCount": 2}),
+        *({"customerIds": [7]}, {"contact_ids": [7]}),
+    ),
+    Recorded(
+        *("DELETE", "/groups/3/customers", "/api/groups/3/members/"),
+        *({"removed": 1, "member_count": 1}, {"removed": 1, "memberCount": 1}),
+        *({"customerIds": [7]}, {"contact_ids": [7]}),
+    ),
+    Recorded(
+        *("GET", "/templates", "/api/templates/?limit=10"),
+        {"results": [{"id": 2, "version": 1, "is_active": True}], "pagination": PAGE},
+        {"data": [{"id": 2, "version": 1, "active": True}], "pagination": PAGE},
+    ),
+    Recorded(
+        *("GET", "/schedules?date=2026-03-02&status=PENDING,DELETED"),
+        "/api/schedules/?date=2026-03-02&status=PENDING,DELETED&limit=50&status_format=v1",
+        {"results": [], "pagination": PAGE},
+        {"data": [], "pagination": PAGE},
+    ),
+    Recorded(
+        *("POST", "/schedules", "/api/schedules/?status_format=v1", SCHEDULE, V1_SCHEDULE),
+        {"customerId": 7, "templateId": 2, "scheduledTime": WHEN, "mediaUrl": None},
+        {"contact_id": 7, "template_id": 2, "scheduled_time": WHEN, "media_url": None},
+        201,
+    ),
+    Recorded(
+        *("GET", "/group-schedules?groupId=3", "/api/group-schedules/?group_id=3&limit=50&status_format=v1"),
+        {"results": [{"id": 5, "group": 3, "group_name": "VIP", "child_count": 2}], "pagination": PAGE},
+        {"data": [{"id": 5, "groupId": 3, "groupName": "VIP", "childCount": 2}], "pagination": PAGE},
+    ),
+    Recorded(
+        *("GET", "/group-schedules/5", "/api/group-schedules/5/?limit=50&status_format=v1"),
+        {"id": 5, "schedules": [SCHEDULE], "counts": {"PENDING": 0, "DELETED": 1}},
+        {"id": 5, "schedules": [V1_SCHEDULE], "counts": {"PENDING": 0, "DELETED": 1}},
+    ),
+    Recorded(
+        *("POST", "/group-schedules", "/api/group-schedules/?status_format=v1", {"id": 5}, {"id": 5}),
+        *({"name": "Sale", "groupId": 3, "text": "Hi"}, {"name": "Sale", "group_id": 3, "text": "Hi"}, 201),
+    ),
+    Recorded("GET", "/me", "/api/users/me/", {"clerk_id": "user_1"}, {"clerkId": "user_1"}),
+    Recorded(
+        *("GET", "/stats/monthly", "/api/stats/monthly/"),
+        {"monthly_stats": [{"month": "2026-03", "sms_sent": 4}], "sms_limit": None},
+        {"monthlyStats": [{"month": "2026-03", "smsSent": 4}], "smsLimit": None},
+    ),
+    Recorded(
+        *("POST", "/sms/send", "/api/sms/send/"),
+        {"success": True, "schedule_id": 9, "status": "processing"},
+        {"success": True, "scheduleId": 9, "status": "PENDING"},
+        *({"message": "Hi", "recipient": "0491570006", "contactId": 7},),
+        *({"message": "Hi", "recipient": "0491570006", "contact_id": 7}, 202),
+    ),
+    Recorded(
+        *("POST", "/sms/send-to-group", "/api/sms/send-to-group/"),
+        {"results": {"successful": 2, "failed": 0, "total": 2}, "group_name": "VIP", "group_schedule_id": 5},
+        {"results": {"successful": 2, "failed": 0, "total": 2}, "groupName": "VIP", "groupScheduleId": 5},
+        *({"message": "Hi", "groupId": 3}, {"message": "Hi", "group_id": 3}, 202),
+    ),
+    Recorded(
+        *("POST", "/sms/send-mms", "/api/sms/send-mms/", {"status": "sent"}, {"status": "SENT"}),
+        *({"message": "", "mediaUrl": "https://a.test/b.png"}, {"message": "", "media_url": "https://a.test/b.png"}),
+    ),
+]
+
+Ask = Callable[..., Awaitable[tuple[aiohttp.ClientResponse, Any]]]
+
+
+@pytest.fixture
+def ask(gateway: aiohttp.ClientSession, issuer: Issuer) -> Ask:
+    """`await ask("GET", "/customers")` returns the answer to a client of v1, and its body."""
+
+    async def send(method: str, path: str, **more: Any) -> tuple[aiohttp.ClientResponse, Any]:
+        headers = {**issuer.headers(), **more.pop("headers", {})}
+        async with gateway.request(method, "/api/v1" + path, headers=headers, **more) as answer:
+            body = await answer.read()
+            return answer, json.loads(body) if answer.content_type == "application/json" and body else body
+
+    return send
+
+
+def reply(upstreams: Upstreams, body: Any, status: int = 200, **headers: str) -> None:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    for upstream in upstreams.values():
+        upstream.reply = (
+            status,
+            {**JSON, **{name.replace("_", "-"): value for name, value in headers.items()}},
+            content,
+        )
+
+
+@pytest.mark.parametrize("recorded", RECORDED, ids=str)
+async def test_recorded_request_is_answered_as_by_v1(ask: Ask, upstreams: Upstreams, recorded: Recorded) -> None:
+    reply(upstreams, recorded.answer, recorded.status)
+    answer, body = await ask(recorded.method, recorded.path, json=recorded.body)
+    assert (answer.status, body) == (recorded.status, recorded.v1_answer)
+    [request] = [request for upstream in upstreams.values() for request in upstream.requests]
+    assert (request["method"], request["raw"]) == (recorded.method, recorded.target)
+    if recorded.body is not None:
+        assert json.loads(request["body"]) == recorded.target_body
+
+
+def test_every_path_of_v1_has_a_route_that_needs_a_token() -> None:
+    assert len({row.v1 for row in PATHS}) == len({row.today for row in PATHS}) == len(PATHS)
+    for row in PATHS:
+        route = find_route(row.today.replace("{id}", "7"))
+        assert route is not None, row
+        assert route.service, row
+        assert not route.public, row
+
+
+async def test_upload_passes_as_it_is(ask: Ask, upstreams: Upstreams) -> None:
+    reply(upstreams, {"id": 4, "status": "failed"}, 202, Location="/api/contacts/imports/4/")
+    form = aiohttp.FormData()
+    form.add_field("file", b'firstName,phone\n"Ana",0491570006\n', filename="a.csv")
+    answer, body = await ask("POST", "/customers/import-customers?groupId=3", data=form)
+    received = upstreams["contacts"].requests[-1]
+    assert received["raw"] == "/api/contacts/import/?group_id=3"
+    assert "firstName,phone\n" in received["body"]
+    assert int(received["headers"]["content-length"]) == received["size"]
+    assert answer.headers["Location"] == "/api/v1/customers/imports/4"
+    assert body == {"id": 4, "status": "failed"}
+
+
+@pytest.mark.parametrize(
+    ("status", "given", "shown"),
+    [
+        (404, {"detail": "Not found."}, {"error": "Not found.", "detail": "Not found."}),
+        (
+            400,
+            {"first_name": ["Too long."], "contact": ["Unknown.", "Too long."]},
+            {
+                "error": "Too long. Unknown.",
+                "errors": [
+                    {"field": "firstName", "message": "Too long."},
+                    {"field": "customerId", "message": "Unknown."},
+                    {"field": "customerId", "message": "Too long."},
+                ],
+                "firstName": ["Too long."],
+                "customerId": ["Unknown.", "Too long."],
+            },
+        ),
+        (
+            502,
+            {"success": False, "error": "Busy.", "failure_category": "x"},
+            {"error": "Busy.", "failureCategory": "x"},
+        ),
+    ],
+)
+async def test_error_has_names_and_shape_of_v1(
+    ask: Ask, upstreams: Upstreams, status: int, given: dict[str, Any], shown: dict[str, Any]
+) -> None:
+    reply(upstreams, {**given, "code": "some_code", "request_id": "r1"}, status)
+    answer, body = await ask("POST", "/schedules", json={})
+    assert answer.status == status
+    assert body == {
+        **({"success": False} if "success" in given else {}),
+        **shown,
+        "code": "some_code",
+        "requestId": "r1",
+    }
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/contacts", "/contacts/7", "/configs", "/messages", "/health", "/webhooks/clerk", "/", "/v1/customers"),
+        *(
+            "/internal/identity",
+            "/customers/../internal/identity",
+            "/customers/%2e%2e",
+            "/customers/..%2f..%2finternal",
+        ),
+        *("/customers/7/schedules/9", "/customers//schedules", "/me/..", "/../../internal/identity/", "/docs/"),
+    ],
+)
+async def test_path_that_is_not_in_the_table_answers_404(
+    gateway: aiohttp.ClientSession, issuer: Issuer, upstreams: Upstreams, path: str
+) -> None:
+    url = URL(f"{str(gateway._base_url).rstrip('/')}/api/v1{path}", encoded=True)
+    async with gateway.get(url, headers=issuer.headers()) as answer:
+        body = await answer.json()
+    request_id = answer.headers["X-Request-ID"]
+    assert body == {"error": "Not found.", "detail": "Not found.", "code": "not_found", "requestId": request_id}
+    assert answer.status == 404
+    assert not any(upstream.requests for upstream in upstreams.values())
+
+
+async def test_token_and_rate_limits_are_those_of_the_path_that_answers(
+    start: Start, issuer: Issuer, upstreams: Upstreams
+) -> None:
+    permissions = '{"POST /api/sms/send-mms/": "org:messages:burn"}'
+    async with aiohttp.ClientSession(start(throttle_rate_sms="1/min", route_permissions=permissions)) as client:
+        async with client.get("/api/v1/customers") as answer:
+            assert (answer.status, (await answer.json())["code"]) == (401, "not_authenticated")
+        statuses = []
+        for path in ("/api/v1/sms/send", "/api/sms/send/"):
+            async with client.post(path, json={}, headers={**issuer.headers(), "Idempotency-Key": "k"}) as answer:
+                statuses.append((answer.status, answer.headers["RateLimit-Remaining"]))
+        assert statuses == [(200, "0"), (429, "0")]
+        headers = issuer.headers(sub="user_2")
+        async with client.post("/api/v1/sms/send-mms", json={}, headers=headers) as answer:
+            assert (answer.status, (await answer.json())["error"]) == (
+                403,
+                "You do not have permission to perform this action.",
+            )
+    assert [request["headers"]["idempotency-key"] for request in upstreams["scheduling"].requests] == ["k"]
+
+
+async def test_body_over_the_limit_answers_413_and_reaches_no_service(ask: Ask, upstreams: Upstreams) -> None:
+    async def chunks() -> Any:
+        for _ in range(40):
+            yield b'"' + b"\\" * 30_000
+
+    for body in (b"[" + b" " * 1_000_001, chunks()):
+        answer, error = await ask("POST", "/customers", data=body, headers=JSON)
+        assert (answer.status, error["code"]) == (413, "too_large")
+
+
+@pytest.mark.parametrize(
+    ("body", "received"),
+    [
+        (b'{"firstName": NaN', b'{"first_name": NaN'),
+        (b"\xff\xfe", b"\xff\xfe"),
+        (b'{"firstName": "a', b'{"first_name": "a'),
+        (b'{"a": 1e999, "a": "\\ud800"}', b'{"a": 1e999, "a": "\\ud800"}'),
+    ],
+)
+async def test_malformed_body_reaches_the_service_for_its_error(
+    ask: Ask, upstreams: Upstreams, body: bytes, received: bytes
+) -> None:
+    await ask("POST", "/customers", data=body, headers=JSON)
+    assert upstreams["contacts"].requests[-1]["body"].encode("latin-1") == received
+
+
+async def test_answer_that_is_not_json_or_has_no_body_passes(ask: Ask, upstreams: Upstreams) -> None:
+    for status, headers, content in ((204, {}, b""), (200, {"Content-Type": "text/csv"}, b'"first_name":1')):
+        for upstream in upstreams.values():
+            upstream.reply = (status, headers, content)
+        answer, body = await ask("DELETE", "/group-schedules/5")
+        assert (answer.status, body) == (status, content)
+
+
+async def test_answer_is_requested_uncompressed(ask: Ask, upstreams: Upstreams) -> None:
+    await ask("GET", "/customers", headers={"Accept-Encoding": "gzip"})
+    assert "accept-encoding" not in upstreams["contacts"].requests[-1]["headers"]
+
+
+@pytest.mark.parametrize("query", ["chunks=1&broken=1", "chunks=260"])
+async def test_answer_that_breaks_off_or_is_too_large_is_an_error(ask: Ask, query: str) -> None:
+    answer, body = await ask("GET", f"/customers/7?{query}&json=1")
+    assert (answer.status, body["code"]) == (502, "unavailable")
+    assert body["error"] == body["detail"]
+
+
+@pytest.mark.parametrize("path", ["/api/v1/customers", "/api/v1/nothing", "/api/v1/schema/"])
+async def test_every_answer_says_that_v1_is_deprecated(start: Start, path: str) -> None:
+    values = {"v1_deprecated_at": "2026-12-01T00:00:00Z", "v1_sunset_at": "2027-06-30T23:59:59+09:30"}
+    async with aiohttp.ClientSession(start(**values)) as client, client.get(path) as answer:
+        assert answer.headers["Deprecation"] == "@1796083200"
+        assert answer.headers["Sunset"] == "Wed, 30 Jun 2027 14:29:59 GMT"
+        assert answer.headers["Link"] == '</api/v1/schema/>; rel="deprecation"; type="application/json"'
+        async with client.get("/api/contacts/") as other:
+            assert not {"Deprecation", "Sunset", "Link"} & other.headers.keys()
+
+
+async def test_answer_has_no_header_of_a_time_that_is_not_set(ask: Ask) -> None:
+    answer, _ = await ask("GET", "/customers")
+    assert not {"Deprecation", "Sunset", "Link"} & answer.headers.keys()
+
+
+@pytest.mark.parametrize(
+    ("values", "status"),
+    [
+        ({"v1_clients": "off"}, 410),
+        ({"v1_clients": "until_sunset", "v1_sunset_at": "2026-01-01T00:00:00Z"}, 410),
+        ({"v1_clients": "until_sunset", "v1_sunset_at": "2199-01-01T00:00:00Z"}, 401),
+        ({"v1_clients": "on", "v1_sunset_at": "2026-01-01T00:00:00Z"}, 401),
+    ],
+)
+async def test_v1_is_gone_when_a_setting_says_so(start: Start, values: dict[str, str], status: int) -> None:
+    async with aiohttp.ClientSession(start(**values)) as client:
+        async with client.get("/api/v1/customers") as answer:
+            assert answer.status == status
+            assert (await answer.json()).keys() == {"error", "detail", "code", "requestId"}
+        async with client.get("/api/contacts/") as answer:
+            assert answer.status == 401
+
+
+def test_until_sunset_needs_a_time(settings: Callable[..., Settings]) -> None:
+    with pytest.raises(ValidationError, match="V1_SUNSET_AT"):
+        settings(v1_clients="until_sunset")
+    with pytest.raises(ValidationError, match="v1_deprecated_at"):
+        settings(v1_deprecated_at="tomorrow")
+
+
+def test_names_round_trip() -> None:
+    for name, shown in ANSWERED.items():
+        assert to_v1(name) == shown
+        assert to_today(shown) in (name, f"{name}_id")
+    assert [to_v1(name) for name in ("first_name", "mms_sent", "totalPages", "PENDING", "Idempotency-Key")] == [
+        *("firstName", "mmsSent", "totalPages", "PENDING", "Idempotency-Key"),
+    ]
+    assert set(STATUSES.values()) == {"PENDING", "SENT", "FAILED", "DELETED"}
+
+
+def test_values_are_never_translated() -> None:
+    body = b'{"text": "firstName: \\"lastName\\": x", "name" : "customerId", "lastName":\t[1.50, "mediaUrl"]}'
+    assert translate_request(body) == body.replace(b'"lastName":\t', b'"last_name":\t')
+    row = next(row for row in PATHS if row.statuses)
+    answer = b'{"text":"status","status":"sent","error":"is_active"}'
+    assert translate_answer(answer, row) == b'{"text":"status","status":"SENT","error":"is_active"}'
+
+
+def test_hostile_text_is_translated_in_linear_time() -> None:
+    """Translate texts that would take minutes if each quote began a search to the end of the text."""
+    for text in (b'"' + b'\\"' * 500_000, b'"' * 1_000_000, b'"a"' + b" " * 900_000, b'{"a":' * 200_000):
+        assert translate_request(text) == text
+
+
+def test_status_format_of_the_client_is_replaced() -> None:
+    row = next(row for row in PATHS if row.v1 == "/schedules")
+    query = b"status_format=v2&statusFormat=&limit=&dateFrom=2026-01-01&%67roupId=3&x"
+    assert translate_query(query, row, "GET") == b"date_from=2026-01-01&group_id=3&x&limit=50&status_format=v1"
