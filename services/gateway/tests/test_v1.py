@@ -265,6 +265,22 @@ async def test_error_has_names_and_shape_of_v1(
     }
 
 
+@pytest.mark.parametrize(("path", "name"), [("/schedules", "customerId"), ("/sms/send", "contactId")])
+async def test_error_names_the_contact_as_the_request_does(
+    ask: Ask, upstreams: Upstreams, path: str, name: str
+) -> None:
+    reply(upstreams, {"contact_id": ["Enter a number."], "code": "invalid", "request_id": "r1"}, 400)
+    _, body = await ask("POST", path, json={name: "x"})
+    assert json.loads(upstreams["scheduling"].requests[-1]["body"]) == {"contact_id": "x"}
+    assert (body[name], body["errors"]) == (["Enter a number."], [{"field": name, "message": "Enter a number."}])
+
+
+async def test_large_body_is_translated_as_a_whole(ask: Ask, upstreams: Upstreams) -> None:
+    body = b'{"padding": "' + b"x" * 200_000 + b'", "firstName": "Ana"}'
+    await ask("POST", "/customers", data=body, headers=JSON)
+    assert upstreams["contacts"].requests[-1]["size"] == len(body) + 1
+
+
 @pytest.mark.parametrize(
     "path",
     [

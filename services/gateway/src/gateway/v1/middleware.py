@@ -1,5 +1,6 @@
 """Serve the clients of v1: translate their requests to today's API, and today's answers to theirs."""
 
+import asyncio
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -15,6 +16,7 @@ from gateway.v1.translate import translate_answer, translate_error, translate_qu
 
 _BELOW = PREFIX + "/"
 SCHEMA_PATH = PREFIX + "/schema/"
+_TRANSLATED_AT_ONCE_BYTES = 65_536
 _MAX_ANSWER_BYTES = 16_000_000  # a page has at most 50 rows, so no answer comes near
 Headers = list[tuple[bytes, bytes]]
 
@@ -114,8 +116,10 @@ def _translated(receive: Receive) -> Receive:
             more = message.get("more_body", False)
         is_read = True
         body = b"".join(chunks)
-        if size <= MAX_JSON_BYTES:
+        if size <= _TRANSLATED_AT_ONCE_BYTES:
             body = translate_request(body)
+        elif size <= MAX_JSON_BYTES:  # a body of a million quotes takes a quarter of a second
+            body = await asyncio.to_thread(translate_request, body)
         return {"type": "http.request", "body": body, "more_body": more}
 
     return receive_translated
@@ -175,7 +179,7 @@ class _Answer:
 
     def _translate(self, body: bytes, status: int) -> bytes:
         if status >= 400:
-            return translate_error(body)
+            return translate_error(body, self._row)
         return body if self._row is None else translate_answer(body, self._row)
 
 

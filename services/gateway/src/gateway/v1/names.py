@@ -19,6 +19,7 @@ class Path:
 
     `limit` is the page size that v1 had without `?limit=`. `status_format`: the route takes `?status_format=v1`.
     `statuses`: the answer has the status of a schedule, and the route does not take `?status_format=v1`.
+    `contact_id` is v1's name of the contact in a request, for the errors about it.
     """
 
     v1: str
@@ -26,6 +27,7 @@ class Path:
     limit: int | None = None
     status_format: bool = False
     statuses: bool = False
+    contact_id: str = "customerId"
 
     @cached_property
     def v1_pattern(self) -> re.Pattern[str]:
@@ -57,9 +59,9 @@ PATHS = (
     Path("/users", "/api/users/", limit=10),
     Path("/users/{id}", "/api/users/{id}/"),
     Path("/stats/monthly", "/api/stats/monthly/"),
-    Path("/sms/send", "/api/sms/send/", statuses=True),
+    Path("/sms/send", "/api/sms/send/", statuses=True, contact_id="contactId"),
     Path("/sms/send-to-group", "/api/sms/send-to-group/"),
-    Path("/sms/send-mms", "/api/sms/send-mms/", statuses=True),
+    Path("/sms/send-mms", "/api/sms/send-mms/", statuses=True, contact_id="contactId"),
     Path("/sms/upload-file", "/api/sms/upload-file/"),
 )
 

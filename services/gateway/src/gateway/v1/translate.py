@@ -55,7 +55,7 @@ def _name_in_answer(name: str, is_list: bool) -> str:
     return V1_ROWS if name == ROWS and is_list else to_v1(name)
 
 
-def translate_error(body: bytes) -> bytes:
+def translate_error(body: bytes, row: Path | None) -> bytes:
     """Return the body of an error with v1's names, and with `error` or `errors`, which a client of v1 reads.
 
     `errors` has an entry for each message of a field. `error` is one text in every error.
@@ -66,12 +66,14 @@ def translate_error(body: bytes) -> bytes:
         return body
     if not isinstance(given, dict):
         return body
+    own_names = {} if row is None else {"contact_id": row.contact_id}
+    renamed = {name: own_names.get(name) or to_v1(name) for name in given}
     fields = {name: value for name, value in given.items() if _is_messages(value)}
-    shown: dict[str, Any] = {to_v1(name): value for name, value in given.items()}
+    shown: dict[str, Any] = {renamed[name]: value for name, value in given.items()}
     if "detail" in given:
         shown = {"error": given["detail"], **shown}
     elif fields:
-        errors = [{"field": to_v1(name), "message": text} for name, texts in fields.items() for text in texts]
+        errors = [{"field": renamed[name], "message": text} for name, texts in fields.items() for text in texts]
         shown = {"error": " ".join(dict.fromkeys(one["message"] for one in errors)), "errors": errors, **shown}
     return json.dumps(shown, ensure_ascii=False).encode()
 
