@@ -34,7 +34,7 @@ EventT = TypeVar("EventT", bound=Event)
 # How long the broker may hold a fetch of an idle consumer.
 _IDLE_WAIT_MS, _SELDOM_WAIT_MS = 500, 1000
 _ENDS_TIMEOUT_S = 5.0
-# Short, so that a consumer goes on soon after a database that was away is back. An operator takes longer.
+# Consumers continue within 5 s of an outage's end. A pause for dead letters ends only when an operator acts.
 _MAX_BACK_OFF_S, _DEAD_LETTERS_PAUSE_S = 5.0, 30.0
 _REBALANCE_TIMEOUT_S = 60
 _REBALANCE_MARGIN_S = 10
@@ -66,11 +66,13 @@ class TooManyDeadLetters(Exception):
 
 @dataclass(slots=True)
 class Bus:
-    """The consumers of one process. `paused_topics` have too many dead letters.
+    """The consumers of one process.
 
-    `failures` has the consecutive failures of each topic. `batch_since` has the time (`time.monotonic`) since when the
-    batch of a consumer group runs. `unavailable_at` is the last such time at which the broker was found unavailable.
-    `ends` has the offsets after the last record of each partition, as the broker last said them.
+    failures: consecutive failures of each topic.
+    paused_topics: topics with too many dead letters.
+    batch_since: when the running batch of each consumer group began (`time.monotonic`).
+    unavailable_at: when the broker was last found unavailable (`time.monotonic`).
+    ends: the offset after the last record of each partition, by the broker's last answer.
     """
 
     settings: StoreSettings
@@ -149,7 +151,7 @@ class Bus:
     async def _ask_for_ends(self) -> None:
         for subscriber in self.subscribers():
             if subscriber.consumer is not None and str(subscriber.group_id) in self.batch_since:
-                # While the broker is away, the ends that are known count.
+                # While the broker is unavailable, the ends that are known count.
                 with contextlib.suppress(KafkaError, TimeoutError):
                     async with asyncio.timeout(_ENDS_TIMEOUT_S):
                         self.ends |= await subscriber.consumer.end_offsets(subscriber.consumer.assignment())

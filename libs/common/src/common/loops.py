@@ -14,7 +14,7 @@ from common.errors import Unavailable
 
 log = structlog.get_logger()
 
-# Short, so that the work goes on soon after a database or a broker that was away is back.
+# Work continues within 5 s of the end of an outage of the database or the broker.
 _MAX_BACK_OFF_S = 5.0
 _current: ContextVar["Loop | None"] = ContextVar("current_loop", default=None)
 

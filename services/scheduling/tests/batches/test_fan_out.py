@@ -67,7 +67,7 @@ async def test_a_message_is_not_given_to_a_contact_that_has_or_may_get_one(stage
     batch = await stage.make_batch(130)
     message = (await stage.show_batch(batch["id"]))["schedules"][0]
     url = f"/api/schedules/{message['id']}/"
-    for reason in ("still being expanded", "has a message of this batch already"):
+    for reason in ("still being created", "has a message of this batch already"):
         answer = await stage.client("PATCH", url, {"contact": 120})
         assert answer.status_code == 400
         assert reason in answer.json()["contact"][0]

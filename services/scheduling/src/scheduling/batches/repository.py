@@ -47,6 +47,7 @@ _ADD_MESSAGES = text(
            m.contact_id, m.version, m.phone, m.fields, b.created_by, b.created_by
     FROM schedules b, {_MEMBER.unnest("m")}
     WHERE b.id = :batch_id
+    ORDER BY m.contact_id -- ids are drawn in this order, which is that of the positions
     """
 )
 _MOVE_CURSOR = text(
@@ -81,13 +82,12 @@ _COUNT_MESSAGES = text(
     GROUP BY status HAVING sum(total) > 0
     """
 )
-# Positions begin at 1, have no gaps and never change, so a page far from the start costs no more than the first. Ids
-# have the order of the positions.
+# Positions begin at 1, have no gaps and never change, so a page far from the start costs no more than the first.
 _PAGE_MESSAGES = text(
     """
     SELECT * FROM shown_schedules
     WHERE id = ANY(ARRAY(SELECT id FROM schedules WHERE kind = 'batch_message' AND batch_id = :id
-                           AND batch_position BETWEEN CAST(:offset AS int) + 1 AND CAST(:offset AS int) + :limit))
+                         AND batch_position BETWEEN CAST(:offset AS int) + 1 AND CAST(:offset AS int) + :limit))
     ORDER BY id
     """
 )
@@ -233,7 +233,7 @@ async def add(session: AsyncSession, values: Mapping[str, Any]) -> int:
 
 
 async def add_messages(session: AsyncSession, batch_id: int, members: Sequence[ContactState]) -> None:
-    """Insert a message for each member, in the order of their ids. The caller has locked the batch."""
+    """Insert a message for each member, in the order of the contacts' ids. The caller has locked the batch."""
     values = _MEMBER.bind(members, fields=[json.dumps(member.fields) for member in members])
     await session.execute(_ADD_MESSAGES, {**values, "batch_id": batch_id})
 
@@ -274,7 +274,7 @@ async def count_messages(session: AsyncSession, batch_id: int) -> dict[ScheduleS
 
 
 async def page_messages(session: AsyncSession, batch_id: int, page: Page) -> list[Schedule]:
-    """Return a page of a batch's messages in the order of the ids that the contacts had when they were written."""
+    """Return a page of a batch's messages in the order of their positions in it."""
     values = {"id": batch_id, "limit": page.limit, "offset": page.offset}
     return [Schedule.of(row) for row in await session.execute(_PAGE_MESSAGES, values)]
 

@@ -150,13 +150,13 @@ _UPDATE = text(
 )
 _HAS_MESSAGE = text(
     """
-    SELECT b.fanned_out_at IS NULL AS is_expanding,
-           EXISTS (SELECT FROM schedules m
+    SELECT EXISTS (SELECT FROM schedules m
                    WHERE m.organisation_id = b.organisation_id AND m.contact_id = CAST(:contact_id AS bigint)
-                     AND m.kind = 'batch_message' AND m.batch_id = b.id) AS has_message
+                     AND m.kind = 'batch_message' AND m.batch_id = b.id)
     FROM schedules b WHERE b.id = :batch_id
     """
 )
+_IS_FANNED_OUT = text("SELECT fanned_out_at IS NOT NULL FROM schedules WHERE id = :batch_id")
 _ADVANCE_NEXT_DUE = text("UPDATE schedules SET next_due_at = least(next_due_at, :at) WHERE id = :id")
 _CANCEL = text("UPDATE schedules SET status = 'cancelled', updated_by = :user_id, updated_at = now() WHERE id = :id")
 _COUNT_OF_CONTACT = text(
@@ -240,14 +240,14 @@ async def update(session: AsyncSession, values: Mapping[str, Any]) -> None:
     await session.execute(_UPDATE, values)
 
 
-async def has_message(session: AsyncSession, batch_id: int, contact_id: int) -> bool | None:
-    """Return whether the contact has a message in the batch, which the caller has locked.
+async def has_message(session: AsyncSession, batch_id: int, contact_id: int) -> bool:
+    """Return whether the contact has a message in the batch, which the caller has locked."""
+    return bool(await session.scalar(_HAS_MESSAGE, {"batch_id": batch_id, "contact_id": contact_id}))
 
-    Return None while the batch is being expanded, when the contact may still get one.
-    """
-    values = {"batch_id": batch_id, "contact_id": contact_id}
-    row = (await session.execute(_HAS_MESSAGE, values)).one()
-    return True if row.has_message else None if row.is_expanding else False
+
+async def is_fanned_out(session: AsyncSession, batch_id: int) -> bool:
+    """Return whether all messages of the batch, which the caller has locked, are created."""
+    return bool(await session.scalar(_IS_FANNED_OUT, {"batch_id": batch_id}))
 
 
 async def advance_next_due(session: AsyncSession, batch_id: int, at: datetime) -> None:

@@ -236,14 +236,14 @@ async def _write(session: AsyncSession, caller: Caller, row: Schedule, address: 
 
 
 async def _check_new_contact(session: AsyncSession, row: Schedule, contact_id: int | None) -> None:
-    """Raise Invalid when the message of a batch is given to a contact that has one of the same batch."""
+    """Raise Invalid when the message of a batch is given to a contact that has, or may get, one of the same batch."""
     if contact_id is None or contact_id == row.contact_id or row.batch_id is None:
         return
-    has_message = await repository.has_message(session, row.batch_id, contact_id)
-    if has_message:
+    if await repository.has_message(session, row.batch_id, contact_id):
         raise Invalid.field("contact", "This contact has a message of this batch already.")
-    if has_message is None:
-        raise Invalid.field("contact", "The batch is still being expanded, so this contact may get its own message.")
+    if not await repository.is_fanned_out(session, row.batch_id):
+        sentence = "The messages of this batch are still being created. Try again when `expanding` is false."
+        raise Invalid.field("contact", sentence)
 
 
 async def cancel_schedule(session: AsyncSession, caller: Caller, schedule_id: int) -> None:
