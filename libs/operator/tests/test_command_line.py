@@ -77,7 +77,9 @@ def test_an_interrupted_command_has_a_code_of_its_own(script: Path) -> None:
         url = f"http://127.0.0.1:{gateway.getsockname()[1]}"
         command = [script, "health", "--json", "--gateway", url]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True)
-        with gateway.accept()[0]:  # the command waits for an answer now
+        with gateway.accept()[0] as connection:
+            connection.settimeout(60)
+            assert connection.recv(1)  # the command has sent its request, and waits for an answer
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=60)
     assert (process.returncode, json.loads(out)["error"]["kind"], "Traceback" in err) == (130, "interrupted", False)
