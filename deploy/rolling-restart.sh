@@ -5,7 +5,8 @@
 # An API: the new containers start beside the old ones. When they are healthy and every client knows their addresses,
 # each old one gets the signal to stop. It refuses connections then, and gives up each open one after its next answer
 # (DRAIN_S), so no request fails. If a new container does not become healthy, it is removed and the old ones go on.
-# A worker: it stops after the batch in hand, then the new one starts. Until then events and messages wait.
+# A worker: it stops after the batch in hand, then the new one starts. Until then events and messages wait. If the new
+# one does not become healthy, the script stops: the old one is removed already, so no worker of this service works.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export COMPOSE_FILE=${COMPOSE_FILE:-docker-compose.production.yml}
@@ -29,7 +30,10 @@ replace_api() {
     before=$(docker compose ps --quiet "$service")
     local count
     count=$(wc -w <<<"$before")
-    [ "$count" -gt 0 ] || { start "$service" 1 && return; }
+    if [ "$count" = 0 ]; then
+        start "$service" 1
+        return
+    fi
     if ! start "$service" $((count * 2)) --no-recreate; then
         after=$(docker compose ps --all --quiet "$service")
         new=$(comm -13 <(sort <<<"$before") <(sort <<<"$after"))
@@ -47,8 +51,19 @@ replace_api() {
     done
 }
 
+replace_worker() {
+    local service=$1 id
+    if start "$service" 1; then return; fi
+    for id in $(docker compose ps --all --quiet "$service"); do
+        docker logs --tail 20 "$id" >&2
+    done
+    echo "$service: the new container did not become healthy, and the old one is removed already, so no worker of this" \
+        "service works: set the previous VERSION and start this script again" >&2
+    exit 1
+}
+
 for service in "$@"; do
     echo "$service: replacing"
-    if [[ " $apis " == *" $service "* ]]; then replace_api "$service"; else start "$service" 1; fi
+    if [[ " $apis " == *" $service "* ]]; then replace_api "$service"; else replace_worker "$service"; fi
     echo "$service: $(docker compose ps --format '{{.Name}} {{.Image}}' "$service" | paste -sd ' ')"
 done

@@ -3,7 +3,7 @@
 # VERSION is their tag, and IMAGE_PREFIX comes before their names. With `--sign`, the digests that were pushed are signed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-: "${VERSION:?the tag of the images}"
+: "${VERSION:?set VERSION to the tag of the images}"
 sign=
 if [ "${1:-}" = --sign ]; then sign=yes && shift; fi
 digests=$(mktemp)

@@ -5,7 +5,7 @@
 # The server is named by PGHOST, PGPORT and PGUSER, which must be a superuser: row-level security would hide rows from
 # another role. PGPASSWORD, or the file that PGPASSWORD_FILE names, has the password.
 set -euo pipefail
-: "${BACKUP_FOLDER:?the folder for the backups}" "${PGUSER:?the superuser}"
+: "${BACKUP_FOLDER:?set BACKUP_FOLDER to the folder for the backups}" "${PGUSER:?set PGUSER to the superuser}"
 keep=${BACKUP_KEEP:-14} # the newest backups that stay; 0: all
 if [ -n "${PGPASSWORD_FILE:-}" ]; then PGPASSWORD=$(<"$PGPASSWORD_FILE") && export PGPASSWORD; fi
 [[ $keep =~ ^[0-9]+$ ]] || { echo "BACKUP_KEEP must be a number, not '$keep'" >&2 && exit 2; }

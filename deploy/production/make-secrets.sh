@@ -4,7 +4,11 @@
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 folder=${1:-$root/secrets}
-user=10001 # the user of the services in their images
+user=${SECRETS_USER:-10001} # the user of the services in their images
+[ "$(id -u)" = 0 ] || [ "$(id -u)" = "$user" ] || {
+    echo "run as root: the files must belong to the user $user, which runs the services; nothing was created" >&2
+    exit 1
+}
 umask 077
 mkdir -p "$folder"
 
@@ -24,11 +28,6 @@ write mobile_message_webhook_secret "$(random)"
 for name in $(sed -n '/^secrets:/,$ s/^  \([a-z_0-9]*\): .*/\1/p' "$root/docker-compose.production.yml"); do
     write "$name" ""
 done
-if [ "$(id -u)" = 0 ]; then
-    chown -R "$user" "$folder"
-else
-    echo "run as root: the files must belong to the user $user, which runs the services" >&2
-    exit 1
-fi
+chown -R "$user" "$folder"
 echo "empty, fill in what you use:"
 find "$folder" -maxdepth 1 -type f -empty -printf '  %f\n' | sort

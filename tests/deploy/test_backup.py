@@ -156,6 +156,23 @@ def test_a_restore_replaces_no_tables_without_the_option(source: Server) -> None
     assert len(source.read("SELECT name FROM contacts.groups")) == 3
 
 
+def test_a_database_in_use_is_not_replaced(source: Server) -> None:
+    folder = backup(source)
+    with (folder / "roles.sql").open("a") as file:
+        file.write("CREATE ROLE new_role;\n")
+    with (folder / "SHA256SUMS").open("w") as sums:
+        subprocess.run(["sha256sum", "cooee.dump", "roles.sql"], cwd=folder, stdout=sums, check=True, timeout=60)
+
+    async def restore_while_connected() -> subprocess.CompletedProcess[str]:
+        async with connect(source.postgres.url("cooee")):
+            return await asyncio.to_thread(source.run, "restore.sh", "--replace", str(folder))
+
+    refused = asyncio.run(restore_while_connected())
+    assert refused.returncode == 1
+    assert "cooee: this database is in use by 1 connection; nothing was restored" in refused.stderr
+    assert source.read("SELECT 1 FROM pg_roles WHERE rolname = 'new_role'") == []
+
+
 def test_a_changed_file_is_not_restored(source: Server) -> None:
     folder = backup(source)
     with (folder / "cooee.dump").open("ab") as file:

@@ -83,7 +83,9 @@ def settings(folder: Path) -> str:
 
 def make_secrets(folder: Path) -> str:
     """Create the secrets and return the password of PostgreSQL's administrator."""
-    subprocess.run([ROOT / "deploy/production/make-secrets.sh", folder], check=os.geteuid() == 0, capture_output=True)
+    own = {} if os.geteuid() == 0 else {"SECRETS_USER": str(os.geteuid())}
+    command = [ROOT / "deploy/production/make-secrets.sh", folder]
+    subprocess.run(command, check=True, capture_output=True, env=os.environ | own)
     (folder / "clerk_webhook_signing_secret").write_text("whsec_ZGV2ZWxvcG1lbnQtb25seS13ZWJob29r")
     if os.geteuid() != 0:  # the files belong to another user than that of the services
         folder.chmod(0o755)
