@@ -35,7 +35,7 @@ token: $(STAMP) ## print a session token for the running stack: ORG=org_demo USE
 	@$(BIN)/python -m tools.token --org $(or $(ORG),org_demo) --user $(if $(filter command line,$(origin USER)),$(USER),user_demo) --role $(or $(ROLE),admin)
 
 .PHONY: test
-test: $(STAMP) ## run all tests that need no Docker, on the embedded PostgreSQL and broker
+test: $(STAMP) ## run all tests that need no Docker, except the slow ones, on the embedded PostgreSQL and broker
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not stack and not compose and not browser" $(ARGS)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "stack and not slow" $(ARGS)
 
@@ -94,7 +94,7 @@ backlogs: $(STAMP) ## measure how backlogs are drained: MINUTES=10 (of each outa
 	@$(BIN)/python -m tools.backlogs $(if $(MINUTES),--minutes $(MINUTES)) $(if $(ROWS),--rows $(ROWS)) $(ARGS)
 
 .PHONY: images
-images: ## build the images of a release: VERSION=1.2.3 IMAGE_PREFIX=registry.example/
+images: ## build the images of a release: VERSION=v1.2.3 IMAGE_PREFIX=registry.example/
 	@tools/images.sh docker build --quiet
 
 .PHONY: release-images
