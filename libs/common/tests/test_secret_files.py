@@ -1,11 +1,14 @@
 """Settings from the files of SECRETS_FOLDER."""
 
 import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from common.settings import read_secret_files
+from common.settings import InvalidSetting, read_secret_files
 
 
 @pytest.fixture
@@ -38,22 +41,32 @@ def test_a_variable_that_is_set_stays_and_an_empty_file_sets_nothing(
     assert ".SECRET_OF_A_FILE" not in os.environ
 
 
-def test_a_missing_folder_ends_the_process_and_is_named(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("SECRETS_FOLDER", str(folder / "missing"))
-    with pytest.raises(SystemExit) as end:
+def test_a_missing_folder_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = str(folder / "missing")
+    monkeypatch.setenv("SECRETS_FOLDER", missing)
+    with pytest.raises(InvalidSetting, match=re.escape(f"SECRETS_FOLDER: {missing}: No such file")):
         read_secret_files()
-    assert end.value.code == 2
-    assert str(folder / "missing") in capsys.readouterr().err
 
 
-def test_a_file_that_is_no_text_is_an_error_without_its_content(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("arguments", [("contacts", "api"), ("common", "topics")])
+def test_a_process_with_a_missing_folder_ends_with_code_2(
+    folder: Path, repository_root: Path, arguments: tuple[str, str]
 ) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", *arguments],
+        env={**os.environ, "SECRETS_FOLDER": str(folder / "missing")},
+        cwd=repository_root,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (ended.returncode, len(ended.stderr.splitlines())) == (2, 1), ended.stderr
+    assert f"SECRETS_FOLDER: {folder / 'missing'}" in ended.stderr
+
+
+def test_a_file_that_is_no_text_is_an_error_without_its_content(folder: Path) -> None:
     (folder / "secret_of_a_file").write_bytes(b"\xff\xfeABC")
-    with pytest.raises(SystemExit):
+    with pytest.raises(InvalidSetting, match="secret_of_a_file: is not UTF-8 text") as raised:
         read_secret_files()
-    shown = capsys.readouterr().err
-    assert "secret_of_a_file: is not UTF-8 text" in shown
-    assert "ABC" not in shown
+    assert "ABC" not in str(raised.value)

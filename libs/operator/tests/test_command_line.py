@@ -136,6 +136,21 @@ async def test_invalid_settings_are_reported_without_values(cooee: Cooee) -> Non
     assert "short-secret" not in failed.err
 
 
+async def test_an_error_of_a_statement_is_not_called_unreachable(cooee: Cooee, urls: dict[str, str]) -> None:
+    another = {"DELIVERY_DATABASE_URL": urls["contacts"]}
+    failed = await cooee("sender-ids", "list", "--json", **another)
+    assert (failed.code, failed.document["error"]["kind"]) == (70, "internal")
+    assert 'delivery\'s database: relation "sender_ids" does not exist (--debug' in failed.err
+    assert "Traceback" in (await cooee("sender-ids", "list", "--debug", **another)).err
+
+
+async def test_a_missing_folder_of_secrets_is_a_setting(cooee: Cooee, tmp_path: Path) -> None:
+    missing = str(tmp_path / "missing")
+    failed = await cooee("stuck", "--json", SECRETS_FOLDER=missing)
+    assert (failed.code, failed.document["error"]["kind"]) == (6, "settings")
+    assert f"SECRETS_FOLDER: {missing}: " in failed.err
+
+
 async def test_an_error_of_the_code_has_a_code_of_its_own(cooee: Cooee, monkeypatch: pytest.MonkeyPatch) -> None:
     async def fail(*_: object) -> Report:
         raise KeyError("lost")

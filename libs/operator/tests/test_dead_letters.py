@@ -39,7 +39,7 @@ async def test_dead_letters_of_all_services_are_listed(cooee: Cooee, add_dead_le
     assert listed.out.splitlines()[2].split()[-5:] == [TOPIC, "3/0", "no", "version:", "missing"]
     document = (await cooee("dead-letters", "list", "--json")).document
     found = [(one["service"], one["id"], one["topic"], one["offset"]) for one in document["dead_letters"]]
-    assert (document["waiting"], found) == (2, [("contacts", second, OTHER, 0), ("scheduling", first, TOPIC, 0)])
+    assert (document["unacknowledged"], found) == (2, [("contacts", second, OTHER, 0), ("scheduling", first, TOPIC, 0)])
     for choice in (("--service", "scheduling"), ("--topic", TOPIC)):
         (one,) = (await cooee("dead-letters", "list", "--json", *choice)).document["dead_letters"]
         assert one["service"] == "scheduling"
@@ -83,7 +83,10 @@ async def test_more_dead_letters_than_a_batch_are_replayed_once_each(cooee: Cooe
         f" SELECT '{TOPIC}', 0, n, 'x', 'x', 'x' FROM generate_series(1, 1001) AS n",
     )
     replayed = await cooee("dead-letters", "replay", "--service", "delivery", "--all", "--json")
-    assert (replayed.code, replayed.document) == (0, {"service": "delivery", "replayed": {TOPIC: 1001}})
+    assert (replayed.code, replayed.document) == (
+        0,
+        {"service": "delivery", "replayed": {TOPIC: 1001}, "too_large": []},
+    )
     assert (await sql("delivery", "SELECT count(*) AS number FROM outbox"))[0].number == 1001
 
 
@@ -96,8 +99,40 @@ async def test_acknowledged_ones_no_longer_count(cooee: Cooee, add_dead_letter: 
     rows = await sql("scheduling", "SELECT topic FROM dead_letters WHERE NOT acknowledged")
     assert [row.topic for row in rows] == [OTHER]
     listed = await cooee("dead-letters", "list", "--topic", TOPIC, "--json")
-    assert (listed.code, listed.document["waiting"], len(listed.document["dead_letters"])) == (0, 0, 1)
-    assert (await cooee("dead-letters", "list")).code == 1, "the other one waits"
-    assert f"{OTHER}: 1 dead letters are acknowledged" in (await cooee(*acknowledge)).out
-    assert "no dead letters to acknowledge" in (await cooee(*acknowledge)).out
-    assert "no dead letters wait" in (await cooee("dead-letters", "list")).out
+    assert (listed.code, listed.document["unacknowledged"], len(listed.document["dead_letters"])) == (0, 0, 1)
+    listed = await cooee("dead-letters", "list")
+    assert (listed.code, "1 dead letter is not acknowledged" in listed.out) == (1, True)
+    assert f"{OTHER}: 1 dead letter is acknowledged" in (await cooee(*acknowledge, "--all")).out
+    assert "no dead letters to acknowledge" in (await cooee(*acknowledge, "--all")).out
+    assert "all dead letters are acknowledged" in (await cooee("dead-letters", "list")).out
+
+
+async def test_events_that_were_too_large_are_not_replayed(
+    cooee: Cooee, add_dead_letter: AddDeadLetter, sql: Sql
+) -> None:
+    large, small = await add_dead_letter("scheduling"), await add_dead_letter("scheduling", topic=OTHER)
+    await sql("scheduling", "UPDATE dead_letters SET kafka_partition = -1 WHERE id = :id", id=large)
+    replay = ("dead-letters", "replay", "--service", "scheduling")
+    sentence = f"1 event too large to transmit cannot be replayed, only acknowledged: dead letter {large}"
+    refused = await cooee(*replay, "--id", str(large), "--id", str(small))
+    assert (refused.code, refused.err) == (5, f"cooee: {sentence}\n")
+    assert await sql("scheduling", "SELECT FROM outbox") == []
+    replayed = await cooee(*replay, "--all")
+    assert (replayed.code, replayed.out.splitlines()[1:]) == (0, [sentence])
+    assert f"1 dead letter of {OTHER} is in scheduling's outbox and will be transmitted again" in replayed.out
+    assert [row.id for row in await sql("scheduling", "SELECT id FROM dead_letters")] == [large]
+    assert (await cooee(*replay, "--all")).code == 5
+
+
+@pytest.mark.parametrize("action", ["show", "replay", "acknowledge"])
+@pytest.mark.parametrize("choice", [(), ("--all", "--topic", TOPIC), ("--all", "--id", "1")])
+async def test_dead_letters_are_chosen_by_one_rule(cooee: Cooee, action: str, choice: tuple[str, ...]) -> None:
+    refused = await cooee("dead-letters", action, "--service", "delivery", *choice)
+    assert (refused.code, "--all" in refused.err) == (2, True)
+
+
+async def test_only_the_chosen_ones_are_acknowledged(cooee: Cooee, add_dead_letter: AddDeadLetter, sql: Sql) -> None:
+    chosen, other = await add_dead_letter("scheduling"), await add_dead_letter("scheduling", b"other")
+    await cooee("dead-letters", "acknowledge", "--service", "scheduling", "--id", str(chosen))
+    rows = await sql("scheduling", "SELECT id FROM dead_letters WHERE NOT acknowledged")
+    assert [row.id for row in rows] == [other]

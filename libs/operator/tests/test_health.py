@@ -91,9 +91,11 @@ async def test_gateway_that_cannot_be_asked_is_an_error(cooee: Cooee, processes:
         ("http://127.0.0.1:9", 3, "does not answer"),
         (processes, 3, "answers 404, but not with the health of Cooee"),
         ("http://[", 3, "does not answer"),
-        ("127.0.0.1:8080", 2, "begins with http://"),
+        ("127.0.0.1:8080", 2, "must begin with http:// or https://: 127.0.0.1:8080"),
     ):
         failed = await cooee("health", "--gateway", gateway, "--json")
         assert (failed.code, reason in failed.err, failed.document["error"]["exit_code"]) == (code, True, code), failed
-    unknown = await cooee("health")
+    invalid = await cooee("health", GATEWAY_URL="127.0.0.1:8080")
+    assert (invalid.code, "must begin with http://" in invalid.err) == (6, True), "a setting, not the command line"
+    unknown = await cooee("health", GATEWAY_URL="")
     assert (unknown.code, "GATEWAY_URL" in unknown.err) == (6, True)

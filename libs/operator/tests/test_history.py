@@ -60,12 +60,12 @@ async def test_message_is_shown_from_all_services_by_either_id(cooee: Cooee, jou
         f"delivery: message {message}, delivered, dispatch 2 of schedule {schedule}",
         "twilio SM123",
         "7f0e6a1f-5f0e-4d55-9d0d-0b6f8a5a1c11 complete",
-        "billed 1 parts",
-        "counted, 41 used of 100 in 2026-11",
+        "billed 1 part",
+        "counted; 41 used in 2026-11, limit 100",
         "delivery: receipt of twilio at",
         "delivery: inbound message ",
         "(stop)",
-        "today: the phone is opted out, at delivery",
+        "delivery now: the phone is opted out",
     ):
         assert expected in shown.out, expected
     assert await cooee("history", str(message)) == shown
@@ -77,7 +77,7 @@ async def test_message_is_shown_from_all_services_by_either_id(cooee: Cooee, jou
     ]
     assert document["messages"][1]["usage"] == {"counted": True, "month": "2026-11", "used": 41, "limit": "100"}
     assert document["messages"][1]["submission"]["state"] == "complete"
-    assert [event["topic"] for event in document["unpublished_events"]] == ["delivery.message-delivered.v1"]
+    assert [event["topic"] for event in document["events_in_outbox"]] == ["delivery.message-delivered.v1"]
     assert document["recipient"] == {"phone_opted_out": True, "contact_opted_out": False, "closed": False}
 
 
@@ -123,11 +123,14 @@ async def test_provider_is_asked_for_the_present_status(cooee: Cooee, sql: Sql, 
         )
         variables = {"SMS_PROVIDERS": "mobile_message", "MOBILE_MESSAGE_BASE_URL": str(server.make_url(""))}
         asked = await cooee("history", str(known), "--ask", **variables)
-        assert (asked.code, "today: mobile_message reports delivered (delivered)" in asked.out) == (0, True)
+        assert (asked.code, "provider now: mobile_message reports delivered (delivered)" in asked.out) == (0, True)
         asked = await cooee("history", str(unknown), "--ask", **variables)
         assert (asked.code, "mobile_message does not know the message" in asked.out) == (0, True)
         asked = await cooee("history", str(unconfigured), "--ask", **variables)
         assert (asked.code, "twilio is not configured" in asked.out) == (3, True)
-    asked = await cooee("history", str(known), "--ask", "--json", **variables)
+        invalid = variables | {"MMS_PROVIDERS": "twilio"}
+        asked = await cooee("history", str(known), "--ask", **invalid)
+        assert (asked.code, "TWILIO_ACCOUNT_SID" in asked.err) == (6, True), "a setting of another provider"
+    asked = await cooee("history", str(known), "--ask", "--json", MMS_PROVIDERS="", **variables)
     (answer,) = asked.document["provider_answers"]
     assert (asked.code, answer["message_id"], answer["answer"]) == (3, known, "no_answer")

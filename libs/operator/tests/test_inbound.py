@@ -5,7 +5,12 @@ import pytest
 from .conftest import Cooee, Sql
 
 NUMBER = "+61491570006"
-COUNT = "{} inbound messages match no organisation, {} of them say STOP\n"
+
+
+def count(messages: int, opt_outs: int) -> str:
+    """Return the last line of a list."""
+    which = "message matches" if messages == 1 else "messages match"
+    return f"{messages} inbound {which} no organisation (STOP: {opt_outs})\n"
 
 
 async def add(
@@ -24,12 +29,12 @@ async def add(
 
 
 async def test_unmatched_messages_are_listed_and_counted_without_phones_and_texts(cooee: Cooee, sql: Sql) -> None:
-    assert (await cooee("inbound", "list")).out == COUNT.format(0, 0)
+    assert (await cooee("inbound", "list")).out == count(0, 0)
     stop, hello = await add(sql, "STOP"), await add(sql, "Hello Ana")
     await add(sql, "Of an organisation", organisation="org_mine")
     listed = await cooee("inbound", "list")
     lines = listed.out.splitlines(keepends=True)
-    assert (listed.code, lines[-1]) == (1, COUNT.format(2, 1))
+    assert (listed.code, lines[-1]) == (1, count(2, 1))
     assert [line.split()[0] for line in lines[:-1]] == ["ID", str(hello), str(stop)]
     assert lines[1].split()[3:] == ["twilio", "+614…01", "0491570006", "-"]
     assert lines[2].split()[3:] == ["twilio", "+614…01", "0491570006", "stop"]
@@ -39,7 +44,7 @@ async def test_unmatched_messages_are_listed_and_counted_without_phones_and_text
         assert not any(secret in output for secret in ("Ana", "453000001", "Of an"))
     shown = await cooee("inbound", "list", "--show-phones", "--show-texts", "--limit", "1")
     assert shown.out.splitlines()[1].split()[4:] == ["+61453000001", "0491570006", "-", "'Hello", "Ana'"]
-    assert shown.out.endswith(COUNT.format(2, 1)), "the limit is not about the count"
+    assert shown.out.endswith(count(2, 1)), "the limit is not about the count"
 
 
 @pytest.mark.parametrize(
@@ -66,10 +71,12 @@ async def test_a_stop_is_applied_after_its_sender_id_was_assigned(cooee: Cooee, 
     await add(sql, "STOP")
     await add(sql, "Hello", to="+61491570158")
     matched = await cooee("inbound", "match")
-    assert (matched.code, matched.out) == (1, "0 inbound messages have an organisation now\n" + COUNT.format(2, 1))
+    assert (matched.code, matched.out) == (1, "0 inbound messages have an organisation now\n" + count(2, 1))
     assigned = await cooee("sender-ids", "assign", "--sender", NUMBER, "--organisation", "org_mine")
-    count = "1 inbound messages to it match no organisation, 1 of them say STOP"
-    assert assigned.out == (f"0491570006 belongs to org_mine\n{count}: run cooee inbound match --sender 0491570006\n")
+    unmatched = "1 inbound message to it matches no organisation (STOP: 1)"
+    assert assigned.out == (
+        f"0491570006 belongs to org_mine\n{unmatched}: run cooee inbound match --sender 0491570006\n"
+    )
     matched = await cooee("inbound", "match", "--sender", "0491570006", "--json")
     assert matched.document == {"matched": 1, "unmatched": {"messages": 0, "opt_outs": 0}}
     assert matched.code == 0
@@ -77,8 +84,13 @@ async def test_a_stop_is_applied_after_its_sender_id_was_assigned(cooee: Cooee, 
     assert row == ("org_mine", "+61453000001", True)
     topics = [row.topic for row in await sql("delivery", "SELECT topic FROM outbox ORDER BY id")]
     assert topics == ["delivery.message-received.v1", "delivery.opt-out-changed.v1"]
-    assert (await cooee("inbound", "list")).out.endswith(COUNT.format(1, 0)), "the other one stays listed"
+    assert (await cooee("inbound", "list")).out.endswith(count(1, 0)), "the other one stays listed"
     assert (await cooee("inbound", "list", "--stop")).code == 0
+
+
+async def test_a_phone_without_a_digit_is_wrong_usage(cooee: Cooee) -> None:
+    refused = await cooee("inbound", "list", "--phone", "Ana")
+    assert (refused.code, "--phone" in refused.err) == (2, True)
 
 
 async def test_more_messages_than_a_batch_are_matched(cooee: Cooee, sql: Sql) -> None:

@@ -119,8 +119,8 @@ async def test_everything_stuck_is_listed_once_with_its_reason(cooee: Cooee, sql
         "sms, 9 parts",
         "delivery: 1 webhook events that match no message",
         "aws receipt, checked 6 times",
-        "delivery: 1 unpublished events",
-        "contacts: 1 unpublished events",
+        "delivery: 1 events in the outbox",
+        "contacts: 1 events in the outbox",
         "scheduling: 1 dead letters",
     ):
         assert listed.out.count(expected) == 1, expected

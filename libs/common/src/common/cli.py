@@ -41,9 +41,9 @@ def main(settings_class: type[SettingsT]) -> None:
         print(f"usage: python -m {service} {'|'.join(roles)}", file=sys.stderr)
         raise SystemExit(2)
     role = sys.argv[1]
-    read_secret_files()
-    settings = load_settings(settings_class)
     try:
+        read_secret_files()
+        settings = load_settings(settings_class)
         _prepare(settings, role)
         raise SystemExit(_run(role, settings))
     except InvalidSetting as error:

@@ -145,7 +145,7 @@ def read_secret_files() -> None:
     """Set the environment variables that the files of the folder SECRETS_FOLDER name, unless they have a value.
 
     The file `database_url` sets DATABASE_URL to its content without white space around it. An empty file sets nothing.
-    A folder or file that cannot be read ends the process with code 2. The message has its path, never its content.
+    Raises InvalidSetting for a folder or file that cannot be read. The message has its path, never its content.
     """
     folder = os.environ.get("SECRETS_FOLDER")
     if not folder:
@@ -159,8 +159,7 @@ def read_secret_files() -> None:
                 os.environ[name] = os.environ.get(name) or value
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
-        print(f"SECRETS_FOLDER: {path}: {reason}", file=sys.stderr)
-        raise SystemExit(2) from None
+        raise InvalidSetting(f"SECRETS_FOLDER: {path}: {reason}") from None
 
 
 def load_settings(settings: type[SettingsT]) -> SettingsT:

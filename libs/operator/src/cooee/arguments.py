@@ -7,14 +7,14 @@ _LARGEST_ID = 2**63 - 1
 _LONGEST_MINUTES = 5_256_000  # ten years
 
 
-def positive(value: str) -> int:
+def read_positive(value: str) -> int:
     """Read an id or a limit: a whole number from 1 to the largest id of the database."""
     if not (value.isascii() and value.isdigit() and len(value) < 20 and 1 <= int(value) <= _LARGEST_ID):
         raise argparse.ArgumentTypeError(f"{value!r} is not a positive whole number")
     return int(value)
 
 
-def minutes(value: str) -> float:
+def read_minutes(value: str) -> float:
     """Read a number of minutes, from 0 to ten years."""
     try:
         number = float(value)
@@ -25,7 +25,7 @@ def minutes(value: str) -> float:
     return number
 
 
-def since(value: str) -> datetime:
+def read_since(value: str) -> datetime:
     """Read a time in ISO 8601, or an age such as `90m`, `6h`, `2d`."""
     symbols = {"m": "minutes", "h": "hours", "d": "days"}
     try:

@@ -19,7 +19,7 @@ class ExitCode(IntEnum):
 
 MEANINGS = {
     ExitCode.OK: "all is well, or the command is done",
-    ExitCode.FOUND: "something is wrong: a service is unavailable, messages are stuck, dead letters wait, …",
+    ExitCode.FOUND: "something is wrong: a service is unavailable, messages are stuck, dead letters are new, …",
     ExitCode.USAGE: "wrong usage: the command line is wrong, and nothing was done",
     ExitCode.UNREACHABLE: "a database, the gateway or a provider cannot be reached",
     ExitCode.NOT_FOUND: "there is no such message, dead letter or sender ID",

@@ -68,6 +68,8 @@ async def run(arguments: Sequence[str], stack: Stack | None = None) -> int:
         report: Report = await options.run(stack or Stack.from_environment(), options)
         text = to_json(report.document) if as_json else "\n".join(map(printable, report.lines))
     except CommandError as error:
+        if _DEBUG in arguments and error.code is ExitCode.INTERNAL:
+            traceback.print_exc()
         return _fail(error.code, str(error), as_json)
     except Exception as error:  # Python would exit with 1, which means something else here
         if _DEBUG in arguments:

@@ -55,6 +55,16 @@ def show_age(moment: datetime | None) -> str:
     return f"{abs(seconds):.0f} s" + (" ago" if seconds > 0 else " ahead")
 
 
+def quantity(number: int, noun: str) -> str:
+    """Return a number with its noun, such as `1 message` or `2,000 messages`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def is_or_are(number: int) -> str:
+    """Return the verb after a quantity."""
+    return "is" if number == 1 else "are"
+
+
 def mask(phone: str | None, show: bool) -> str | None:
     """Return a phone with its middle digits hidden, unless `show` is set."""
     return phone if show or not phone else f"{phone[:4]}…{phone[-2:]}"

@@ -14,12 +14,15 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.database import Database
-from common.settings import env_name
+from common.settings import InvalidSetting, env_name, read_secret_files
 from cooee import embedded
-from cooee.errors import Unreachable, WrongSettings
+from cooee.errors import CommandError, Unreachable, WrongSettings
 from delivery.settings import Settings
 
 STORES = ("contacts", "scheduling", "delivery")
+# The codes of PostgreSQL for a connection that failed: connection lost, log-in, unknown database, too many connections,
+# and a server that stops or starts.
+_NOT_CONNECTED = ("08", "28", "3D", "53300", "57P")
 
 
 class Stack:
@@ -38,8 +41,12 @@ class Stack:
         """Use the environment of the running embedded stack in `COOEE_HOME`, and nothing of this process.
 
         When none runs, use the environment of this process. If that does not name the databases, the stack in
-        `COOEE_HOME` fills in what is not set.
+        `COOEE_HOME` fills in what is not set. Raises WrongSettings when a file of SECRETS_FOLDER cannot be read.
         """
+        try:
+            read_secret_files()
+        except InvalidSetting as error:
+            raise WrongSettings(str(error)) from None
         home = Path(os.environ.get("COOEE_HOME") or ".cooee")
         if running := embedded.running_environment(home):
             os.environ.clear()  # a variable of the shell must not lead a command to another server
@@ -79,11 +86,12 @@ class Stack:
     async def session(self, service: str) -> AsyncIterator[AsyncSession]:
         """Begin a transaction in a service's schema that sees every organisation.
 
-        Raises Unreachable, and WrongSettings when the environment does not name the database.
+        Raises Unreachable, WrongSettings when the environment does not name the database, and CommandError for
+        another error of the database.
         """
         variable = _database_variable(service)
         if not (url := self.environment.get(variable)):
-            raise WrongSettings(f"{variable} is not set, and no embedded stack is in COOEE_HOME: set one of them")
+            raise WrongSettings(f"{variable} is not set: set it, or set COOEE_HOME to the folder of an embedded stack")
         try:
             database = Database(url, "operator", tenant_pool=1, all_pool=1)
         except (SQLAlchemyError, ValueError):  # their texts may have the password
@@ -92,7 +100,11 @@ class Stack:
             async with database.all_tenants() as session:
                 yield session
         except (OSError, DBAPIError, PoolTimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            raise Unreachable(f"{service}'s database: {_reason(error)}") from None
+            problem = f"{service}'s database: {_reason(error)}"
+            if _is_unreachable(error):
+                raise Unreachable(problem) from None
+            # The error itself has the values of the statement, and they may be phones.
+            raise CommandError(f"an error of cooee itself: {problem} (--debug prints where)") from None
         finally:
             await database.close()
 
@@ -106,8 +118,17 @@ def _database_variable(service: str) -> str:
     return f"{service.upper()}_DATABASE_URL"
 
 
+def _is_unreachable(error: Exception) -> bool:
+    """Return whether the connection failed, and not a statement."""
+    if not isinstance(error, DBAPIError):
+        return True
+    state = getattr(error.orig, "sqlstate", None) or ""
+    return error.connection_invalidated or state.startswith(_NOT_CONNECTED)
+
+
 def _reason(error: Exception) -> str:
-    """Return what the server or the system said, without the names of Python's classes."""
+    """Return what the server or the system said, without the names of Python's classes and the values of rows."""
     original = error.orig if isinstance(error, DBAPIError) else error
     said = original.__cause__ or original if original is not None else error
-    return str(said) or type(said).__name__
+    # The text of an error of the server has the detail, too, such as the key of a row.
+    return str(said.args[0] if isinstance(said, asyncpg.PostgresError) else said) or type(said).__name__

@@ -9,7 +9,7 @@ import aiohttp
 from pydantic import BaseModel, ValidationError
 
 from cooee.command import Command, Report
-from cooee.errors import ExitCode, Unreachable, WrongUsage
+from cooee.errors import ExitCode, Unreachable, WrongSettings, WrongUsage
 from cooee.output import table
 from cooee.stack import Stack
 
@@ -44,7 +44,8 @@ async def health(stack: Stack, options: argparse.Namespace) -> Report:
     """
     gateway = (options.gateway or stack.gateway_url).rstrip("/")
     if not gateway.startswith(("http://", "https://")):
-        raise WrongUsage("the address of the gateway begins with http:// or https://")
+        wrong = WrongUsage if options.gateway else WrongSettings
+        raise wrong(f"the address of the gateway must begin with http:// or https://: {gateway}")
     document, found = await _ask(gateway)
     code = ExitCode.OK if found.status == "ok" else ExitCode.FOUND
     return Report({"gateway": gateway, **document}, list(_lines(gateway, found)), code)

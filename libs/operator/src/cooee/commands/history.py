@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from cooee.arguments import add_privacy, positive
+from cooee.arguments import add_privacy, read_positive
 from cooee.command import Command, Report
 from cooee.commands.history_lines import history_lines
 from cooee.commands.providers import look_up
@@ -51,7 +51,8 @@ _NO_ANSWER = {"not_configured", "no_answer"}
 async def history(stack: Stack, options: argparse.Namespace) -> Report:
     """Show the history of a message, by delivery's id or by its schedule's.
 
-    With --ask the exit code is 3 when a provider does not answer. The history is then shown without its answer.
+    With --ask the exit code is 3 when the provider does not answer or is not configured. The history is then
+    shown without its answer.
     """
     messages, schedule = await _find(stack, options)
     schedule_id = schedule.id if schedule else messages[0].schedule_id
@@ -62,7 +63,7 @@ async def history(stack: Stack, options: argparse.Namespace) -> Report:
     ]
     document = {
         "schedule": await _describe_schedule(stack, schedule, options) if schedule else None,
-        "unpublished_events": await _read_outboxes(stack, schedule_id) if schedule_id else [],
+        "events_in_outbox": await _read_outboxes(stack, schedule_id) if schedule_id else [],
         "messages": [await _describe_message(stack, row, options) for row in messages],
         "webhook_events": await _read(stack, _WEBHOOK_EVENTS, ids=[row.id for row in messages]),
         "inbound_messages": await _read_inbound(stack, schedule_id, options) if schedule_id else [],
@@ -113,7 +114,7 @@ def _private(row: Row[Any], options: argparse.Namespace) -> dict[str, Any]:
 
 
 async def _read_outboxes(stack: Stack, schedule_id: int) -> list[dict[str, Any]]:
-    """Return the events about the schedule that are not published so far."""
+    """Return the events about the schedule that wait in an outbox."""
     return [
         {"service": service, "topic": row.topic, "created_at": row.created_at}
         for service in ("scheduling", "delivery")
@@ -165,8 +166,8 @@ async def _describe_recipient(stack: Stack, about: Row[Any]) -> dict[str, Any]:
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("id", type=positive, nargs="?", help="delivery's id of the message")
-    which.add_argument("--schedule", type=positive, help="the id of the schedule in the API")
+    which.add_argument("id", type=read_positive, nargs="?", help="delivery's id of the message")
+    which.add_argument("--schedule", type=read_positive, help="the id of the schedule in the API")
     parser.add_argument("--ask", action="store_true", help="ask the provider for the present status, too")
     add_privacy(parser)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cooee.output import show_time
+from cooee.output import quantity, show_time
 
 Document = Mapping[str, Any]
 
@@ -12,19 +12,23 @@ def history_lines(document: Document) -> Iterator[str]:
     """Yield the lines of the document that `history` makes."""
     if document["schedule"]:
         yield from _schedule(document["schedule"])
-    for event in document["unpublished_events"]:
+    for event in document["events_in_outbox"]:
         since = show_time(event["created_at"])
         yield f"{event['service']}: event {event['topic']} is in the outbox since {since}"
     for message in document["messages"]:
         yield from _message(message)
     for event in document["webhook_events"]:
-        due = f"due {show_time(event['due_at'])}, checked {event['checks']} times" if event["due_at"] else "complete"
+        due = (
+            f"due {show_time(event['due_at'])}, checked {quantity(event['checks'], 'time')}"
+            if event["due_at"]
+            else "complete"
+        )
         yield f"delivery: {event['kind']} of {event['provider']} at {show_time(event['received_at'])}, {due}"
     for inbound in document["inbound_messages"]:
         content = f" ({inbound['keyword'] or 'no keyword'})" if inbound["text"] is None else f": {inbound['text']!r}"
         yield f"delivery: inbound message {inbound['id']} at {show_time(inbound['received_at'])}{content}"
     for answer in document["provider_answers"]:
-        yield f"today: {answer['text']}"
+        yield f"provider now: {answer['text']}"
     if not document["messages"]:
         yield "delivery: has no message of this schedule so far"
     yield from _recipient(document)
@@ -49,7 +53,11 @@ def _schedule(row: Document) -> Iterator[str]:
     yield _line("sent", show_time(row["sent_time"]), provider)
     yield _line("delivered", show_time(row["delivered_time"]))
     yield from _error(row)
-    asked = f"delivery asked {row['sweep_count']} times, next {show_time(row['sweep_at'])}" if row["sweep_at"] else ""
+    asked = (
+        f"delivery asked {quantity(row['sweep_count'], 'time')}, next {show_time(row['sweep_at'])}"
+        if row["sweep_at"]
+        else ""
+    )
     yield _line("changed", show_time(row["updated_at"]), f"outcome version {row['outcome_version']}", asked)
     yield _line("request", row["request_id"])
 
@@ -62,20 +70,21 @@ def _message(row: Document) -> Iterator[str]:
     yield _line("recipient", row["phone"] or "-", f"from {row['sender_id']}" if row["sender_id"] else "")
     if row["text"] is not None:
         yield _line("text", repr(row["text"]))
-    deadline = f"{row['parts']} parts, {row['lane']}, deadline {show_time(row['deadline'])}"
+    deadline = f"{quantity(row['parts'], 'part')}, {row['lane']}, deadline {show_time(row['deadline'])}"
     yield _line("added", show_time(row["created_at"]), deadline)
     yield _line("provider", row["provider"] or "-", row["provider_message_id"], row["provider_status"])
     following = f"next {show_time(row['next_attempt_at'])}" if row["next_attempt_at"] else ""
     yield _line("attempts", row["attempts"], following)
     if row["submission"]:
         yield _line("submission", row["submission"]["key"], _submission(row["submission"]))
-    billed = f"billed {row['billed_parts']} parts" if row["billed_parts"] else ""
+    billed = f"billed {quantity(row['billed_parts'], 'part')}" if row["billed_parts"] else ""
     yield _line("sent", show_time(row["sent_time"]), billed)
     yield _line("delivered", show_time(row["delivered_time"]))
     yield from _error(row)
     if usage := row["usage"]:
-        used = f"{usage['used']} used of {usage['limit'] or 'no limit'} in {usage['month']}"
-        yield _line("usage", "counted," if usage["counted"] else "returned,", used)
+        limit = f"limit {usage['limit']}" if usage["limit"] else "no limit"
+        counted = "counted" if usage["counted"] else "returned"
+        yield _line("usage", f"{counted}; {usage['used']} used in {usage['month']}, {limit}")
     yield _line("request", row["request_id"])
 
 
@@ -98,7 +107,7 @@ def _recipient(document: Document) -> Iterator[str]:
         "closed": "the organisation is closed",
     }
     applying = [reason for name, reason in reasons.items() if document["recipient"][name]]
-    yield f"today: {', '.join(applying) or 'no opt-out'}, at delivery"
+    yield f"delivery now: {', '.join(applying) or 'no opt-out'}"
     if contact := document["contact"]:
         since = f"opted out since {show_time(contact['opted_out_at'])} ({contact['opt_out_source']})"
         state = "active" if contact["is_active"] else "deleted"

@@ -3,11 +3,11 @@
 import argparse
 
 from common.phones import show_phone
-from cooee.arguments import add_privacy, positive
+from cooee.arguments import add_privacy, read_positive
 from cooee.command import Command, Group, Report
 from cooee.commands.providers import read_providers
-from cooee.errors import ExitCode
-from cooee.output import mask, show_time, table
+from cooee.errors import ExitCode, WrongUsage
+from cooee.output import mask, quantity, show_time, table
 from cooee.stack import Stack
 from delivery.inbound import service
 from delivery.inbound.rules import InboundPolicy, UnmatchedChoice, UnmatchedCount, canonical_number
@@ -63,13 +63,15 @@ async def match(stack: Stack, options: argparse.Namespace) -> Report:
         after = last
     async with stack.session("delivery") as session:
         left = await service.count_unmatched(session, choice)
-    lines = [f"{matched} inbound messages have an organisation now", show_count(left)]
+    have = "has" if matched == 1 else "have"
+    lines = [f"{quantity(matched, 'inbound message')} {have} an organisation now", show_count(left)]
     return Report({"matched": matched, "unmatched": count_document(left)}, lines, _code(left))
 
 
 def show_count(count: UnmatchedCount, which: str = "") -> str:
     """Return how many inbound messages match no organisation. `which` says which of them are meant."""
-    return f"{count.messages} inbound messages {which}match no organisation, {count.opt_outs} of them say STOP"
+    match_ = "matches" if count.messages == 1 else "match"
+    return f"{quantity(count.messages, 'inbound message')} {which}{match_} no organisation (STOP: {count.opt_outs:,})"
 
 
 def count_document(count: UnmatchedCount) -> dict[str, int]:
@@ -87,6 +89,9 @@ async def _policy(stack: Stack) -> InboundPolicy:
 
 
 def _choice(options: argparse.Namespace) -> UnmatchedChoice:
+    # A message may come from any phone, also from abroad or from a short number, so only this can be checked.
+    if options.phone is not None and not any(map(str.isdigit, options.phone)):
+        raise WrongUsage(f"--phone: {options.phone!r} is not a phone: enter 04…, or the number as it is listed")
     return UnmatchedChoice(
         ids=options.id or None,
         to=canonical_number(options.sender) if options.sender else None,
@@ -96,7 +101,7 @@ def _choice(options: argparse.Namespace) -> UnmatchedChoice:
 
 
 def _add_choice(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--id", type=positive, action="append", help="the id of one; repeat the option for more")
+    parser.add_argument("--id", type=read_positive, action="append", help="the id of one; repeat the option for more")
     parser.add_argument("--sender", help="the number or name that they were sent to")
     parser.add_argument("--phone", help="the phone that sent them")
     parser.add_argument("--stop", action="store_true", help="only those that say STOP")
@@ -104,7 +109,7 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
 
 def _add_list(parser: argparse.ArgumentParser) -> None:
     _add_choice(parser)
-    parser.add_argument("--limit", type=positive, default=50, help="the number of listed ones (50)")
+    parser.add_argument("--limit", type=read_positive, default=50, help="the number of listed ones (50)")
     add_privacy(parser)
 
 

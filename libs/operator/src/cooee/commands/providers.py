@@ -145,10 +145,12 @@ async def look_up(stack: Stack, name: str, provider_message_id: str) -> dict[str
     """Ask a provider for the status of a message that it accepted.
 
     `answer` is `not_configured`, `no_look_up`, `no_answer`, `not_known` or `found`, and `text` says the same in words.
+    Raises WrongSettings when a setting is invalid.
     """
+    _, providers = _read_settings(stack)
     try:
-        provider = _read_settings(stack)[1][name]
-    except (WrongSettings, KeyError):
+        provider = providers[name]
+    except KeyError:
         return _answer("not_configured", f"{name} is not configured, so it cannot be asked: see SMS_PROVIDERS")
     if not provider.can_look_up:
         return _answer("no_look_up", f"{name} has no look-up of messages")

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from contacts.contacts.service import republish_contacts
 from contacts.identity.service import republish_organisations
-from cooee.arguments import since
+from cooee.arguments import read_since
 from cooee.command import Command, Report
 from cooee.output import show_time
 from cooee.stack import Stack
@@ -43,7 +43,7 @@ async def republish(stack: Stack, options: argparse.Namespace) -> Report:
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--since", type=since, required=True, help="a time, or 90m, 6h, 2d for a time ago")
+    parser.add_argument("--since", type=read_since, required=True, help="a time, or 90m, 6h, 2d for a time ago")
 
 
 COMMAND = Command("republish", "publish the states that changed since a time again", republish, _add_arguments)
