@@ -59,9 +59,9 @@ def stage() -> Iterator[Stage]:
     """Switch traces on, with spans in memory."""
     exporter = InMemorySpanExporter()
     provider = make_provider(exporter, "sample", "api")
-    tracing.use(Spans(provider))
+    tracing.set_spans(Spans(provider))
     yield Stage(provider, exporter)
-    tracing.use(None)
+    tracing.set_spans(None)
     provider.shutdown()
 
 
@@ -114,7 +114,7 @@ def test_without_traces_nothing_is_wrapped() -> None:
 
 def test_several_traces_are_joined_by_links(stage: Stage) -> None:
     parents = [traceparent(FIRST), None, traceparent(SECOND), traceparent(FIRST)]
-    with tracing.joined("submit", parents, {"messages": 4}):
+    with tracing.span_for_each_trace("submit", parents, {"messages": 4}):
         inside = tracing.current()
         tracing.set_result("rate_limited", is_error=True)
     spans = stage.finished()
@@ -129,7 +129,7 @@ def test_several_traces_are_joined_by_links(stage: Stage) -> None:
 
 
 def test_unsampled_trace_stays_unsampled(stage: Stage) -> None:
-    with tracing.joined("submit", [traceparent(FIRST, is_sampled=False)], {}):
+    with tracing.span_for_each_trace("submit", [traceparent(FIRST, is_sampled=False)], {}):
         inside = tracing.current()
     assert inside is not None
     assert FIRST in inside
@@ -146,13 +146,13 @@ def test_share_of_the_settings_decides_about_new_traces(monkeypatch: pytest.Monk
     begun = spans.start_trace("new", {})
     assert begun is not None
     assert not is_sampled(begun)
-    spans.record("continued", traceparent(FIRST), {}, since=datetime.now(UTC), link=None)
+    spans.record_span("continued", traceparent(FIRST), {}, since=datetime.now(UTC), link=None)
     provider.shutdown()
     assert [span.name for span in exporter.get_finished_spans()] == ["continued"]
 
 
 async def test_event_carries_its_trace_through_outbox_and_record(stage: Stage, database: Database) -> None:
-    with tracing.joined("request", [traceparent(FIRST)], {}):
+    with tracing.span_for_each_trace("request", [traceparent(FIRST)], {}):
         inside = changed(1)
     outside = changed(2)
     assert "traceparent" not in inside.model_dump_json()
@@ -241,7 +241,7 @@ async def test_request_to_a_service_continues_the_trace(stage: Stage) -> None:
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     async with aiohttp.ClientSession(trace_configs=tracing.client_configs({"contacts": url})) as client:
-        with tracing.joined("request", [traceparent(FIRST)], {}):
+        with tracing.span_for_each_trace("request", [traceparent(FIRST)], {}):
             await client.get(f"{url}/internal/contacts/7/?phone=0491570006")
         await client.get(url)
     await runner.cleanup()
@@ -257,7 +257,7 @@ async def test_failed_statement_exports_no_values(stage: Stage, postgres_url: st
     try:
         connection = await asyncpg.connect(postgres_url)
         await connection.execute("SELECT 1")  # outside of a trace
-        inside = tracing.joined("request", [traceparent(FIRST)], {})
+        inside = tracing.span_for_each_trace("request", [traceparent(FIRST)], {})
         with inside, pytest.raises(asyncpg.PostgresError, match="0491570006"):
             await connection.fetch("SELECT CAST($1::text AS int)", "0491570006 Hello")
         await connection.close()

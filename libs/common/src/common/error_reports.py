@@ -1,7 +1,8 @@
 """Report errors to Sentry, if `SENTRY_DSN` is set. Otherwise Sentry's library is not imported.
 
-A report is a log line of level error, with its exception if there is one. It has the types of exceptions and where they
-were raised. It has no messages of exceptions, values of variables or requests: they may have phones, texts and tokens.
+A report is a log line of level error, an error of a library, or the exception that ended a process. It has the types of
+exceptions and where they were raised. It has no messages of exceptions, values of variables or requests: they may have
+phones, texts and tokens.
 """
 
 import logging

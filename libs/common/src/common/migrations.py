@@ -102,7 +102,7 @@ def migrate(service_url: str, service: str, *, lock_timeout_ms: int = _LOCK_TIME
         except DBAPIError as error:
             if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE or not remaining:
                 raise
-            log.warning("migration waits for a lock", service=service, tries_left=remaining)
+            log.warning("migration could not get a lock", service=service, tries_left=remaining)
             time.sleep(_PAUSE_S)
 
 
@@ -133,8 +133,8 @@ def _config(service: str, url: URL | None = None) -> Config:
 def run_migrations() -> None:
     """Run each migration in a transaction, with the version table in the service's schema.
 
-    Every service's `migrations/env.py` calls this. A migration that waits for locks or works for too long is ended by
-    the server. One that must work longer, such as to create an index, sets `statement_timeout` for itself.
+    Every service's `migrations/env.py` calls this. The server ends a statement that waits 2 s for a lock or runs for
+    60 s. A migration that must work longer, such as to create an index, sets `statement_timeout` for itself.
     """
     attributes = context.config.attributes
     if context.is_offline_mode():

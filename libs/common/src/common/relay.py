@@ -48,19 +48,19 @@ class Relay:
         """Transmit the oldest rows, then delete them, in one transaction. Return whether there may be more."""
         async with self._database.all_tenants() as session:
             if not await session.scalar(_LOCK, {"name": f"{self._service}.relay"}):
-                # Another worker publishes. Look again soon: it may not have seen the newest rows.
+                # Another worker transmits. Look again soon: it may not have seen the newest rows.
                 asyncio.get_running_loop().call_later(_LOCKED_PAUSE_S, self._database.published.set)
                 return False
             rows = (await session.execute(_OLDEST, {"batch": BATCH})).all()
             if not rows:
                 return False
             with tracing.transmission(rows) as traceparents:
-                await self._publish(session, rows, traceparents)
+                await self._transmit(session, rows, traceparents)
             await session.execute(_DELETE, {"ids": [row.id for row in rows]})
         report_rows(len(rows))
         return len(rows) == BATCH
 
-    async def _publish(
+    async def _transmit(
         self, session: AsyncSession, rows: Sequence[Row[Any]], traceparents: Sequence[str | None]
     ) -> None:
         producer = await self._get_producer()

@@ -34,7 +34,7 @@ _W3C = TraceContextTextMapPropagator()
 _NOT_TRACED = ("/health/", "/metrics")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _OUR_REQUEST_ID = re.compile(r"[0-9a-f]{32}")  # a client may send an id with any content
-_WITHOUT_MEANING = frozenset({"BEGIN;", ";"})  # statements: the begin of a transaction, the test of a connection
+_UNTRACED_STATEMENTS = frozenset({"BEGIN;", ";"})  # the begin of a transaction, and the test of a connection
 _TIMEOUTS = ("OTEL_EXPORTER_OTLP_TIMEOUT", "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT")
 _EXPORT_S = 3.0  # for an export with its repetitions. The usual 10 s would delay the end of a process for long
 _MAX_ATTRIBUTE = 300  # characters; SQL statements are longer
@@ -59,7 +59,7 @@ def make_provider(exporter: SpanExporter, service: str, role: str) -> TracerProv
     limits = SpanLimits(max_events=0, max_span_attribute_length=_MAX_ATTRIBUTE)
     provider = TracerProvider(resource=Resource.create(names), span_limits=limits, shutdown_on_exit=False)
     provider.sampler = _OnlyInTraces(provider.sampler)
-    provider.add_span_processor(_Processor(_PrivateExporter(exporter)))
+    provider.add_span_processor(_Processor(_RedactingExporter(exporter)))
     return provider
 
 
@@ -84,7 +84,7 @@ class _OnlyInTraces(Sampler):
     ) -> SamplingResult:
         """Return whether a span is made."""
         is_outside = not trace.get_current_span(parent_context).get_span_context().is_valid
-        if kind is SpanKind.CLIENT and (is_outside or name in _WITHOUT_MEANING):
+        if kind is SpanKind.CLIENT and (is_outside or name in _UNTRACED_STATEMENTS):
             return SamplingResult(Decision.DROP)
         return self._sampler.should_sample(
             parent_context, trace_id, name, kind=kind, attributes=attributes, links=links, trace_state=trace_state
@@ -95,7 +95,7 @@ class _OnlyInTraces(Sampler):
         return self._sampler.get_description()
 
 
-class _PrivateExporter(SpanExporter):
+class _RedactingExporter(SpanExporter):
     """Removes the descriptions of errors, which may have the values of a statement, before spans are exported.
 
     While the process stops (`is_stopping`), the first failure ends the export, so that a collector that is away does
@@ -125,13 +125,13 @@ class _PrivateExporter(SpanExporter):
 class _Processor(BatchSpanProcessor):
     """Exports spans in batches, and informs the exporter when the process stops."""
 
-    def __init__(self, exporter: _PrivateExporter) -> None:
+    def __init__(self, exporter: _RedactingExporter) -> None:
         super().__init__(exporter)
-        self._private_exporter = exporter
+        self._redacting_exporter = exporter
 
     def shutdown(self) -> None:
         """Export the spans that wait."""
-        self._private_exporter.is_stopping = True
+        self._redacting_exporter.is_stopping = True
         super().shutdown()  # type: ignore[no-untyped-call]
 
 
@@ -209,7 +209,7 @@ class Spans:
             }
             parents = [self.traceparent_of(record) for record in records]
             topics = "+".join(sorted({record.topic for record in records}))
-            with self.joined(f"process {topics}", parents, attributes, kind=SpanKind.CONSUMER):
+            with self.span_for_each_trace(f"process {topics}", parents, attributes, kind=SpanKind.CONSUMER):
                 await handle(records)
 
         return traced
@@ -230,14 +230,14 @@ class Spans:
         span.end()
         return _traceparent(span)
 
-    def record(self, name: str, parent: str, attributes: Any, *, since: datetime, link: str | None) -> None:
+    def record_span(self, name: str, parent: str, attributes: Any, *, since: datetime, link: str | None) -> None:
         """Add a span that began at `since` and ends now to the trace of `parent`."""
         links = _links(_context(link)) if link else ()
         context, start_time = _context(parent), _nanoseconds(since)
         self._tracer.start_span(name, context, attributes=attributes, links=links, start_time=start_time).end()
 
     @contextmanager
-    def joined(
+    def span_for_each_trace(
         self, name: str, parents: Iterable[str | None], attributes: Any, kind: SpanKind = SpanKind.INTERNAL
     ) -> Iterator[None]:
         """Make a span in each trace of the parents, or a trace of its own without parents. The first one is current.

@@ -28,10 +28,10 @@ def start(settings: CommonSettings, role: str) -> None:
     if settings.otel_exporter_otlp_endpoint:
         from common.spans import start_export  # noqa: PLC0415  # only this case needs OpenTelemetry
 
-        use(start_export(settings.service, role))
+        set_spans(start_export(settings.service, role))
 
 
-def use(spans: "Spans | None") -> None:
+def set_spans(spans: "Spans | None") -> None:
     """Make spans by `spans` from now on, or none."""
     global _spans
     _spans = spans
@@ -75,15 +75,19 @@ def start_trace(name: str, attributes: Attributes) -> str | None:
     return None if _spans is None else _spans.start_trace(name, attributes)
 
 
-def record(name: str, parent: str | None, attributes: Attributes, *, since: datetime, link: str | None = None) -> None:
+def record_span(
+    name: str, parent: str | None, attributes: Attributes, *, since: datetime, link: str | None = None
+) -> None:
     """Add a span that began at `since` and ends now to the trace of `parent`. Without `parent` do nothing."""
     if _spans is not None and parent is not None:
-        _spans.record(name, parent, attributes, since=since, link=link)
+        _spans.record_span(name, parent, attributes, since=since, link=link)
 
 
-def joined(name: str, parents: Iterable[str | None], attributes: Attributes) -> AbstractContextManager[None]:
+def span_for_each_trace(
+    name: str, parents: Iterable[str | None], attributes: Attributes
+) -> AbstractContextManager[None]:
     """Make a span in the trace of each parent. They are linked, and what happens inside is in the first trace."""
-    return nullcontext() if _spans is None else _spans.joined(name, parents, attributes)
+    return nullcontext() if _spans is None else _spans.span_for_each_trace(name, parents, attributes)
 
 
 def set_result(result: str, *, is_error: bool) -> None:

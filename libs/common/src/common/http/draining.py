@@ -9,16 +9,16 @@ import uvicorn
 log = structlog.get_logger("http")
 
 _CLOSE = (b"connection", b"close")
-_LOOK_S = 0.1
+_POLL_S = 0.1
 
 
 class DrainingServer(uvicorn.Server):
-    """uvicorn's server, which serves its open connections for up to `drain_s` seconds more when it was asked to stop.
+    """uvicorn's server. After SIGTERM it serves open connections for up to `drain_s` seconds, then it stops.
 
-    A server that closes an idle connection may meet a request that is on its way, and the client then cannot know
-    whether the request was executed. While this server drains, each answer has `Connection: close`, so the client
-    itself gives up the connection at a moment without a request. New connections are refused, so that clients connect
-    to another replica. The draining ends when no connection is open.
+    If a server closes an idle connection while a request is on its way, the client cannot know whether the request was
+    executed. So while this server drains, each answer has `Connection: close`, and the client itself closes the
+    connection after it. New connections are refused, so that clients connect to another replica. The draining ends when
+    no connection is open.
     """
 
     def __init__(self, config: uvicorn.Config, drain_s: float) -> None:
@@ -40,6 +40,6 @@ class DrainingServer(uvicorn.Server):
         for listener in sockets:
             listener.close()
         deadline = now() + self._drain_s
-        await asyncio.sleep(_LOOK_S)  # the connections that were just accepted become known
+        await asyncio.sleep(_POLL_S)  # the connections that were just accepted become known
         while state.connections and now() < deadline and not self.force_exit:  # noqa: ASYNC110
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(_POLL_S)

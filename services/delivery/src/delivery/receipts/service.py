@@ -161,7 +161,7 @@ def _trace(due: Sequence[_DueEvent], traceparents: Mapping[int, str | None]) -> 
     """Add each receipt, from its arrival on, to the trace of its message. It has a link to the webhook's trace."""
     for one in due:
         if one.message_id is not None:
-            tracing.record(
+            tracing.record_span(
                 "apply receipt",
                 traceparents.get(one.message_id),
                 {"provider": one.row.provider},

@@ -122,7 +122,10 @@ class ProviderWorker:
         name = self.provider.name
         attributes: tracing.Attributes = {"provider": name, "messages": len(submission.message_ids)}
         attributes["try"] = submission.tries
-        with self._request_times.time(), tracing.joined(f"submit {name}", submission.traceparents, attributes):
+        with (
+            self._request_times.time(),
+            tracing.span_for_each_trace(f"submit {name}", submission.traceparents, attributes),
+        ):
             await self._send(submission, begun)
 
     async def _send(self, submission: Submission, begun: int) -> None:
