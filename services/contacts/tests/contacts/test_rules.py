@@ -31,6 +31,8 @@ def test_text_that_is_not_an_address_raises_value_error(email: str) -> None:
         ("50%_\\", ["%50\\%\\_\\\\%"]),
         ("0491 570", ["%0491 570%", "%0491570%"]),
         ("+61 491", ["%+61 491%", "%61491%", "%0491%"]),
+        ("(04) 91-57.0", ["%(04) 91-57.0%", "%0491570%"]),
+        ("+61 (0)491", ["%+61 (0)491%", "%61491%", "%0491%"]),
     ],
 )
 def test_search_gives_patterns_for_names_and_phones(search: str, patterns: list[str]) -> None:

@@ -33,6 +33,7 @@ OPTED_IN: Mapping[str, Any] = {
     "opt_out_message_id": None,
 }
 ERASED = "erased-"  # the phone of an erased contact is this and its id
+_PHONE_SEPARATORS = str.maketrans("", "", " ().-")  # as people write phones
 _WILDCARDS = re.compile(r"([\\%_])")
 _PLAIN_EMAIL = re.compile(
     r"[a-zA-Z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[a-zA-Z0-9!#$%&'*+/=?^_`{|}~-]+)*"
@@ -121,7 +122,7 @@ def contact_events(changed: Iterable[ContactRow]) -> list[ContactChanged]:
 
 
 def search_patterns(search: str) -> list[str]:
-    """Return the LIKE patterns of a search: for names and, if it has digits only, for phones.
+    """Return the LIKE patterns of a search: for names and, if it has only digits and separators, for phones.
 
     The statement folds the case of the patterns, as the index folds the names.
 
@@ -134,8 +135,10 @@ def search_patterns(search: str) -> list[str]:
     except ValueError as error:
         raise Invalid.field("search", str(error)) from None
     patterns = [containing(wanted)] if wanted else []
-    digits = wanted.replace(" ", "").removeprefix("+")
+    digits = wanted.translate(_PHONE_SEPARATORS).removeprefix("+")
     if digits.isascii() and digits.isdigit():
+        if digits.startswith("6104"):  # +61 (0)4…
+            digits = "61" + digits[3:]
         patterns.append(containing(digits))
         if digits.startswith("614"):
             patterns.append(containing("0" + digits[2:]))
