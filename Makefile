@@ -14,7 +14,7 @@ $(STAMP): requirements/dev.txt libs/operator/bin/cooee
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=…") if sys.version_info < (3, 11) else None'
 	@echo "installing the requirements of Cooee into $(VENV) (about a minute, only once)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r requirements/dev.txt
 	@$(BIN)/python -c 'import pathlib, sysconfig; root = pathlib.Path.cwd(); folders = [root, *sorted(root.glob("libs/*/src")), *sorted(root.glob("services/*/src"))]; pathlib.Path(sysconfig.get_path("purelib"), "cooee.pth").write_text("".join(f"{p}\n" for p in folders))'
 	@install -m 755 libs/operator/bin/cooee $(BIN)/cooee
 	@touch $(STAMP)
@@ -59,7 +59,7 @@ fuzz: $(STAMP) ## send random requests to the embedded stack (EXAMPLES=2000 for 
 .PHONY: test-browser
 test-browser: $(STAMP) ## test the handset's page in Chromium (as root, Debian's package is installed)
 	@tools/chromium.sh
-	@$(BIN)/python -m pytest -m browser tests/browser $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m browser tests/browser $(ARGS)
 
 .PHONY: test-containers
 test-containers: $(STAMP) ## run the tests that depend on a server on PostgreSQL, Apache Kafka and Valkey in containers (ALL=1: all)

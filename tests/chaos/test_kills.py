@@ -14,7 +14,8 @@ from tools.demo.journey import CSV, Api, check_exactly_once, expected_messages, 
 from tools.embedded.supervisor import Stack
 from tools.token import Issuer, Session, mint
 
-pytestmark = pytest.mark.stack
+# The chaos run of three minutes kills the same processes, at random.
+pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
 # Ten messages per request, five slow requests in flight: sending lasts some seconds, so a kill finds some in flight.
 SETTINGS = {

@@ -60,7 +60,7 @@ def test_the_pushed_digest_of_each_image_is_signed(copy: Path) -> None:
 def test_images_need_a_version(copy: Path) -> None:
     done = images(copy, "builder", VERSION="")
     assert done.returncode != 0
-    assert "VERSION: the tag of the images" in done.stderr
+    assert "VERSION: set VERSION to the tag of the images" in done.stderr
 
 
 def test_the_notes_list_the_commits_since_the_previous_release_with_migrations_first(copy: Path) -> None:

@@ -76,7 +76,10 @@ def test_an_interrupted_command_has_a_code_of_its_own(script: Path) -> None:
         environment = os.environ | {"COOEE_HOME": str(script.parent)}
         url = f"http://127.0.0.1:{gateway.getsockname()[1]}"
         command = [script, "health", "--json", "--gateway", url]
+        # A shell that starts the tests in the background lets them ignore SIGINT, and they pass this on.
+        inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True)
+        signal.signal(signal.SIGINT, inherited)
         with gateway.accept()[0] as connection:
             connection.settimeout(60)
             assert connection.recv(1)  # the command has sent its request, and waits for an answer
