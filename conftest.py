@@ -129,17 +129,29 @@ def open_database() -> Callable[[str, str], Awaitable[Database]]:
     return open_empty
 
 
+_FILLED = """
+    SELECT CAST(oid::regclass AS text) AS name FROM pg_class
+    WHERE relnamespace = CAST($1 AS regnamespace) AND relkind = 'r' AND relname <> 'alembic_version'
+      AND pg_relation_size(oid) > 0
+"""
+_RESTART_SEQUENCES = """
+    SELECT setval(seqrelid, seqstart, false) FROM pg_sequence JOIN pg_class ON oid = seqrelid
+    WHERE relnamespace = CAST($1 AS regnamespace)
+"""
+
+
 async def empty(url: str, service: str) -> None:
-    """Truncate the service's tables, as the owner of the schema."""
+    """Truncate the service's tables and restart its sequences, as the owner of the schema.
+
+    TRUNCATE replaces the files of a table and of its indexes, so tables that are empty already are left out.
+    """
     owner = make_url(url).set(username=f"{service}_owner").render_as_string(hide_password=False)
     connection = await asyncpg.connect(owner)
     try:
-        tables = await connection.fetch(
-            "SELECT tablename FROM pg_tables WHERE schemaname = $1 AND tablename <> 'alembic_version'", service
-        )
-        names = ", ".join(f'{service}."{row["tablename"]}"' for row in tables)
-        if names:
-            await connection.execute(f"TRUNCATE {names} RESTART IDENTITY CASCADE")
+        tables = await connection.fetch(_FILLED, service)
+        if tables:
+            await connection.execute(f"TRUNCATE {', '.join(row['name'] for row in tables)} CASCADE")
+        await connection.execute(_RESTART_SEQUENCES, service)
     finally:
         await connection.close()
 

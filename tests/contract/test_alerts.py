@@ -105,6 +105,8 @@ async def read_up(http: aiohttp.ClientSession, prometheus: str) -> int:
     """Return how many processes Prometheus has scraped."""
     try:
         async with http.get(f"{prometheus}/api/v1/query", params={"query": "sum(up)"}) as answer:
+            if answer.status != 200:  # it has not read its own files so far
+                return 0
             result = (await answer.json())["data"]["result"]
     except aiohttp.ClientConnectorError:
         return 0
