@@ -180,6 +180,18 @@ async def test_a_null_template_or_contact_removes_it(stage: Stage) -> None:
     assert changed["phone"] == made["phone"]
 
 
+async def test_a_placeholder_in_a_name_does_not_keep_the_shown_text_from_being_written_back(stage: Stage) -> None:
+    contact = stage.make_contact({"first_name": "{{nick}}"})
+    made = await stage.make_schedule(contact=contact["contact_id"], text="Hi {{first_name}}")
+    assert made["text"] == "Hi {{nick}}"
+    url = f"{SCHEDULES}{made['id']}/"
+    assert (await stage.client.ok("PUT", url, made))["text"] == "Hi {{nick}}"
+    for method, body in (("PUT", {**made, "text": "Dear {{nick}}"}), ("PATCH", {"text": "Dear {{nick}}"})):
+        answer = await stage.client(method, url, body)
+        assert (answer.status_code, next(iter(answer.json()))) == (400, "text")
+    assert (await stage.rows("SELECT text FROM schedules"))[0].text == "Hi {{first_name}}"
+
+
 async def test_only_a_pending_schedule_can_be_cancelled(stage: Stage) -> None:
     made = await stage.make_schedule()
     url = f"{SCHEDULES}{made['id']}/"

@@ -18,7 +18,7 @@ from scheduling.batches.schemas import GroupScheduleCreate, GroupScheduleUpdate
 from scheduling.clients.contacts import Members
 from scheduling.clients.services import OtherServices, WriteContext
 from scheduling.errors import NoRecipients, ScheduleNotPending
-from scheduling.models import DISPATCH, FAN_OUT, OPEN, Content, Schedule, ScheduleStatus
+from scheduling.models import DISPATCH, FAN_OUT, OPEN, Schedule, ScheduleStatus
 from scheduling.organisations import service as organisations
 from scheduling.recipients.service import check_group
 from scheduling.schedules import rules as drafts
@@ -49,7 +49,7 @@ async def create_batch(
     audience = await read_audience(context, _required_group(body))
     zone = await organisations.get_zone(session)
     moment = drafts.check_time(organisations.read_time(body.scheduled_time, zone, "scheduled_time"), datetime.now(UTC))
-    content = await schedules.apply_content(tenant_of(session), body, Content(text=body.text, format=body.format))
+    content = await schedules.apply_content(tenant_of(session), body, schedules.new_content(body))
     rules.check_content(content, context.max_parts, "text")
     batch_id = await add_batch(session, context.caller, audience, drafts.Draft(content, moment, name=body.name))
     messages = await repository.page_messages(session, batch_id, Page(1, FIRST_MESSAGES))

@@ -10,7 +10,7 @@ from common.errors import Invalid
 from common.events import ContactState, Format, ScheduleDue
 from common.fields import show_time
 from scheduling.models import Address, Content, Schedule, ScheduleKind
-from scheduling.templates.rules import fill
+from scheduling.templates.rules import fill, find_unknown_placeholder
 from scheduling.texts.rules import check_message
 
 HORIZON = timedelta(days=366)
@@ -119,8 +119,15 @@ def shown_text(row: Schedule) -> str:
 
 
 def with_text(content: Content, text: str, shown: str) -> Content:
-    """Return the content with another text and no template. The shown text changes nothing: it was read before."""
-    return replace(content, text=content.text if text == shown else text, template_id=None, template_version=None)
+    """Return the content with another text and no template. The shown text changes nothing: it was read before.
+
+    Raises Invalid for a new text with an unknown placeholder.
+    """
+    if text == shown:
+        text = content.text
+    elif fault := find_unknown_placeholder(text):
+        raise Invalid.field("text", fault)
+    return replace(content, text=text, template_id=None, template_version=None)
 
 
 def is_same_time(first: datetime, second: datetime) -> bool:

@@ -29,7 +29,7 @@ from common.phones import normalise_phone, show_phone
 from scheduling.models import Schedule, ScheduleKind, ScheduleStatus
 from scheduling.schedules.media_urls import MAX_LENGTH, read_media_url
 from scheduling.templates.rules import fill
-from scheduling.templates.schemas import AnyText
+from scheduling.templates.schemas import ShownText
 from scheduling.texts.rules import count_parts
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -84,7 +84,7 @@ class ContentFields(RequestBody):
 
     template: Id | None = None
     template_id: Annotated[Id | None, Field(description="another name of `template`")] = None
-    text: AnyText = ""
+    text: ShownText = ""
     format: Annotated[Format, Field(description="`sms` in a POST that leaves it out")] = "sms"
     media_url: Url | None = None
     subject: Subject | None = None

@@ -87,7 +87,7 @@ async def create_schedule(tenant: Tenant, context: WriteContext, body: schemas.S
     has_offset = body.scheduled_time.tzinfo is not None
     zone = organisations.DEFAULT_ZONE if has_offset else await organisations.read_zone(tenant)
     moment = rules.check_time(organisations.read_time(body.scheduled_time, zone, "scheduled_time"), datetime.now(UTC))
-    content = await apply_content(tenant, body, Content(text=body.text, format=body.format))
+    content = await apply_content(tenant, body, new_content(body))
     draft = rules.Draft(content, moment, name=body.name or None, group_id=schemas.one_of(body, "group"))
     rules.check_draft(draft, address, context.max_parts)
     values = rules.new_columns(draft, address, caller, request_id())
@@ -125,6 +125,11 @@ async def add_dispatched(tenant: Tenant, sends: Sequence[rules.SendNow]) -> None
 async def draw_ids(tenant: Tenant, count: int) -> list[int]:
     """Draw ids of new schedules. An id that is not used leaves a gap."""
     return await repository.draw_ids(tenant, count)
+
+
+def new_content(body: schemas.ContentFields) -> Content:
+    """Return the content of a new message without its template. Raises Invalid for an unknown placeholder."""
+    return rules.with_text(Content(text="", format=body.format), body.text, shown="")
 
 
 async def apply_content(tenant: Tenant, body: schemas.ContentFields, content: Content) -> Content:

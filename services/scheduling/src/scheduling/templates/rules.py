@@ -10,10 +10,14 @@ _KNOWN = frozenset(PLACEHOLDERS)
 
 
 def find_unknown_placeholder(text: str) -> str | None:
-    """Return the first placeholder that no field fills, as it was written, or None."""
+    """Return a sentence about the first placeholder that no field fills, or None."""
     if "{{" not in text:
         return None
-    return next((m.group(0) for m in _PLACEHOLDER.finditer(text) if m.group(1) not in _KNOWN), None)
+    unknown = next((m.group(0) for m in _PLACEHOLDER.finditer(text) if m.group(1) not in _KNOWN), None)
+    if unknown is None:
+        return None
+    *others, last = (f"{{{{{name}}}}}" for name in PLACEHOLDERS)
+    return f"Unknown placeholder {unknown[:60]}: use {', '.join(others)} or {last}."
 
 
 def has_placeholders(text: str) -> bool:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, BaseModel, Field
 
-from common.events import PLACEHOLDERS
 from common.fields import Audit, Flag, RequestBody, bounded_text, clean_text, is_blank
 from common.paging import Page, Paginated, Pagination
 from scheduling.models import Template
@@ -14,10 +13,9 @@ from scheduling.templates.rules import find_unknown_placeholder
 
 
 def _check_placeholders(text: str) -> str:
-    unknown = find_unknown_placeholder(text)
-    if unknown is not None:
-        *others, last = (f"{{{{{name}}}}}" for name in PLACEHOLDERS)
-        raise ValueError(f"Unknown placeholder {unknown[:60]}: use {', '.join(others)} or {last}.")
+    fault = find_unknown_placeholder(text)
+    if fault is not None:
+        raise ValueError(fault)
     return text
 
 
@@ -27,7 +25,9 @@ def _check_not_blank(text: str) -> str:
     return text
 
 
-AnyText = Annotated[str, AfterValidator(clean_text), AfterValidator(_check_placeholders)]
+# A text that was filled may have placeholders of any name, from a contact's fields. Who writes it back changes nothing.
+ShownText = Annotated[str, AfterValidator(clean_text)]
+AnyText = Annotated[ShownText, AfterValidator(_check_placeholders)]
 Text = Annotated[AnyText, AfterValidator(_check_not_blank)]
 if TYPE_CHECKING:
     Name = str
