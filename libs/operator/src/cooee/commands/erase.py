@@ -37,7 +37,8 @@ async def erase(stack: Stack, options: argparse.Namespace) -> Report:
 
     Pending messages to the phone are cancelled first. Rows, counts, usage and opt-outs stay. The command can be
     repeated: a second run finds nothing, and one that was interrupted continues. The exit code is 1 while messages to
-    the phone are being sent: run it again some minutes later. The record of erasures in contacts has who, when, the
+    the phone are being sent: run it again some minutes later, because the contacts keep their names until then. The
+    record of erasures in contacts has who, when, the
     reason and the counts, not the phone.
     """
     target = {"phone": options.phone, "organisation": options.organisation}
@@ -50,9 +51,11 @@ async def erase(stack: Stack, options: argparse.Namespace) -> Report:
     async with stack.session("contacts") as session:
         erasure_id, found = await contacts.begin_erasure(session, **target, by=options.by, reason=options.reason)
     counts = await _erase_elsewhere(stack, target, found, dry_run=False)
-    # Only now contacts forgets the phone. Until then an interrupted command finds the person's contacts again.
-    async with stack.session("contacts") as session:
-        number = await contacts.finish_erasure(session, erasure_id, **target, counts=counts)
+    number = 0
+    # Contacts forgets the person last. Until then the next run finds the contacts, and their messages to other phones.
+    if not _is_open(counts):
+        async with stack.session("contacts") as session:
+            number = await contacts.finish_erasure(session, erasure_id, **target, counts=counts)
     counts["contacts"] |= {"contacts": number}
     return _report(options, counts)
 
@@ -112,10 +115,17 @@ async def _erase_events(stack: Stack, service: str, target: dict[str, Any], *, d
         return {"dead_letters": deleted.rowcount, "outbox": waiting.number}  # type: ignore[attr-defined]
 
 
+def _is_open(counts: Counts) -> bool:
+    """Return whether messages to the person are being sent."""
+    return any(found.get("open") for found in counts.values())
+
+
 def _report(options: argparse.Namespace, counts: Counts) -> Report:
-    is_open = any(found.get("open") for found in counts.values())
+    is_open = _is_open(counts)
     whose = options.organisation or "all organisations"
-    title = f"{mask(options.phone, show=False)} in {whose}: " + ("would be erased" if options.dry_run else "erased")
+    title = f"{mask(options.phone, show=False)} in {whose}: " + (
+        "would be erased" if options.dry_run else "erased, but for what is being sent" if is_open else "erased"
+    )
     cells = [(service, what, number) for service, found in counts.items() for what, number in found.items()]
     lines = [title, *table(("service", "what", "number"), cells)]
     if is_open and not options.dry_run:
