@@ -36,12 +36,12 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 _OUR_REQUEST_ID = re.compile(r"[0-9a-f]{32}")  # a client may send an id with any content
 _UNTRACED_STATEMENTS = frozenset({"BEGIN;", ";"})  # the begin of a transaction, and the test of a connection
 _TIMEOUTS = ("OTEL_EXPORTER_OTLP_TIMEOUT", "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT")
-_EXPORT_S = 3.0  # for an export with its repetitions. The usual 10 s would delay the end of a process for long
+_EXPORT_S = 3.0  # for an export with its repetitions. The usual 10 s would delay a stop
 _MAX_ATTRIBUTE = 300  # characters; SQL statements are longer
 
 
 def start_export(service: str, role: str) -> "Spans":
-    """Export the spans of this process to `OTEL_EXPORTER_OTLP_ENDPOINT`, with the standard variables' other settings.
+    """Export the spans of this process to `OTEL_EXPORTER_OTLP_ENDPOINT`, as OpenTelemetry's variables say.
 
     Statements of asyncpg, under SQLAlchemy too, become spans of the trace in which they run.
     """
@@ -54,7 +54,7 @@ def start_export(service: str, role: str) -> "Spans":
 
 
 def make_provider(exporter: SpanExporter, service: str, role: str) -> TracerProvider:
-    """Return what creates spans and exports them in batches. `shutdown` exports the rest."""
+    """Return a provider of spans that exports them in batches. `shutdown` exports the rest."""
     names = {"service.namespace": "cooee", "service.name": service, "cooee.role": role}
     limits = SpanLimits(max_events=0, max_span_attribute_length=_MAX_ATTRIBUTE)
     provider = TracerProvider(resource=Resource.create(names), span_limits=limits, shutdown_on_exit=False)
@@ -66,7 +66,7 @@ def make_provider(exporter: SpanExporter, service: str, role: str) -> TracerProv
 class _OnlyInTraces(Sampler):
     """Drops statements and requests outside of a trace, such as those of loops that look for work.
 
-    A request to another service then says that nothing is to be sampled.
+    The traceparent of such a request to another service then has the flag "not sampled".
     """
 
     def __init__(self, sampler: Sampler) -> None:

@@ -46,8 +46,8 @@ RULES = (
         change="status = 'cancelled'",
         source=f"""
             schedules b JOIN schedules r ON r.kind = 'batch_message' AND r.batch_id = b.id AND r.status = 'pending'
-            AND b.kind = 'batch' AND NOT b.content_removed AND b.status IN ({sql_list(FINAL)})
-            AND b.status = 'cancelled'
+            AND b.kind = 'batch' AND NOT b.content_removed AND b.status = 'cancelled'
+            AND b.status IN ({sql_list(FINAL)}) -- the condition of the index
         """,
     ),
     _content("single messages", ScheduleKind.SINGLE),

@@ -41,5 +41,5 @@ class DrainingServer(uvicorn.Server):
             listener.close()
         deadline = now() + self._drain_s
         await asyncio.sleep(_POLL_S)  # the connections that were just accepted become known
-        while state.connections and now() < deadline and not self.force_exit:  # noqa: ASYNC110
+        while state.connections and now() < deadline and not self.force_exit:  # noqa: ASYNC110  # uvicorn has no event for it
             await asyncio.sleep(_POLL_S)
