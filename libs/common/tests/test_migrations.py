@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from common import migrations
 from common.migrations import migrate, provision, render_sql, revisions
 
-SERVICE = "sample"
+SERVICE = "migrated"
 ENV = "from common.migrations import run_migrations\n\nrun_migrations()\n"
 REVISION = """
 from alembic import op
@@ -49,7 +49,7 @@ class Sample:
         await asyncio.to_thread(migrate, self.url, SERVICE, **options)
 
     async def version(self) -> str:
-        found: str = await self.admin.fetchval("SELECT version_num FROM sample.alembic_version")
+        found: str = await self.admin.fetchval("SELECT version_num FROM migrated.alembic_version")
         return found
 
 
@@ -62,14 +62,14 @@ async def sample(tmp_path: Path, postgres_url: str, monkeypatch: pytest.MonkeyPa
     (tmp_path / f"src/{SERVICE}/__init__.py").touch()
     monkeypatch.syspath_prepend(str(tmp_path / "src"))
     monkeypatch.delitem(sys.modules, SERVICE, raising=False)
-    url = make_url(postgres_url).set(username=SERVICE, password="sample-password")
+    url = make_url(postgres_url).set(username=SERVICE, password="migrated-password")
     address = url.render_as_string(hide_password=False)
     await provision(postgres_url, address, SERVICE)
     admin = await asyncpg.connect(postgres_url)
     try:
         yield Sample(tmp_path, address, admin)
     finally:
-        await admin.execute("DROP SCHEMA sample CASCADE")
+        await admin.execute("DROP SCHEMA migrated CASCADE")
         await admin.close()
         sys.modules.pop(SERVICE, None)
 
@@ -79,7 +79,7 @@ async def test_a_migration_that_does_not_get_its_lock_changes_nothing_and_runs_l
     await sample.migrate()
     sample.add("ALTER TABLE things ADD COLUMN name text")
     async with sample.admin.transaction():
-        await sample.admin.execute("SELECT 1 FROM sample.things")  # a reader holds a lock until its transaction ends
+        await sample.admin.execute("SELECT 1 FROM migrated.things")  # a reader holds a lock until its transaction ends
         with pytest.raises(DBAPIError) as failure:
             await sample.migrate(lock_timeout_ms=50, tries=1)
         assert failure.value.orig.sqlstate == "55P03"  # type: ignore[union-attr]
@@ -97,7 +97,7 @@ async def test_a_migration_is_tried_again_until_the_lock_is_free(
     sample.add("ALTER TABLE things ADD COLUMN name text")
     transaction = sample.admin.transaction()
     await transaction.start()
-    await sample.admin.execute("SELECT 1 FROM sample.things")
+    await sample.admin.execute("SELECT 1 FROM migrated.things")
     migration = asyncio.create_task(sample.migrate(lock_timeout_ms=50, tries=1000))
     waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'"
     while not await sample.admin.fetchval(waiting):
@@ -121,7 +121,7 @@ async def test_each_statement_has_time_outs(sample: Sample) -> None:
         " current_setting('statement_timeout') AS statement"
     )
     await sample.migrate()
-    assert tuple(await sample.admin.fetchrow("SELECT * FROM sample.time_outs")) == ("2s", "1min")
+    assert tuple(await sample.admin.fetchrow("SELECT * FROM migrated.time_outs")) == ("2s", "1min")
 
 
 async def test_the_sql_of_one_revision_is_rendered_without_a_database(sample: Sample) -> None:
