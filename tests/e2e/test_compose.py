@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +57,16 @@ class Compose:
         return self.run("exec", "-T", "issuer", *command).strip()
 
 
+@contextmanager
+def logs_of_failure(compose: Compose) -> Iterator[None]:
+    """Print the last lines of every container's log when the block fails."""
+    try:
+        yield
+    except BaseException:
+        print(compose.run("logs", "--no-color", "--tail", "60"))
+        raise
+
+
 @pytest.fixture(scope="module")
 def compose() -> Iterator[Compose]:
     """Build and start the project, and remove it afterwards."""
@@ -65,22 +76,23 @@ def compose() -> Iterator[Compose]:
         "COMPOSE_PROJECT_NAME": f"cooee-e2e-{os.getpid()}",
         "GATEWAY_PORT": str(gateway),
         "HANDSET_PORT": str(handset),
-        "HANDSET_LATENCY_MS": "100",  # so that a kill finds requests in flight
     }
     project = Compose(environment, f"http://127.0.0.1:{gateway}", f"http://127.0.0.1:{handset}")
     try:
-        project.run("up", "--build", "--wait", "--quiet-pull")
+        with logs_of_failure(project):
+            project.run("up", "--build", "--wait", "--quiet-pull")
         yield project
-    except BaseException:
-        print(project.run("logs", "--no-color", "--tail", "60"))
-        raise
     finally:
         project.run("down", "--volumes", "--remove-orphans", "--timeout", "20")
 
 
 async def journey(compose: Compose, organisation: str, **more: object) -> None:
     """Run the journey and check that every contact that may be messaged has its message exactly once."""
-    token = compose.token(organisation)
+    with logs_of_failure(compose):
+        await _journey(compose, compose.token(organisation), **more)
+
+
+async def _journey(compose: Compose, token: str, **more: object) -> None:
     async with aiohttp.ClientSession() as session:
         before = len(await read_handset(session, compose.handset))
         rows = CSV.read_bytes()
@@ -98,7 +110,8 @@ async def test_journey_delivers_every_message_exactly_once(compose: Compose) -> 
 def test_example_consumer_prints_outcomes_of_messages(compose: Compose) -> None:
     """Run the command of docs/events.md, which prints the outcomes of the journey above."""
     command = f"run --rm --no-deps -T --volume {ROOT}/docs/examples:/examples:ro --entrypoint python contacts-worker"
-    output = compose.run(*command.split(), "/examples/listen.py", "--count", "50", timeout=60)
+    with logs_of_failure(compose):
+        output = compose.run(*command.split(), "/examples/listen.py", "--count", "50", timeout=60)
     assert output.count(": sent") + output.count(": delivered") + output.count(": delayed") == 50
 
 
@@ -106,17 +119,30 @@ async def test_killed_worker_loses_and_duplicates_no_message(compose: Compose) -
     """Kill delivery's worker while requests are in flight. Apache Kafka then rebalances its consumer groups."""
     killed: list[int] = []
 
-    async def kill(counts: dict[str, int]) -> None:
-        if not killed and counts.get("sent", 0) + counts.get("processing", 0) > 100:
-            async with aiohttp.ClientSession() as session, session.get(f"{compose.handset}/api/requests/") as answer:
+    async def kill(_: dict[str, int]) -> None:
+        if killed:
+            return
+        async with aiohttp.ClientSession() as session:
+            async with session.get(f"{compose.handset}/api/requests/") as answer:
                 in_flight = (await answer.json())["in_flight"]
-            if in_flight > 0:
-                compose.run("kill", "--signal", "SIGKILL", "delivery-worker")
-                compose.run("start", "delivery-worker")
-                killed.append(in_flight)
+            if in_flight == 0:
+                return
+            compose.run("kill", "--signal", "SIGKILL", "delivery-worker")
+            await set_latency(session, compose, 0)
+        compose.run("start", "delivery-worker")
+        killed.append(in_flight)
 
+    async with aiohttp.ClientSession() as session:
+        await set_latency(session, compose, 10_000)  # longer than the kill takes
     await journey(compose, "org_e2e_killed", while_sending=kill, timeout_s=300)
     assert killed, "no request was in flight when the worker should have been killed, so the test proves nothing"
+
+
+async def set_latency(session: aiohttp.ClientSession, compose: Compose, milliseconds: int) -> None:
+    """Set how long the handset waits before it answers a submission."""
+    settings = {"latency_ms": milliseconds}
+    async with session.patch(f"{compose.handset}/api/settings/", json=settings) as answer:
+        answer.raise_for_status()
 
 
 def test_operators_commands_run_in_the_project(compose: Compose) -> None:

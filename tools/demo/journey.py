@@ -58,7 +58,10 @@ class Api:
         self._session, self._gateway, self._token = session, gateway.rstrip("/"), token
 
     async def call(self, method: str, path: str, *, expect: tuple[int, ...] = (200, 201, 202, 204), **more: Any) -> Any:
-        """Return the JSON answer. Raises JourneyFailed on other statuses. A GET is retried for 60 s."""
+        """Return the JSON answer. Raises JourneyFailed on other statuses.
+
+        A GET or a PATCH is sent again for 60 s while a service is unavailable: a repetition of it changes nothing more.
+        """
         deadline = time.monotonic() + 60
         while True:
             headers = {"Authorization": f"Bearer {self._token()}", **more.get("headers", {})}
@@ -72,7 +75,7 @@ class Api:
                 status, body = 502, None
             if status in expect:
                 return body
-            if method != "GET" or status not in (502, 503, 504) or time.monotonic() > deadline:
+            if method not in ("GET", "PATCH") or status not in (502, 503, 504) or time.monotonic() > deadline:
                 raise JourneyFailed(f"{method} {path}: {status} {body}")
             await asyncio.sleep(0.5)
 

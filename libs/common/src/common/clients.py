@@ -31,7 +31,7 @@ class ServiceClient:
         self._issuer = issuer
         self._audience = audience
         self._secret = secret
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=min(1.0, timeout_s))
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=min(2.0, timeout_s))
         self._session: aiohttp.ClientSession | None = None
         self._tokens: dict[Caller, tuple[str, float]] = {}
         self._in_flight = 0

@@ -2,12 +2,18 @@
 
 from dataclasses import dataclass
 
+import structlog
+
 from common.caller import Caller
 from common.clients import Refused, ServiceClient
 from common.errors import Unavailable
 from common.events import ContactState
 from contacts.settings import Settings
 
+log = structlog.get_logger()
+
+# A person waits for the answer, and would rather wait than send the request again.
+_CONFIRMATION_S = 5.0
 _NOT_CONFIRMED = "The change is saved, but {service} has not confirmed it yet. Send the same request again."
 
 
@@ -24,7 +30,9 @@ class OtherServices:
         secret = settings.internal_token_secret.get_secret_value()
 
         def client(url: str, audience: str) -> ServiceClient:
-            return ServiceClient(url, issuer=settings.service, audience=audience, secret=secret)
+            return ServiceClient(
+                url, issuer=settings.service, audience=audience, secret=secret, timeout_s=_CONFIRMATION_S
+            )
 
         return cls(client(settings.delivery_url, "delivery"), client(settings.scheduling_url, "scheduling"))
 
@@ -39,7 +47,8 @@ class OtherServices:
     async def _save(self, client: ServiceClient, service: str, caller: Caller, contact: ContactState) -> None:
         try:
             await client.call(caller, "PUT", "/internal/contacts/", json=contact.model_dump(mode="json"))
-        except (Unavailable, Refused):
+        except (Unavailable, Refused) as error:
+            log.warning("change not confirmed", service=service, error=str(error))
             raise Unavailable(_NOT_CONFIRMED.format(service=service)) from None
 
     async def close(self) -> None:
