@@ -134,6 +134,12 @@ _FILLED = """
     WHERE relnamespace = CAST($1 AS regnamespace) AND relkind = 'r' AND relname <> 'alembic_version'
       AND pg_relation_size(oid) > 0
 """
+# A table whose rows nobody may change refuses TRUNCATE, too. Only a change of the schema can switch that off.
+_REFUSING = """
+    SELECT CAST(tgrelid::regclass AS text) AS name, quote_ident(tgname) AS trigger FROM pg_trigger
+    JOIN pg_class c ON c.oid = tgrelid
+    WHERE relnamespace = CAST($1 AS regnamespace) AND tgtype & 32 > 0 AND pg_relation_size(c.oid) > 0
+"""
 _RESTART_SEQUENCES = """
     SELECT setval(seqrelid, seqstart, false) FROM pg_sequence JOIN pg_class ON oid = seqrelid
     WHERE relnamespace = CAST($1 AS regnamespace)
@@ -149,8 +155,15 @@ async def empty(url: str, service: str) -> None:
     connection = await asyncpg.connect(owner)
     try:
         tables = await connection.fetch(_FILLED, service)
+        refusing = [
+            f"ALTER TABLE {row['name']} {{}} TRIGGER {row['trigger']};"
+            for row in await connection.fetch(_REFUSING, service)
+        ]
         if tables:
-            await connection.execute(f"TRUNCATE {', '.join(row['name'] for row in tables)} CASCADE")
+            statements = [one.format("DISABLE") for one in refusing]
+            statements += [f"TRUNCATE {', '.join(row['name'] for row in tables)} CASCADE;"]
+            statements += [one.format("ENABLE") for one in refusing]
+            await connection.execute(" ".join(statements))
         await connection.execute(_RESTART_SEQUENCES, service)
     finally:
         await connection.close()

@@ -14,6 +14,7 @@ OWNERS: dict[str, dict[str, set[str]]] = {
     "contacts": {
         "contacts": {"contacts/repository.py", "erasure/repository.py"},
         "erasures": {"erasure/repository.py"},
+        "operator_actions": {"operator_actions/repository.py"},
         "opt_outs": {"contacts/repository.py"},
         "groups": {"groups/repository.py"},
         "group_members": {"groups/repository.py"},

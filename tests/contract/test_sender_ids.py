@@ -24,7 +24,14 @@ def operator(stack: Stack) -> Callable[..., Awaitable[int]]:
 
     async def run(*arguments: str) -> int:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "cooee", *arguments, cwd=REPOSITORY, env=stack.environment
+            sys.executable,
+            "-m",
+            "cooee",
+            *arguments,
+            "--reason",
+            "contract test",
+            cwd=REPOSITORY,
+            env=stack.environment,
         )
         return await process.wait()
 

@@ -1,7 +1,7 @@
 """Fixtures of the operator's commands: the databases of all three services, and the commands over them."""
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,21 @@ import pytest
 from sqlalchemy import text
 
 from common.database import Database
-from cooee.main import run
+from cooee.command import Group
+from cooee.main import COMMANDS, run
 from cooee.stack import STORES
+
+CHANGING = {
+    (one.name, command.name) if isinstance(one, Group) else (one.name,)
+    for one in COMMANDS
+    for command in (one.commands if isinstance(one, Group) else (one,))
+    if command.changes
+}
+
+
+def _changes(arguments: Sequence[str]) -> bool:
+    names = [argument for argument in arguments if not argument.startswith("-")]
+    return "--reason" not in arguments and any(tuple(names[:length]) in CHANGING for length in (1, 2))
 
 
 @dataclass(frozen=True)
@@ -69,7 +82,10 @@ def cooee(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> Cooee:
-    """`await cooee("stuck", …, NAME="value")` runs a command with variables of the environment."""
+    """`await cooee("stuck", …, NAME="value")` runs a command with variables of the environment.
+
+    A changing command gets a reason, unless `reason` is None.
+    """
     environment = {
         "COOEE_HOME": str(tmp_path),  # not the stack that a developer runs
         **{f"{service.upper()}_DATABASE_URL": url for service, url in urls.items()},
@@ -80,7 +96,9 @@ def cooee(
         "MOBILE_MESSAGE_SENDER_ID": "Cooee",
     }
 
-    async def command(*arguments: str, **variables: str) -> Result:
+    async def command(*arguments: str, reason: str | None = "ticket 12", **variables: str) -> Result:
+        if reason is not None and _changes(arguments):
+            arguments = (*arguments, "--reason", reason)
         for name, value in (environment | variables).items():
             monkeypatch.setenv(name, value)
         capsys.readouterr()

@@ -7,7 +7,7 @@ import pytest
 from .conftest import Cooee, Sql
 
 PHONE, OTHER = "+61491570006", "+61491570156"
-ERASE = ("erase", "--phone", "0491 570 006", "--reason", "request 12", "--by", "ana", "--json")
+ERASE = ("erase", "--phone", "0491 570 006", "--reason", "request 12", "--operator", "ana", "--json")
 CONTACTS = """
     INSERT INTO contacts (organisation_id, phone, first_name, last_name, email, company, opt_out, opted_out_at,
                           opt_out_source)
@@ -166,7 +166,7 @@ async def test_an_interrupted_erasure_is_finished_by_the_next_run(
 
 @pytest.mark.parametrize(
     "wrong",
-    [("--phone", "12"), ("--reason", " "), ("--reason", "for 0491 570 006"), ("--by", "0491570006")],
+    [("--phone", "12"), ("--reason", " "), ("--reason", "for 0491 570 006"), ("--operator", "0491570006")],
 )
 async def test_a_wrong_value_is_refused_before_anything_is_done(cooee: Cooee, sql: Sql, wrong: tuple[str, str]) -> None:
     refused = await cooee(*ERASE, *wrong)

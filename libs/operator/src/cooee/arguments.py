@@ -1,7 +1,10 @@
 """Types of arguments that several commands share. Their errors say what to enter."""
 
 import argparse
+import getpass
 from datetime import UTC, datetime, timedelta
+
+from contacts.operator_actions.rules import InvalidNote, check_operator, check_reason
 
 _LARGEST_ID = 2**63 - 1
 _LONGEST_MINUTES = 5_256_000  # ten years
@@ -44,3 +47,32 @@ def add_privacy(parser: argparse.ArgumentParser, *, texts: bool = True) -> None:
     parser.add_argument("--show-phones", action="store_true", help="show phones in full; without it they are masked")
     if texts:
         parser.add_argument("--show-texts", action="store_true", help="show the texts of messages")
+
+
+def add_audit(parser: argparse.ArgumentParser) -> None:
+    """Add what the audit of a changing command needs: --reason and --operator."""
+    parser.add_argument("--reason", type=_read_reason, required=True, help="why, in 5 to 500 characters without phones")
+    parser.add_argument(
+        "--operator", type=_read_operator, default=_user(), help="who does it (the user of the operating system)"
+    )
+
+
+def _read_reason(value: str) -> str:
+    try:
+        return check_reason(value)
+    except InvalidNote as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _read_operator(value: str) -> str:
+    try:
+        return check_operator(value)
+    except InvalidNote as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run as a user without a name
+        return "unknown"

@@ -20,12 +20,16 @@ class Report:
 
 @dataclass(frozen=True)
 class Command:
-    """A command. The docstring of `run` is its description in --help."""
+    """A command. The docstring of `run` is its description in --help.
+
+    A command that `changes` data takes --reason and --operator, and runs by `cooee.audit.run_audited`.
+    """
 
     name: str
     summary: str
     run: Callable[[Stack, argparse.Namespace], Awaitable[Report]]
     add_arguments: Callable[[argparse.ArgumentParser], None] = lambda _: None
+    changes: bool = False
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,11 @@ from typing import NoReturn
 
 import structlog
 
+from cooee.arguments import add_audit
+from cooee.audit import run_audited
 from cooee.command import Command, Group, Report
 from cooee.commands import (
+    actions,
     dead_letters,
     erase,
     health,
@@ -42,6 +45,7 @@ COMMANDS: tuple[Command | Group, ...] = (
     republish.COMMAND,
     retention.COMMAND,
     erase.COMMAND,
+    actions.COMMAND,
 )
 _JSON, _DEBUG = "--json", "--debug"
 
@@ -64,8 +68,8 @@ async def run(arguments: Sequence[str], stack: Stack | None = None) -> int:
     """Run a command, print its result or its error, and return its exit code."""
     as_json = _JSON in arguments
     try:
-        options = _parse(arguments)
-        report: Report = await options.run(stack or Stack.from_environment(), options)
+        options = parse(arguments)
+        report = await _run(options.command, stack or Stack.from_environment(), options)
         text = to_json(report.document) if as_json else "\n".join(map(printable, report.lines))
     except CommandError as error:
         if _DEBUG in arguments and error.code is ExitCode.INTERNAL:
@@ -78,6 +82,12 @@ async def run(arguments: Sequence[str], stack: Stack | None = None) -> int:
         return _fail(ExitCode.INTERNAL, f"an error of cooee itself: {reason} (--debug prints where)", as_json)
     _print(text)
     return report.code
+
+
+async def _run(command: Command, stack: Stack, options: argparse.Namespace) -> Report:
+    if command.changes:
+        return await run_audited(stack, command, options)
+    return await command.run(stack, options)
 
 
 def _fail(code: ExitCode, message: str, as_json: bool) -> int:
@@ -100,7 +110,8 @@ class _Parser(argparse.ArgumentParser):
         raise WrongUsage(f"{message}. See {self.prog} --help")
 
 
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Return the options of a command line, with its `command` and, as `action`, its full name. Raises WrongUsage."""
     try:
         for argument in arguments:
             argument.encode()
@@ -123,12 +134,12 @@ def _parser() -> _Parser:
     commands = parser.add_subparsers(required=True, metavar="command")
     for one in COMMANDS:
         if isinstance(one, Command):
-            _add(commands, one, common)
+            _add(commands, one, common, one.name)
             continue
         group = commands.add_parser(one.name, help=one.summary, parents=[common], allow_abbrev=False)
-        actions = group.add_subparsers(required=True, metavar="action")
+        verbs = group.add_subparsers(required=True, metavar="action")
         for command in one.commands:
-            _add(actions, command, common)
+            _add(verbs, command, common, f"{one.name} {command.name}")
     return parser
 
 
@@ -144,9 +155,11 @@ def _common() -> _Parser:
     return common
 
 
-def _add(parsers: "argparse._SubParsersAction[_Parser]", command: Command, common: _Parser) -> None:
+def _add(parsers: "argparse._SubParsersAction[_Parser]", command: Command, common: _Parser, action: str) -> None:
     parser = parsers.add_parser(
         command.name, help=command.summary, description=command.run.__doc__, parents=[common], allow_abbrev=False
     )
     command.add_arguments(parser)
-    parser.set_defaults(run=command.run)
+    if command.changes:
+        add_audit(parser)
+    parser.set_defaults(command=command, action=action)

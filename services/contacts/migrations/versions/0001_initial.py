@@ -7,6 +7,7 @@ from alembic import op
 from common.counters import counter
 from common.migrations import bus_tables, idempotency_table, protect, statements
 from contacts.models import CONTACT_OPT_OUT_SOURCES, NUMBER_OPT_OUT_SOURCES, ImportStatus, Role
+from contacts.operator_actions.rules import OPERATOR_LENGTH, REASON_LENGTH, ActionOutcome, Step
 
 revision = "0001"
 down_revision = None
@@ -208,6 +209,44 @@ ERASURES = """
     CREATE INDEX erasures_started_at ON erasures (started_at)
 """
 
+# Each action of an operator has two rows, before it begins and after it ended. No role may change or delete them: there
+# are no grants, and the trigger also refuses the owner. No organisation sees them.
+OPERATOR_ACTIONS = f"""
+    CREATE TABLE operator_actions (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        action_id uuid NOT NULL,
+        step text NOT NULL CHECK (step IN ({quoted(Step)})),
+        at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        action text NOT NULL,
+        operator text NOT NULL CHECK (length(operator) BETWEEN {OPERATOR_LENGTH[0]} AND {OPERATOR_LENGTH[1]}),
+        reason text NOT NULL CHECK (length(reason) BETWEEN {REASON_LENGTH[0]} AND {REASON_LENGTH[1]}),
+        arguments jsonb NOT NULL,
+        organisation_id text,
+        outcome text CHECK (outcome IN ({quoted(ActionOutcome)})),
+        exit_code int,
+        UNIQUE (action_id, step),
+        CHECK ((step = '{Step.END}') = (outcome IS NOT NULL)),
+        CHECK ((outcome IS NULL) = (exit_code IS NULL))
+    );
+    CREATE INDEX operator_actions_organisation_id ON operator_actions (organisation_id, id) WHERE step = '{Step.BEGIN}';
+    CREATE INDEX operator_actions_operator ON operator_actions (operator, id) WHERE step = '{Step.BEGIN}';
+    ALTER TABLE operator_actions ENABLE ROW LEVEL SECURITY;
+    ALTER TABLE operator_actions FORCE ROW LEVEL SECURITY;
+    CREATE POLICY all_tenants_read ON operator_actions FOR SELECT TO contacts_all USING (true);
+    CREATE POLICY all_tenants_add ON operator_actions FOR INSERT TO contacts_all WITH CHECK (true);
+    GRANT SELECT, INSERT ON operator_actions TO contacts_all
+"""
+REFUSE_FUNCTION = """
+    CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        RAISE EXCEPTION '% of % is refused: its rows are kept as they are', TG_OP, TG_TABLE_NAME
+            USING ERRCODE = 'insufficient_privilege';
+    END $$
+"""
+REFUSE_TRIGGER = """
+    CREATE TRIGGER operator_actions_unchanged BEFORE UPDATE OR DELETE OR TRUNCATE ON operator_actions
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()
+"""
+
 # Both the index and a search fold their texts with this function, so there is one rule. Lower case of upper case also
 # makes the two forms of the Greek sigma equal. PostgreSQL 17 has no casefold(). The two replacements are those of full
 # case folding that names have: ß, and the letter i with a separate dot, which other software makes of İ. PostgreSQL
@@ -277,7 +316,7 @@ TENANT_TABLES = (
 
 def upgrade() -> None:
     tables = statements(
-        *(IDENTITY, USERS_POLICY, CONTACTS, OPT_OUTS, GROUPS, IMPORTS, ERASURES),
+        *(IDENTITY, USERS_POLICY, CONTACTS, OPT_OUTS, GROUPS, IMPORTS, ERASURES, OPERATOR_ACTIONS),
         *(protect(table, "contacts") for table in TENANT_TABLES),
         "REVOKE INSERT, UPDATE, DELETE ON erasures FROM contacts_tenant",
         *(bus_tables("contacts"), idempotency_table("contacts")),
@@ -285,5 +324,5 @@ def upgrade() -> None:
     content = "concat_ws(chr(31), r.id, r.first_name, r.last_name, r.phone)"  # what a search reads
     counts = counter("contacts", "contact_counts", "contacts", keys={}, counted="r.is_active", content=content)
     search = (FOLD_FUNCTION, SEARCH_INDEX, SEARCH_POLICY, SEARCH_FUNCTION, CLEAN_FUNCTION, *statements(SEARCH_GRANTS))
-    for statement in (*tables, *counts, *search):
+    for statement in (*tables, *counts, *search, REFUSE_FUNCTION, REFUSE_TRIGGER):
         op.execute(statement)

@@ -7,6 +7,7 @@ The migrations create the tables. A row has the columns of its statement in the 
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from sqlalchemy import BigInteger, Boolean, Column, DateTime, MetaData, Table, Text
 
@@ -254,3 +255,19 @@ class IdentityRow(NamedTuple):
     user_is_active: bool | None
     organisation_is_active: bool | None
     membership_is_active: bool | None
+
+
+class OperatorActionRow(NamedTuple):
+    """An action of an operator. Without an end, it is under way or was killed. `id` is that of its first row."""
+
+    id: int
+    action_id: UUID
+    begun_at: datetime
+    ended_at: datetime | None
+    action: str
+    operator: str
+    reason: str
+    arguments: dict[str, Any]
+    organisation_id: str | None
+    outcome: str | None
+    exit_code: int | None

@@ -224,7 +224,7 @@ COMMAND = Group(
     (
         Command("list", "list the newest", list_dead_letters, _add_list),
         Command("show", "show some in full", show_dead_letters, _add_show),
-        Command("replay", "transmit some again", replay_dead_letters, _add_required_choice),
-        Command("acknowledge", "let paused consumers continue", acknowledge, _add_required_choice),
+        Command("replay", "transmit some again", replay_dead_letters, _add_required_choice, changes=True),
+        Command("acknowledge", "let paused consumers continue", acknowledge, _add_required_choice, changes=True),
     ),
 )

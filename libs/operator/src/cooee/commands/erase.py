@@ -1,8 +1,6 @@
 """The command `erase`: remove a person's names, texts and phone from every service. Counts and opt-outs stay."""
 
 import argparse
-import getpass
-import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -13,14 +11,13 @@ from common.phones import InvalidPhone, normalise_phone
 from contacts.erasure import service as contacts
 from contacts.models import ContactRow
 from cooee.command import Command, Report
-from cooee.errors import ExitCode, WrongUsage
+from cooee.errors import ExitCode
 from cooee.output import mask, table
 from cooee.stack import STORES, Stack
 from delivery.erasure import service as delivery
 from scheduling.erasure import service as scheduling
 
 _CHUNK = 500
-_PHONE = re.compile(r"(?:\d[\s()-]*){8}")
 # Bodies are JSON with phones in E.164. A dead letter of an organisation has its id, too.
 _HAS_PHONE = """
     position(convert_to(:phone, 'UTF8') IN body) > 0
@@ -49,7 +46,7 @@ async def erase(stack: Stack, options: argparse.Namespace) -> Report:
         counts["contacts"] |= {"contacts": len(found)}
         return _report(options, counts)
     async with stack.session("contacts") as session:
-        erasure_id, found = await contacts.begin_erasure(session, **target, by=options.by, reason=options.reason)
+        erasure_id, found = await contacts.begin_erasure(session, **target, by=options.operator, reason=options.reason)
     counts = await _erase_elsewhere(stack, target, found, dry_run=False)
     number = 0
     # Contacts forgets the person last. Until then the next run finds the contacts, and their messages to other phones.
@@ -146,25 +143,10 @@ def _phone(value: str) -> str:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container may run as a user without a name
-        return "unknown"
-
-
-def _sentence(value: str) -> str:
-    if not value.strip() or _PHONE.search(value):
-        raise WrongUsage("--reason and --by: enter a text without phone numbers; the record must not name the person")
-    return value.strip()
-
-
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--phone", type=_phone, required=True, help="the person's phone, 04… or +614…")
     parser.add_argument("--organisation", help="only at this organisation, org_…; without it, at all")
-    parser.add_argument("--reason", type=_sentence, required=True, help="why, such as the number of the request")
-    parser.add_argument("--by", type=_sentence, default=_user(), help="who erases (the user of the system)")
     parser.add_argument("--dry-run", action="store_true", help="count what would be erased, and change nothing")
 
 
-COMMAND = Command("erase", "remove a person's names, texts and phone everywhere", erase, _add_arguments)
+COMMAND = Command("erase", "remove a person's names, texts and phone everywhere", erase, _add_arguments, changes=True)

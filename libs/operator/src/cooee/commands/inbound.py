@@ -118,6 +118,6 @@ COMMAND = Group(
     "list messages from phones that match no organisation, or match them",
     (
         Command("list", "list the newest", list_unmatched, _add_list),
-        Command("match", "find their organisations, after sender IDs were assigned", match, _add_choice),
+        Command("match", "find their organisations, after sender IDs were assigned", match, _add_choice, changes=True),
     ),
 )

@@ -185,6 +185,6 @@ COMMAND = Group(
     "check our accounts at the providers, or send a test message",
     (
         Command("check", "check our account at every provider", check),
-        Command("send-test", "submit one message to a provider directly", send_test, _add_send_test),
+        Command("send-test", "submit one message to a provider directly", send_test, _add_send_test, changes=True),
     ),
 )

@@ -46,4 +46,6 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--since", type=read_since, required=True, help="a time, or 90m, 6h, 2d for a time ago")
 
 
-COMMAND = Command("republish", "publish the states that changed since a time again", republish, _add_arguments)
+COMMAND = Command(
+    "republish", "publish the states that changed since a time again", republish, _add_arguments, changes=True
+)

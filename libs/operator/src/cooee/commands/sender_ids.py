@@ -93,7 +93,7 @@ COMMAND = Group(
     "say which organisation may send from which number or name",
     (
         Command("list", "list the assigned ones", list_sender_ids),
-        Command("assign", "assign one to an organisation", assign_sender_id, _add_assign),
-        Command("remove", "remove one from its organisation", remove_sender_id, _add_sender),
+        Command("assign", "assign one to an organisation", assign_sender_id, _add_assign, changes=True),
+        Command("remove", "remove one from its organisation", remove_sender_id, _add_sender, changes=True),
     ),
 )

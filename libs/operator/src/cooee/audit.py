@@ -1,0 +1,122 @@
+"""Run a command with its audit: a row before it begins, and one with its outcome. docs/operators.md describes it."""
+
+import argparse
+import asyncio
+from collections.abc import Mapping
+from datetime import date
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import structlog
+
+from contacts.operator_actions import service
+from contacts.operator_actions.rules import ActionOutcome, InvalidNote, mask_phones
+from cooee.command import Command, Report
+from cooee.errors import CommandError, ExitCode, WrongUsage
+from cooee.output import mask
+from cooee.stack import Stack
+
+log = structlog.get_logger()
+
+_LONGEST = 200
+_MOST = 50
+_PHONES = {"phone", "to"}
+_CONTENT = {"text", "media_url"}
+# What is shown in full elsewhere, too. A sender ID may be a number, and it is ours.
+_PLAIN = {"sender", "organisation", "provider", "service", "topic"}
+# What the row has in columns of its own, and what says how the result is shown.
+_LEFT_OUT = {"run", "command", "action", "reason", "operator", "json", "debug"}
+_OUTCOMES = {
+    ExitCode.OK: ActionOutcome.DONE,
+    ExitCode.FOUND: ActionOutcome.DONE,
+    ExitCode.USAGE: ActionOutcome.REFUSED,
+    ExitCode.NOT_FOUND: ActionOutcome.REFUSED,
+    ExitCode.REFUSED: ActionOutcome.REFUSED,
+}
+
+
+async def run_audited(stack: Stack, command: Command, options: argparse.Namespace) -> Report:
+    """Run a command between the two rows of its audit, and return its report.
+
+    `options` come from `cooee.main.parse`. The first row is committed before the command begins, so nothing happens
+    without its row. Raises what the command raises, and WrongUsage for an invalid reason or operator.
+    """
+    action_id = await _begin(stack, options)
+    code = ExitCode.INTERNAL
+    try:
+        report = await command.run(stack, options)
+        code = report.code
+        return report
+    except CommandError as error:
+        code = error.code
+        raise
+    except asyncio.CancelledError:
+        code = ExitCode.INTERRUPTED
+        raise
+    finally:
+        await _end(stack, action_id, code)
+
+
+async def _begin(stack: Stack, options: argparse.Namespace) -> UUID:
+    organisation = getattr(options, "organisation", None)
+    async with stack.session("contacts") as session:
+        try:
+            return await service.begin_action(
+                session,
+                options.action,
+                operator=options.operator,
+                reason=options.reason,
+                arguments=describe_arguments(vars(options)),
+                organisation_id=organisation[:_LONGEST] if organisation else None,
+            )
+        except InvalidNote as error:
+            raise WrongUsage(f"--reason and --operator: {error}") from None
+
+
+async def _end(stack: Stack, action_id: UUID, code: ExitCode) -> None:
+    """Record the end. When that fails, the first row alone stays, and the result of the command counts."""
+    outcome = _OUTCOMES.get(code, ActionOutcome.FAILED)
+    try:
+        async with stack.session("contacts") as session:
+            await service.end_action(session, action_id, outcome, code)
+    except CommandError as error:
+        log.error("end of action not recorded", action_id=str(action_id), error=str(error))
+
+
+def describe_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a command as they are recorded: without phones, texts and passwords, and bounded."""
+    return {
+        name: _describe(name, value)
+        for name, value in sorted(given.items())
+        if name not in _LEFT_OUT and value is not None and value is not False
+    }
+
+
+def _describe(name: str, value: Any) -> Any:
+    if isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, list | tuple):
+        more = len(value) - _MOST
+        return [_describe(name, one) for one in value[:_MOST]] + ([f"and {more} more"] if more > 0 else [])
+    if isinstance(value, date):
+        return value.isoformat()
+    if name in _CONTENT:
+        return f"({len(str(value))} characters)"
+    if name in _PHONES:
+        return mask(str(value), show=False)
+    shown = str(value) if name in _PLAIN else mask_phones(_without_password(str(value)))
+    return shown[:_LONGEST]
+
+
+def _without_password(value: str) -> str:
+    """Return an address without its user, password and query, and any other value as it is."""
+    if "password" in value.lower():
+        return "(hidden)"
+    if "://" not in value:
+        return value
+    try:
+        address = urlsplit(value)
+        return f"{address.scheme}://{address.hostname or ''}{address.path}"
+    except ValueError:
+        return "(hidden)"

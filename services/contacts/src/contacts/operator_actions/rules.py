@@ -1,0 +1,62 @@
+"""What an operator writes about an action: a reason and a name, without phones, because no row can be removed."""
+
+import re
+from enum import StrEnum
+
+REASON_LENGTH = (5, 500)
+OPERATOR_LENGTH = (1, 100)
+# A day such as 2026-11-29 has eight digits and is no phone.
+_DAY = re.compile(r"\b\d{4}-\d{2}-\d{2}\b")
+_PHONE = re.compile(r"\+?(?:\d[\s().-]*){7,}\d")
+
+
+class Step(StrEnum):
+    """Which of the two rows of an action it is."""
+
+    BEGIN = "begin"
+    END = "end"
+
+
+class ActionOutcome(StrEnum):
+    """How an action ended.
+
+    done: it did what was asked. refused: it changed nothing, because the request was wrong. failed: it was interrupted
+    or met an error, and may have changed a part.
+    """
+
+    DONE = "done"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+class InvalidNote(ValueError):
+    """A reason or a name is too short, too long, or names a phone. The text says what to enter."""
+
+
+def check_reason(value: str) -> str:
+    """Return a reason without spaces around it. Raises InvalidNote."""
+    return _check(value, "a reason", REASON_LENGTH)
+
+
+def check_operator(value: str) -> str:
+    """Return an operator's name without spaces around it. Raises InvalidNote."""
+    return _check(value, "a name", OPERATOR_LENGTH)
+
+
+def has_phone(value: str) -> bool:
+    """Return whether a text has what may be a phone: eight digits, with or without signs between them."""
+    return _PHONE.search(_DAY.sub("", value)) is not None
+
+
+def mask_phones(value: str) -> str:
+    """Return a text with the middle digits of what may be phones hidden."""
+    return _PHONE.sub(lambda found: f"{found[0][:4]}…{found[0][-2:]}", value)
+
+
+def _check(value: str, what: str, lengths: tuple[int, int]) -> str:
+    given, (shortest, longest) = " ".join(value.split()), lengths
+    if not (shortest <= len(given) <= longest and given.isprintable()):
+        raise InvalidNote(f"enter {what} of {shortest} to {longest} printable characters")
+    if has_phone(given):
+        raise InvalidNote(f"enter {what} without a phone number, because the record can never be changed")
+    return given
