@@ -17,7 +17,7 @@ from common.events import TOPICS, FailureCategory
 from common.http.errors import all_routes
 from common.metrics import _METHODS, REGISTRY
 from delivery.metrics import CIRCUIT_STATES
-from delivery.models import PUBLISHED, Lane, MessageStatus
+from delivery.models import PUBLISHED, Lane, MessageStatus, PauseKind
 from delivery.providers import provider_classes
 from gateway.routes import ROUTES
 
@@ -105,6 +105,7 @@ async def label_values(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
         "failure_category": categories | {"-"},
         "result": categories | {"answered"},
         "state": set(CIRCUIT_STATES),
+        "kind": {kind.value for kind in PauseKind},
         "format": {"sms", "mms"},
         "status": {str(status) for status in statuses()},
     }

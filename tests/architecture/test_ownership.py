@@ -38,6 +38,7 @@ OWNERS: dict[str, dict[str, set[str]]] = {
     "delivery": {
         "messages": {"messages/repository.py", "erasure/repository.py"},
         "submissions": {"sending/submissions.py"},
+        "pauses": {"pauses/repository.py"},
         "limit_usage": {"limits/repository.py"},
         "reservations": {"limits/repository.py"},
         "configs": {"configs/repository.py"},

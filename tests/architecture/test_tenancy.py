@@ -11,10 +11,10 @@ from .conftest import SERVICES
 
 STORES = SERVICES[:3]
 # Tables that a tenant session may not read at all. A submission may have messages of several organisations, and a
-# webhook event is stored before its organisation is known. What operators do is for operators.
+# webhook event is stored before its organisation is known. What operators do, and why, is for operators.
 HIDDEN = {
     *("outbox", "dead_letters", "retention_runs", "alembic_version", "submissions", "webhook_events"),
-    "operator_actions",
+    *("operator_actions", "pauses"),
 }
 # Tables from Clerk have policies of their own: a user may be a member of several organisations.
 SHARED = {*HIDDEN, "users", "organisations"}

@@ -4,7 +4,7 @@ from alembic import op
 
 from common.counters import counter
 from common.migrations import bus_tables, idempotency_table, protect, statements
-from delivery.models import FINAL, IS_WAITING, OPEN, PLAIN_ID, Lane, MessageStatus, SubmissionState, sql_list
+from delivery.models import FINAL, IS_WAITING, OPEN, PLAIN_ID, Lane, MessageStatus, PauseKind, SubmissionState, sql_list
 
 revision = "0001"
 down_revision = None
@@ -91,6 +91,22 @@ SUBMISSIONS = f"""
     CREATE INDEX submissions_due_at ON submissions (provider, due_at);
     CREATE INDEX submissions_unknown ON submissions (provider, tried_at) WHERE state = '{SubmissionState.UNKNOWN}';
     GRANT SELECT, INSERT, UPDATE, DELETE ON submissions TO delivery_all
+"""
+
+# Tenant sessions may not read why an operator paused something.
+PAUSES = f"""
+    CREATE TABLE pauses (
+        kind text NOT NULL CHECK (kind IN ({sql_list(PauseKind)})),
+        name text NOT NULL,
+        since timestamptz NOT NULL DEFAULT now(),
+        operator text NOT NULL,
+        reason text NOT NULL,
+        PRIMARY KEY (kind, name)
+    );
+    ALTER TABLE pauses ENABLE ROW LEVEL SECURITY;
+    ALTER TABLE pauses FORCE ROW LEVEL SECURITY;
+    CREATE POLICY all_tenants ON pauses TO delivery_all USING (true) WITH CHECK (true);
+    GRANT SELECT, INSERT, DELETE ON pauses TO delivery_all
 """
 
 LIMITS = f"""
@@ -265,6 +281,7 @@ def upgrade() -> None:
     tables = statements(
         MESSAGES,
         SUBMISSIONS,
+        PAUSES,
         LIMITS,
         CONFIGS,
         OPT_OUTS,

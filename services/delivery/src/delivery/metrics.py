@@ -8,7 +8,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from common.metrics import REGISTRY
 from common.readings import MAX_ROWS, Reading
-from delivery.models import Lane, OutcomeRow
+from delivery.models import ORGANISATION_PAUSED, Lane, OutcomeRow, PauseKind
 
 _REQUEST_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _LATENESS_SECONDS = (0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 21_600.0)
@@ -17,7 +17,7 @@ CIRCUIT_STATES = ("closed", "half_open", "open")
 
 QUEUE_OLDEST = Gauge(
     "cooee_queue_oldest_seconds",
-    "Time since the message that waits longest was queued, 0 for an empty lane.",
+    "Time since the message that waits longest was queued, without paused organisations. 0 for an empty lane.",
     ["lane"],
     registry=REGISTRY,
 )
@@ -94,6 +94,7 @@ RECEIPT_DELAY = Histogram(
     buckets=_DELAY_SECONDS,
     registry=REGISTRY,
 )
+PAUSED = Gauge("cooee_pauses", "Organisations or providers that an operator paused.", ["kind"], registry=REGISTRY)
 LIMIT_DRIFT = Gauge(
     "cooee_limit_drift",
     "Months of organisations whose recorded usage differs from their messages and reservations.",
@@ -104,7 +105,8 @@ LIMIT_DRIFT = Gauge(
 _LANES = ", ".join(f"('{name}', '{lane}')" for name in ("sms", "mms") for lane in Lane)
 _MAX_ORGANISATIONS = 1000
 # The statement steps over the index messages_queued from organisation to organisation, as the claim does, and looks at
-# the first message of each. So it costs nothing more when one organisation has a million queued messages.
+# the first message of each. So it costs nothing more when one organisation has a million queued messages. Messages of
+# paused organisations are meant to wait, so they are left out.
 _QUEUE_OLDEST = f"""
     WITH RECURSIVE lanes (format, lane) AS (VALUES {_LANES}), steps AS (
         SELECT l.format, l.lane, (SELECT m.organisation_id FROM messages m
@@ -122,7 +124,9 @@ _QUEUE_OLDEST = f"""
                         WHERE m.status = 'queued' AND m.format = s.format AND m.lane = s.lane
                           AND m.organisation_id = s.organisation_id
                         ORDER BY m.id LIMIT 1) AS queued_at
-        FROM (SELECT * FROM steps WHERE organisation_id IS NOT NULL LIMIT {_MAX_ORGANISATIONS}) s
+        FROM (SELECT * FROM steps
+              WHERE organisation_id IS NOT NULL AND NOT {ORGANISATION_PAUSED.format(organisation="organisation_id")}
+              LIMIT {_MAX_ORGANISATIONS}) s
     )
     SELECT ARRAY[l.lane] AS labels,
            coalesce(max(extract(epoch FROM clock_timestamp() - h.queued_at)), 0) AS value
@@ -147,7 +151,13 @@ _WEBHOOK_EVENTS_OLDEST = """
            greatest(0, coalesce((SELECT extract(epoch FROM clock_timestamp() - due_at) FROM webhook_events
                                  WHERE due_at IS NOT NULL ORDER BY due_at, id LIMIT 1), 0)) AS value
 """
+_PAUSES = f"""
+    SELECT ARRAY[k.kind] AS labels,
+           (SELECT count(*) FROM (SELECT FROM pauses p WHERE p.kind = k.kind LIMIT {MAX_ROWS}) AS paused) AS value
+    FROM (VALUES {", ".join(f"('{kind}')" for kind in PauseKind)}) k (kind)
+"""
 READINGS = (
+    Reading(PAUSED, _PAUSES),
     Reading(QUEUE_OLDEST, _QUEUE_OLDEST),
     Reading(QUEUE_MESSAGES, _QUEUE_MESSAGES),
     Reading(UNKNOWN, _UNKNOWN.format(value="count(*)")),

@@ -57,6 +57,15 @@ class SubmissionState(StrEnum):
     """No answer says what became of the messages. It is resent, or given up, at `due_at`."""
 
 
+class PauseKind(StrEnum):
+    """What an operator can pause."""
+
+    # Nothing of the organisation is claimed.
+    ORGANISATION = "organisation"
+    # The provider's worker claims nothing and resends nothing.
+    PROVIDER = "provider"
+
+
 class Lane(StrEnum):
     """The two queues of messages. Single messages are claimed first."""
 
@@ -81,8 +90,18 @@ IS_WAITING = "CASE status " + " ".join(f"WHEN '{status}' THEN true" for status i
 PLAIN_ID = "lower(ltrim({id}, '0'))"
 
 
+# Whether an organisation, or the provider `:provider`, is paused. These are scalar subqueries because PostgreSQL may
+# plan EXISTS as a join, which does not keep the order of the rows. The one about the provider names no column of a row,
+# so it is evaluated once, before any row is read.
+ORGANISATION_PAUSED = """
+    coalesce((SELECT true FROM pauses p WHERE p.kind = 'organisation' AND p.name = {organisation}), false)
+"""
+PROVIDER_PAUSED = "coalesce((SELECT true FROM pauses p WHERE p.kind = 'provider' AND p.name = :provider), false)"
+
+
 # The names of the events that wake loops of the worker, and the conditions under which a loop has work.
 QUEUED, RETRIES, EXPIRED, SUBMISSIONS, WEBHOOK_EVENTS = "queued", "retries", "expired", "submissions", "webhook_events"
+PAUSES = "pauses"
 WORK = {
     QUEUED: "EXISTS (SELECT FROM messages WHERE status = 'queued')",
     RETRIES: "EXISTS (SELECT FROM messages WHERE status = 'retry_wait' AND next_attempt_at <= now())",
@@ -151,12 +170,16 @@ class ClaimedMessage(NamedTuple):
 
 
 class DueSubmission(NamedTuple):
-    """A submission whose lease ended (open), or that is to be resent or given up (unknown)."""
+    """A submission whose lease ended (open), or that is to be resent or given up (unknown).
+
+    `is_paused` is whether the provider is paused.
+    """
 
     key: UUID
     state: SubmissionState
     message_ids: Sequence[int]
     is_over: bool
+    is_paused: bool
 
 
 class LockedMessage(NamedTuple):
@@ -214,6 +237,16 @@ class SenderIdRow(NamedTuple):
     sender_id: str
     organisation_id: str
     created_at: datetime
+
+
+class PauseRow(NamedTuple):
+    """A pause of an organisation or a provider: since when, by whom, and why."""
+
+    kind: PauseKind
+    name: str
+    since: datetime
+    operator: str
+    reason: str
 
 
 class UsageDrift(NamedTuple):

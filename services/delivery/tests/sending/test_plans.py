@@ -46,7 +46,7 @@ async def test_no_statement_on_the_way_of_a_message_reads_the_whole_table(stage:
     async with stage.database.all_tenants() as session:
         for _ in range(7):  # a plan would be kept after five uses
             for share in SHARES:
-                await repository.claim(session, capacity(32), share)
+                await repository.claim(session, "log", capacity(32), share)
             await messages.queue_retries(session, 500)
         for first in range(0, 200_000, 10_000):  # each within the role's time-out, on a busy machine too
             await session.execute(text(FILL), {"first": first})
@@ -56,8 +56,8 @@ async def test_no_statement_on_the_way_of_a_message_reads_the_whole_table(stage:
 
         async def send_and_fail() -> None:
             for share in SHARES[1:]:
-                await repository.claim(session, capacity(500), share)
-            rows.extend(await repository.claim(session, capacity(500, "org_3"), SHARES[0]))
+                await repository.claim(session, "log", capacity(500), share)
+            rows.extend(await repository.claim(session, "log", capacity(500, "org_3"), SHARES[0]))
             key = stage.due().event_id
             await submissions.add(session, "log", {key: (rows, b"")}, stage.policy)
             sending = [InSubmission(row.id, key) for row in rows]
@@ -95,7 +95,7 @@ async def test_a_claim_uses_its_index_when_nothing_was_queued_at_the_last_analyz
 
         async def claim() -> None:
             for share in SHARES:
-                await repository.claim(session, capacity(500), share)
+                await repository.claim(session, "log", capacity(500), share)
 
         plan = "\n".join(plan for _, plan in await explain(session, claim))
     scans = [line for line in plan.splitlines() if " on messages" in line]

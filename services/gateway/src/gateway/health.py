@@ -24,9 +24,12 @@ State = Literal["ok", "unavailable"]
 
 
 class ProviderHealth(BaseModel):
-    """Whether messages go to a provider. If not, the failure category of its last answer, and since when."""
+    """Whether messages go to a provider. If not, since when, and the failure category of its last answer.
 
-    status: Literal["available", "unavailable"]
+    An operator paused a `paused` provider: its messages wait.
+    """
+
+    status: Literal["available", "unavailable", "paused"]
     failure_category: FailureCategory | None = None
     since: str | None = None
 

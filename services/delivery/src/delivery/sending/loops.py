@@ -1,13 +1,14 @@
 """The loops of sending: claim and submit, record results, resolve submissions."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import partial
 
 from common.database import Database, in_transaction
 from common.logs import StateLog
 from common.loops import Loop, report_rows
 from delivery.models import QUEUED, SUBMISSIONS
+from delivery.pauses import service as pauses
 from delivery.sending import service
 from delivery.sending.provider_worker import ProviderWorker
 from delivery.sending.routing import Router
@@ -17,6 +18,7 @@ _MAX_RESULTS = 500
 _SLOW_S = 30.0  # an event wakes a loop as soon as it has work
 _RESULTS_INTERVAL_S = 0.1
 _CLAIM_INTERVAL_S = 0.05
+_paused = StateLog("providers paused", "providers resumed")
 _unconfigured = StateLog("provider not configured", "provider configured")
 
 
@@ -90,6 +92,19 @@ async def give_up_unconfigured(database: Database, configured: Collection[str], 
     async with database.all_tenants() as session:
         unconfigured = await service.give_up_unconfigured(session, configured, policy)
     _unconfigured.update(bool(unconfigured), providers=unconfigured)
+    return False
+
+
+async def read_pauses(database: Database, workers: Sequence[ProviderWorker]) -> bool:
+    """Let the health of each provider say whether the provider is paused. Return False.
+
+    A claim checks the pauses by itself.
+    """
+    async with database.all_tenants() as session:
+        paused = await pauses.find_paused_providers(session)
+    for worker in workers:
+        worker.paused_since = paused.get(worker.provider.name)
+    _paused.update(bool(paused), providers=sorted(paused))
     return False
 
 

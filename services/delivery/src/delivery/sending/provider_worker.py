@@ -59,6 +59,7 @@ class ProviderWorker:
         self._allowed = float(provider.concurrency)
         self._tasks: set[asyncio.Task[None]] = set()
         self._freed = asyncio.Event()
+        self.paused_since: datetime | None = None
         self._failure_category = ""  # why the provider is unavailable, and since when
         self._unavailable_since: datetime | None = None
         self._request_times = metrics.SUBMISSION_SECONDS.labels(provider.name)
@@ -187,16 +188,22 @@ class ProviderWorker:
             metrics.TOKENS.labels(name).set(self._bucket.allowance().parts)
 
     def describe(self) -> dict[str, str]:
-        """Return whether the provider is available and, if not, why not and since when."""
+        """Return whether the provider is paused or available and, if it is unavailable, why, and since when."""
+        if self.paused_since is not None:
+            return {"status": "paused", "since": _show(self.paused_since)}
         if self._unavailable_since is None:
             return {"status": "available"}
-        since = self._unavailable_since.isoformat(timespec="seconds").replace("+00:00", "Z")
+        since = _show(self._unavailable_since)
         return {"status": "unavailable", "failure_category": self._failure_category, "since": since}
 
     async def drain(self) -> None:
         """Wait for the requests that were started."""
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=_DRAIN_S)
+
+
+def _show(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def observe(workers: Sequence[ProviderWorker]) -> Observed:

@@ -5,12 +5,13 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from delivery.messages.rules import REFUSAL
-from delivery.models import ClaimedMessage, columns, read_rows
+from delivery.models import ORGANISATION_PAUSED, PROVIDER_PAUSED, ClaimedMessage, columns, read_rows
 from delivery.sending.routing import Share
 from delivery.sending.rules import Capacity
 
 # One lane of the claim. It finds the organisations with a queued message by stepping over the index, from the one after
-# the last that was served. It skips organisations whose messages are another provider's. Each organisation gets an
+# the last that was served. It skips organisations whose messages are another provider's, and
+# paused ones. While the provider is paused it finds none. Each organisation gets an
 # equal share of the messages. What some leave of their shares goes to those that have more messages, the oldest first.
 _MESSAGES = """
             SELECT id, organisation_id, contact_id, phone, text, format, subject, media_url, parts, lane, attempts,
@@ -34,6 +35,7 @@ _LANE = f"""
         SELECT organisation_id FROM {{lane}}_steps
         WHERE organisation_id IS NOT NULL
           AND (organisation_id IN (SELECT unnest(CAST(:organisations AS text[])))) <> CAST(:others AS boolean)
+          AND NOT {PROVIDER_PAUSED} AND NOT {ORGANISATION_PAUSED.format(organisation="organisation_id")}
         LIMIT {{wanted}}
     ),
     {{lane}}_share AS MATERIALIZED (
@@ -75,15 +77,16 @@ _CLAIM = text(
 )
 
 
-async def claim(session: AsyncSession, capacity: Capacity, share: Share) -> list[ClaimedMessage]:
+async def claim(session: AsyncSession, provider: str, capacity: Capacity, share: Share) -> list[ClaimedMessage]:
     """Lock queued messages: single ones first, in each lane the organisations of the share in equal parts.
 
     Each lane begins after the organisation of its position, and campaigns get what all single messages leave. Rows
-    that are locked already are skipped.
+    that are locked already are skipped, and so is what is paused.
     """
     rows = await session.execute(
         _CLAIM,
         {
+            "provider": provider,
             "format": capacity.message_format,
             "wanted": capacity.messages,
             "organisations": share.organisations,

@@ -41,7 +41,7 @@ async def claim_submissions(
     route = await router.find(session, provider.name, capacity.message_format)
     if route is None:
         return Claim((), capacity.positions)
-    claimed = await repository.claim(session, capacity, route.share)
+    claimed = await repository.claim(session, provider.name, capacity, route.share)
     refusals: dict[int, FailureCategory] = {
         message.id: refusal for message in claimed if (refusal := find_refusal(message, provider)) is not None
     }
@@ -105,7 +105,7 @@ async def resolve_submissions(
 
     A submission whose lease ended becomes unknown. An unknown one is resent while that can help, and given up when its
     time is over. A resend helps only at a provider that `deduplicates`, and it must not reach a recipient who opted
-    out, unless the provider `handles_opt_outs` itself and got this one.
+    out, unless the provider `handles_opt_outs` itself and got this one. Nothing is resent while the provider is paused.
     """
     due = await submissions.due(session, provider, BATCH)
     if not due:
@@ -123,7 +123,7 @@ async def resolve_submissions(
     if not_resendable:
         await submissions.wait_for_give_up(session, not_resendable)
     resendable = [one.key for one in unknown if not one.is_over and one.key not in not_resendable]
-    return await _resend(session, resendable[:slots], policy)
+    return await _resend(session, [] if due[0].is_paused else resendable[:slots], policy)
 
 
 async def _lock_messages(

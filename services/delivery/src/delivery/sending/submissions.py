@@ -15,6 +15,7 @@ from common.bulk import Columns
 from delivery.messages.rules import Result
 from delivery.models import (
     IN_SUBMISSION,
+    PROVIDER_PAUSED,
     ClaimedMessage,
     DueSubmission,
     LockedMessage,
@@ -63,7 +64,7 @@ _REMOVE_RESOLVED = text(
 _DUE = text(
     f"""
     SELECT {columns(DueSubmission)} FROM (
-        SELECT key, state, message_ids, give_up_at <= now() AS is_over FROM submissions
+        SELECT key, state, message_ids, give_up_at <= now() AS is_over, {PROVIDER_PAUSED} AS is_paused FROM submissions
         WHERE provider = :provider AND due_at <= now() ORDER BY state, due_at LIMIT :batch
     ) AS due
     """
