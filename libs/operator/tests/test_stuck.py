@@ -66,7 +66,7 @@ async def test_nothing_is_stuck_in_a_quiet_system(cooee: Cooee, sql: Sql, organi
     await add_message(sql, organisation, "sent")
     quiet = await cooee("stuck")
     assert (quiet.code, quiet.out) == (0, "nothing is stuck\n")
-    assert (await cooee("stuck", "--json")).document == {"minutes": 5, "stuck": []}
+    assert (await cooee("stuck", "--json")).document == {"minutes": 5, "stuck": [], "waiting": []}
 
 
 async def test_everything_stuck_is_listed_once_with_its_reason(cooee: Cooee, sql: Sql, organisation: str) -> None:
@@ -155,3 +155,44 @@ async def test_minutes_set_how_long_something_may_take(
 ) -> None:
     await add_message(sql, organisation, "queued")
     assert (await cooee("stuck", "--minutes", minutes)).code == code
+
+
+async def test_what_waits_because_of_a_pause_is_listed_and_is_not_stuck(cooee: Cooee, sql: Sql) -> None:
+    for name in ("org_paused", "org_other"):
+        await sql("contacts", "INSERT INTO organisations (organisation_id) VALUES (:name)", name=name)
+    await add_message(sql, "org_paused", "queued")
+    await add_schedule(sql, "org_paused", "processing", sweep_count="3")
+    await cooee("pause", "organisation", "org_paused", "--operator", "ana", reason="ticket 12")
+    listed = await cooee("stuck")
+    assert (listed.code, listed.out.startswith("nothing is stuck\n")) == (0, True)
+    assert listed.out.count("organisation org_paused is paused by ana: ticket 12") == 2
+    found = (await cooee("stuck", "--json")).document
+    assert (found["stuck"], [one["subject"] for one in found["waiting"]]) == (
+        [],
+        ["schedules in processing", "queued messages"],
+    )
+    # Its single schedules are dispatched as ever, so one that is overdue is stuck for another reason.
+    await add_schedule(sql, "org_paused", "pending")
+    await add_message(sql, "org_other", "queued")
+    found = (await cooee("stuck", "--json")).document
+    assert [(one["subject"], one["groups"][0]["organisation_id"]) for one in found["stuck"]] == [
+        ("overdue schedules", "org_paused"),
+        ("queued messages", "org_other"),
+    ]
+
+
+async def test_messages_of_a_paused_provider_wait_and_those_of_another_are_stuck(cooee: Cooee, sql: Sql) -> None:
+    chains = {"SMS_PROVIDERS": "mobile_message,log", "MMS_PROVIDERS": "log"}
+    await sql("delivery", "INSERT INTO configs (organisation_id, name, value) VALUES ('org_b', 'sms_providers', 'log')")
+    for organisation, message_format in (("org_a", "sms"), ("org_b", "sms"), ("org_a", "mms")):
+        await add_message(sql, organisation, "queued", format=f"'{message_format}'")
+    assert (await cooee("pause", "provider", "mobile_message", **chains)).code == 0
+    found = (await cooee("stuck", "--json", **chains)).document
+
+    def groups(name: str) -> list[tuple[str, str]]:
+        return sorted((row["organisation_id"], row["detail"]) for one in found[name] for row in one["groups"])
+
+    assert groups("stuck") == [("org_a", "mms single"), ("org_b", "sms single")]
+    assert [(name, "provider mobile_message is paused" in why) for name, why in groups("waiting")] == [("org_a", True)]
+    await cooee("resume", "provider", "mobile_message", **chains)
+    assert len((await cooee("stuck", "--json", **chains)).document["stuck"][0]["groups"]) == 3

@@ -19,11 +19,14 @@ from cooee.audit import run_audited
 from cooee.command import Command, Group, Report
 from cooee.commands import (
     actions,
+    cancel,
     dead_letters,
     erase,
     health,
     history,
     inbound,
+    organisations,
+    pauses,
     providers,
     republish,
     retention,
@@ -45,6 +48,11 @@ COMMANDS: tuple[Command | Group, ...] = (
     republish.COMMAND,
     retention.COMMAND,
     erase.COMMAND,
+    pauses.PAUSE,
+    pauses.RESUME,
+    pauses.COMMAND,
+    cancel.COMMAND,
+    organisations.COMMAND,
     actions.COMMAND,
 )
 _JSON, _DEBUG = "--json", "--debug"

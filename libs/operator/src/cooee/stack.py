@@ -83,8 +83,8 @@ class Stack:
             raise WrongSettings(f"delivery's settings: {described}") from None
 
     @asynccontextmanager
-    async def session(self, service: str) -> AsyncIterator[AsyncSession]:
-        """Begin a transaction in a service's schema that sees every organisation.
+    async def session(self, service: str, organisation: str | None = None) -> AsyncIterator[AsyncSession]:
+        """Begin a transaction in a service's schema that sees one organisation, or every one.
 
         Raises Unreachable, WrongSettings when the environment does not name the database, and CommandError for
         another error of the database.
@@ -97,7 +97,7 @@ class Stack:
         except (SQLAlchemyError, ValueError):  # their texts may have the password
             raise WrongSettings(f"{variable} is not the URL of a PostgreSQL database") from None
         try:
-            async with database.all_tenants() as session:
+            async with database.all_tenants() if organisation is None else database.tenant(organisation) as session:
                 yield session
         except (OSError, DBAPIError, PoolTimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             problem = f"{service}'s database: {_reason(error)}"

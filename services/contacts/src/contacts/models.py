@@ -248,6 +248,18 @@ class OrganisationRow(NamedTuple):
     is_active: bool
 
 
+class ListedOrganisation(NamedTuple):
+    """An organisation as operators see it, with the number of its active members."""
+
+    organisation_id: str
+    name: str
+    slug: str
+    is_active: bool
+    members: int
+    created_at: datetime
+    closed_at: datetime | None
+
+
 class IdentityRow(NamedTuple):
     """The user's id, and whether user, organisation and membership are active. None means that the row is missing."""
 

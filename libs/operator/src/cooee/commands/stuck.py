@@ -1,21 +1,29 @@
 """The command `stuck`: what makes no progress, and why. It counts by organisation, without phones and texts."""
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from sqlalchemy import Row
+
 from cooee.arguments import read_minutes
 from cooee.command import Command, Report
+from cooee.commands.waiting import Pauses, read_pauses, show_pause
 from cooee.errors import ExitCode
 from cooee.output import show_age, table
 from cooee.stack import STORES, Stack
+from delivery.models import PauseRow
 from delivery.providers import provider_classes
 
 
 @dataclass(frozen=True)
 class Check:
-    """One kind of things that may be stuck. Its statement returns organisation_id, detail, number and oldest."""
+    """One kind of things that may be stuck. Its statement returns organisation_id, detail, number and oldest.
+
+    Where rows may wait because of a pause, it also returns `may_wait` and `format`.
+    """
 
     service: str
     subject: str
@@ -23,6 +31,38 @@ class Check:
     statement: str
 
 
+@dataclass(frozen=True)
+class Found:
+    """What a check found, with a detail for each row."""
+
+    check: Check
+    reason: str
+    rows: Sequence[tuple[Row[Any], str]]
+
+    def lines(self) -> list[str]:
+        """Return the finding for a person, below an empty line."""
+        number = sum(row.number for row, _ in self.rows)
+        cells = [(row.organisation_id, row.number, show_age(row.oldest), detail) for row, detail in self.rows]
+        lines = table(("organisation", "count", "oldest", "detail"), cells)
+        title = f"{self.check.service}: {number:,} {self.check.subject} ({self.reason})"
+        return ["", title, *(f"  {line}" for line in lines)]
+
+    def describe(self) -> dict[str, Any]:
+        """Return the finding for --json."""
+        groups = [
+            {"organisation_id": row.organisation_id, "detail": detail, "number": row.number, "oldest": row.oldest}
+            for row, detail in self.rows
+        ]
+        return {
+            "service": self.check.service,
+            "subject": self.check.subject,
+            "reason": self.reason,
+            "number": sum(row.number for row, _ in self.rows),
+            "groups": groups,
+        }
+
+
+_WAITING = "they are not stuck: they wait because of a pause, see cooee pauses"
 _CHECKS = (
     Check(
         "scheduling",
@@ -30,9 +70,9 @@ _CHECKS = (
         "delivery has published no outcome; scheduling asks five times, in growing intervals",
         """
         SELECT organisation_id, 'asked ' || sweep_count || ' times' AS detail, count(*) AS number,
-               min(updated_at) AS oldest
+               min(updated_at) AS oldest, true AS may_wait, format
         FROM schedules WHERE status = 'processing' AND kind <> 'batch' AND updated_at < :since
-        GROUP BY 1, 2 ORDER BY 4
+        GROUP BY organisation_id, sweep_count, format ORDER BY oldest
         """,
     ),
     Check(
@@ -40,11 +80,13 @@ _CHECKS = (
         "overdue schedules",
         "they are not dispatched: does scheduling's worker run, and are other batches in processing?",
         """
-        SELECT s.organisation_id, s.kind AS detail, count(*) AS number, min(s.scheduled_time) AS oldest FROM schedules s
+        SELECT s.organisation_id, s.kind AS detail, count(*) AS number, min(s.scheduled_time) AS oldest,
+               s.kind = 'batch_message' AS may_wait, s.format
+        FROM schedules s
         WHERE s.status = 'pending' AND s.scheduled_time < :since
           AND NOT EXISTS (SELECT FROM schedules b WHERE b.id = s.batch_id AND b.organisation_id = s.organisation_id
                           AND b.status = 'cancelled')
-        GROUP BY 1, 2 ORDER BY 4
+        GROUP BY s.organisation_id, s.kind, s.format ORDER BY oldest
         """,
     ),
     Check(
@@ -63,8 +105,10 @@ _CHECKS = (
         "queued messages",
         "no provider worker has claimed them: does delivery's worker run, is a circuit open, is the rate too low?",
         """
-        SELECT organisation_id, format || ' ' || lane AS detail, count(*) AS number, min(created_at) AS oldest
-        FROM messages WHERE status = 'queued' AND created_at < :since GROUP BY 1, 2 ORDER BY 4
+        SELECT organisation_id, format || ' ' || lane AS detail, count(*) AS number, min(created_at) AS oldest,
+               true AS may_wait, format
+        FROM messages WHERE status = 'queued' AND created_at < :since GROUP BY organisation_id, format, lane
+        ORDER BY oldest
         """,
     ),
     Check(
@@ -154,26 +198,41 @@ _CHECKS_OF_EVERY_SERVICE = tuple(
 
 
 async def stuck(stack: Stack, options: argparse.Namespace) -> Report:
-    """List what has made no progress for `--minutes`, by organisation. The exit code is 1 when there is something."""
+    """List what has made no progress for `--minutes`, by organisation. The exit code is 1 when there is something.
+
+    What waits because of a pause is listed after it, and does not count.
+    """
     values = {
         "since": datetime.now(UTC) - timedelta(minutes=options.minutes),
         "with_receipts": [provider.name for provider in provider_classes() if provider.sends_receipts],
     }
-    found: list[dict[str, Any]] = []
-    lines: list[str] = []
+    pauses: Pauses | None = None
+    found: list[Found] = []
+    waiting: list[Found] = []
     for check in (*_CHECKS, *_CHECKS_OF_EVERY_SERVICE):
         parameters = {name: value for name, value in values.items() if f":{name}" in check.statement}
         rows = await stack.rows(check.service, check.statement, **parameters)
-        if not rows:
-            continue
-        number = sum(row.number for row in rows)
-        lines += ["", f"{check.service}: {number:,} {check.subject} ({check.reason})"]
-        cells = [(row.organisation_id, row.number, show_age(row.oldest), row.detail) for row in rows]
-        lines += [f"  {line}" for line in table(("organisation", "count", "oldest", "detail"), cells)]
-        one = {"service": check.service, "subject": check.subject, "reason": check.reason, "number": number}
-        found.append(one | {"groups": [row._asdict() for row in rows]})
-    code = ExitCode.FOUND if found else ExitCode.OK
-    return Report({"minutes": options.minutes, "stuck": found}, lines[1:] or ["nothing is stuck"], code)
+        if pauses is None and any(getattr(row, "may_wait", False) for row in rows):
+            pauses = await read_pauses(stack)
+        causes = [(row, _find_pause(pauses, row)) for row in rows]
+        if still := [(row, row.detail) for row, pause in causes if pause is None]:
+            found.append(Found(check, check.reason, still))
+        if paused := [(row, show_pause(pause)) for row, pause in causes if pause is not None]:
+            waiting.append(Found(check, _WAITING, paused))
+    lines = ["" if found else "nothing is stuck"]
+    lines += [line for one in (*found, *waiting) for line in one.lines()]
+    document = {
+        "minutes": options.minutes,
+        "stuck": [one.describe() for one in found],
+        "waiting": [one.describe() for one in waiting],
+    }
+    return Report(document, lines[2:] if found else lines, ExitCode.FOUND if found else ExitCode.OK)
+
+
+def _find_pause(pauses: Pauses | None, row: Row[Any]) -> PauseRow | None:
+    if pauses is None or not getattr(row, "may_wait", False):
+        return None
+    return pauses.find(row.organisation_id, row.format)
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

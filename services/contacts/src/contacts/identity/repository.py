@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from common.errors import NotFound
 from common.paging import Page
 from contacts.identity.schemas import EventTimes
-from contacts.models import IdentityRow, OrganisationRow, UserRow, memberships, organisations, users
+from contacts.models import IdentityRow, ListedOrganisation, OrganisationRow, UserRow, memberships, organisations, users
 
 _KEYS = {"organisations": ["organisation_id"], "users": ["clerk_id"], "memberships": ["organisation_id", "user_id"]}
 _IDENTITY = text(
@@ -33,6 +33,15 @@ _USER = (
     func.greatest(users.c.updated_at, memberships.c.updated_at).label("updated_at"),
 )
 _ORGANISATION = tuple(organisations.c[name] for name in OrganisationRow._fields)
+_LISTED = """
+    SELECT o.organisation_id, o.name, o.slug, o.is_active,
+           (SELECT count(*) FROM memberships m
+            WHERE m.organisation_id = o.organisation_id AND m.is_active) AS members,
+           o.created_at, o.deleted_at AS closed_at
+    FROM organisations o
+"""
+_LIST = text(f"{_LISTED} WHERE o.organisation_id > :after ORDER BY o.organisation_id LIMIT :limit")
+_FIND = text(f"{_LISTED} WHERE o.organisation_id = :organisation_id")
 _INCREMENT_VERSION = text(
     "UPDATE organisations SET version = version + 1 WHERE organisation_id = :organisation_id RETURNING version"
 )
@@ -158,6 +167,17 @@ async def list_changed_since_all_tenants(
         .limit(limit)
     )
     return [OrganisationRow._make(row) for row in await session.execute(statement)]
+
+
+async def page_organisations_all_tenants(session: AsyncSession, limit: int, after: str) -> list[ListedOrganisation]:
+    """Return organisations by id, closed ones too."""
+    return [ListedOrganisation._make(row) for row in await session.execute(_LIST, {"after": after, "limit": limit})]
+
+
+async def find_organisation_all_tenants(session: AsyncSession, organisation_id: str) -> ListedOrganisation | None:
+    """Return an organisation, or None if it is not known."""
+    row = (await session.execute(_FIND, {"organisation_id": organisation_id})).first()
+    return None if row is None else ListedOrganisation._make(row)
 
 
 async def page_users(session: AsyncSession, wanted: Page) -> tuple[list[UserRow], int]:

@@ -1,7 +1,7 @@
 """Use cases of identity: resolve session tokens, read members, and apply Clerk's events."""
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TypeAlias
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -23,7 +23,7 @@ from contacts.identity.schemas import (
     ClerkUser,
     IdentityIn,
 )
-from contacts.models import OrganisationRow, UserRow, memberships, organisations, users
+from contacts.models import ListedOrganisation, OrganisationRow, UserRow, memberships, organisations, users
 
 
 async def resolve_identity(session: AsyncSession, claims: IdentityIn) -> int:
@@ -106,19 +106,45 @@ async def _apply_organisation(session: AsyncSession, event: ClerkEvent) -> None:
 
 
 async def _delete_organisation(session: AsyncSession, event: ClerkEvent) -> None:
-    organisation_id = rules.parse(ClerkDeleted, event.data).id
+    await _close(session, rules.parse(ClerkDeleted, event.data).id, rules.deleted_at(event))
+
+
+async def _close(session: AsyncSession, organisation_id: str, closed_at: datetime) -> bool:
+    """Mark an organisation as deleted. Return whether this closed it."""
     before = await repository.lock_organisation(session, organisation_id)
     key = {"organisation_id": organisation_id}
-    await repository.mark_deleted(session, organisations, key=key, deleted_at=rules.deleted_at(event))
-    if before is None or before.is_active:
-        await _publish_if_changed(session, organisation_id, was_active=True)
+    await repository.mark_deleted(session, organisations, key=key, deleted_at=closed_at)
+    if before is not None and not before.is_active:
+        return False
+    return await _publish_if_changed(session, organisation_id, was_active=True)
 
 
-async def _publish_if_changed(session: AsyncSession, organisation_id: str, *, was_active: bool) -> None:
-    """Publish that an organisation was closed or opened again, if it was. Delete what a closed organisation has."""
+async def list_organisations(session: AsyncSession, limit: int, after: str | None) -> list[ListedOrganisation]:
+    """Return organisations by id, closed ones too. `after` is the last id of the page before."""
+    return await repository.page_organisations_all_tenants(session, limit, after or "")
+
+
+async def find_organisation(session: AsyncSession, organisation_id: str) -> ListedOrganisation | None:
+    """Return an organisation, or None if it is not known."""
+    return await repository.find_organisation_all_tenants(session, organisation_id)
+
+
+async def close_organisation(session: AsyncSession, organisation_id: str) -> bool:
+    """Close an organisation that is known, as when Clerk reports its deletion. Return whether this closed it.
+
+    Its contacts and groups are deleted. The other services cancel and refuse what is left, after the event.
+    """
+    return await _close(session, organisation_id, datetime.now(UTC))
+
+
+async def _publish_if_changed(session: AsyncSession, organisation_id: str, *, was_active: bool) -> bool:
+    """Publish that an organisation was closed or opened again, if it was, and return whether it was.
+
+    Delete what a closed organisation has.
+    """
     now = await repository.lock_organisation(session, organisation_id)
     if now is None or now.is_active == was_active:
-        return
+        return False
     version = await repository.increment_version(session, organisation_id)
     if not now.is_active:
         await contacts_service.delete_contacts_of_organisation(session, organisation_id)
@@ -127,6 +153,7 @@ async def _publish_if_changed(session: AsyncSession, organisation_id: str, *, wa
         session,
         [OrganisationChanged(organisation_id=organisation_id, closed=not now.is_active, version=version)],
     )
+    return True
 
 
 async def republish_organisations(session: AsyncSession, since: datetime, after_id: str, batch: int) -> str | None:
