@@ -18,7 +18,12 @@ from gateway.settings import Settings
 from .conftest import Cooee
 
 TWILIO = {"status": "unavailable", "failure_category": "account_error", "since": "2026-11-25T18:52:31Z"}
-DETAILS = {"database": "ok", "lag": {"delivery.intake": 1200, "delivery.contacts": 34}, "providers": {"twilio": TWILIO}}
+PAUSED = {"status": "paused", "since": "2026-11-29T15:02:11Z"}
+DETAILS = {
+    "database": "ok",
+    "lag": {"delivery.intake": 1200, "delivery.contacts": 34},
+    "providers": {"twilio": TWILIO, "aws": PAUSED},
+}
 
 
 @pytest.fixture
@@ -72,6 +77,7 @@ async def test_health_of_every_service_and_provider_is_shown(cooee: Cooee, start
     assert lines[1] == ["SERVICE", "STATUS", "API", "WORKER", "DATABASE", "KAFKA", "LAG"]
     assert lines[4] == ["delivery", "ok", "ok", "ok", "ok", "ok", "1,234"]
     assert ["twilio", *TWILIO.values()] in lines
+    assert ["aws", "paused", "-", PAUSED["since"]] in lines
     as_json = await cooee("health", "--json", GATEWAY_URL=gateway)
     assert (as_json.document["gateway"], as_json.document["status"]) == (gateway, "ok")
     assert as_json.document["services"]["delivery"]["lag"] == DETAILS["lag"]

@@ -1,6 +1,10 @@
 """Organisations and providers are paused and resumed by name, once, and each time with an audit."""
 
+import asyncio
+
+import asyncpg
 import pytest
+from sqlalchemy import make_url
 
 from .conftest import Cooee, Sql
 
@@ -56,3 +60,17 @@ async def test_a_provider_that_is_not_configured_any_more_can_be_resumed(cooee: 
     await cooee("pause", *PROVIDER)
     changed = {"SMS_PROVIDERS": "mobile_message", "MMS_PROVIDERS": "twilio"}
     assert (await cooee("resume", *PROVIDER, **changed)).code == 0
+
+
+async def test_resuming_wakes_the_workers_of_other_processes(cooee: Cooee, urls: dict[str, str]) -> None:
+    await cooee("pause", *PROVIDER)
+    woken: asyncio.Queue[str] = asyncio.Queue()
+    url = make_url(urls["delivery"]).set(username="delivery_all").render_as_string(hide_password=False)
+    listener = await asyncpg.connect(url)
+    try:
+        await listener.add_listener("delivery", lambda *given: woken.put_nowait(given[3]))
+        await cooee("resume", *PROVIDER)
+        async with asyncio.timeout(20):
+            assert set((await woken.get()).split(",")) == {"pauses", "queued", "submissions"}
+    finally:
+        await listener.close()

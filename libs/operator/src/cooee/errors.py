@@ -22,7 +22,7 @@ MEANINGS = {
     ExitCode.FOUND: "something is wrong: a service is unavailable, messages are stuck, dead letters are new, …",
     ExitCode.USAGE: "wrong usage: the command line is wrong, and nothing was done",
     ExitCode.UNREACHABLE: "a database, the gateway or a provider cannot be reached",
-    ExitCode.NOT_FOUND: "there is no such message, dead letter or sender ID",
+    ExitCode.NOT_FOUND: "what the command line names does not exist, such as a message or an organisation",
     ExitCode.REFUSED: "refused, because it contradicts what is stored",
     ExitCode.SETTINGS: "a setting of the environment is missing or invalid",
     ExitCode.INTERNAL: "an error of cooee itself; --debug prints where",

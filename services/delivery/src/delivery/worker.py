@@ -13,13 +13,13 @@ from delivery.limits.loops import check_reservations, report_drift
 from delivery.media.loops import remove_old_media
 from delivery.messages.consumers import on_schedule_due
 from delivery.messages.loops import expire, queue_retries
-from delivery.models import EXPIRED, PAUSES, RETRIES, WORK
+from delivery.models import EXPIRED, RETRIES, WORK
 from delivery.opt_outs.consumers import on_contact_changed
 from delivery.organisations.consumers import on_organisation_changed
 from delivery.providers import make_chains, make_providers
 from delivery.receipts.loops import make_loops as make_receipt_loops
 from delivery.retention import RULES
-from delivery.sending.loops import drain, give_up_unconfigured, read_pauses
+from delivery.sending.loops import drain, give_up_unconfigured
 from delivery.sending.loops import make_loops as make_sending_loops
 from delivery.sending.provider_worker import make_workers, observe
 from delivery.sending.routing import Availability, Router
@@ -50,9 +50,8 @@ async def create_worker(settings: Settings) -> Worker:
         Loop("expire", partial(expire, database), 30.0, database.wakes.event(EXPIRED)),
         Loop("remove_old_media", partial(remove_old_media, database, storage, scheduling, retention), 600.0),
         Loop("give_up_unconfigured", partial(give_up_unconfigured, database, providers.keys(), policy), 60.0),
-        Loop("read_pauses", partial(read_pauses, database, workers), 30.0, database.wakes.event(PAUSES)),
         *make_receipt_loops(database, list(providers.values())),
-        *(loop for worker in workers for loop in make_sending_loops(database, router, worker)),
+        *make_sending_loops(database, router, workers),
     ]
     return Worker(
         settings=settings,

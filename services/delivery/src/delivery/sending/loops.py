@@ -7,7 +7,7 @@ from functools import partial
 from common.database import Database, in_transaction
 from common.logs import StateLog
 from common.loops import Loop, report_rows
-from delivery.models import QUEUED, SUBMISSIONS
+from delivery.models import PAUSES, QUEUED, SUBMISSIONS
 from delivery.pauses import service as pauses
 from delivery.sending import service
 from delivery.sending.provider_worker import ProviderWorker
@@ -115,7 +115,16 @@ async def drain(database: Database, worker: ProviderWorker) -> None:
         await record_results(database, worker)
 
 
-def make_loops(database: Database, router: Router, worker: ProviderWorker) -> list[Loop]:
+def make_loops(database: Database, router: Router, workers: Sequence[ProviderWorker]) -> list[Loop]:
+    """Return the loops of all providers."""
+    pauses_changed = database.wakes.event(PAUSES)
+    return [
+        Loop("read_pauses", partial(read_pauses, database, workers), _SLOW_S, pauses_changed),
+        *(loop for worker in workers for loop in _make_loops(database, router, worker)),
+    ]
+
+
+def _make_loops(database: Database, router: Router, worker: ProviderWorker) -> list[Loop]:
     """Return the loops of one provider."""
     name, submissions_due = worker.provider.name, asyncio.Event()
     database.wakes.add(QUEUED, worker.wake)
