@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,15 @@ from tools.embedded.supervisor import Stack
 pytestmark = pytest.mark.stack
 
 # `make setup` installs it beside the Python of the environment.
+Cooee = Callable[..., Awaitable[tuple[int | None, Any]]]
 COOEE = Path(sys.executable).with_name("cooee")
 
 
-async def test_commands_work_on_a_running_stack_that_only_its_folder_names(
-    stack: Stack, client_of: ClientOf, new_organisation: Callable[[], str], tmp_path: Path
-) -> None:
-    async def cooee(*arguments: str) -> tuple[int | None, Any]:
+@pytest.fixture
+def cooee(stack: Stack, tmp_path: Path) -> Cooee:
+    """`await cooee("health")` runs a command from another folder and returns its exit code and its document."""
+
+    async def run(*arguments: str) -> tuple[int | None, Any]:
         process = await asyncio.create_subprocess_exec(
             COOEE,
             *(*arguments, "--json"),
@@ -34,6 +36,12 @@ async def test_commands_work_on_a_running_stack_that_only_its_folder_names(
         out, _ = await process.communicate()
         return process.returncode, json.loads(out)
 
+    return run
+
+
+async def test_commands_work_on_a_running_stack_that_only_its_folder_names(
+    stack: Stack, cooee: Cooee, client_of: ClientOf, new_organisation: Callable[[], str]
+) -> None:
     body = {"message": "Tomorrow at 10?", "recipient": "0491570006"}
     call = client_of(new_organisation())
     sent = await call("POST", "/api/sms/send/", body, headers={"Prefer": "wait=20"})
@@ -44,3 +52,38 @@ async def test_commands_work_on_a_running_stack_that_only_its_folder_names(
     assert (code, history["schedule"]["phone"], len(history["messages"])) == (0, "+61491570006", 1)
     code, providers = await cooee("providers", "check")
     assert (code, providers["settings"]) == (0, f"the running stack in {stack.home}")
+
+
+async def test_a_paused_organisation_sends_when_it_is_resumed(
+    cooee: Cooee, client_of: ClientOf, new_organisation: Callable[[], str], eventually: Callable[..., Any]
+) -> None:
+    paused, other, reason = new_organisation(), client_of(new_organisation()), ("--reason", "contract test")
+    call = client_of(paused)
+    assert (await call("GET", "/api/contacts/")).status == 200
+    assert (await cooee("pause", "organisation", paused, *reason))[0] == 0
+    body = {"message": "Tomorrow at 10?", "recipient": "0491570006"}
+    accepted = await call("POST", "/api/sms/send/", body)
+    assert accepted.status == 202, accepted
+    assert (await other("POST", "/api/sms/send/", body, headers={"Prefer": "wait=20"})).body["status"] == "sent"
+    schedule = f"/api/schedules/{accepted.body['schedule_id']}/"
+    assert (await call("GET", schedule)).body["status"] == "processing"
+    assert (await cooee("resume", "organisation", paused, *reason))[0] == 0
+
+    async def is_sent() -> bool:
+        return (await call("GET", schedule)).body["status"] in ("sent", "delivered")
+
+    await eventually(is_sent)
+
+
+async def test_health_says_that_a_provider_is_paused(cooee: Cooee, eventually: Callable[..., Any]) -> None:
+    async def has_status(status: str) -> bool:
+        _, health = await cooee("health")
+        return bool(health["services"]["delivery"]["providers"]["mobile_message"]["status"] == status)
+
+    name, reason = "mobile_message", ("--reason", "contract test")
+    assert (await cooee("pause", "provider", name, *reason))[0] == 0
+    try:
+        await eventually(lambda: has_status("paused"))
+    finally:
+        assert (await cooee("resume", "provider", name, *reason))[0] == 0
+    await eventually(lambda: has_status("available"))

@@ -158,12 +158,16 @@ def test_arguments_are_recorded_without_phones_texts_and_passwords() -> None:
             "source": "postgresql://user:secret@host:5432/old?sslkey=secret",
             "dsn": "host=a password=secret",
             "note": "for 0491570006" + "x" * 300,
+            "organisation": "0491570006",
+            "provider": "org_12345678901",
             "none": None,
             "off": False,
         }
     ) == {
         "phone": "1234…45",
         "id": [*range(50), "and 10 more"],
+        "organisation": "0491…06",
+        "provider": "org_12345678901",
         "source": "postgresql://host/old",
         "dsn": "(hidden)",
         "note": ("for 0491…06" + "x" * 300)[:200],

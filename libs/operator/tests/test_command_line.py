@@ -104,6 +104,7 @@ def test_an_interrupted_command_has_a_code_of_its_own(script: Path) -> None:
         (("stuck", "--minutes", "-1"), "--minutes"),
         (("stuck", "--minutes", "1e300"), "--minutes"),
         (("inbound", "list", "--phone", "\udcff"), "UTF-8"),
+        (("inbound", "list", "--phone", "04\0"), "NUL"),
     ],
 )
 async def test_wrong_usage_is_named(cooee: Cooee, arguments: tuple[str, ...], reason: str) -> None:

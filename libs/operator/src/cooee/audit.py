@@ -23,8 +23,8 @@ _LONGEST = 200
 _MOST = 50
 _PHONES = {"phone", "to"}
 _CONTENT = {"text", "media_url"}
-# What is shown in full elsewhere, too. A sender ID may be a number, and it is ours.
-_PLAIN = {"sender", "organisation", "provider", "service", "topic"}
+# Names that have a letter, such as the id of an organisation, may have many digits.
+_NAMES = {"organisation", "provider", "service", "topic"}
 # What the row has in columns of its own, and what says how the result is shown.
 _LEFT_OUT = {"run", "command", "action", "reason", "operator", "json", "debug"}
 _OUTCOMES = {
@@ -39,8 +39,9 @@ _OUTCOMES = {
 async def run_audited(stack: Stack, command: Command, options: argparse.Namespace) -> Report:
     """Run a command between the two rows of its audit, and return its report.
 
-    `options` come from `cooee.main.parse`. The first row is committed before the command begins, so nothing happens
-    without its row. Raises what the command raises, and WrongUsage for an invalid reason or operator.
+    `options` come from `cooee.main.parse`. A command that only reads can be audited, too: its options then need
+    `reason` and `operator`. The first row is committed before the command begins, so nothing happens without its row.
+    Raises what the command raises, and WrongUsage for an invalid reason or operator.
     """
     action_id = await _begin(stack, options)
     code = ExitCode.INTERNAL
@@ -68,7 +69,7 @@ async def _begin(stack: Stack, options: argparse.Namespace) -> UUID:
                 operator=options.operator,
                 reason=options.reason,
                 arguments=describe_arguments(vars(options)),
-                organisation_id=organisation[:_LONGEST] if organisation else None,
+                organisation_id=_describe("organisation", organisation) if organisation else None,
             )
         except InvalidNote as error:
             raise WrongUsage(f"--reason and --operator: {error}") from None
@@ -105,8 +106,14 @@ def _describe(name: str, value: Any) -> Any:
         return f"({len(str(value))} characters)"
     if name in _PHONES:
         return mask(str(value), show=False)
-    shown = str(value) if name in _PLAIN else mask_phones(_without_password(str(value)))
-    return shown[:_LONGEST]
+    return _show(name, str(value))[:_LONGEST]
+
+
+def _show(name: str, value: str) -> str:
+    # A sender ID is ours, also when it is a number.
+    if name == "sender" or (name in _NAMES and any(map(str.isalpha, value))):
+        return value
+    return mask_phones(_without_password(value))
 
 
 def _without_password(value: str) -> str:

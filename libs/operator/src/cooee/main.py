@@ -125,6 +125,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
             argument.encode()
     except UnicodeEncodeError:
         raise WrongUsage("the command line is not valid UTF-8") from None
+    if any("\0" in argument for argument in arguments):
+        raise WrongUsage("the command line has a NUL character")
     return _parser().parse_args(arguments)
 
 

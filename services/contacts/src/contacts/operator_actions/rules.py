@@ -58,5 +58,5 @@ def _check(value: str, what: str, lengths: tuple[int, int]) -> str:
     if not (shortest <= len(given) <= longest and given.isprintable()):
         raise InvalidNote(f"enter {what} of {shortest} to {longest} printable characters")
     if has_phone(given):
-        raise InvalidNote(f"enter {what} without a phone number, because the record can never be changed")
+        raise InvalidNote(f"enter {what} without a phone number (eight digits or more), because it is kept for good")
     return given
