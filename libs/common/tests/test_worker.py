@@ -3,14 +3,14 @@
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from common.bus import make_bus
 from common.database import Database
 from common.loops import Loop
 from common.settings import StoreSettings
-from common.worker import Worker, run
+from common.worker import Worker, _watch, run
 from tools.embedded.broker import EmbeddedBroker
 from tools.embedded.processes import free_port
 
@@ -51,3 +51,33 @@ async def test_worker_runs_its_loops_before_the_broker_is_available(
         os.kill(os.getpid(), signal.SIGTERM)
         assert await running == 0
         broker.stop()
+
+
+async def test_a_stop_while_the_worker_looks_for_failures_is_no_failure(sample_url: str) -> None:
+    """After a process was frozen, a stop and the end of an interval are handled together."""
+    stopping = asyncio.Event()
+
+    class SetsStoppingWhenRead(list[Loop]):
+        def __iter__(self) -> Iterator[Loop]:
+            stopping.set()
+            return super().__iter__()
+
+    async def ended() -> None:
+        pass
+
+    settings = Settings(
+        port=1,
+        worker_port=2,
+        database_url=sample_url,
+        kafka_bootstrap_servers="127.0.0.1:1",
+        internal_token_secret="test-secret-test-secret-test-secret-0",
+    )
+    worker = Worker(settings, Database(sample_url, "worker"), make_bus(settings), [])
+    task, bus_task = asyncio.create_task(ended()), asyncio.create_task(stopping.wait())
+    await task
+    watch = _watch(
+        worker, bus_task=bus_task, loops=SetsStoppingWhenRead(), tasks=[task], stopping=stopping, interval_s=0.01
+    )  # type: ignore[arg-type]
+    async with asyncio.timeout(10):
+        assert await watch == 0
+    await worker.database.close()

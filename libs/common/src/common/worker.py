@@ -147,14 +147,15 @@ async def _watch(
     loops: Sequence[Loop],
     tasks: Sequence[asyncio.Task[None]],
     stopping: asyncio.Event,
+    interval_s: float = _WATCH_S,
 ) -> int:
-    """Wait until the worker must stop, and return 0.
+    """Wait until the worker must stop, and return 0. Look for failed parts at each interval.
 
     Return 1 when the consumers cannot be started, a loop has ended or a part makes no progress.
     """
     while not stopping.is_set():
         try:
-            async with asyncio.timeout(_WATCH_S):
+            async with asyncio.timeout(interval_s):
                 await stopping.wait()
         except TimeoutError:
             if bus_task.done() and (error := bus_task.exception()):
@@ -163,7 +164,8 @@ async def _watch(
             broker_log.report_end()
             stuck = await find_stuck(worker.bus, loops)
             ended = [task.get_name() for task in tasks if task.done()]
-            if stuck or ended:
+            # A stop that arrives meanwhile ends the loops, too.
+            if (stuck or ended) and not stopping.is_set():
                 log.error("worker failed", stuck=stuck, ended=ended)
                 return 1
     return 0
