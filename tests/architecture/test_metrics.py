@@ -184,7 +184,7 @@ def test_every_process_of_the_compose_file_is_scraped_on_a_port_that_is_not_publ
     }
     for name, port in targets.items():
         assert not any(str(published).endswith(f":{port}") for published in services[name].get("ports", ())), name
-    assert services["prometheus"]["profiles"] == services["grafana"]["profiles"] == ["observability"]
+    assert all(services[name]["profiles"] == ["observability"] for name in ("prometheus", "grafana", "jaeger"))
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
