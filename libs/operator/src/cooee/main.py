@@ -25,11 +25,13 @@ from cooee.commands import (
     health,
     history,
     inbound,
+    messages,
     organisations,
     pauses,
     providers,
     republish,
     retention,
+    retry,
     sender_ids,
     stuck,
 )
@@ -54,6 +56,8 @@ COMMANDS: tuple[Command | Group, ...] = (
     cancel.COMMAND,
     organisations.COMMAND,
     actions.COMMAND,
+    messages.COMMAND,
+    retry.COMMAND,
 )
 _JSON, _DEBUG = "--json", "--debug"
 

@@ -4,10 +4,11 @@ import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 from pydantic import ValidationError
+from pydantic_settings import BaseSettings
 from sqlalchemy import Row, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -19,6 +20,7 @@ from cooee import embedded
 from cooee.errors import CommandError, Unreachable, WrongSettings
 from delivery.settings import Settings
 
+SettingsT = TypeVar("SettingsT", bound=BaseSettings)
 STORES = ("contacts", "scheduling", "delivery")
 # The codes of PostgreSQL for a connection that failed: connection lost, log-in, unknown database, too many connections,
 # and a server that stops or starts.
@@ -72,15 +74,19 @@ class Stack:
 
     def delivery_settings(self, **changes: Any) -> Settings:
         """Return delivery's settings with changes. Raises WrongSettings when one is missing or invalid."""
-        names = {field: env_name(Settings, field) for field in Settings.model_fields}
+        return self.read_settings(Settings, "delivery's settings", **changes)
+
+    def read_settings(self, settings: type[SettingsT], subject: str, **changes: Any) -> SettingsT:
+        """Return the settings of a class with changes. Raises WrongSettings when one is missing or invalid."""
+        names = {field: env_name(settings, field) for field in settings.model_fields}
         values = {field: self.environment[name] for field, name in names.items() if self.environment.get(name)}
         try:
-            return Settings(_env_file=None, **(values | changes))
+            return settings(_env_file=None, **(values | changes))
         except ValidationError as error:  # its own text has the values, and some of them are secret
             problems = error.errors(include_input=False, include_url=False)
             found = ((str(problem["loc"][0]) if problem["loc"] else "", problem["msg"]) for problem in problems)
             described = "; ".join(f"{names.get(field, field) or 'settings'}: {reason}" for field, reason in found)
-            raise WrongSettings(f"delivery's settings: {described}") from None
+            raise WrongSettings(f"{subject}: {described}") from None
 
     @asynccontextmanager
     async def session(self, service: str, organisation: str | None = None) -> AsyncIterator[AsyncSession]:

@@ -249,6 +249,29 @@ class PauseRow(NamedTuple):
     reason: str
 
 
+class FoundMessage(NamedTuple):
+    """A message of any organisation, as an operator finds it."""
+
+    id: int
+    organisation_id: str
+    schedule_id: int | None
+    created_at: datetime
+    status: MessageStatus
+    format: Format
+    phone: str
+    provider: str | None
+    provider_message_id: str | None
+    failure_category: FailureCategory | None
+
+
+class MonthUsage(NamedTuple):
+    """The parts that count against the limit of a month and a format, sent and reserved ones."""
+
+    period: date
+    format: Format
+    usage: int
+
+
 class UsageDrift(NamedTuple):
     """A month's recorded usage that differs from what messages and reservations add up to (`counted`)."""
 

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from common.database import Database, role_url
 from common.paging import Page
 from delivery.messages import repository
+from delivery.messages.rules import MessageSearch
 from delivery.messages.schemas import Filters
 
 FILL = (
@@ -71,3 +72,16 @@ async def test_no_list_reads_a_whole_table_or_sorts_it(database: Database, fille
             if "message_counts" in statement:
                 assert " on messages" not in plan.removesuffix(rows_part), plan
             assert not re.search(r"-> +(Incremental )?Sort", rows_part), plan
+
+
+async def test_search_of_an_operator_follows_an_index(database: Database, filled: str, explain: Explain) -> None:
+    async with database.all_tenants() as session:
+
+        async def find() -> None:
+            for wanted in (MessageSearch(filled), MessageSearch(filled, before=5), MessageSearch(None, "SM123")):
+                await repository.find_all_tenants(session, wanted, 50)
+
+        plans = await explain(session, find)
+        assert len(plans) == 3
+        for _, plan in plans:
+            assert "Seq Scan" not in plan, plan

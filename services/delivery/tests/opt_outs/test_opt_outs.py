@@ -100,3 +100,14 @@ async def test_a_providers_opt_out_lasts_until_a_newer_confirmation(stage: Stage
     events = [(e.organisation_id, e.opted_out, e.source) for e in await stage.events()]
     assert sorted(events[:2]) == sorted([(stage.organisation, True, "provider"), ("org_other", True, "provider")])
     assert events[2:] == [(stage.organisation, False, "confirmed")]
+
+
+async def test_opted_out_phones_of_an_organisation_are_counted(stage: Stage) -> None:
+    stored = (("org_1", 1, True), ("org_1", 2, False), ("org_1", 3, True), ("org_2", 1, True))
+    for organisation, phone, opted_out in stored:
+        await stage.execute(
+            "INSERT INTO opt_outs (organisation_id, phone, opted_out, changed_at, source, version)"
+            f" VALUES ('{organisation}', '+6149157000{phone}', {opted_out}, now(), 'reply', 1)"
+        )
+    async with stage.database.tenant("org_1") as session:
+        assert await service.count_opted_out(session) == 2

@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from common.paging import Page
+from scheduling.batches import service
 from services.scheduling.tests.stage import Stage, soon
 
 BATCHES = "/api/group-schedules/"
@@ -217,3 +219,12 @@ async def test_delivery_gets_the_known_reservations(stage: Stage) -> None:
     assert sorted(answer["known"]) == sorted(known)
     assert len(known) == 2
     assert (await stage.client("POST", route, {"references": []})).status_code == 401
+
+
+async def test_operator_lists_the_batches_of_an_organisation(stage: Stage) -> None:
+    batch = await stage.make_batch(2)
+    async with stage.database.tenant(stage.organisation) as session:
+        rows, total = await service.page_newest(session, Page())
+    assert ([row.id for row in rows], total) == ([batch["id"]], 1)
+    async with stage.database.tenant("org_other") as session:
+        assert await service.page_newest(session, Page()) == ([], 0)

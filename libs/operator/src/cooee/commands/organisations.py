@@ -1,10 +1,11 @@
-"""The commands `organisations`: list them, or close one."""
+"""The commands `organisations`: list them, show one, or close one."""
 
 import argparse
 
 from contacts.identity import service
 from cooee.arguments import read_positive
 from cooee.command import Command, Group, Report
+from cooee.commands import organisation
 from cooee.commands.pauses import add_organisation
 from cooee.errors import ExitCode, NotFound
 from cooee.output import quantity, show_time, table
@@ -68,9 +69,10 @@ def _add_close(parser: argparse.ArgumentParser) -> None:
 
 COMMAND = Group(
     "organisations",
-    "list the organisations, or close one",
+    "list the organisations, show one, or close one",
     (
         Command("list", "list them by id", list_organisations, _add_list),
+        organisation.COMMAND,
         Command("close", "close one for good", close_organisation, _add_close, changes=True),
     ),
 )

@@ -15,7 +15,7 @@ from common.statements import ORGANISATION_CTE, Statement, Tenant
 from delivery.configs.rules import DEFAULT_ZONE, LIMITS, TIMEZONE, WHOLE_NUMBER
 from delivery.limits.rules import Quota, Reserved
 from delivery.limits.schemas import ReservationIn
-from delivery.models import COUNTS_AGAINST_LIMIT, UsageDrift, columns, read_rows, sql_list
+from delivery.models import COUNTS_AGAINST_LIMIT, MonthUsage, UsageDrift, columns, read_rows, sql_list
 from delivery.opt_outs.rules import RECIPIENT_OPTED_OUT
 
 CHECK_S = 90  # scheduling's transactions end within 60 s: a reservation it has not stored after that is unused
@@ -25,6 +25,7 @@ _QUOTA = Columns(organisation_id="text", period="date", format="text")
 _PARTS = Columns(organisation_id="text", period="date", format="text", parts="bigint")
 _DRAWN = Columns(reference="uuid", parts="bigint")
 _WHOLE = Columns(reference="uuid", parts="bigint", organisation_id="text", period="date", format="text")
+_USAGE = text(f"SELECT {columns(MonthUsage)} FROM limit_usage ORDER BY period DESC, format LIMIT :rows")
 # The row is created when it is missing, so that there is always one to lock, also without a limit. The order makes two
 # transactions lock the same rows in the same order.
 _LOCK = text(
@@ -174,6 +175,11 @@ class ReserveResult(NamedTuple):
     value: str | None
     is_reserved: bool
     is_new: bool
+
+
+async def list_usage(session: AsyncSession, months: int) -> list[MonthUsage]:
+    """Return the usage of the organisation of a tenant session in its last months, the newest first."""
+    return read_rows(MonthUsage, await session.execute(_USAGE, {"rows": months * len(LIMITS)}))
 
 
 async def lock_usage(session: AsyncSession, quotas: Collection[Quota]) -> dict[Quota, int]:

@@ -14,7 +14,7 @@ from delivery.configs.rules import LIMITS
 from delivery.limits import repository
 from delivery.limits.rules import Demand, Quota, grant, period_of
 from delivery.limits.schemas import ReservationIn, ReservationOut
-from delivery.models import OutcomeRow, UsageDrift
+from delivery.models import MonthUsage, OutcomeRow, UsageDrift
 
 
 async def periods(session: AsyncSession, moments: Iterable[tuple[str, datetime]]) -> list[date]:
@@ -157,6 +157,11 @@ async def find_drift(session: AsyncSession, today: date) -> list[UsageDrift]:
     """Return usage of this and the last month that messages and reservations do not add up to. There should be none."""
     last_month = (today.replace(day=1) - timedelta(days=1)).replace(day=1)
     return await repository.drift_all_tenants(session, last_month)
+
+
+async def list_usage(session: AsyncSession, months: int) -> list[MonthUsage]:
+    """Return the usage of the organisation of a tenant session in its last months, the newest first."""
+    return await repository.list_usage(session, months)
 
 
 async def get_limits(session: AsyncSession, organisation_id: str) -> tuple[dict[str, int], str]:

@@ -18,6 +18,7 @@ from delivery.messages.rules import (
     REFUSAL,
     AutoReply,
     InSubmission,
+    MessageSearch,
     MessageUpdate,
     Result,
 )
@@ -26,8 +27,10 @@ from delivery.models import (
     FINAL,
     IN_SUBMISSION,
     IS_WAITING,
+    PLAIN_ID,
     PUBLISHED,
     AddedMessage,
+    FoundMessage,
     ListedMessage,
     OutcomeRow,
     columns,
@@ -37,6 +40,13 @@ from delivery.models import (
 
 _AUTO_REPLY_DEADLINE_S = 3600.0  # a later auto-reply would confuse the recipient
 
+# The condition of each field of a search. `before` is the id at which the page before ended.
+_SEARCH = {
+    "organisation_id": "m.organisation_id = :organisation_id",
+    "provider_message_id": " = ".join(PLAIN_ID.format(id=i) for i in ("m.provider_message_id", ":provider_message_id")),
+    "before": "(m.created_at, m.id) < (SELECT b.created_at, b.id FROM messages b WHERE b.id = :before)",
+}
+_FIND = "SELECT {columns} FROM messages m WHERE {conditions} ORDER BY created_at DESC, id DESC LIMIT :limit"
 _NEW = Columns(
     organisation_id="text",
     schedule_id="bigint",
@@ -343,6 +353,14 @@ async def outcomes_since_all_tenants(
     """Return messages of schedules with an id above `after` that have had an outcome since then, by id."""
     result = await session.execute(_OUTCOMES_SINCE, {"since": since, "after": after, "batch": batch})
     return read_rows(OutcomeRow, result)
+
+
+async def find_all_tenants(session: AsyncSession, wanted: MessageSearch, limit: int) -> list[FoundMessage]:
+    """Return the newest messages of any organisation that match a search."""
+    values = {name: value for name in _SEARCH if (value := getattr(wanted, name)) is not None}
+    conditions = " AND ".join([_SEARCH[name] for name in values] or ["true"])
+    statement = _FIND.format(columns=columns(FoundMessage), conditions=conditions)
+    return read_rows(FoundMessage, await session.execute(text(statement), {**values, "limit": limit}))
 
 
 async def page(

@@ -51,6 +51,15 @@ RECEIVED = "received"  # the status of inbound messages in the API
 
 
 @dataclass(frozen=True, slots=True)
+class MessageSearch:
+    """What an operator searches messages by; None does not restrict. `before` is a message: only older ones."""
+
+    organisation_id: str | None = None
+    provider_message_id: str | None = None
+    before: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """Why a message is not sent, or not yet."""
 

@@ -18,9 +18,17 @@ from delivery import metrics
 from delivery.configs import service as configs
 from delivery.limits import service as limits
 from delivery.messages import repository
-from delivery.messages.rules import AutoReply, InSubmission, MessageUpdate, OutcomeEvent, Result, outcome_event
+from delivery.messages.rules import (
+    AutoReply,
+    InSubmission,
+    MessageSearch,
+    MessageUpdate,
+    OutcomeEvent,
+    Result,
+    outcome_event,
+)
 from delivery.messages.schemas import DispatchId, DispatchState, Filters
-from delivery.models import FINAL, PUBLISHED, ListedMessage, MessageStatus, OutcomeRow
+from delivery.models import FINAL, PUBLISHED, FoundMessage, ListedMessage, MessageStatus, OutcomeRow
 from delivery.opt_outs import service as opt_outs
 from delivery.organisations import service as organisations
 
@@ -175,6 +183,11 @@ async def republish_outcomes(session: AsyncSession, since: datetime, after: int,
     rows = await repository.outcomes_since_all_tenants(session, since, after, batch)
     await publish(session, _events(rows))
     return rows[-1].id if len(rows) == batch else None
+
+
+async def find_messages(session: AsyncSession, wanted: MessageSearch, limit: int) -> list[FoundMessage]:
+    """Return the newest messages that match an operator's search."""
+    return await repository.find_all_tenants(session, wanted, limit)
 
 
 async def page_messages(

@@ -52,6 +52,7 @@ _OPTED_OUT = text(
     FROM {_NUMBERS.unnest("n")} JOIN opt_outs o USING (phone, organisation_id) WHERE o.opted_out
     """
 )
+_COUNT = text("SELECT count(*) FROM opt_outs WHERE opted_out")
 _CHANGED_SINCE = text(
     f"""
     SELECT {_ROW} FROM opt_outs
@@ -100,6 +101,11 @@ async def changed_since_all_tenants(
     phone, organisation = after
     values = {"since": since, "phone": phone, "organisation_id": organisation, "batch": batch}
     return [OptOutRow(*row) for row in await session.execute(_CHANGED_SINCE, values)]
+
+
+async def count_opted_out(session: AsyncSession) -> int:
+    """Return how many phones are opted out at the organisation of a tenant session."""
+    return int(await session.scalar(_COUNT) or 0)
 
 
 async def save_contacts(session: AsyncSession, contacts: Sequence[tuple[str, ContactState]]) -> None:

@@ -91,6 +91,11 @@ async def find_opted_out(session: AsyncSession, numbers: Collection[Number]) -> 
     return await repository.find_opted_out(session, numbers) if numbers else set()
 
 
+async def count_opted_out(session: AsyncSession) -> int:
+    """Return how many phones are opted out at the organisation of a tenant session."""
+    return await repository.count_opted_out(session)
+
+
 async def apply_contact_changes(session: AsyncSession, events: Sequence[ContactChanged]) -> None:
     """Save the opt-out of each contact of these events."""
     await save_contacts(session, [(event.organisation_id, contact) for event in events for contact in event.contacts])

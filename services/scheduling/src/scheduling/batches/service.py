@@ -102,6 +102,14 @@ async def list_batches(
     return await repository.page(session, start=start, end=end, group_id=group_id, page=page)
 
 
+async def page_newest(session: AsyncSession, page: Page) -> tuple[list[Schedule], int]:
+    """Return a page of the batches of a tenant session, the latest first and without cancelled ones, and their number.
+
+    It is `list_batches` without a choice of days and group, for operators, who act for no user.
+    """
+    return await repository.page(session, start=None, end=None, group_id=None, page=page)
+
+
 async def get_batch(session: AsyncSession, batch_id: int) -> Schedule:
     """Return a batch. Raises NotFound."""
     return await repository.get(session, batch_id)
