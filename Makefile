@@ -120,5 +120,5 @@ docs: $(STAMP) ## write docs/asyncapi.json from the events, and .env.example fro
 
 .PHONY: requirements
 requirements: $(STAMP) ## compile the hash-locked requirements again (needs uv)
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header -o requirements/services.txt libs/common/pyproject.toml services/*/pyproject.toml
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --group dev -c requirements/services.txt -o requirements/dev.txt pyproject.toml libs/common/pyproject.toml services/*/pyproject.toml
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header -o requirements/services.txt libs/*/pyproject.toml services/*/pyproject.toml
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --group dev -c requirements/services.txt -o requirements/dev.txt pyproject.toml libs/*/pyproject.toml services/*/pyproject.toml
