@@ -41,6 +41,7 @@ def _ports_and_chains(home: Path) -> dict[str, str]:
         "POSTGRES_PORT": "postgres",
         "KAFKA_PORT": "broker",
         "HANDSET_PORT": "handset",
+        "OPERATORS_PORT": "operators' page",
     }
     found = {variable: str(running[name]["port"]) for variable, name in names.items() if name in running}
     chains = running.get("delivery worker", {})

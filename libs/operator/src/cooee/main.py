@@ -27,6 +27,7 @@ from cooee.commands import (
     inbound,
     messages,
     organisations,
+    page,
     pauses,
     providers,
     republish,
@@ -58,6 +59,7 @@ COMMANDS: tuple[Command | Group, ...] = (
     actions.COMMAND,
     messages.COMMAND,
     retry.COMMAND,
+    page.COMMAND,
 )
 _JSON, _DEBUG = "--json", "--debug"
 
