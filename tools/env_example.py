@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings
 
 from common.settings import CommonSettings, StoreSettings, env_name
 from common.topics import TopicSettings
+from cooee.page.settings import PageSettings
 from delivery import providers, storage
 from tools.embedded.environment import PORTS
 
@@ -98,7 +99,7 @@ def _sections() -> Iterator[tuple[str, list[Variable]]]:
         yield f"delivery, storage {entry}", list(_variables(settings))
     yield "topics (`python -m common topics`)", list(_variables(TopicSettings))
     yield "set-up of the databases", list(DATABASE_VARIABLES)
-    yield "operator's commands (`cooee`)", list(OPERATOR_VARIABLES)
+    yield "operator's commands (`cooee`)", [*OPERATOR_VARIABLES, *_variables(PageSettings)]
     yield "embedded stack and tools", list(TOOL_VARIABLES)
     yield "docker-compose.yml", list(COMPOSE_VARIABLES)
 

@@ -33,8 +33,8 @@ Try:
   curl -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' \\
        -d '{{"message": "Hello from Cooee", "recipient": "0491570006"}}' {gateway}/api/sms/send/
 """
-# A person wants to see delivery receipts. Tests and benchmarks switch them on where they need them.
-_DEFAULTS = {"HANDSET_RECEIPTS": "on"}
+# A person wants to see delivery receipts and the operators' page. Tests and benchmarks add what they need of them.
+_DEFAULTS = {"HANDSET_RECEIPTS": "on", "OPERATORS_ORGANISATION": "org_operators"}
 
 
 async def main(make_stack: Callable[[], Stack]) -> int:

@@ -21,6 +21,7 @@ PORTS = {
     "SCHEDULING_PORT": 8082,
     "DELIVERY_PORT": 8083,
     "GATEWAY_METRICS_PORT": 8180,
+    "OPERATORS_PORT": 8085,
     "HANDSET_PORT": 8090,
     "ISSUER_PORT": 8091,
     "CONTACTS_WORKER_PORT": 8181,
@@ -31,7 +32,7 @@ PORTS = {
     "KAFKA_PORT": 29092,
 }
 # The ports that only the stack itself uses.
-INTERNAL_PORTS = frozenset(PORTS) - {"GATEWAY_PORT", "HANDSET_PORT"}
+INTERNAL_PORTS = frozenset(PORTS) - {"GATEWAY_PORT", "HANDSET_PORT", "OPERATORS_PORT"}
 # Values that differ from production, mainly so that the embedded stack recovers quickly.
 _DEFAULTS = {
     "BIND_HOST": HOST,
@@ -125,6 +126,7 @@ def _load_secrets(home: Path) -> dict[str, str]:
     saved: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
     new = {
         "INTERNAL_TOKEN_SECRET": secrets.token_hex(32),
+        "OPERATORS_SECRET": secrets.token_hex(32),
         **{name: secrets.token_hex(16) for provider in PROVIDERS for name in provider.generated},
         "CLERK_WEBHOOK_SIGNING_SECRET": "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode(),
         **{f"{service.upper()}_DATABASE_PASSWORD": secrets.token_hex(16) for service in STORES},

@@ -99,6 +99,8 @@ def cooee_plan(home: Path, environment: Mapping[str, str]) -> Plan:
         add(f"{service} api", Stage.API, _python(service, "api"), f"{upper}_PORT")
         add(f"{service} worker", Stage.WORKER, _python(service, "worker"), f"{upper}_WORKER_PORT")
     add("gateway", Stage.GATEWAY, _python("gateway", "api"), "GATEWAY_PORT")
+    if "OPERATORS_ORGANISATION" in environment:  # benchmarks and tests do without the page
+        add("operators' page", Stage.GATEWAY, _python("cooee", "page"), "OPERATORS_PORT")
     repair = {
         "republish": _python(
             "cooee", "republish", "--since", "1h", "--reason", "broker died", "--operator", "supervisor"
