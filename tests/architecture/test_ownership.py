@@ -12,12 +12,13 @@ COMMON = "libs/common/src/common"
 # By service and table, relative to the service's package.
 OWNERS: dict[str, dict[str, set[str]]] = {
     "contacts": {
-        "contacts": {"contacts/repository.py", "erasure/repository.py"},
+        "contacts": {"contacts/repository.py", "erasure/repository.py", "moving_in/repository.py"},
         "erasures": {"erasure/repository.py"},
         "operator_actions": {"operator_actions/repository.py"},
         "opt_outs": {"contacts/repository.py"},
-        "groups": {"groups/repository.py"},
-        "group_members": {"groups/repository.py"},
+        "groups": {"groups/repository.py", "moving_in/repository.py"},
+        "group_members": {"groups/repository.py", "moving_in/repository.py"},
+        "moved_rows": {"moving_in/repository.py"},  # those of members that an earlier system removed
         "imports": {"imports/repository.py"},
         **{table: {"identity/repository.py"} for table in ("users", "organisations", "memberships")},
     },
@@ -26,12 +27,12 @@ OWNERS: dict[str, dict[str, set[str]]] = {
         "schedules": {
             *("schedules/repository.py", "batches/repository.py", "dispatch/repository.py"),
             *("outcomes/repository.py", "recipients/repository.py", "retries/repository.py"),
-            "erasure/repository.py",
+            *("erasure/repository.py", "moving_in/repository.py"),
         },
         "contact_changes": {"recipients/repository.py"},
         "organisations": {"organisations/repository.py"},
-        "templates": {"templates/repository.py"},
-        "template_versions": {"templates/repository.py"},
+        "templates": {"templates/repository.py", "moving_in/repository.py"},
+        "template_versions": {"templates/repository.py", "moving_in/repository.py"},
         "batch_counts": {"retention.py"},  # those of deleted batches
         "outbox": {"schedules/repository.py"},  # a schedule and its event in one statement
     },
@@ -41,7 +42,8 @@ OWNERS: dict[str, dict[str, set[str]]] = {
         "pauses": {"pauses/repository.py"},
         "limit_usage": {"limits/repository.py"},
         "reservations": {"limits/repository.py"},
-        "configs": {"configs/repository.py"},
+        "configs": {"configs/repository.py", "moving_in/repository.py"},
+        "moved_usage": {"limits/repository.py"},
         "sender_ids": {"sender_ids/repository.py"},
         "opt_outs": {"opt_outs/repository.py"},
         "contact_opt_outs": {"opt_outs/repository.py"},
@@ -57,6 +59,7 @@ SHARED = {
         *(f"{COMMON}/bus.py", f"{COMMON}/relay.py"),
         *("libs/operator/src/cooee/commands/dead_letters.py", "libs/operator/src/cooee/commands/erase.py"),
     },
+    "moved_rows": {f"{COMMON}/moved_rows.py"},
     "idempotency_keys": {f"{COMMON}/idempotency.py"},
     "retention_runs": {f"{COMMON}/retention.py"},
 }

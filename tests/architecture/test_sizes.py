@@ -14,7 +14,8 @@ LIMITS = {"service.py": 250, "app.py": 60, "worker.py": 60}
 # Raised again for traces and reports of errors: they pass through every process.
 # Raised again for the files of secrets, the draining of an API and the time-outs of migrations.
 # Raised again for retention: one mechanism that every worker has.
-COMMON_MODULES, COMMON_LINES = 48, 4450
+# Raised again for moved rows: three services store which row of an earlier system became which.
+COMMON_MODULES, COMMON_LINES = 49, 4550
 
 
 def limit_of(path: Path) -> int:

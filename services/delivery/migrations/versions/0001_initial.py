@@ -3,7 +3,7 @@
 from alembic import op
 
 from common.counters import counter
-from common.migrations import bus_tables, idempotency_table, protect, statements
+from common.migrations import bus_tables, idempotency_table, moved_rows_table, protect, statements
 from delivery.models import FINAL, IS_WAITING, OPEN, PLAIN_ID, Lane, MessageStatus, PauseKind, SubmissionState, sql_list
 
 revision = "0001"
@@ -118,6 +118,15 @@ LIMITS = f"""
         PRIMARY KEY (organisation_id, period, format)
     ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
     {protect("limit_usage", "delivery")};
+    CREATE TABLE moved_usage (
+        organisation_id text NOT NULL,
+        period date NOT NULL,
+        format text NOT NULL CHECK (format IN ('sms', 'mms')),
+        parts bigint NOT NULL,
+        PRIMARY KEY (organisation_id, period, format),
+        FOREIGN KEY (organisation_id, period, format) REFERENCES limit_usage
+    );
+    {protect("moved_usage", "delivery")};
     CREATE TABLE reservations (
         reference uuid PRIMARY KEY,
         organisation_id text NOT NULL,
@@ -290,6 +299,7 @@ def upgrade() -> None:
         WEBHOOK_EVENTS,
         MEDIA,
         idempotency_table("delivery"),
+        moved_rows_table("delivery"),
         bus_tables("delivery"),
     )
     for statement in (*tables, *counts):

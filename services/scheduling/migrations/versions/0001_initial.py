@@ -3,7 +3,7 @@
 from alembic import op
 
 from common.counters import counter
-from common.migrations import bus_tables, idempotency_table, protect, statements
+from common.migrations import bus_tables, idempotency_table, moved_rows_table, protect, statements
 from scheduling.models import FINAL, MEDIA_NAME, OPEN, ScheduleKind, ScheduleStatus, sql_list
 
 revision = "0001"
@@ -222,6 +222,8 @@ def upgrade() -> None:
         _SHOWN_SCHEDULES,
         bus_tables("scheduling"),
         idempotency_table("scheduling"),
+        moved_rows_table("scheduling"),
+        "GRANT USAGE ON SEQUENCE templates_id_seq, schedules_id_seq TO scheduling_all",
         *(protect(table, "scheduling") for table in tables),
     )
     for statement in (*script, *counts, *batch_counts, "GRANT USAGE ON SEQUENCE schedules_id_seq TO scheduling_tenant"):

@@ -1,6 +1,6 @@
 """Every statement about users, organisations and memberships."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -85,6 +85,14 @@ async def ensure_user(session: AsyncSession, clerk_id: str, **names: str) -> int
         statement = adding.on_conflict_do_nothing(index_elements=_KEYS["users"])
     await session.execute(statement)
     return int((await session.execute(select(users.c.id).where(users.c.clerk_id == clerk_id))).scalar_one())
+
+
+async def find_users_all_tenants(session: AsyncSession, clerk_ids: Sequence[str]) -> dict[str, int]:
+    """Return the ids of the known users, by their Clerk id."""
+    found = await session.execute(
+        select(users.c.clerk_id, users.c.id).where(users.c.clerk_id == func.any(list(clerk_ids)))
+    )
+    return {row.clerk_id: row.id for row in found}
 
 
 async def ensure_membership(session: AsyncSession, key: MembershipKey, *, role: str, seen_at: datetime) -> None:

@@ -1,6 +1,6 @@
 """Use cases of identity: resolve session tokens, read members, and apply Clerk's events."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TypeAlias
 
@@ -52,6 +52,28 @@ async def resolve_identity(session: AsyncSession, claims: IdentityIn) -> int:
     if not found.membership_is_active:
         raise Forbidden("This user is no longer a member of the organisation.")
     return found.user_id
+
+
+async def ensure_organisation(session: AsyncSession, organisation_id: str, name: str, slug: str) -> None:
+    """Add an organisation that is not known yet. A known one stays as it is."""
+    await repository.ensure_organisation(session, organisation_id, name, slug)
+
+
+async def ensure_users(session: AsyncSession, given: Sequence[Mapping[str, str]]) -> dict[str, int]:
+    """Add the users who are not known yet, and return the ids of all by their Clerk id."""
+    known = await repository.find_users_all_tenants(session, [user["clerk_id"] for user in given])
+    for user in given:
+        if user["clerk_id"] not in known:
+            known[user["clerk_id"]] = await repository.ensure_user(session, **user)
+    return known
+
+
+async def ensure_membership(
+    session: AsyncSession, organisation_id: str, user_id: int, *, role: str, seen_at: datetime
+) -> None:
+    """Add a membership that is not known yet. A known one stays as it is."""
+    key = MembershipKey(organisation_id, user_id)
+    await repository.ensure_membership(session, key, role=rules.short_role(role), seen_at=seen_at)
 
 
 async def list_users(session: AsyncSession, page: Page) -> tuple[list[UserRow], int]:

@@ -147,6 +147,18 @@ _POSTPONE = text(
     WHERE reference = ANY(CAST(:references AS uuid[]))
     """
 )
+_MOVED = text(
+    f"""
+    SELECT m.organisation_id, m.period, m.format, m.parts
+    FROM moved_usage m JOIN {_QUOTA.unnest("q")} USING (organisation_id, period, format)
+    """
+)
+_SAVE_MOVED = text(
+    f"""
+    INSERT INTO moved_usage (organisation_id, period, format, parts) SELECT * FROM {_PARTS.unnest("q")}
+    ON CONFLICT (organisation_id, period, format) DO UPDATE SET parts = excluded.parts
+    """
+)
 # One statement, so that both sides are read at one moment. A failed message keeps its parts if a provider accepted it
 # before, or may have it.
 _DRIFT = text(
@@ -158,6 +170,8 @@ _DRIFT = text(
                                         OR failure_category = 'outcome_unknown' OR sent_time IS NOT NULL)
             UNION ALL
             SELECT organisation_id, period, format, parts FROM reservations WHERE period >= :since
+            UNION ALL
+            SELECT organisation_id, period, format, parts FROM moved_usage WHERE period >= :since
         ) AS used GROUP BY 1, 2, 3
     )
     SELECT {columns(UsageDrift)} FROM (
@@ -264,6 +278,17 @@ async def due_reservations_all_tenants(session: AsyncSession, batch: int) -> Seq
 async def postpone_reservations_all_tenants(session: AsyncSession, references: Collection[UUID]) -> None:
     """Check these reservations again after `RECHECK_S`."""
     await session.execute(_POSTPONE, {"references": list(references), "check_s": RECHECK_S})
+
+
+async def moved_usage(session: AsyncSession, quotas: Collection[Quota]) -> dict[Quota, int]:
+    """Return the parts in the usage of these quotas that an earlier system sent."""
+    rows = await session.execute(_MOVED, _QUOTA.bind(quotas))
+    return {Quota(row.organisation_id, row.period, row.format): row.parts for row in rows}
+
+
+async def save_moved_usage(session: AsyncSession, parts: Mapping[Quota, int]) -> None:
+    """Save the parts that an earlier system sent. Their usage must be locked."""
+    await session.execute(_SAVE_MOVED, _PARTS.bind(parts, parts=list(parts.values())))
 
 
 async def drift_all_tenants(session: AsyncSession, since: date) -> list[UsageDrift]:

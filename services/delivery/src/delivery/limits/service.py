@@ -1,7 +1,7 @@
 """Use cases of limits: count the parts of messages, and reserve parts for sends."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from uuid import UUID
 
@@ -151,6 +151,23 @@ async def keep_known_reservations(session: AsyncSession, checked: Collection[UUI
     """Release the checked reservations that scheduling does not know. Postpone the check of the others."""
     await release_reservations(session, set(checked) - set(known))
     await repository.postpone_reservations_all_tenants(session, known)
+
+
+async def set_moved_usage(session: AsyncSession, parts: Mapping[Quota, int]) -> int:
+    """Count the parts that an earlier system sent in these months. Return how many quotas changed.
+
+    The parts replace those of an earlier call, so that a repeated import counts nothing twice.
+    """
+    if not parts:
+        return 0
+    await repository.lock_usage(session, parts)
+    before = await repository.moved_usage(session, parts)
+    changed = {quota: number - before.get(quota, 0) for quota, number in parts.items()}
+    changed = {quota: difference for quota, difference in changed.items() if difference}
+    if changed:
+        await repository.add_usage(session, changed)
+        await repository.save_moved_usage(session, {quota: parts[quota] for quota in changed})
+    return len(changed)
 
 
 async def find_drift(session: AsyncSession, today: date) -> list[UsageDrift]:

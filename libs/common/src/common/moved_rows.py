@@ -1,0 +1,153 @@
+"""Which row of an earlier system became which row here, with a hash of what was taken."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
+from typing import Any, NamedTuple
+
+import orjson
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from common.bulk import Columns
+
+_MOVED = Columns(
+    kind="text",
+    old_id="bigint",
+    source="text",
+    organisation_id="text",
+    new_id="bigint",
+    group_id="bigint",
+    month="date",
+    hash="text",
+    is_compared="boolean",
+)
+_FIND = text(
+    """
+    SELECT old_id, new_id, hash, is_compared FROM moved_rows
+    WHERE kind = :kind AND source = :source AND old_id = ANY(CAST(:ids AS bigint[]))
+    """
+)
+_SAVE = text(
+    f"""
+    INSERT INTO moved_rows ({", ".join(_MOVED.names)}) SELECT * FROM {_MOVED.unnest("new")}
+    ON CONFLICT (kind, old_id, source, organisation_id) DO UPDATE
+    SET new_id = excluded.new_id, group_id = excluded.group_id, month = excluded.month, hash = excluded.hash,
+        is_compared = excluded.is_compared
+    """  # noqa: S608  # constants of this file
+)
+_PAGE = text(
+    """
+    SELECT kind, old_id, organisation_id, new_id FROM moved_rows
+    WHERE source = :source AND (kind, old_id, organisation_id) > (:kind, :old_id, :organisation_id)
+      AND kind <> 'member' AND (CAST(:organisation AS text) IS NULL OR organisation_id = :organisation)
+    ORDER BY kind, old_id, organisation_id LIMIT :size
+    """
+)
+_PAGE_ROWS = 5000
+# The check reads all rows of a kind, which takes longer than a request may.
+_ALLOW_LONG_CHECK = text(
+    """
+    SELECT set_config('statement_timeout', '900s', true), set_config('transaction_timeout', '0', true),
+           set_config('transaction_timeout', '900s', true)
+    """
+)
+
+
+class MovedRow(NamedTuple):
+    """A row of an earlier system and the row that it became. `month` is that of its time, for the check."""
+
+    kind: str
+    old_id: int
+    source: str
+    organisation_id: str
+    new_id: int
+    hash: str
+    month: date | None = None
+    group_id: int | None = None
+    is_compared: bool = True
+
+
+class KnownRow(NamedTuple):
+    """The row that a row of an earlier system became, and the hash of what was taken."""
+
+    new_id: int
+    hash: str
+    is_compared: bool
+
+
+class MovedId(NamedTuple):
+    """The old id of a row and its new one."""
+
+    kind: str
+    old_id: int
+    organisation_id: str
+    new_id: int
+
+
+class CheckedMonth(NamedTuple):
+    """The rows of a kind and a month that exist here, and the sum of the checksums of their values."""
+
+    kind: str
+    month: date | None
+    rows: int
+    checksum: int
+
+
+class Written(NamedTuple):
+    """What a page of rows changed: rows added, rows updated, and (old id, reason) of those that were refused."""
+
+    added: int = 0
+    updated: int = 0
+    merged: tuple[int, ...] = ()
+    refused: tuple[tuple[int, str], ...] = ()
+
+
+def to_json(rows: Iterable[Any], new_ids: Mapping[int, int] | None = None) -> str:
+    """Return named tuples as a JSON array for `jsonb_to_recordset`, with `new_id` by the rows' `old_id`."""
+    if new_ids is None:
+        return orjson.dumps([row._asdict() for row in rows]).decode()
+    return orjson.dumps([row._asdict() | {"new_id": new_ids[row.old_id]} for row in rows]).decode()
+
+
+def hash_row(row: Iterable[Any]) -> str:
+    """Return the hash of what is taken of a row."""
+    return hashlib.blake2b(orjson.dumps(list(row)), digest_size=16).hexdigest()
+
+
+def checksum_sql(*expressions: str) -> str:
+    """Return the SQL of a sum of row checksums. Null values are left out, as `checksum` leaves out None."""
+    digits = f"left(md5(concat_ws('|', {', '.join(expressions)})), 15)"
+    return f"coalesce(sum(CAST(CAST('x' || {digits} AS bit(60)) AS bigint)), 0)"
+
+
+def checksum(*values: Any) -> int:
+    """Return the checksum of a row's values, which the database computes in the same way."""
+    joined = "|".join(str(value) for value in values if value is not None)
+    return int(hashlib.md5(joined.encode(), usedforsecurity=False).hexdigest()[:15], 16)
+
+
+async def find(session: AsyncSession, source: str, kind: str, old_ids: Sequence[int]) -> dict[int, KnownRow]:
+    """Return what the rows with these old ids became. Rows that were not taken are missing."""
+    rows = await session.execute(_FIND, {"kind": kind, "source": source, "ids": list(old_ids)})
+    return {row.old_id: KnownRow(row.new_id, row.hash, row.is_compared) for row in rows}
+
+
+async def save(session: AsyncSession, rows: Sequence[MovedRow]) -> None:
+    """Save what rows became, in the transaction that writes them."""
+    if rows:
+        await session.execute(_SAVE, _MOVED.bind(rows))
+
+
+async def page_ids(
+    session: AsyncSession, source: str, organisation: str | None, after: MovedId | None
+) -> list[MovedId]:
+    """Return old and new ids, of one organisation or (None) of all, after `after`, or the first page."""
+    start = after or MovedId("", 0, "", 0)
+    values = {"source": source, "organisation": organisation, "size": _PAGE_ROWS, **start._asdict()}
+    return [MovedId(*row) for row in await session.execute(_PAGE, values)]
+
+
+async def allow_long_check(session: AsyncSession) -> None:
+    """Give the transaction 900 s."""
+    await session.execute(_ALLOW_LONG_CHECK)

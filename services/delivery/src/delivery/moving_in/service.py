@@ -1,0 +1,89 @@
+"""Take over the configs of an earlier system, and what it sent this month. An operator starts it."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from common import moved_rows
+from common.moved_rows import CheckedMonth, MovedId, MovedRow, Written, hash_row
+from delivery.configs import service as configs
+from delivery.configs.rules import SENDER, TIMEZONE, check_value
+from delivery.limits import service as limits
+from delivery.limits.rules import Quota
+from delivery.moving_in import repository
+from delivery.moving_in.schemas import ConfigIn
+
+CONFIG = "config"
+_NO_CHAINS: Mapping[str, Sequence[str]] = {"sms": (), "mms": ()}
+_SENDER = "A sender ID needs an assignment here: cooee sender-ids assign, then set the config in Cooee."
+_TWICE = "Another config of the organisation has this name."
+_ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)  # configs have no time
+_PAGE = 1000
+
+
+async def take_configs(session: AsyncSession, source: str, rows: Sequence[ConfigIn]) -> Written:
+    """Add or replace configs whose row is new or changed. A value that this system refuses is not taken."""
+    known = await moved_rows.find(session, source, CONFIG, [row.old_id for row in rows])
+    accepted: dict[tuple[str, str], ConfigIn] = {}
+    refused = []
+    for row in sorted(rows, key=lambda row: row.old_id):
+        if problem := _problem(row) or (_TWICE if (row.organisation_id, row.name) in accepted else None):
+            refused.append((row.old_id, problem))
+        else:
+            accepted[row.organisation_id, row.name] = row
+    written = [row for row in accepted.values() if row.old_id not in known or known[row.old_id].hash != hash_row(row)]
+    if written:
+        ids = await repository.save_all_tenants(session, written)
+        await moved_rows.save(session, [_moved(source, row, ids[row.organisation_id, row.name]) for row in written])
+    if any(row.name == TIMEZONE.name for row in written):
+        await _publish_zones(session)
+    added = sum(row.old_id not in known for row in written)
+    return Written(added=added, updated=len(written) - added, refused=tuple(refused))
+
+
+def _problem(row: ConfigIn) -> str | None:
+    return _SENDER if row.name == SENDER.name else check_value(row.name, row.value, _NO_CHAINS)
+
+
+def _moved(source: str, row: ConfigIn, config_id: int) -> MovedRow:
+    return MovedRow(
+        kind=CONFIG,
+        old_id=row.old_id,
+        source=source,
+        organisation_id=row.organisation_id,
+        new_id=config_id,
+        hash=hash_row(row),
+    )
+
+
+async def _publish_zones(session: AsyncSession) -> None:
+    after: str | None = ""
+    while after is not None:
+        after = await configs.republish_settings(session, _ALWAYS, after, _PAGE)
+
+
+async def get_zones(session: AsyncSession, organisations: Collection[str]) -> dict[str, str]:
+    """Return organisation → time zone."""
+    return await configs.zones(session, organisations)
+
+
+async def set_usage(session: AsyncSession, parts: Iterable[tuple[str, date, str, int]]) -> int:
+    """Count what the earlier system sent, as (organisation, month, format, parts), against the limits.
+
+    The parts replace those of an earlier run. Return how many months and formats changed.
+    """
+    quotas = {Quota(organisation, period, form): number for organisation, period, form, number in parts}
+    return await limits.set_moved_usage(session, quotas)
+
+
+async def check(session: AsyncSession, source: str, organisation: str | None) -> list[CheckedMonth]:
+    """Return the number and the checksum of the configs that exist here."""
+    return await repository.check_all_tenants(session, source, organisation)
+
+
+async def page_ids(
+    session: AsyncSession, source: str, organisation: str | None, after: MovedId | None
+) -> list[MovedId]:
+    """Return a page of old and new ids."""
+    return await moved_rows.page_ids(session, source, organisation, after)
