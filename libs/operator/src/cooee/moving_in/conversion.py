@@ -1,0 +1,370 @@
+"""What a row of an earlier system becomes. Pure: each function returns the row, or raises Refusal with the reason."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from typing import Any
+
+from common.fields import clean_text, is_blank
+from common.phones import InvalidPhone, normalise_phone
+from common.sms import measure
+from contacts.contacts.rules import check_email
+from contacts.moving_in.schemas import ContactIn, GroupIn, MemberIn, MovedContact
+from cooee.moving_in.source import Row
+from delivery.configs.rules import SPECS
+from delivery.moving_in.schemas import ConfigIn
+from scheduling.models import OPEN, ScheduleKind, ScheduleStatus
+from scheduling.moving_in.schemas import ScheduleIn, TemplateIn
+
+# The words of v2, and those of v1 that its rows may still have, in small letters.
+STATUSES = {
+    "pending": ScheduleStatus.PENDING,
+    "processing": ScheduleStatus.PROCESSING,
+    "sent": ScheduleStatus.SENT,
+    "delivered": ScheduleStatus.DELIVERED,
+    "failed": ScheduleStatus.FAILED,
+    "cancelled": ScheduleStatus.CANCELLED,
+    "canceled": ScheduleStatus.CANCELLED,
+    "deleted": ScheduleStatus.CANCELLED,
+}
+# The times of a row that has none. It must be the same in every run.
+_NO_TIME = datetime(2000, 1, 1, tzinfo=UTC)
+_EXPIRED = "Its time had passed when the organisation moved here, so it was not sent."
+_BATCH_ENDED = "Its batch had ended when the organisation moved here, so it was not sent."
+_UNKNOWN = "It was being sent when the organisation moved here. Whether it was sent is not known."
+_FAILED = "The earlier system could not send it."
+
+
+class Refusal(Exception):
+    """A row cannot be taken. The message says why, without the values of the row."""
+
+
+class Waiting(Exception):
+    """A row is taken at the cut-over, because the earlier system may still send it."""
+
+
+@dataclass
+class World:
+    """What the rows of an earlier system refer to, and the choices of the operator.
+
+    `organisations` and `users` are ids here by old id, and `members` are (organisation, user). `notes` collects what
+    was changed on the way of the current row.
+    """
+
+    now: datetime
+    is_cut_over: bool = False
+    sends_overdue: bool = False
+    organisations: dict[int, str] = field(default_factory=dict)
+    users: dict[int, int] = field(default_factory=dict)
+    members: set[tuple[str, int]] = field(default_factory=set)
+    notes: list[str] = field(default_factory=list)
+
+    def organisation(self, row: Row) -> str:
+        """Return the organisation of a row. Raises Refusal."""
+        found = self.organisations.get(row["organisation_id"])
+        if found is None:
+            raise Refusal("Its organisation was not taken.")
+        return found
+
+    def user(self, old_id: int | None) -> int | None:
+        """Return the id of a user, None for an unknown one."""
+        return self.users.get(old_id) if old_id is not None else None
+
+
+@dataclass(frozen=True)
+class References:
+    """The rows here that a page of schedules refers to, by old id."""
+
+    contacts: Mapping[int, MovedContact]
+    groups: Mapping[int, int]
+    templates: Mapping[int, int]
+    batches: Mapping[int, int]
+
+
+def assume_taken(contacts: Sequence[int], groups: Sequence[int], batches: Sequence[int]) -> References:
+    """Return references under which every row that is referred to was taken, for a dry run."""
+    some_one = MovedContact(contact_id=1, version=1, phone="+61400000000", first_name="", last_name="", company="")
+    return References(dict.fromkeys(contacts, some_one), dict.fromkeys(groups, 1), {}, dict.fromkeys(batches, 1))
+
+
+def _time(row: Row, name: str) -> datetime | None:
+    value: datetime | None = row[name]
+    if value is None:
+        return None
+    if not 1990 <= value.year <= 2100:
+        raise Refusal(f"Its {name} is not between the years 1990 and 2100.")
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _audit(world: World, row: Row) -> dict[str, Any]:
+    updated = _time(row, "updated_at")
+    created = _time(row, "created_at") or updated or _NO_TIME
+    return {
+        "created_by": world.user(row["created_by_id"]),
+        "updated_by": world.user(row["updated_by_id"]),
+        "created_at": created,
+        "updated_at": updated or created,
+    }
+
+
+def month_of(moment: datetime) -> date:
+    """Return the first day of a time's month, in UTC."""
+    return moment.astimezone(UTC).date().replace(day=1)
+
+
+def _text(world: World, row: Row, name: str, length: int) -> str:
+    text = clean_text(row[name] or "")
+    if len(text) > length:
+        world.notes.append(f"{name} was cut to {length} characters")
+    return text[:length]
+
+
+def _name(world: World, row: Row, noun: str) -> str:
+    name = _text(world, row, "name", 200)
+    if is_blank(name):
+        world.notes.append("it had no name")
+        return f"{noun} {row['id']}"
+    return name
+
+
+def _phone(given: str | None) -> str:
+    try:
+        return normalise_phone(given or "")
+    except InvalidPhone:
+        raise Refusal("Its phone is no Australian mobile number.") from None
+
+
+def to_contact(world: World, row: Row) -> ContactIn:
+    """Return a contact."""
+    organisation = world.organisation(row)
+    email, user = _text(world, row, "email", 254), world.user(row["user_id"])
+    try:
+        check_email(email)
+    except ValueError:
+        world.notes.append("email was no address and was left out")
+        email = ""
+    if row["user_id"] is not None and (organisation, user) not in world.members:
+        world.notes.append("its user is no member and was left out")
+        user = None
+    audit = _audit(world, row)
+    return ContactIn(
+        old_id=row["id"],
+        organisation_id=organisation,
+        month=month_of(audit["created_at"]),
+        first_name=_text(world, row, "first_name", 100),
+        last_name=_text(world, row, "last_name", 100),
+        phone=_phone(row["phone"]),
+        email=email,
+        company=_text(world, row, "company", 200),
+        user_id=user,
+        is_active=row["is_active"] is not False,
+        opt_out=row["opt_out"] is True,
+        opted_out_at=audit["updated_at"] if row["opt_out"] else None,
+        **audit,
+    )
+
+
+def to_group(world: World, row: Row) -> GroupIn:
+    """Return a group."""
+    audit = _audit(world, row)
+    return GroupIn(
+        old_id=row["id"],
+        organisation_id=world.organisation(row),
+        month=month_of(audit["created_at"]),
+        name=_name(world, row, "Group"),
+        description=_text(world, row, "description", 1000),
+        is_active=row["is_active"] is not False,
+        **audit,
+    )
+
+
+def to_member(world: World, row: Row, groups: Mapping[int, int], contacts: Mapping[int, MovedContact]) -> MemberIn:
+    """Return a membership of a group. `row` has the organisations of the group and of the contact."""
+    if row["group_organisation"] is None or row["contact_organisation"] is None:
+        raise Refusal("Its group or its contact does not exist.")
+    if row["group_organisation"] != row["contact_organisation"]:
+        raise Refusal("Its group and its contact belong to two organisations.")
+    organisation = world.organisations.get(row["group_organisation"])
+    if organisation is None:
+        raise Refusal("Its organisation was not taken.")
+    if row["group_id"] not in groups or row["contact_id"] not in contacts:
+        raise Refusal("Its group or its contact was not taken.")
+    return MemberIn(row["id"], organisation, groups[row["group_id"]], contacts[row["contact_id"]].contact_id)
+
+
+def to_template(world: World, row: Row) -> TemplateIn:
+    """Return a template."""
+    text, audit = clean_text(row["text"] or ""), _audit(world, row)
+    if is_blank(text):
+        raise Refusal("It has no text.")
+    return TemplateIn(
+        old_id=row["id"],
+        organisation_id=world.organisation(row),
+        month=month_of(audit["created_at"]),
+        name=_name(world, row, "Template"),
+        text=text,
+        is_active=row["is_active"] is not False,
+        **audit,
+    )
+
+
+def to_config(world: World, row: Row) -> ConfigIn:
+    """Return a config."""
+    name = clean_text(row["name"] or "")
+    if is_blank(name) or row["value"] is None:
+        raise Refusal("It has no name or no value.")
+    known = name.lower() if name.lower() in SPECS else name
+    return ConfigIn(row["id"], world.organisation(row), known, clean_text(row["value"]))
+
+
+def kind_of(row: Row) -> ScheduleKind:
+    """Return what a row of the schedules is.
+
+    `row` has `parent_group`, the group of its batch. A message whose batch, or the group of it, is missing is single.
+    """
+    if row["parent_id"] is not None and row["parent_group"] is not None:
+        return ScheduleKind.BATCH_MESSAGE
+    is_batch = row["parent_id"] is None and row["contact_id"] is None and is_blank(row["phone"] or "")
+    return ScheduleKind.BATCH if is_batch else ScheduleKind.SINGLE
+
+
+def to_schedule(world: World, row: Row, found: References) -> ScheduleIn:
+    """Return a schedule. Raises Waiting for one that the earlier system may still send."""
+    organisation, kind = world.organisation(row), kind_of(row)
+    status = _status(row["status"])
+    _check_cut_over(world, row, kind, status)
+    contact = found.contacts.get(row["contact_id"] or 0)
+    batch_id, group_id = _batch_and_group(row, kind, found)
+    audit = _audit(world, row)
+    sent, given = _time(row, "sent_time"), _time(row, "scheduled_time")
+    moment = given or _time(row, "parent_time") or sent or audit["created_at"]
+    text, form = clean_text(row["text"] or row["parent_text"] or ""), _format(row)
+    _note_missing(world, row, kind, contact)
+    became, error, category = _outcome(world, row, status, moment)
+    if became == ScheduleStatus.PENDING:
+        _check_sendable(kind, text, form, row["media_url"])
+    return ScheduleIn(
+        old_id=row["id"],
+        organisation_id=organisation,
+        month=month_of(moment),
+        old_status=status,
+        kind=kind,
+        batch_id=batch_id,
+        group_id=group_id,
+        group_name=clean_text(row["group_name"] or "") or None,
+        contact_id=contact.contact_id if contact else None,
+        contact_version=contact.version if contact else 0,
+        phone=None if kind == ScheduleKind.BATCH else _phone_of(row, contact),
+        fields=_fields(contact),
+        name=_text(world, row, "name", 200) or None,
+        template_id=found.templates.get(row["template_id"] or 0),
+        text=text,
+        message_parts=None
+        if status == ScheduleStatus.PENDING or kind == ScheduleKind.BATCH
+        else _parts(row, form, text),
+        scheduled_time=moment,
+        format=form,
+        media_url=row["media_url"] or None,
+        subject=row["subject"] or None,
+        sent_time=sent,
+        status=became,
+        error=error,
+        failure_category=category,
+        **audit,
+    )
+
+
+def _check_cut_over(world: World, row: Row, kind: ScheduleKind, status: ScheduleStatus) -> None:
+    if status not in OPEN and _parent_status(row) not in OPEN:
+        return
+    if not world.is_cut_over:
+        raise Waiting
+    if row["parent_id"] is not None and kind == ScheduleKind.SINGLE and status in OPEN:
+        raise Refusal("It is pending, and its batch or the group of it is missing.")
+
+
+def _note_missing(world: World, row: Row, kind: ScheduleKind, contact: MovedContact | None) -> None:
+    if row["parent_id"] is not None and kind == ScheduleKind.SINGLE:
+        world.notes.append("its batch, or the group of it, is missing: it was taken as a single message")
+    if row["contact_id"] is not None and contact is None:
+        world.notes.append("its contact was not taken: only the phone was")
+
+
+def _fields(contact: MovedContact | None) -> dict[str, str]:
+    if contact is None:
+        return {}
+    return {name: getattr(contact, name) for name in ("first_name", "last_name", "company")}
+
+
+def _status(given: str | None) -> ScheduleStatus:
+    status = STATUSES.get((given or "").strip().lower())
+    if status is None:
+        raise Refusal("Its status is unknown.")
+    return status
+
+
+def _parent_status(row: Row) -> ScheduleStatus | None:
+    return STATUSES.get((row["parent_status"] or "").strip().lower())
+
+
+def _phone_of(row: Row, contact: MovedContact | None) -> str:
+    given = row["phone"]
+    if contact is not None and is_blank(given or ""):
+        return contact.phone
+    return _phone(given)
+
+
+def _batch_and_group(row: Row, kind: ScheduleKind, found: References) -> tuple[int | None, int | None]:
+    group_id = found.groups.get(row["group_id"]) if row["group_id"] is not None else None
+    if kind == ScheduleKind.BATCH and group_id is None:
+        raise Refusal("It is a batch, and its group is missing. Its messages are taken as single ones.")
+    if kind != ScheduleKind.BATCH_MESSAGE:
+        return None, group_id
+    batch_id = found.batches.get(row["parent_id"])
+    if batch_id is None:
+        raise Refusal("Its batch was not taken.")
+    return batch_id, None
+
+
+def _format(row: Row) -> str:
+    given = (row["format"] or "").strip().lower()
+    if not given:
+        return "mms" if row["media_url"] else "sms"
+    if given not in ("sms", "mms"):
+        raise Refusal("Its format is unknown.")
+    return given
+
+
+def _parts(row: Row, form: str, text: str) -> int:
+    if form == "mms":
+        return 1
+    given: int | None = row["message_parts"]
+    return given if given is not None and 0 < given <= 1000 else measure(text).parts
+
+
+def _check_sendable(kind: ScheduleKind, text: str, form: str, media_url: str | None) -> None:
+    if form == "mms" and not media_url:
+        raise Refusal("It is a pending MMS without media.")
+    if is_blank(text) and form == "sms":
+        raise Refusal("It is pending and has no text.")
+
+
+def _outcome(
+    world: World, row: Row, status: ScheduleStatus, moment: datetime
+) -> tuple[ScheduleStatus, str | None, str | None]:
+    """Return the status of a schedule here, with its error and its failure category."""
+    if status == ScheduleStatus.FAILED:
+        return status, clean_text(row["error"] or "") or _FAILED, "unknown"
+    if kind_of(row) == ScheduleKind.BATCH:  # its messages decide
+        return (ScheduleStatus.PENDING if status in OPEN else status), None, None
+    if status == ScheduleStatus.PROCESSING:
+        return ScheduleStatus.FAILED, _UNKNOWN, "outcome_unknown"
+    if status != ScheduleStatus.PENDING:
+        return status, None, None
+    if _parent_status(row) == ScheduleStatus.CANCELLED:
+        return ScheduleStatus.CANCELLED, None, None
+    if row["parent_id"] is not None and _parent_status(row) not in OPEN:  # nothing would send it
+        return ScheduleStatus.FAILED, _BATCH_ENDED, "expired"
+    if moment <= world.now and not world.sends_overdue:
+        return ScheduleStatus.FAILED, _EXPIRED, "expired"
+    return status, None, None

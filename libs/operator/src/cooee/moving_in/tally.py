@@ -1,0 +1,135 @@
+"""Counts, checksums and problems of an import: what the source has, and whether the same is here."""
+
+import csv
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any, TextIO
+
+from common.moved_rows import CheckedMonth
+from cooee.errors import CommandError
+
+SHOWN_PROBLEMS = 20
+_PROGRESS_S = 2.0
+
+
+@dataclass
+class Counted:
+    """The rows of a table and a month in the source, by what became of them. `checksum` is that of the taken ones."""
+
+    taken: int = 0
+    merged: int = 0
+    waiting: int = 0
+    refused: int = 0
+    checksum: int = 0
+
+    @property
+    def rows(self) -> int:
+        """The number of rows in the source."""
+        return self.taken + self.merged + self.waiting + self.refused
+
+
+@dataclass(frozen=True)
+class Line:
+    """A table and a month of the source beside the same rows here."""
+
+    kind: str
+    month: date | None
+    source: Counted
+    rows: int
+    checksum: int
+
+    @property
+    def agrees(self) -> bool:
+        """Whether every taken row is here with its values."""
+        return self.rows == self.source.taken + self.source.merged and self.checksum == self.source.checksum
+
+
+@dataclass
+class Tally:
+    """What an import has read and written so far."""
+
+    months: dict[tuple[str, date | None], Counted] = field(default_factory=lambda: defaultdict(Counted))
+    added: int = 0
+    updated: int = 0
+
+    def lines(self, checked: Iterable[CheckedMonth]) -> list[Line]:
+        """Return the source beside what is here, by table and month."""
+        here = {(one.kind, one.month): one for one in checked}
+        keys = sorted({*self.months, *here}, key=lambda key: (key[0], key[1] or date.min))
+        return [
+            Line(
+                kind=kind,
+                month=month,
+                source=self.months[kind, month],
+                rows=found.rows if found else 0,
+                checksum=found.checksum if found else 0,
+            )
+            for kind, month in keys
+            for found in [here.get((kind, month))]
+        ]
+
+
+class Problems:
+    """The report of rows that were refused, merged or changed on the way: a CSV file, and the first ones as lines."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.first: list[Mapping[str, Any]] = []
+        self.numbers: dict[str, int] = defaultdict(int)
+        self._file = _open(path) if path else None
+        self._writer = csv.writer(self._file) if self._file else None
+        if self._writer:
+            self._writer.writerow(("table", "id", "outcome", "reason"))
+
+    def add(self, table: str, old_id: int, outcome: str, reason: str) -> None:
+        """Add a row of the source with what became of it."""
+        self.numbers[outcome] += 1
+        if len(self.first) < SHOWN_PROBLEMS:
+            self.first.append({"table": table, "id": old_id, "outcome": outcome, "reason": reason})
+        if self._writer:
+            self._writer.writerow((table, old_id, outcome, reason))
+
+    def close(self) -> None:
+        """Write the rest of the file."""
+        if self._file:
+            self._file.close()
+
+
+def write_csv(path: Path, heading: tuple[str, ...]) -> "tuple[TextIO, Any]":
+    """Open a CSV file and write its heading. Return the file and its writer."""
+    file = _open(path)
+    writer = csv.writer(file)
+    writer.writerow(heading)
+    return file, writer
+
+
+def _open(path: Path) -> TextIO:
+    try:
+        return path.open("w", newline="", encoding="utf-8")
+    except OSError as error:
+        raise CommandError(f"{path} cannot be written: {error.strerror}") from None
+
+
+class Progress:
+    """Lines on standard error: how many rows of a table were read, and how fast."""
+
+    def __init__(self, table: str, total: int) -> None:
+        self._table, self._total, self._done = table, total, 0
+        self._began = self._shown = time.monotonic()
+
+    def add(self, rows: int) -> None:
+        """Count rows, and show the number every two seconds."""
+        self._done += rows
+        if time.monotonic() - self._shown >= _PROGRESS_S:
+            self.show()
+
+    def show(self) -> None:
+        """Show the number of rows."""
+        self._shown = time.monotonic()
+        rate = self._done / max(self._shown - self._began, 0.001)
+        sys.stderr.write(f"{self._table}: {self._done:,} of {self._total:,} rows, {rate:,.0f} rows/s\n")
+        sys.stderr.flush()
