@@ -97,7 +97,7 @@ _SINGLES = """
 _BATCHES = """
     INSERT INTO app_schedule (id, organisation_id, name, group_id, text, scheduled_time, status, format, created_at,
                               updated_at)
-    SELECT 1000000 + n, 1, 'Batch ' || n, g, 'Sale', at, s, 'sms', at, at
+    SELECT 1000000 + n, 1, CASE n WHEN 4 THEN NULL ELSE 'Batch ' || n END, g, 'Sale', at, s, 'sms', at, at
     FROM (VALUES (1, 1, timestamptz '2026-11-02Z', 'sent'),
                  (2, 1, date_trunc('day', now()) + interval '200 days', 'pending'),
                  (3, 77, '2026-11-03Z', 'sent'), (4, 1, '2026-11-04Z', 'processing')) AS v (n, g, at, s)

@@ -1,6 +1,7 @@
 """The command `import-v2`: take an organisation, or all, over from v2. docs/moving-in.md is the guide."""
 
 import argparse
+import os
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -154,6 +155,14 @@ def _sentences(move: Move, waiting: int) -> Iterable[str]:
         yield f"and {total - len(move.problems.first):,} more: --report FILE has all"
 
 
+def _read_file(value: str) -> Path:
+    """Read the path of a file that is written. An import takes long, so a wrong path must be known before."""
+    path = Path(value)
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{value!r} cannot be written")
+    return path
+
+
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source", required=True, help="the database of v2, postgresql://user:password@host/name")
     parser.add_argument("--organisation", help="only this organisation, org_…; without it, all")
@@ -162,8 +171,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--send-overdue", action="store_true", help="send pending schedules whose time has passed, not fail them"
     )
-    parser.add_argument("--report", type=Path, metavar="FILE", help="a CSV file of rows refused, merged or changed")
-    parser.add_argument("--map-out", type=Path, metavar="FILE", help="a CSV file of old and new ids")
+    parser.add_argument(
+        "--report", type=_read_file, metavar="FILE", help="a CSV file of rows refused, merged or changed"
+    )
+    parser.add_argument("--map-out", type=_read_file, metavar="FILE", help="a CSV file of old and new ids")
     parser.add_argument("--allow-refused", action="store_true", help="exit with 0 although rows were refused")
     parser.add_argument("--page-rows", type=read_positive, default=PAGE, help=f"rows that are read at once ({PAGE})")
     parser.add_argument("--table-prefix", default="app_", help="what the names of v2's tables begin with (app_)")

@@ -131,7 +131,7 @@ SCHEDULE = SourceTable(
     (
         _column("id", "moved_rows.old_id", "a new id is assigned"),
         _column("organisation_id", "schedules.organisation_id"),
-        _column("name", "schedules.name", "cleaned; at most 200 characters", required=False),
+        _column("name", "schedules.name", "cleaned; null of a batch is `Batch` and the old id", required=False),
         _column("parent_id", "schedules.batch_id", "without its batch, a message becomes a single one"),
         _column("group_id", "schedules.group_id", "a batch without its group is refused"),
         _column("contact_id", "schedules.contact_id", "null for a contact that was not taken"),
