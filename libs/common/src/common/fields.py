@@ -18,6 +18,8 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from common.errors import Invalid
+
 MAX_ID = 2**63 - 1
 NO_ID = 0  # no row has this id
 # Spaces, and format characters such as zero-width spaces, soft hyphens and marks of the writing direction.
@@ -120,6 +122,14 @@ Time = Annotated[
 QueryNumber = Annotated[str | None, WithJsonSchema({"type": "integer", "minimum": 1})]
 QueryFlag = Annotated[str | None, WithJsonSchema({"type": "boolean"})]
 QueryDay = Annotated[str | None, WithJsonSchema({"type": "string", "format": "date"})]
+
+
+def read_flag(name: str, given: str | None) -> bool:
+    """Return a boolean of the query, False when absent. Case does not matter. Raises Invalid under its name."""
+    text = (given or "").lower()
+    if text not in ("", "true", "false", "1", "0"):
+        raise Invalid.field(name, "Enter true or false.")
+    return text in ("true", "1")
 
 
 def one_name(*names: str) -> Any:

@@ -62,7 +62,7 @@ async def test_the_rest_is_reopened_by_the_loop_before_the_batch_finishes(stage:
     assert (await stage.show_batch(batch.id))["status"] == "processing"
     await stage.continue_retries()
     assert await batch.count() == {"pending": ROWS - UNKNOWN, "failed": UNKNOWN}
-    assert await batch.retry("?include_unknown=true") == UNKNOWN
+    assert await batch.retry("?include_unknown=TRUE") == UNKNOWN
     assert await batch.count() == {"pending": ROWS}
     assert not await continue_retries(stage.database)
 

@@ -10,7 +10,7 @@ from starlette.datastructures import UploadFile
 
 from common.caller import Caller
 from common.errors import Invalid, TooLarge, UnsupportedMediaType
-from common.fields import Id, QueryFlag, QueryNumber
+from common.fields import Id, QueryFlag, QueryNumber, read_flag
 from common.http.app import feature_router
 from common.http.deps import CallerDep, PageDep, SessionDep, TenantDep
 from common.http.render import json_response, page_response
@@ -54,14 +54,10 @@ async def get_import_options(
     ] = None,
 ) -> ImportOptions:
     """Read the query parameters. Raises Invalid under the name of an invalid one."""
-    dry_runs = {"": False, "false": False, "0": False, "true": True, "1": True}
-    is_dry_run = dry_runs.get((dry_run or "").lower())
-    if is_dry_run is None:
-        raise Invalid.field("dry_run", "Enter true or false.")
     if on_duplicate not in (None, "", "update"):
         raise Invalid.field("on_duplicate", "Enter `update`, or leave it out.")
     return ImportOptions(
-        dry_run=is_dry_run,
+        dry_run=read_flag("dry_run", dry_run),
         group_id=rules.parse_id_filter("group_id", group_id),
         update_existing=on_duplicate == "update",
     )

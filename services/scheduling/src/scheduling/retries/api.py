@@ -4,12 +4,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from common.fields import Id, QueryFlag
+from common.fields import Id, QueryFlag, read_flag
 from common.http.app import JsonRoute
 from common.http.deps import CallerDep, SessionDep
 from scheduling.retries import service
 from scheduling.retries.schemas import Retried
-from scheduling.schedules.schemas import ScheduleOut, StatusFormat, read_flag, read_format, render_schedule
+from scheduling.schedules.schemas import ScheduleOut, StatusFormat, read_format, render_schedule
 
 router = APIRouter(route_class=JsonRoute)
 

@@ -270,13 +270,6 @@ def read_date(name: str, given: str | None) -> date | None:
     raise Invalid.field(name, "Enter a date as YYYY-MM-DD.")
 
 
-def read_flag(name: str, given: str | None) -> bool:
-    """Return a boolean of the query, False when absent. Raises Invalid under its name."""
-    if given not in (None, "", "true", "false", "1", "0"):
-        raise Invalid.field(name, "Enter true or false.")
-    return given in ("true", "1")
-
-
 def read_format(given: str | None) -> bool:
     """Return whether `?status_format=` asks for the status names of v1. Raises Invalid under its name."""
     if given not in (None, "", "v1", "v2"):
