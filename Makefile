@@ -36,7 +36,7 @@ token: $(STAMP) ## print a session token for the running stack: ORG=org_demo USE
 
 .PHONY: test
 test: $(STAMP) ## run all tests that need no Docker, except the slow ones, on the embedded PostgreSQL and broker
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not stack and not compose and not browser" $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not stack and not compose and not browser and not slow" $(ARGS)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "stack and not slow" $(ARGS)
 
 .PHONY: test-slow
