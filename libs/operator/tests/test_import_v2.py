@@ -17,8 +17,7 @@ import asyncpg
 import pytest
 
 from common.database import Database
-from cooee.moving_in.columns import TABLES
-from cooee.moving_in.conversion import STATUSES
+from cooee.moving_in.v2 import V2
 from delivery.limits.service import find_drift
 
 from .conftest import Cooee, Sql
@@ -431,10 +430,10 @@ async def test_fifty_thousand_rows_move_in_twice_with_a_kill(
 
 def test_the_page_has_the_columns_and_statuses_of_the_code(repository_root: Path) -> None:
     page = (repository_root / "docs" / "moving-in.md").read_text()
-    for table in TABLES:
+    for table in V2.tables:
         for column in table.columns:
             names = " or ".join(f"`{name}`" for name in column.names)
             target = column.target if column.target == "–" else f"`{column.target}`"
             assert f"| `{table.name}` | {names} | {target} | {column.rule} |" in page
-    for old, new in STATUSES.items():
+    for old, new in V2.statuses.items():
         assert re.search(rf"^\| `{old}` \| [^|]*`{new}`", page, re.MULTILINE) or old == "processing", old

@@ -1,7 +1,7 @@
 """Which row of an earlier system became which row here, with a hash of what was taken."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any, NamedTuple
 
@@ -24,8 +24,9 @@ _MOVED = Columns(
 )
 _FIND = text(
     """
-    SELECT old_id, new_id, hash, is_compared FROM moved_rows
+    SELECT organisation_id, old_id, new_id, hash, is_compared FROM moved_rows
     WHERE kind = :kind AND source = :source AND old_id = ANY(CAST(:ids AS bigint[]))
+      AND organisation_id = ANY(CAST(:organisations AS text[]))
     """
 )
 _SAVE = text(
@@ -40,7 +41,7 @@ _PAGE = text(
     """
     SELECT kind, old_id, organisation_id, new_id FROM moved_rows
     WHERE source = :source AND (kind, old_id, organisation_id) > (:kind, :old_id, :organisation_id)
-      AND kind <> 'member' AND (CAST(:organisation AS text) IS NULL OR organisation_id = :organisation)
+      AND kind <> 'member' AND organisation_id = ANY(CAST(:organisations AS text[]))
     ORDER BY kind, old_id, organisation_id LIMIT :size
     """
 )
@@ -66,6 +67,13 @@ class MovedRow(NamedTuple):
     month: date | None = None
     group_id: int | None = None
     is_compared: bool = True
+
+
+class OldId(NamedTuple):
+    """The id of a row in the earlier system of an organisation. Another organisation's system may have the same id."""
+
+    organisation_id: str
+    old_id: int
 
 
 class KnownRow(NamedTuple):
@@ -127,10 +135,26 @@ def checksum(*values: Any) -> int:
     return int(hashlib.md5(joined.encode(), usedforsecurity=False).hexdigest()[:15], 16)
 
 
-async def find(session: AsyncSession, source: str, kind: str, old_ids: Sequence[int]) -> dict[int, KnownRow]:
-    """Return what the rows with these old ids became. Rows that were not taken are missing."""
-    rows = await session.execute(_FIND, {"kind": kind, "source": source, "ids": list(old_ids)})
-    return {row.old_id: KnownRow(row.new_id, row.hash, row.is_compared) for row in rows}
+async def find(session: AsyncSession, source: str, kind: str, rows: Sequence[Any]) -> dict[int, KnownRow]:
+    """Return what rows of a table became, by `old_id`. Rows that were not taken are missing."""
+    found = await _find(session, source, kind, {OldId(row.organisation_id, row.old_id) for row in rows})
+    return {key.old_id: row for key, row in found.items()}
+
+
+async def find_new_ids(session: AsyncSession, source: str, kind: str, ids: Collection[OldId]) -> dict[OldId, int]:
+    """Return the ids that rows have here. Rows that were not taken are missing."""
+    return {key: row.new_id for key, row in (await _find(session, source, kind, ids)).items()}
+
+
+async def _find(session: AsyncSession, source: str, kind: str, ids: Collection[OldId]) -> dict[OldId, KnownRow]:
+    rows = await session.execute(_FIND, {"kind": kind, "source": source, **bind_ids(ids)})
+    found = {OldId(row.organisation_id, row.old_id): KnownRow(row.new_id, row.hash, row.is_compared) for row in rows}
+    return {key: row for key, row in found.items() if key in ids}
+
+
+def bind_ids(ids: Collection[OldId]) -> dict[str, list[Any]]:
+    """Return bind values for a condition on both parts. The rows it finds may have pairs that are not in `ids`."""
+    return {"ids": sorted({key.old_id for key in ids}), "organisations": sorted({key.organisation_id for key in ids})}
 
 
 async def save(session: AsyncSession, rows: Sequence[MovedRow]) -> None:
@@ -140,11 +164,11 @@ async def save(session: AsyncSession, rows: Sequence[MovedRow]) -> None:
 
 
 async def page_ids(
-    session: AsyncSession, source: str, organisation: str | None, after: MovedId | None
+    session: AsyncSession, source: str, organisations: Collection[str], after: MovedId | None
 ) -> list[MovedId]:
-    """Return old and new ids, of one organisation or (None) of all, after `after`, or the first page."""
+    """Return old and new ids of organisations after `after`, or the first page."""
     start = after or MovedId("", 0, "", 0)
-    values = {"source": source, "organisation": organisation, "size": _PAGE_ROWS, **start._asdict()}
+    values = {"source": source, "organisations": list(organisations), "size": _PAGE_ROWS, **start._asdict()}
     return [MovedId(*row) for row in await session.execute(_PAGE, values)]
 
 

@@ -48,3 +48,13 @@ async def test_configs_are_replaced_when_they_changed_and_refused_when_invalid(d
         }
         topics = await session.scalars(text("SELECT topic FROM outbox"))
         assert topics.all(), "scheduling hears of the time zone"
+
+
+async def test_two_organisations_may_have_moved_in_with_the_same_old_ids(database: Database) -> None:
+    first, other = ConfigIn(1, "org_1", "sms_limit", "1"), ConfigIn(1, "org_2", "sms_limit", "2")
+    async with database.all_tenants() as session:
+        written = [await service.take_configs(session, "v1", [row]) for row in (first, other, first, other)]
+        assert [one.added for one in written] == [1, 1, 0, 0]
+        values = await session.execute(text("SELECT organisation_id, value FROM configs ORDER BY 1"))
+        assert [tuple(row) for row in values] == [("org_1", "1"), ("org_2", "2")]
+        assert [row.rows for row in await service.check(session, "v1", ["org_2"])] == [1]

@@ -1,154 +1,68 @@
-"""The columns of v2, and what becomes of each. docs/moving-in.md has the same table, and a test compares both."""
+"""How an earlier system is read: its tables, their columns, and what becomes of each.
 
+docs/moving-in.md has the same tables of columns, and a test compares both.
+"""
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+
+from scheduling.models import ScheduleStatus
+
+ACTIVE = "null is true"
+USER = "the id of the user here; null for an unknown one"
+TIME = "a time without a zone is UTC"
 
 
 @dataclass(frozen=True)
 class SourceColumn:
-    """A column of the earlier system. The first of `names` that its table has is read.
+    """A column of an earlier system. The first of `names` that its table has is read as `field`.
 
-    `target` is where it goes, and `rule` how it changes on the way. Without `required` a missing column is read as
-    null.
+    `target` is where it goes, and `rule` how it changes on the way. Without `required` a table may have none of the
+    names. The SQL expression `absent` is read then.
     """
 
+    field: str
     names: tuple[str, ...]
     target: str
     rule: str = "as it is"
     required: bool = True
+    absent: str = "NULL"
 
 
 @dataclass(frozen=True)
 class SourceTable:
-    """A table of the earlier system, without the prefix of its application."""
+    """A table of an earlier system. `role` says what its rows are, and is the same for all systems."""
 
+    role: str
     name: str
     columns: tuple[SourceColumn, ...]
 
 
-_ACTIVE = "null is true"
-_USER = "the id of the user here; null for an unknown one"
-_TIME = "a time without a zone is UTC"
+@dataclass(frozen=True)
+class SchedulePass:
+    """A reading of schedules: rows of a table with a condition, and the table that has their batches."""
+
+    table: SourceTable
+    batches: SourceTable
+    condition: str = "true"
 
 
-def _column(names: str, target: str, rule: str = "as it is", *, required: bool = True) -> SourceColumn:
-    return SourceColumn(tuple(names.split()), target, rule, required)
+@dataclass(frozen=True)
+class System:
+    """An earlier system. `prefix` is what the names of its tables begin with.
 
+    `statuses` has its words in small letters. `count_parts` returns the parts of a text as the system counted them.
+    Without `has_organisations` all of its rows belong to one organisation.
+    """
 
-def _audit(table: str) -> tuple[SourceColumn, ...]:
-    return (
-        _column("created_by_id", f"{table}.created_by", _USER, required=False),
-        _column("updated_by_id", f"{table}.updated_by", _USER, required=False),
-        _column("created_at", f"{table}.created_at", f"{_TIME}; null is now", required=False),
-        _column("updated_at", f"{table}.updated_at", f"{_TIME}; null is `created_at`", required=False),
-    )
+    name: str
+    tables: tuple[SourceTable, ...]
+    passes: tuple[SchedulePass, ...]
+    statuses: Mapping[str, ScheduleStatus]
+    count_parts: Callable[[str], int]
+    prefix: str = ""
+    has_organisations: bool = True
 
-
-ORGANISATION = SourceTable(
-    "organisation",
-    (
-        _column("id", "–", "finds the organisation of other rows"),
-        _column("clerk_org_id clerk_id clerk_organisation_id", "organisations.organisation_id"),
-        _column("name", "organisations.name", "until Clerk reports another", required=False),
-        _column("slug", "organisations.slug", "until Clerk reports another", required=False),
-    ),
-)
-USER = SourceTable(
-    "user",
-    (
-        _column("id", "–", "finds the user of other rows"),
-        _column("clerk_id", "users.clerk_id", "a user without one is refused"),
-        _column("first_name", "users.first_name", "until Clerk reports another", required=False),
-        _column("last_name", "users.last_name", "until Clerk reports another", required=False),
-        _column("email", "users.email", "until Clerk reports another", required=False),
-    ),
-)
-MEMBERSHIP = SourceTable(
-    "organisationmembership",
-    (
-        _column("id", "–", "the order of reading"),
-        _column("organisation_id", "memberships.organisation_id"),
-        _column("user_id", "memberships.user_id"),
-        _column("role", "memberships.role", "without `org:`; null is `member`", required=False),
-    ),
-)
-CONTACT = SourceTable(
-    "contact",
-    (
-        _column("id", "moved_rows.old_id", "a new id is assigned"),
-        _column("organisation_id", "contacts.organisation_id"),
-        _column("first_name", "contacts.first_name", "cleaned; null is empty; at most 100 characters"),
-        _column("last_name", "contacts.last_name", "cleaned; null is empty; at most 100 characters"),
-        _column("phone", "contacts.phone", "E.164; rows with one phone become one contact"),
-        _column("email", "contacts.email", "empty when it is no address", required=False),
-        _column("company", "contacts.company", "cleaned; null is empty; at most 200 characters", required=False),
-        _column("user_id", "contacts.user_id", "null for a user who is no member", required=False),
-        _column("is_active", "contacts.is_active", _ACTIVE),
-        _column("opt_out", "contacts.opt_out", "null is false; the source is `manual`"),
-        *_audit("contacts"),
-    ),
-)
-GROUP = SourceTable(
-    "contactgroup",
-    (
-        _column("id", "moved_rows.old_id", "a new id is assigned"),
-        _column("organisation_id", "groups.organisation_id"),
-        _column("name", "groups.name", "cleaned; null is `Group` and the old id; at most 200 characters"),
-        _column("description", "groups.description", "cleaned; null is empty; at most 1000 characters", required=False),
-        _column("is_active", "groups.is_active", _ACTIVE),
-        *_audit("groups"),
-    ),
-)
-MEMBER = SourceTable(
-    "contactgroupmember",
-    (
-        _column("id", "moved_rows.old_id"),
-        _column("group_id", "group_members.group_id"),
-        _column("contact_id", "group_members.contact_id"),
-    ),
-)
-TEMPLATE = SourceTable(
-    "template",
-    (
-        _column("id", "moved_rows.old_id", "a new id is assigned"),
-        _column("organisation_id", "templates.organisation_id"),
-        _column("name", "templates.name", "cleaned; null is `Template` and the old id; at most 200 characters"),
-        _column("text content body", "templates.text", "an empty one is refused; version 1"),
-        _column("is_active", "templates.is_active", _ACTIVE),
-        *_audit("templates"),
-    ),
-)
-CONFIG = SourceTable(
-    "config",
-    (
-        _column("id", "moved_rows.old_id", "a new id is assigned"),
-        _column("organisation_id", "configs.organisation_id"),
-        _column("name", "configs.name", "a known name in small letters"),
-        _column("value", "configs.value", "checked as in the API"),
-    ),
-)
-SCHEDULE = SourceTable(
-    "schedule",
-    (
-        _column("id", "moved_rows.old_id", "a new id is assigned"),
-        _column("organisation_id", "schedules.organisation_id"),
-        _column("name", "schedules.name", "cleaned; null of a batch is `Batch` and the old id", required=False),
-        _column("parent_id", "schedules.batch_id", "without its batch, a message becomes a single one"),
-        _column("group_id", "schedules.group_id", "a batch without its group is refused"),
-        _column("contact_id", "schedules.contact_id", "null for a contact that was not taken"),
-        _column("phone", "schedules.phone", "E.164; null is the contact's"),
-        _column(
-            "template_id", "schedules.template_id", "with version 1; null for one that was not taken", required=False
-        ),
-        _column("text message", "schedules.text", "null is that of the batch"),
-        _column("message_parts", "schedules.message_parts", "1 for MMS; null is counted from the text", required=False),
-        _column("scheduled_time", "schedules.scheduled_time", f"{_TIME}; null is `sent_time` or `created_at`"),
-        _column("sent_time", "schedules.sent_time", _TIME, required=False),
-        _column("status", "schedules.status", "see the table of statuses"),
-        _column("format", "schedules.format", "in small letters; null is mms with media, else sms", required=False),
-        _column("media_url", "schedules.media_url", required=False),
-        _column("subject", "schedules.subject", required=False),
-        _column("error error_message", "schedules.error", "of a failed one; null is a sentence", required=False),
-        *_audit("schedules"),
-    ),
-)
-TABLES = (ORGANISATION, USER, MEMBERSHIP, CONTACT, GROUP, MEMBER, TEMPLATE, CONFIG, SCHEDULE)
+    def table(self, role: str) -> SourceTable:
+        """Return the table whose rows have a role."""
+        return next(table for table in self.tables if table.role == role)

@@ -1,32 +1,23 @@
 """What a row of an earlier system becomes. Pure: each function returns the row, or raises Refusal with the reason."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any
 
 from common.fields import clean_text, is_blank
+from common.moved_rows import OldId
 from common.phones import InvalidPhone, normalise_phone
-from common.sms import measure
 from contacts.contacts.rules import check_email
 from contacts.moving_in.schemas import ContactIn, GroupIn, MemberIn, MovedContact
+from cooee.moving_in.columns import System
 from cooee.moving_in.source import Row
 from delivery.configs.rules import SPECS
 from delivery.moving_in.schemas import ConfigIn
 from scheduling.models import OPEN, ScheduleKind, ScheduleStatus
 from scheduling.moving_in.schemas import ScheduleIn, TemplateIn
 
-# The words of v2, and those of v1 that its rows may still have, in small letters.
-STATUSES = {
-    "pending": ScheduleStatus.PENDING,
-    "processing": ScheduleStatus.PROCESSING,
-    "sent": ScheduleStatus.SENT,
-    "delivered": ScheduleStatus.DELIVERED,
-    "failed": ScheduleStatus.FAILED,
-    "cancelled": ScheduleStatus.CANCELLED,
-    "canceled": ScheduleStatus.CANCELLED,
-    "deleted": ScheduleStatus.CANCELLED,
-}
 # The times of a row that has none. It must be the same in every run.
 _NO_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 _EXPIRED = "Its time had passed when the organisation moved here, so it was not sent."
@@ -47,16 +38,18 @@ class Waiting(Exception):
 class World:
     """What the rows of an earlier system refer to, and the choices of the operator.
 
-    `organisations` and `users` are ids here by old id, and `members` are (organisation, user). `notes` collects what
-    was changed on the way of the current row.
+    `organisations` and `users` are ids here by old id, and `members` are (organisation, user). `unknown_users` counts
+    the references to other users. `notes` collects what was changed on the way of the current row.
     """
 
+    system: System
     now: datetime
     is_cut_over: bool = False
     sends_overdue: bool = False
     organisations: dict[int, str] = field(default_factory=dict)
-    users: dict[int, int] = field(default_factory=dict)
+    users: dict[str, int] = field(default_factory=dict)
     members: set[tuple[str, int]] = field(default_factory=set)
+    unknown_users: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
 
     def organisation(self, row: Row) -> str:
@@ -66,22 +59,31 @@ class World:
             raise Refusal("Its organisation was not taken.")
         return found
 
-    def user(self, old_id: int | None) -> int | None:
-        """Return the id of a user, None for an unknown one."""
-        return self.users.get(old_id) if old_id is not None else None
+    def user(self, old_id: int | str | None) -> int | None:
+        """Return the id of a user. Return None for an unknown one, and count it."""
+        if old_id is None:
+            return None
+        found = self.users.get(str(old_id))
+        if found is None:
+            self.unknown_users[str(old_id)] += 1
+        return found
+
+    def status(self, given: str | None) -> ScheduleStatus | None:
+        """Return what a status means here, None for an unknown one."""
+        return self.system.statuses.get((given or "").strip().lower())
 
 
 @dataclass(frozen=True)
 class References:
-    """The rows here that a page of schedules refers to, by old id."""
+    """The rows here that a page refers to, by organisation and old id."""
 
-    contacts: Mapping[int, MovedContact]
-    groups: Mapping[int, int]
-    templates: Mapping[int, int]
-    batches: Mapping[int, int]
+    contacts: Mapping[OldId, MovedContact]
+    groups: Mapping[OldId, int]
+    templates: Mapping[OldId, int]
+    batches: Mapping[OldId, int]
 
 
-def assume_taken(contacts: Sequence[int], groups: Sequence[int], batches: Sequence[int]) -> References:
+def assume_taken(contacts: Collection[OldId], groups: Collection[OldId], batches: Collection[OldId]) -> References:
     """Return references under which every row that is referred to was taken, for a dry run."""
     some_one = MovedContact(contact_id=1, version=1, phone="+61400000000", first_name="", last_name="", company="")
     return References(dict.fromkeys(contacts, some_one), dict.fromkeys(groups, 1), {}, dict.fromkeys(batches, 1))
@@ -178,7 +180,7 @@ def to_group(world: World, row: Row) -> GroupIn:
     )
 
 
-def to_member(world: World, row: Row, groups: Mapping[int, int], contacts: Mapping[int, MovedContact]) -> MemberIn:
+def to_member(world: World, row: Row, found: References) -> MemberIn:
     """Return a membership of a group. `row` has the organisations of the group and of the contact."""
     if row["group_organisation"] is None or row["contact_organisation"] is None:
         raise Refusal("Its group or its contact does not exist.")
@@ -187,9 +189,11 @@ def to_member(world: World, row: Row, groups: Mapping[int, int], contacts: Mappi
     organisation = world.organisations.get(row["group_organisation"])
     if organisation is None:
         raise Refusal("Its organisation was not taken.")
-    if row["group_id"] not in groups or row["contact_id"] not in contacts:
+    group_id = found.groups.get(OldId(organisation, row["group_id"]))
+    contact = found.contacts.get(OldId(organisation, row["contact_id"]))
+    if group_id is None or contact is None:
         raise Refusal("Its group or its contact was not taken.")
-    return MemberIn(row["id"], organisation, groups[row["group_id"]], contacts[row["contact_id"]].contact_id)
+    return MemberIn(row["id"], organisation, group_id, contact.contact_id)
 
 
 def to_template(world: World, row: Row) -> TemplateIn:
@@ -224,17 +228,21 @@ def kind_of(row: Row) -> ScheduleKind:
     """
     if row["parent_id"] is not None and row["parent_group"] is not None:
         return ScheduleKind.BATCH_MESSAGE
-    is_batch = row["parent_id"] is None and row["contact_id"] is None and is_blank(row["phone"] or "")
+    is_batch: bool | None = row.get("is_batch")  # a system with a table of batches says it
+    if is_batch is None:
+        is_batch = row["parent_id"] is None and row["contact_id"] is None and is_blank(row["phone"] or "")
     return ScheduleKind.BATCH if is_batch else ScheduleKind.SINGLE
 
 
 def to_schedule(world: World, row: Row, found: References) -> ScheduleIn:
     """Return a schedule. Raises Waiting for one that the earlier system may still send."""
     organisation, kind = world.organisation(row), kind_of(row)
-    status = _status(row["status"])
+    status = world.status(row["status"])
+    if status is None:
+        raise Refusal("Its status is unknown.")
     _check_cut_over(world, row, kind, status)
-    contact = found.contacts.get(row["contact_id"] or 0)
-    batch_id, group_id = _batch_and_group(row, kind, found)
+    contact = found.contacts.get(OldId(organisation, row["contact_id"] or 0))
+    batch_id, group_id = _batch_and_group(organisation, row, kind, found)
     audit = _audit(world, row)
     sent, given = _time(row, "sent_time"), _time(row, "scheduled_time")
     moment = given or _time(row, "parent_time") or sent or audit["created_at"]
@@ -257,11 +265,11 @@ def to_schedule(world: World, row: Row, found: References) -> ScheduleIn:
         phone=None if kind == ScheduleKind.BATCH else _phone_of(row, contact),
         fields=_fields(contact),
         name=_name(world, row, "Batch") if kind == ScheduleKind.BATCH else _text(world, row, "name", 200) or None,
-        template_id=found.templates.get(row["template_id"] or 0),
+        template_id=found.templates.get(OldId(organisation, row["template_id"] or 0)),
         text=text,
         message_parts=None
         if status == ScheduleStatus.PENDING or kind == ScheduleKind.BATCH
-        else _parts(row, form, text),
+        else _parts(world, row, form, text),
         scheduled_time=moment,
         format=form,
         media_url=row["media_url"] or None,
@@ -275,7 +283,7 @@ def to_schedule(world: World, row: Row, found: References) -> ScheduleIn:
 
 
 def _check_cut_over(world: World, row: Row, kind: ScheduleKind, status: ScheduleStatus) -> None:
-    if status not in OPEN and _parent_status(row) not in OPEN:
+    if status not in OPEN and world.status(row["parent_status"]) not in OPEN:
         return
     if not world.is_cut_over:
         raise Waiting
@@ -296,17 +304,6 @@ def _fields(contact: MovedContact | None) -> dict[str, str]:
     return {name: getattr(contact, name) for name in ("first_name", "last_name", "company")}
 
 
-def _status(given: str | None) -> ScheduleStatus:
-    status = STATUSES.get((given or "").strip().lower())
-    if status is None:
-        raise Refusal("Its status is unknown.")
-    return status
-
-
-def _parent_status(row: Row) -> ScheduleStatus | None:
-    return STATUSES.get((row["parent_status"] or "").strip().lower())
-
-
 def _phone_of(row: Row, contact: MovedContact | None) -> str:
     given = row["phone"]
     if contact is not None and is_blank(given or ""):
@@ -314,13 +311,15 @@ def _phone_of(row: Row, contact: MovedContact | None) -> str:
     return _phone(given)
 
 
-def _batch_and_group(row: Row, kind: ScheduleKind, found: References) -> tuple[int | None, int | None]:
-    group_id = found.groups.get(row["group_id"]) if row["group_id"] is not None else None
+def _batch_and_group(
+    organisation: str, row: Row, kind: ScheduleKind, found: References
+) -> tuple[int | None, int | None]:
+    group_id = found.groups.get(OldId(organisation, row["group_id"] or 0))
     if kind == ScheduleKind.BATCH and group_id is None:
         raise Refusal("It is a batch, and its group is missing. Its messages are taken as single ones.")
     if kind != ScheduleKind.BATCH_MESSAGE:
         return None, group_id
-    batch_id = found.batches.get(row["parent_id"])
+    batch_id = found.batches.get(OldId(organisation, row["parent_id"]))
     if batch_id is None:
         raise Refusal("Its batch was not taken.")
     return batch_id, None
@@ -335,11 +334,11 @@ def _format(row: Row) -> str:
     return given
 
 
-def _parts(row: Row, form: str, text: str) -> int:
+def _parts(world: World, row: Row, form: str, text: str) -> int:
     if form == "mms":
         return 1
     given: int | None = row["message_parts"]
-    return given if given is not None and 0 < given <= 1000 else measure(text).parts
+    return given if given is not None and 0 < given <= 1000 else world.system.count_parts(text)
 
 
 def _check_sendable(kind: ScheduleKind, text: str, form: str, media_url: str | None) -> None:
@@ -361,9 +360,10 @@ def _outcome(
         return ScheduleStatus.FAILED, _UNKNOWN, "outcome_unknown"
     if status != ScheduleStatus.PENDING:
         return status, None, None
-    if _parent_status(row) == ScheduleStatus.CANCELLED:
+    of_batch = world.status(row["parent_status"])
+    if of_batch == ScheduleStatus.CANCELLED:
         return ScheduleStatus.CANCELLED, None, None
-    if row["parent_id"] is not None and _parent_status(row) not in OPEN:  # nothing would send it
+    if row["parent_id"] is not None and of_batch not in OPEN:  # nothing would send it
         return ScheduleStatus.FAILED, _BATCH_ENDED, "expired"
     if moment <= world.now and not world.sends_overdue:
         return ScheduleStatus.FAILED, _EXPIRED, "expired"

@@ -1,4 +1,4 @@
-"""An import from v2: where it reads and writes, and what it has counted."""
+"""An import from an earlier system: where it reads and writes, and what it has counted."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -10,7 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.moved_rows import Written, checksum
 from contacts.moving_in.schemas import ContactIn, GroupIn, MemberIn
-from cooee.moving_in import columns, conversion
+from cooee.moving_in import conversion
+from cooee.moving_in.columns import SourceTable, System
 from cooee.moving_in.conversion import Refusal, Waiting, World
 from cooee.moving_in.source import Row, Source
 from cooee.moving_in.tally import Problems, Progress, Tally
@@ -20,7 +21,6 @@ from scheduling.models import OPEN, ScheduleKind
 from scheduling.moving_in import service as scheduling
 from scheduling.moving_in.schemas import ScheduleIn, TemplateIn
 
-SOURCE = "v2"
 Taken = ContactIn | GroupIn | MemberIn | TemplateIn | ConfigIn | ScheduleIn
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _KINDS = {
@@ -61,9 +61,19 @@ class Move:
     organisation: str | None
 
     @property
+    def system(self) -> System:
+        """The earlier system."""
+        return self.world.system
+
+    @property
     def wanted(self) -> list[int]:
         """The old ids of the organisations to read, or none for all."""
-        return list(self.world.organisations) if self.organisation else []
+        return list(self.world.organisations) if self.organisation and self.system.has_organisations else []
+
+    @property
+    def organisations(self) -> list[str]:
+        """The organisations here that rows move to. No row of another one is read or changed."""
+        return sorted(set(self.world.organisations.values()))
 
     def convert(self, kind: str, rows: Sequence[Row], convert: Callable[[Row], Any]) -> list[Any]:
         """Convert the rows of a page, and count those that are refused or wait for the cut-over."""
@@ -112,7 +122,7 @@ class Move:
             return await take(session)
 
     @asynccontextmanager
-    async def progress(self, table: columns.SourceTable, condition: str = "true") -> AsyncIterator[Progress]:
+    async def progress(self, table: SourceTable, condition: str = "true") -> AsyncIterator[Progress]:
         """Show how the rows of a table, those with a condition, are read."""
         shown = Progress(table.name, await self.source.count(table, condition))
         yield shown

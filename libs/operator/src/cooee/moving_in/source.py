@@ -4,14 +4,16 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 
 from cooee.errors import CommandError, Unreachable, WrongUsage
-from cooee.moving_in.columns import TABLES, SourceTable
+from cooee.moving_in.columns import SourceTable, System
 
 Row = Mapping[str, Any]
 PAGE = 5000
+_OF_PRISMA = {"schema", "connection_limit", "pool_timeout", "socket_timeout", "pgbouncer", "statement_cache_size"}
 _COLUMNS = """
     SELECT table_name, column_name FROM information_schema.columns
     WHERE table_schema = ANY(current_schemas(false)) AND table_name = ANY($1)
@@ -38,23 +40,14 @@ class Source:
         self._prefix = prefix
         self._columns = columns
 
-    def table(self, table: SourceTable) -> str:
-        """Return the quoted name of a table."""
-        return f'"{self._prefix}{table.name}"'
-
-    def column(self, table: SourceTable, name: str) -> str:
-        """Return the name that the source's table has for a required column."""
-        found = self._columns[self._prefix + table.name]
-        names = next(column.names for column in table.columns if column.names[0] == name)
-        return next(name for name in names if name in found)
-
-    def _selected(self, table: SourceTable) -> str:
+    def relation(self, table: SourceTable) -> str:
+        """Return a table as a subquery whose columns are the fields of the table."""
         found = self._columns.get(self._prefix + table.name, set())
         selected = []
         for column in table.columns:
             name = next((name for name in column.names if name in found), None)
-            selected.append(f'{f"t.{name}" if name else "NULL"} AS "{column.names[0]}"')
-        return ", ".join(selected)
+            selected.append(f'{_quoted(name) if name else column.absent} AS "{column.field}"')
+        return f"(SELECT {', '.join(selected)} FROM {_quoted(self._prefix + table.name)})"  # noqa: S608  # known names
 
     async def rows(self, table: SourceTable, joined: Joined = Joined()) -> list[Row]:
         """Return all rows of a small table by id."""
@@ -71,9 +64,9 @@ class Source:
         condition = f"{owner} = ANY($3::bigint[])" if organisations else "cardinality($3::bigint[]) = 0"
         further = f", {joined.columns}" if joined.columns else ""
         statement = f"""
-            SELECT {self._selected(table)}{further} FROM {self.table(table)} t {joined.joins}
+            SELECT t.*{further} FROM {self.relation(table)} t {joined.joins}
             WHERE t.id > $1 AND {condition} AND {joined.condition} ORDER BY t.id LIMIT $2
-        """  # noqa: S608  # names of the columns that the source has
+        """  # noqa: S608  # names of tables and columns
         after = -(2**63)
         while True:
             page = await self._connection.fetch(statement, after, self._page_rows, list(organisations))
@@ -85,25 +78,29 @@ class Source:
 
     async def count(self, table: SourceTable, condition: str = "true") -> int:
         """Return the number of rows, for the progress."""
-        statement = f"SELECT count(*) FROM {self.table(table)} t WHERE {condition}"  # noqa: S608  # a name and a constant
+        statement = f"SELECT count(*) FROM {self.relation(table)} t WHERE {condition}"  # noqa: S608  # a name and a constant
         return int(await self._connection.fetchval(statement))
 
 
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
 @asynccontextmanager
-async def open_source(url: str, prefix: str, page_rows: int = PAGE) -> AsyncIterator[Source]:
+async def open_source(url: str, system: System, prefix: str, page_rows: int = PAGE) -> AsyncIterator[Source]:
     """Open a snapshot that cannot be written.
 
     Raises Unreachable, and WrongUsage when the URL is none or a table or column is missing.
     """
     try:
-        connection = await asyncpg.connect(url, timeout=10)
+        connection = await asyncpg.connect(**_connection(url), timeout=10)
     except ValueError:  # its text may have the password
         raise WrongUsage("--source: enter the URL of a PostgreSQL database, postgresql://…") from None
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise Unreachable(f"the earlier system's database: {error or type(error).__name__}") from None
     try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
-            yield Source(connection, prefix, await _find_columns(connection, prefix), page_rows)
+            yield Source(connection, prefix, await _find_columns(connection, system, prefix), page_rows)
     except (asyncpg.PostgresConnectionError, ConnectionError) as error:
         raise Unreachable(f"the earlier system's database: {error}. Start the command again") from None
     except asyncpg.PostgresError as error:
@@ -112,19 +109,28 @@ async def open_source(url: str, prefix: str, page_rows: int = PAGE) -> AsyncIter
         await connection.close(timeout=5)
 
 
-async def _find_columns(connection: "asyncpg.Connection[Any]", prefix: str) -> dict[str, set[str]]:
+def _connection(url: str) -> dict[str, Any]:
+    """Return how to connect. Prisma adds settings to its URLs, of which only the schema matters here."""
+    parts = urlsplit(url)
+    query = parse_qsl(parts.query)
+    kept = urlencode([(name, value) for name, value in query if name not in _OF_PRISMA])
+    schema = dict(query).get("schema")
+    settings = {"search_path": _quoted(schema)} if schema else None
+    return {"dsn": urlunsplit(parts._replace(query=kept)), "server_settings": settings}
+
+
+async def _find_columns(connection: "asyncpg.Connection[Any]", system: System, prefix: str) -> dict[str, set[str]]:
     """Return the columns of each table. Raises WrongUsage when one that must be there is missing."""
     found: dict[str, set[str]] = {}
-    for row in await connection.fetch(_COLUMNS, [prefix + table.name for table in TABLES]):
+    for row in await connection.fetch(_COLUMNS, [prefix + table.name for table in system.tables]):
         found.setdefault(row["table_name"], set()).add(row["column_name"])
     missing = [
         f"{prefix}{table.name}.{' or '.join(column.names)}"
-        for table in TABLES
+        for table in system.tables
         for column in table.columns
         if column.required and not found.get(prefix + table.name, set()) & set(column.names)
     ]
     if missing:
-        raise WrongUsage(
-            f"--source: this is no database of v2, or --table-prefix is wrong. Missing: {', '.join(missing[:5])}"
-        )
+        cause = ", or --table-prefix is wrong" if system.prefix else ""
+        raise WrongUsage(f"--source: this is no database of {system.name}{cause}. Missing: {', '.join(missing[:5])}")
     return found

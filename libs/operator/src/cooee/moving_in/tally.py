@@ -85,7 +85,7 @@ class Problems:
         if self._writer:
             self._writer.writerow(("table", "id", "outcome", "reason"))
 
-    def add(self, table: str, old_id: int, outcome: str, reason: str) -> None:
+    def add(self, table: str, old_id: int | str, outcome: str, reason: str) -> None:
         """Add a row of the source with what became of it."""
         self.numbers[outcome] += 1
         if len(self.first) < SHOWN_PROBLEMS:

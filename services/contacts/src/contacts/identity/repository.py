@@ -1,6 +1,6 @@
 """Every statement about users, organisations and memberships."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -54,6 +54,13 @@ class MembershipKey(NamedTuple):
     user_id: int
 
 
+class FoundMember(NamedTuple):
+    """A user who is or was a member of an organisation."""
+
+    user_id: int
+    is_active: bool
+
+
 async def find_identity_all_tenants(session: AsyncSession, clerk_user_id: str, organisation_id: str) -> IdentityRow:
     """Return the user's id, and whether user, organisation and membership exist and are active."""
     values = {"clerk_user_id": clerk_user_id, "organisation_id": organisation_id}
@@ -93,6 +100,19 @@ async def find_users_all_tenants(session: AsyncSession, clerk_ids: Sequence[str]
         select(users.c.clerk_id, users.c.id).where(users.c.clerk_id == func.any(list(clerk_ids)))
     )
     return {row.clerk_id: row.id for row in found}
+
+
+async def find_members_all_tenants(
+    session: AsyncSession, organisation_id: str, clerk_ids: Collection[str]
+) -> dict[str, FoundMember]:
+    """Return the given users who are or were members of the organisation, by their Clerk id."""
+    statement = select(users.c.clerk_id, users.c.id, _ACTIVE).select_from(_MEMBERS)
+    found = await session.execute(
+        statement.where(
+            memberships.c.organisation_id == organisation_id, users.c.clerk_id == func.any(sorted(clerk_ids))
+        )
+    )
+    return {row[0]: FoundMember(*row[1:]) for row in found}
 
 
 async def ensure_membership(session: AsyncSession, key: MembershipKey, *, role: str, seen_at: datetime) -> None:

@@ -1,6 +1,6 @@
 """Use cases of identity: resolve session tokens, read members, and apply Clerk's events."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TypeAlias
 
@@ -14,7 +14,7 @@ from common.paging import Page
 from contacts.contacts import service as contacts_service
 from contacts.groups import service as groups_service
 from contacts.identity import repository, rules
-from contacts.identity.repository import MembershipKey
+from contacts.identity.repository import FoundMember, MembershipKey
 from contacts.identity.schemas import (
     ClerkDeleted,
     ClerkEvent,
@@ -74,6 +74,13 @@ async def ensure_membership(
     """Add a membership that is not known yet. A known one stays as it is."""
     key = MembershipKey(organisation_id, user_id)
     await repository.ensure_membership(session, key, role=rules.short_role(role), seen_at=seen_at)
+
+
+async def find_members(
+    session: AsyncSession, organisation_id: str, clerk_ids: Collection[str]
+) -> dict[str, FoundMember]:
+    """Return the given users who are or were members of an organisation, by their Clerk id."""
+    return await repository.find_members_all_tenants(session, organisation_id, clerk_ids)
 
 
 async def list_users(session: AsyncSession, page: Page) -> tuple[list[UserRow], int]:

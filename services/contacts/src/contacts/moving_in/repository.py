@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.bulk import Columns
-from common.moved_rows import CheckedMonth, checksum_sql, to_json
+from common.moved_rows import CheckedMonth, OldId, bind_ids, checksum_sql, to_json
 from contacts.contacts.rules import ERASED
 from contacts.models import ContactRow, OptOutSource
 from contacts.moving_in.schemas import ContactIn, GroupIn, MemberIn, MovedContact
@@ -104,9 +104,11 @@ _CHANGE_CONTACTS = text(
 )
 _STATES = text(
     f"""
-    SELECT m.old_id, {", ".join(f"c.{'id' if name == 'contact_id' else name}" for name in MovedContact._fields)}
+    SELECT m.organisation_id, m.old_id,
+           {", ".join(f"c.{'id' if name == 'contact_id' else name}" for name in MovedContact._fields)}
     FROM moved_rows m JOIN contacts c ON c.id = m.new_id AND c.organisation_id = m.organisation_id
     WHERE m.kind = 'contact' AND m.source = :source AND m.old_id = ANY(CAST(:ids AS bigint[]))
+      AND m.organisation_id = ANY(CAST(:organisations AS text[]))
     """
 )
 _GROUP = ("organisation_id", "name", "description", "is_active", *_AUDIT)
@@ -142,19 +144,20 @@ _REMOVE_MEMBERS = text(
         DELETE FROM moved_rows m
         WHERE m.kind = 'member' AND m.source = :source AND m.old_id > :after AND m.old_id <= :until
           AND NOT m.old_id = ANY(CAST(:ids AS bigint[]))
-          AND (CAST(:organisation AS text) IS NULL OR m.organisation_id = :organisation)
+          AND m.organisation_id = ANY(CAST(:organisations AS text[]))
         RETURNING m.old_id, m.organisation_id, m.group_id, m.new_id
     )
     DELETE FROM group_members g USING gone
     WHERE g.group_id = gone.group_id AND g.contact_id = gone.new_id AND g.organisation_id = gone.organisation_id
       AND NOT EXISTS (SELECT FROM moved_rows m WHERE m.kind = 'member' AND m.new_id = gone.new_id
-                      AND m.group_id = gone.group_id AND NOT m.old_id IN (SELECT old_id FROM gone))
+                      AND m.group_id = gone.group_id
+                      AND NOT (m.source = :source AND m.old_id IN (SELECT old_id FROM gone)))
     """
 )
 _FROM = """
     FROM moved_rows m JOIN {join}
     WHERE m.kind = '{kind}' AND m.source = :source
-      AND (CAST(:organisation AS text) IS NULL OR m.organisation_id = :organisation)
+      AND m.organisation_id = ANY(CAST(:organisations AS text[]))
     GROUP BY m.month
 """
 _IS_COMPARED = "CASE WHEN m.is_compared THEN {} END"
@@ -215,11 +218,12 @@ async def change_contacts_all_tenants(
 
 
 async def contact_states_all_tenants(
-    session: AsyncSession, source: str, old_ids: Collection[int]
-) -> dict[int, MovedContact]:
+    session: AsyncSession, source: str, ids: Collection[OldId]
+) -> dict[OldId, MovedContact]:
     """Return the contacts that rows became, by old id."""
-    rows = await session.execute(_STATES, {"source": source, "ids": list(old_ids)})
-    return {row[0]: MovedContact(*row[1:]) for row in rows}
+    rows = await session.execute(_STATES, {"source": source, **bind_ids(ids)})
+    found = {OldId(*row[:2]): MovedContact(*row[2:]) for row in rows}
+    return {key: contact for key, contact in found.items() if key in ids}
 
 
 async def add_groups_all_tenants(session: AsyncSession, rows: Sequence[GroupIn]) -> dict[int, int]:
@@ -238,19 +242,25 @@ async def add_members_all_tenants(session: AsyncSession, rows: Sequence[MemberIn
 
 
 async def remove_members_all_tenants(
-    session: AsyncSession, source: str, organisation: str | None, *, after: int, until: int, old_ids: Sequence[int]
+    session: AsyncSession,
+    source: str,
+    organisations: Collection[str],
+    *,
+    after: int,
+    until: int,
+    old_ids: Sequence[int],
 ) -> None:
     """Remove memberships whose old id is in the range (`after`, `until`] and not among `old_ids`."""
-    values = {"source": source, "organisation": organisation, "after": after, "until": until, "ids": list(old_ids)}
-    await session.execute(_REMOVE_MEMBERS, values)
+    values = {"source": source, "organisations": list(organisations), "ids": list(old_ids)}
+    await session.execute(_REMOVE_MEMBERS, values | {"after": after, "until": until})
 
 
-async def check_all_tenants(session: AsyncSession, source: str, organisation: str | None) -> list[CheckedMonth]:
+async def check_all_tenants(session: AsyncSession, source: str, organisations: Collection[str]) -> list[CheckedMonth]:
     """Return the number and the checksums of the rows that exist here, by kind and month."""
     found = []
     for kind, (values, join) in _CHECKS.items():
         selected = f"SELECT m.month, count(*), {checksum_sql(*values)} {_FROM.format(join=join, kind=kind)}"
-        rows = await session.execute(text(selected), {"source": source, "organisation": organisation})
+        rows = await session.execute(text(selected), {"source": source, "organisations": list(organisations)})
         found += [CheckedMonth(kind, row[0], row[1], int(row[2])) for row in rows]
     return found
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common import moved_rows
-from common.moved_rows import CheckedMonth, KnownRow, MovedId, MovedRow, Written, hash_row
+from common.moved_rows import CheckedMonth, KnownRow, MovedId, MovedRow, OldId, Written, hash_row
 from common.outbox import publish
 from contacts.contacts.rules import contact_events
 from contacts.identity import service as identity
@@ -53,7 +53,7 @@ async def take_contacts(session: AsyncSession, source: str, rows: Sequence[Conta
     The contact has the values of the row with the lowest old id, or those that it had here. It is opted out if one of
     the rows is, and active if one of them is.
     """
-    known = await moved_rows.find(session, source, CONTACT, [row.old_id for row in rows])
+    known = await moved_rows.find(session, source, CONTACT, rows)
     page = _Page(
         [row for row in rows if row.old_id not in known],
         [row for row in rows if row.old_id in known and known[row.old_id].hash != hash_row(row)],
@@ -143,7 +143,7 @@ def _moved(source: str, row: ContactIn, contact_id: int, *, is_compared: bool = 
 
 async def take_groups(session: AsyncSession, source: str, rows: Sequence[GroupIn]) -> Written:
     """Add groups, or change those whose row changed."""
-    known = await moved_rows.find(session, source, GROUP, [row.old_id for row in rows])
+    known = await moved_rows.find(session, source, GROUP, rows)
     new = [row for row in rows if row.old_id not in known]
     changed = [row for row in rows if row.old_id in known and known[row.old_id].hash != hash_row(row)]
     ids = {row.old_id: known[row.old_id].new_id for row in changed}
@@ -169,7 +169,7 @@ async def take_groups(session: AsyncSession, source: str, rows: Sequence[GroupIn
 
 async def take_members(session: AsyncSession, source: str, rows: Sequence[MemberIn]) -> Written:
     """Add contacts to groups."""
-    known = await moved_rows.find(session, source, MEMBER, [row.old_id for row in rows])
+    known = await moved_rows.find(session, source, MEMBER, rows)
     written = [row for row in rows if row.old_id not in known or known[row.old_id].hash != hash_row(row)]
     if not written:
         return Written()
@@ -192,33 +192,38 @@ async def take_members(session: AsyncSession, source: str, rows: Sequence[Member
 
 
 async def remove_members(
-    session: AsyncSession, source: str, organisation: str | None, *, after: int, until: int, old_ids: Sequence[int]
+    session: AsyncSession,
+    source: str,
+    organisations: Collection[str],
+    *,
+    after: int,
+    until: int,
+    old_ids: Sequence[int],
 ) -> None:
     """Remove the members that the earlier system removed: their old ids are in (`after`, `until`] and not given."""
     await repository.remove_members_all_tenants(
-        session, source, organisation, after=after, until=until, old_ids=old_ids
+        session, source, organisations, after=after, until=until, old_ids=old_ids
     )
 
 
-async def find_new_ids(session: AsyncSession, source: str, kind: str, old_ids: Sequence[int]) -> dict[int, int]:
+async def find_new_ids(session: AsyncSession, source: str, kind: str, ids: Collection[OldId]) -> dict[OldId, int]:
     """Return the ids that rows have here, by old id. Rows that were not taken are missing."""
-    found = await moved_rows.find(session, source, kind, old_ids)
-    return {old_id: row.new_id for old_id, row in found.items()}
+    return await moved_rows.find_new_ids(session, source, kind, ids)
 
 
-async def find_contacts(session: AsyncSession, source: str, old_ids: Collection[int]) -> dict[int, MovedContact]:
+async def find_contacts(session: AsyncSession, source: str, ids: Collection[OldId]) -> dict[OldId, MovedContact]:
     """Return the contacts that rows became, by old id."""
-    return await repository.contact_states_all_tenants(session, source, old_ids)
+    return await repository.contact_states_all_tenants(session, source, ids)
 
 
-async def check(session: AsyncSession, source: str, organisation: str | None) -> list[CheckedMonth]:
+async def check(session: AsyncSession, source: str, organisations: Collection[str]) -> list[CheckedMonth]:
     """Return the number and the checksums of the rows that exist here, by kind and month."""
     await moved_rows.allow_long_check(session)
-    return await repository.check_all_tenants(session, source, organisation)
+    return await repository.check_all_tenants(session, source, organisations)
 
 
 async def page_ids(
-    session: AsyncSession, source: str, organisation: str | None, after: MovedId | None
+    session: AsyncSession, source: str, organisations: Collection[str], after: MovedId | None
 ) -> list[MovedId]:
     """Return a page of old and new ids."""
-    return await moved_rows.page_ids(session, source, organisation, after)
+    return await moved_rows.page_ids(session, source, organisations, after)

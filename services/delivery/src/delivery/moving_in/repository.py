@@ -1,7 +1,7 @@
 """Every statement that writes the configs of an earlier system, and the check of them."""
 # ruff: noqa: S608 (the parts of the statements are constants)
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -23,7 +23,7 @@ _CHECK = text(
     SELECT count(*), {checksum_sql("m.old_id", "c.name", "c.value")}
     FROM moved_rows m JOIN configs c ON c.id = m.new_id AND c.organisation_id = m.organisation_id
     WHERE m.kind = 'config' AND m.source = :source
-      AND (CAST(:organisation AS text) IS NULL OR m.organisation_id = :organisation)
+      AND m.organisation_id = ANY(CAST(:organisations AS text[]))
     """
 )
 
@@ -34,7 +34,7 @@ async def save_all_tenants(session: AsyncSession, rows: Sequence[ConfigIn]) -> d
     return {(row.organisation_id, row.name): row.id for row in written}
 
 
-async def check_all_tenants(session: AsyncSession, source: str, organisation: str | None) -> list[CheckedMonth]:
+async def check_all_tenants(session: AsyncSession, source: str, organisations: Collection[str]) -> list[CheckedMonth]:
     """Return the number and the checksum of the configs that exist here."""
-    row = (await session.execute(_CHECK, {"source": source, "organisation": organisation})).one()
+    row = (await session.execute(_CHECK, {"source": source, "organisations": list(organisations)})).one()
     return [CheckedMonth("config", None, row[0], int(row[1]))] if row[0] else []

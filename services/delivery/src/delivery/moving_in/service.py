@@ -24,7 +24,7 @@ _PAGE = 1000
 
 async def take_configs(session: AsyncSession, source: str, rows: Sequence[ConfigIn]) -> Written:
     """Add or replace configs whose row is new or changed. A value that this system refuses is not taken."""
-    known = await moved_rows.find(session, source, CONFIG, [row.old_id for row in rows])
+    known = await moved_rows.find(session, source, CONFIG, rows)
     accepted: dict[tuple[str, str], ConfigIn] = {}
     refused = []
     for row in sorted(rows, key=lambda row: row.old_id):
@@ -77,13 +77,13 @@ async def set_usage(session: AsyncSession, parts: Iterable[tuple[str, date, str,
     return await limits.set_moved_usage(session, quotas)
 
 
-async def check(session: AsyncSession, source: str, organisation: str | None) -> list[CheckedMonth]:
+async def check(session: AsyncSession, source: str, organisations: Collection[str]) -> list[CheckedMonth]:
     """Return the number and the checksum of the configs that exist here."""
-    return await repository.check_all_tenants(session, source, organisation)
+    return await repository.check_all_tenants(session, source, organisations)
 
 
 async def page_ids(
-    session: AsyncSession, source: str, organisation: str | None, after: MovedId | None
+    session: AsyncSession, source: str, organisations: Collection[str], after: MovedId | None
 ) -> list[MovedId]:
     """Return a page of old and new ids."""
-    return await moved_rows.page_ids(session, source, organisation, after)
+    return await moved_rows.page_ids(session, source, organisations, after)

@@ -1,7 +1,7 @@
 """Every statement that writes the templates and schedules of an earlier system, and the check of them."""
 # ruff: noqa: S608 (the parts of the statements are constants)
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -116,7 +116,7 @@ _COMPLETE_BATCHES = text(
     WITH page AS MATERIALIZED (
         SELECT old_id, new_id, organisation_id FROM moved_rows
         WHERE kind = 'batch' AND source = :source AND old_id > :after
-          AND (CAST(:organisation AS text) IS NULL OR organisation_id = :organisation)
+          AND organisation_id = ANY(CAST(:organisations AS text[]))
         ORDER BY old_id LIMIT :size
     ), counted AS MATERIALIZED (
         SELECT p.new_id, p.organisation_id,
@@ -150,7 +150,7 @@ _USAGE = text(
                CAST(date_trunc('month', coalesce(s.scheduled_time, b.scheduled_time) AT TIME ZONE z.zone) AS date)
                    AS period
         {_MOVED} JOIN {_ZONES.unnest("z")} ON z.organisation_id = m.organisation_id
-        WHERE m.kind IN ('schedule', 'batch_message') AND m.source = :source AND s.dispatch_number = 0
+        WHERE m.kind IN ('schedule', 'batch_message') AND s.dispatch_number = 0
           AND (s.status IN ({sql_list(SUCCESSFUL)}) OR s.failure_category = 'outcome_unknown')
           AND m.month >= CAST(:since AS date) - 31
     ) AS sent WHERE period >= :since AND message_parts IS NOT NULL GROUP BY 1, 2, 3
@@ -158,7 +158,7 @@ _USAGE = text(
 )
 _OF_KIND = """
     WHERE m.kind = '{kind}' AND m.source = :source
-      AND (CAST(:organisation AS text) IS NULL OR m.organisation_id = :organisation)
+      AND m.organisation_id = ANY(CAST(:organisations AS text[]))
     GROUP BY m.month
 """
 _MICROSECONDS = "CAST(extract(epoch FROM {}) * 1000000 AS bigint)"
@@ -201,27 +201,25 @@ async def change_schedules_all_tenants(
 
 
 async def complete_batches_all_tenants(
-    session: AsyncSession, source: str, organisation: str | None, *, after: int, size: int
+    session: AsyncSession, source: str, organisations: Collection[str], *, after: int, size: int
 ) -> tuple[int | None, int]:
     """Count the messages of a page of batches. Return the last old id, None after the last page, and the changed."""
-    values = {"source": source, "organisation": organisation, "after": after, "size": size}
+    values = {"source": source, "organisations": list(organisations), "after": after, "size": size}
     row = (await session.execute(_COMPLETE_BATCHES, values)).one()
     return row.last if row.size == size else None, row.completed
 
 
-async def usage_all_tenants(
-    session: AsyncSession, source: str, zones: Mapping[str, str], since: date
-) -> list[MovedUsage]:
+async def usage_all_tenants(session: AsyncSession, zones: Mapping[str, str], since: date) -> list[MovedUsage]:
     """Return the sent parts by organisation, month from `since` on, and format."""
-    values = _ZONES.bind_tuples(zones.items()) | {"source": source, "since": since}
+    values = _ZONES.bind_tuples(zones.items()) | {"since": since}
     return [MovedUsage(*row) for row in await session.execute(_USAGE, values)]
 
 
-async def check_all_tenants(session: AsyncSession, source: str, organisation: str | None) -> list[CheckedMonth]:
+async def check_all_tenants(session: AsyncSession, source: str, organisations: Collection[str]) -> list[CheckedMonth]:
     """Return the number and the checksums of the rows that exist here, by kind and month."""
     found = []
     for kind, (values, tables) in _CHECKS.items():
         selected = f"SELECT m.month, count(*), {checksum_sql(*values)} {tables} {_OF_KIND.format(kind=kind)}"
-        rows = await session.execute(text(selected), {"source": source, "organisation": organisation})
+        rows = await session.execute(text(selected), {"source": source, "organisations": list(organisations)})
         found += [CheckedMonth(kind, row[0], row[1], int(row[2])) for row in rows]
     return found

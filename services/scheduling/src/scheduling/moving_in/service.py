@@ -3,14 +3,14 @@
 A row that was taken before is written again only when it changed. So each page can be repeated.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common import moved_rows
 from common.database import wake_after_commit
-from common.moved_rows import CheckedMonth, MovedId, MovedRow, Written, hash_row
+from common.moved_rows import CheckedMonth, MovedId, MovedRow, OldId, Written, hash_row
 from scheduling.models import DISPATCH, OPEN, ScheduleStatus
 from scheduling.moving_in import repository
 from scheduling.moving_in.schemas import MovedUsage, ScheduleIn, TemplateIn
@@ -21,7 +21,7 @@ _SENT_HERE = "It was sent, changed or removed here after it was taken."
 
 async def take_templates(session: AsyncSession, source: str, rows: Sequence[TemplateIn]) -> Written:
     """Add templates with version 1, or write a new version of those whose row changed."""
-    known = await moved_rows.find(session, source, TEMPLATE, [row.old_id for row in rows])
+    known = await moved_rows.find(session, source, TEMPLATE, rows)
     new = [row for row in rows if row.old_id not in known]
     changed = [row for row in rows if row.old_id in known and known[row.old_id].hash != hash_row(row)]
     ids = {row.old_id: known[row.old_id].new_id for row in changed}
@@ -50,7 +50,7 @@ async def take_schedules(session: AsyncSession, source: str, rows: Sequence[Sche
 
     A batch of the rows gets no messages of its own until `complete_batches`.
     """
-    known = await moved_rows.find(session, source, kind, [row.old_id for row in rows])
+    known = await moved_rows.find(session, source, kind, rows)
     new = [row for row in rows if row.old_id not in known]
     changed = [row for row in rows if row.old_id in known and known[row.old_id].hash != hash_row(row.taken())]
     ids = {row.old_id: known[row.old_id].new_id for row in changed}
@@ -80,36 +80,35 @@ def _moved(source: str, kind: str, row: ScheduleIn, schedule_id: int) -> MovedRo
 
 
 async def complete_batches(
-    session: AsyncSession, source: str, organisation: str | None, *, after: int, size: int
+    session: AsyncSession, source: str, organisations: Collection[str], *, after: int, size: int
 ) -> tuple[int | None, int]:
     """Let a page of batches be sent and finished, now that their messages are written.
 
     Return the old id to continue after, None after the last page, and how many batches changed.
     """
     wake_after_commit(session, DISPATCH)
-    return await repository.complete_batches_all_tenants(session, source, organisation, after=after, size=size)
+    return await repository.complete_batches_all_tenants(session, source, organisations, after=after, size=size)
 
 
-async def find_new_ids(session: AsyncSession, source: str, kind: str, old_ids: Sequence[int]) -> dict[int, int]:
+async def find_new_ids(session: AsyncSession, source: str, kind: str, ids: Collection[OldId]) -> dict[OldId, int]:
     """Return the ids that rows have here, by old id. Rows that were not taken are missing."""
-    found = await moved_rows.find(session, source, kind, old_ids)
-    return {old_id: row.new_id for old_id, row in found.items()}
+    return await moved_rows.find_new_ids(session, source, kind, ids)
 
 
-async def count_usage(session: AsyncSession, source: str, zones: Mapping[str, str], since: date) -> list[MovedUsage]:
-    """Return the parts that the earlier system sent since a month, by month in each organisation's time zone."""
+async def count_usage(session: AsyncSession, zones: Mapping[str, str], since: date) -> list[MovedUsage]:
+    """Return the parts that earlier systems sent since a month, by month in each organisation's time zone."""
     await moved_rows.allow_long_check(session)
-    return await repository.usage_all_tenants(session, source, zones, since)
+    return await repository.usage_all_tenants(session, zones, since)
 
 
-async def check(session: AsyncSession, source: str, organisation: str | None) -> list[CheckedMonth]:
+async def check(session: AsyncSession, source: str, organisations: Collection[str]) -> list[CheckedMonth]:
     """Return the number and the checksums of the rows that exist here, by kind and month."""
     await moved_rows.allow_long_check(session)
-    return await repository.check_all_tenants(session, source, organisation)
+    return await repository.check_all_tenants(session, source, organisations)
 
 
 async def page_ids(
-    session: AsyncSession, source: str, organisation: str | None, after: MovedId | None
+    session: AsyncSession, source: str, organisations: Collection[str], after: MovedId | None
 ) -> list[MovedId]:
     """Return a page of old and new ids."""
-    return await moved_rows.page_ids(session, source, organisation, after)
+    return await moved_rows.page_ids(session, source, organisations, after)
