@@ -1,19 +1,12 @@
 """`cooee import-v2` takes a database of v2 over, reports its faults, and can be repeated, changed and killed."""
 
-import asyncio
-import csv
-import os
 import re
-import signal
-import sys
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
 from zoneinfo import ZoneInfo
 
-import asyncpg
 import pytest
 
 from common.database import Database
@@ -21,24 +14,8 @@ from cooee.moving_in.v2 import V2
 from delivery.limits.service import find_drift
 
 from .conftest import Cooee, Sql
+from .moving_in import ReadState, change, compared, kill_in_the_middle, of_kind, read_csv, state_reader
 from .v2_database import build
-
-# The tables that an import writes. `outbox` has the events of contacts that opted out.
-WRITTEN = {
-    "contacts": (
-        "organisations",
-        "users",
-        "memberships",
-        "contacts",
-        "groups",
-        "group_members",
-        "moved_rows",
-        "outbox",
-    ),
-    "scheduling": ("templates", "template_versions", "schedules", "moved_rows"),
-    "delivery": ("configs", "limit_usage", "moved_usage", "moved_rows", "outbox"),
-}
-State = dict[str, list[str]]
 
 
 @pytest.fixture
@@ -48,41 +25,9 @@ async def v2(postgres_url: str) -> str:
 
 
 @pytest.fixture
-def state(sql: Sql) -> Callable[[], Awaitable[State]]:
+def state(sql: Sql) -> ReadState:
     """`await state()` returns every row of the tables that an import writes."""
-
-    async def read() -> State:
-        found = {}
-        for service, tables in WRITTEN.items():
-            for table in tables:
-                rows = await sql(service, f"SELECT CAST(t AS text) FROM {table} t ORDER BY 1")
-                found[f"{service}.{table}"] = [row[0] for row in rows]
-        return found
-
-    return read
-
-
-async def change(url: str, *statements: str) -> None:
-    """Execute statements in the source."""
-    connection = await asyncpg.connect(url)
-    try:
-        for statement in statements:
-            await connection.execute(statement)
-    finally:
-        await connection.close()
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    with path.open() as file:
-        return list(csv.DictReader(file))
-
-
-def of_kind(document: Any, kind: str) -> dict[str, int]:
-    """Return the sums of the lines of a table."""
-    lines = [line for line in document["tables"] if line["table"] == kind]
-    return {
-        name: sum(line[name] for line in lines) for name in ("source_rows", "taken", "merged", "waiting", "refused")
-    }
+    return state_reader(sql)
 
 
 async def test_rows_are_taken_and_every_other_one_is_reported(cooee: Cooee, sql: Sql, v2: str, tmp_path: Path) -> None:
@@ -152,7 +97,7 @@ async def test_contacts_keep_their_values_and_no_opt_out_is_lost(cooee: Cooee, s
     assert {"+61400000005", "+61400000008", "+61400000015"} <= opted_out
 
 
-async def test_a_second_run_changes_nothing(cooee: Cooee, v2: str, state: Callable[[], Awaitable[State]]) -> None:
+async def test_a_second_run_changes_nothing(cooee: Cooee, v2: str, state: ReadState) -> None:
     await cooee("import-v2", "--source", v2, "--cut-over")
     before = await state()
     again = await cooee("import-v2", "--source", v2, "--cut-over", "--allow-refused", "--json")
@@ -324,7 +269,7 @@ async def test_one_organisation_moves_alone(cooee: Cooee, sql: Sql, v2: str) -> 
     assert (unknown.code, "org_9" in unknown.err) == (4, True)
 
 
-async def test_a_dry_run_writes_nothing(cooee: Cooee, v2: str, state: Callable[[], Awaitable[State]]) -> None:
+async def test_a_dry_run_writes_nothing(cooee: Cooee, v2: str, state: ReadState) -> None:
     before = await state()
     done = await cooee("import-v2", "--source", v2, "--dry-run", "--json")
     assert (of_kind(done.document, "contact")["refused"], done.document["waiting"]) == (6, 127)
@@ -353,53 +298,6 @@ async def test_a_source_that_is_away_is_unreachable_and_its_password_stays_secre
     assert "secret-word" not in away.err + wrong.err
 
 
-async def kill_in_the_middle(urls: dict[str, str], url: str, *, phone: str, page_rows: int) -> None:
-    """Start an import that waits at the contact with this phone, and kill it there."""
-    owner = await asyncpg.connect(urls["contacts"].replace("//contacts:", "//contacts_all:"))
-    environment = os.environ | {f"{service.upper()}_DATABASE_URL": found for service, found in urls.items()}
-    process = None
-    try:
-        # The import waits for this transaction, because it may add the contact.
-        await owner.execute("BEGIN")
-        await owner.execute("INSERT INTO contacts (organisation_id, phone) VALUES ('org_1', $1)", phone)
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "cooee", "import-v2", "--reason", "test of a kill"),
-            *("--source", url, "--page-rows", str(page_rows)),
-            env=environment | {"COOEE_HOME": "/nonsuch"},
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-        async with asyncio.timeout(60):
-            while not await owner.fetchval(
-                "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND locktype = 'transactionid')"
-            ):
-                assert process.returncode is None, "it ended before it was killed"
-                await asyncio.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-        assert await process.wait() == -signal.SIGKILL
-    finally:
-        if process is not None and process.returncode is None:
-            process.kill()
-        await owner.execute("ROLLBACK")
-        await owner.close()
-
-
-# Ids and times differ between two imports, because an interrupted one leaves gaps.
-COMPARED = (
-    ("contacts", "SELECT organisation_id, phone, first_name, is_active, opt_out, created_at FROM contacts"),
-    ("contacts", "SELECT kind, old_id, hash, month, is_compared FROM moved_rows WHERE kind <> 'member'"),
-    ("contacts", "SELECT g.name, c.phone FROM group_members m JOIN groups g ON g.id = m.group_id"
-                 " JOIN contacts c ON c.id = m.contact_id"),
-    ("scheduling", "SELECT organisation_id, kind, status, phone, text, scheduled_time, message_count, batch_position"
-                   " FROM schedules"),
-    ("delivery", "SELECT * FROM limit_usage"),
-)  # fmt: skip
-
-
-async def compared(sql: Sql) -> list[list[tuple[Any, ...]]]:
-    return [sorted(map(tuple, await sql(service, text)), key=str) for service, text in COMPARED]
-
-
 async def test_a_killed_import_continues_where_it_was(
     cooee: Cooee, sql: Sql, urls: dict[str, str], v2: str, open_database: Callable[[str, str], Awaitable[Database]]
 ) -> None:
@@ -407,7 +305,7 @@ async def test_a_killed_import_continues_where_it_was(
     whole = await compared(sql)
     for service, url in urls.items():
         await (await open_database(url, service)).close()  # empties its tables
-    await kill_in_the_middle(urls, v2, phone="+61400000350", page_rows=100)
+    await kill_in_the_middle(urls, "import-v2", "--source", v2, phone="+61400000350", page_rows=100)
     assert len(await sql("contacts", "SELECT 1 FROM moved_rows WHERE kind = 'contact'")) == 297, "three pages"
     done = await cooee("import-v2", "--source", v2, "--json")
     assert done.document["agrees"]
@@ -416,10 +314,10 @@ async def test_a_killed_import_continues_where_it_was(
 
 @pytest.mark.slow
 async def test_fifty_thousand_rows_move_in_twice_with_a_kill(
-    cooee: Cooee, sql: Sql, urls: dict[str, str], postgres_url: str, state: Callable[[], Awaitable[State]]
+    cooee: Cooee, sql: Sql, urls: dict[str, str], postgres_url: str, state: ReadState
 ) -> None:
     url = await build(postgres_url, "v2_large", contacts=16_000, singles=16_000, messages=3_000)
-    await kill_in_the_middle(urls, url, phone="+61400009000", page_rows=2000)
+    await kill_in_the_middle(urls, "import-v2", "--source", url, phone="+61400009000", page_rows=2000)
     first = await cooee("import-v2", "--source", url, "--cut-over", "--json")
     assert first.document["agrees"]
     before = await state()

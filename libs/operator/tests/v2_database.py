@@ -119,15 +119,20 @@ _MESSAGES = """
 """
 
 
-async def build(admin_url: str, name: str, *, contacts: int, singles: int, messages: int) -> str:
-    """Create a database of v2 with these numbers of rows, and return its URL."""
+async def create(admin_url: str, name: str) -> str:
+    """Create an empty database in place of an earlier one, and return its URL."""
     admin = await asyncpg.connect(admin_url)
     try:
         await admin.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
         await admin.execute(f'CREATE DATABASE "{name}"')
     finally:
         await admin.close()
-    url = admin_url.rpartition("/")[0] + f"/{name}"
+    return admin_url.rpartition("/")[0] + f"/{name}"
+
+
+async def build(admin_url: str, name: str, *, contacts: int, singles: int, messages: int) -> str:
+    """Create a database of v2 with these numbers of rows, and return its URL."""
+    url = await create(admin_url, name)
     connection = await asyncpg.connect(url)
     try:
         await connection.execute(_TABLES)

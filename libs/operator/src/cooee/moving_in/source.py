@@ -49,9 +49,10 @@ class Source:
             selected.append(f'{_quoted(name) if name else column.absent} AS "{column.field}"')
         return f"(SELECT {', '.join(selected)} FROM {_quoted(self._prefix + table.name)})"  # noqa: S608  # known names
 
-    async def rows(self, table: SourceTable, joined: Joined = Joined()) -> list[Row]:
-        """Return all rows of a small table by id."""
-        return [row async for page in self.pages(table, [], joined) for row in page]
+    async def rows(self, table: SourceTable) -> list[Row]:
+        """Return all rows of a small table by id, which may be a text."""
+        statement = f"SELECT t.* FROM {self.relation(table)} t ORDER BY t.id"  # noqa: S608  # names of columns
+        return list(await self._connection.fetch(statement))
 
     async def pages(
         self,
@@ -65,7 +66,7 @@ class Source:
         further = f", {joined.columns}" if joined.columns else ""
         statement = f"""
             SELECT t.*{further} FROM {self.relation(table)} t {joined.joins}
-            WHERE t.id > $1 AND {condition} AND {joined.condition} ORDER BY t.id LIMIT $2
+            WHERE t.id > CAST($1 AS bigint) AND {condition} AND {joined.condition} ORDER BY t.id LIMIT $2
         """  # noqa: S608  # names of tables and columns
         after = -(2**63)
         while True:
