@@ -269,6 +269,24 @@ async def test_one_organisation_moves_alone(cooee: Cooee, sql: Sql, v2: str) -> 
     assert (unknown.code, "org_9" in unknown.err) == (4, True)
 
 
+async def test_a_closed_organisation_is_refused_and_the_others_move(cooee: Cooee, sql: Sql, v2: str) -> None:
+    await sql("contacts", "INSERT INTO organisations (organisation_id, name, deleted_at) VALUES ('org_2', '', now())")
+    named = await cooee("import-v2", "--source", v2, "--organisation", "org_2")
+    assert (named.code, "org_2 is closed" in named.err) == (5, True)
+    done = await cooee("import-v2", "--source", v2, "--json")
+    assert {"table": "organisation", "id": 2, "outcome": "refused", "reason": "It is closed here."} in done.document[
+        "first_problems"
+    ]
+    assert {row[0] for row in await sql("contacts", "SELECT DISTINCT organisation_id FROM contacts")} == {"org_1"}
+
+
+async def test_a_contact_of_another_organisation_is_no_recipient(cooee: Cooee, sql: Sql, v2: str) -> None:
+    await change(v2, "UPDATE app_schedule SET contact_id = 4 WHERE id = 1")  # that of org_2, in a message of org_1
+    await cooee("import-v2", "--source", v2)
+    [row] = await sql("scheduling", "SELECT contact_id, phone FROM schedules WHERE text = 'Text 1'")
+    assert tuple(row) == (None, "+61400000001")
+
+
 async def test_a_dry_run_writes_nothing(cooee: Cooee, v2: str, state: ReadState) -> None:
     before = await state()
     done = await cooee("import-v2", "--source", v2, "--dry-run", "--json")

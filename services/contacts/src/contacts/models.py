@@ -248,6 +248,13 @@ class OrganisationRow(NamedTuple):
     is_active: bool
 
 
+class FoundMember(NamedTuple):
+    """A user who is or was a member of an organisation."""
+
+    user_id: int
+    is_active: bool
+
+
 class ListedOrganisation(NamedTuple):
     """An organisation as operators see it, with the number of its active members."""
 

@@ -24,6 +24,7 @@ async def take_people(move: Move) -> None:
             move.world.organisations[row["id"]], names[clerk_id] = clerk_id, row
     if move.organisation and not names:
         raise NotFound(f"the earlier system has no organisation {move.organisation}")
+    await _refuse_closed(move)
     users = {str(row["id"]): _user(row) for row in await move.source.rows(move.system.table("user")) if row["clerk_id"]}
     memberships = [
         (move.world.organisations[row["organisation_id"]], str(row["user_id"]), row["role"] or "member")
@@ -35,7 +36,8 @@ async def take_people(move: Move) -> None:
         move.world.members = {(organisation, 1) for organisation, _, _ in memberships}
         return
     async with move.stack.session("contacts") as session:
-        for clerk_id, row in names.items():
+        for clerk_id in move.organisations:
+            row = names[clerk_id]
             await contacts.take_organisation(
                 session, clerk_id, clean_text(row["name"] or ""), clean_text(row["slug"] or "")
             )
@@ -44,6 +46,19 @@ async def take_people(move: Move) -> None:
         found = [(organisation, move.world.users[user], role) for organisation, user, role in memberships]
         await contacts.take_memberships(session, found, move.world.now)
     move.world.members = {(organisation, user) for organisation, user, _ in found}
+
+
+async def _refuse_closed(move: Move) -> None:
+    """Leave the organisations out that are closed here. Raises Refused for the one that the operator named."""
+    async with move.stack.session("contacts") as session:
+        for old_id, organisation in list(move.world.organisations.items()):
+            found = await identity.find_organisation(session, organisation)
+            if found is None or found.is_active:
+                continue
+            if move.organisation:
+                raise Refused(f"{organisation} is closed, so nothing can move in")
+            move.problems.add("organisation", old_id, "refused", "It is closed here.")
+            del move.world.organisations[old_id]
 
 
 def _user(row: Row) -> UserIn:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from contacts.identity.repository import FoundMember
+from contacts.models import FoundMember
 from cooee.errors import WrongUsage
 from cooee.moving_in.source import Row
 

@@ -14,7 +14,9 @@ def _audit(table: str) -> tuple[SourceColumn, ...]:
     return (
         _column("created_by_id", f"{table}.created_by", USER, required=False),
         _column("updated_by_id", f"{table}.updated_by", USER, required=False),
-        _column("created_at", f"{table}.created_at", f"{TIME}; null is now", required=False),
+        _column(
+            "created_at", f"{table}.created_at", f"{TIME}; null is `updated_at`, else the year 2000", required=False
+        ),
         _column("updated_at", f"{table}.updated_at", f"{TIME}; null is `created_at`", required=False),
     )
 

@@ -11,7 +11,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from common.errors import NotFound
 from common.paging import Page
 from contacts.identity.schemas import EventTimes
-from contacts.models import IdentityRow, ListedOrganisation, OrganisationRow, UserRow, memberships, organisations, users
+from contacts.models import (
+    FoundMember,
+    IdentityRow,
+    ListedOrganisation,
+    OrganisationRow,
+    UserRow,
+    memberships,
+    organisations,
+    users,
+)
 
 _KEYS = {"organisations": ["organisation_id"], "users": ["clerk_id"], "memberships": ["organisation_id", "user_id"]}
 _IDENTITY = text(
@@ -52,13 +61,6 @@ class MembershipKey(NamedTuple):
 
     organisation_id: str
     user_id: int
-
-
-class FoundMember(NamedTuple):
-    """A user who is or was a member of an organisation."""
-
-    user_id: int
-    is_active: bool
 
 
 async def find_identity_all_tenants(session: AsyncSession, clerk_user_id: str, organisation_id: str) -> IdentityRow:

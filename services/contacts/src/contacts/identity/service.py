@@ -14,7 +14,7 @@ from common.paging import Page
 from contacts.contacts import service as contacts_service
 from contacts.groups import service as groups_service
 from contacts.identity import repository, rules
-from contacts.identity.repository import FoundMember, MembershipKey
+from contacts.identity.repository import MembershipKey
 from contacts.identity.schemas import (
     ClerkDeleted,
     ClerkEvent,
@@ -23,7 +23,7 @@ from contacts.identity.schemas import (
     ClerkUser,
     IdentityIn,
 )
-from contacts.models import ListedOrganisation, OrganisationRow, UserRow, memberships, organisations, users
+from contacts.models import FoundMember, ListedOrganisation, OrganisationRow, UserRow, memberships, organisations, users
 
 
 async def resolve_identity(session: AsyncSession, claims: IdentityIn) -> int:
