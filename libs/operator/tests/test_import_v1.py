@@ -198,6 +198,13 @@ async def test_a_dry_run_reads_a_schema_of_prisma_and_writes_nothing(
     users.write_text("clerk_id;email\n".replace(";", ",") + "user_1, ANA@x.test \n\nuser_2,ben@x.test\n", "utf-8-sig")
     done = await cooee(*into("org_1", f"{v1}?schema=public&connection_limit=5", users), "--dry-run", "--json")
     assert (of_kind(done.document, "contact")["refused"], done.document["problems"]["unknown"]) == (2, 2), done.err
+    await change(
+        v1,
+        """DELETE FROM "CustomerGroupMember" WHERE id = 103""",  # the second of two equal ones
+        """ALTER TABLE "CustomerGroupMember" DROP COLUMN id, ADD PRIMARY KEY ("groupId", "customerId")""",
+    )
+    keyed = await cooee(*into("org_1", v1, users), "--dry-run", "--json", "--page-rows", "30")
+    assert tuple(of_kind(keyed.document, "member").values()) == (102, 100, 0, 0, 2)
     elsewhere = await cooee(*into("org_1", f"{v1}?schema=other", users), "--dry-run")
     assert (elsewhere.code, "no database of v1. Missing: User.id" in elsewhere.err) == (2, True), elsewhere.err
     assert await state() == before

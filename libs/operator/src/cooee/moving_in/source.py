@@ -114,6 +114,8 @@ def _connection(url: str) -> dict[str, Any]:
     """Return how to connect. Prisma adds settings to its URLs, of which only the schema matters here."""
     parts = urlsplit(url)
     query = parse_qsl(parts.query)
+    if not {name for name, _ in query} & _OF_PRISMA:
+        return {"dsn": url}
     kept = urlencode([(name, value) for name, value in query if name not in _OF_PRISMA])
     schema = dict(query).get("schema")
     settings = {"search_path": _quoted(schema)} if schema else None

@@ -6,6 +6,8 @@ from scheduling.models import ScheduleStatus
 # v1 has no organisations, so all of its rows have this one.
 ORGANISATION = 0
 _NO_ID = "CAST(NULL AS bigint)"
+# Prisma's integers have 32 bits. A table of members may have both ids as its key.
+_MEMBER_ID = '(CAST("groupId" AS bigint) << 32) + "customerId"'
 
 
 def _column(field: str, names: str, target: str, rule: str = "as it is", *, required: bool = True) -> SourceColumn:
@@ -86,7 +88,14 @@ _MEMBER = SourceTable(
     "member",
     "CustomerGroupMember",
     (
-        _column("id", "id", "moved_rows.old_id"),
+        SourceColumn(
+            "id",
+            ("id",),
+            "moved_rows.old_id",
+            "without this column, the ids of group and customer make one",
+            required=False,
+            absent=_MEMBER_ID,
+        ),
         _column("group_id", "groupId", "group_members.group_id"),
         _column("contact_id", "customerId", "group_members.contact_id"),
     ),
