@@ -171,7 +171,7 @@ async def test_what_waits_because_of_a_pause_is_listed_and_is_not_stuck(cooee: C
         [],
         ["schedules in processing", "queued messages"],
     )
-    # Its single schedules are dispatched as ever, so one that is overdue is stuck for another reason.
+    # Its single schedules are dispatched as usual, so one that is overdue is stuck for another reason.
     await add_schedule(sql, "org_paused", "pending")
     await add_message(sql, "org_other", "queued")
     found = (await cooee("stuck", "--json")).document

@@ -4,9 +4,10 @@ import argparse
 import getpass
 from datetime import UTC, datetime, timedelta
 
-from contacts.operator_actions.rules import InvalidNote, check_operator, check_reason
+from contacts.operator_actions.rules import InvalidActionText, check_operator, check_reason
 
 _LARGEST_ID = 2**63 - 1
+_LARGEST_LIMIT = 1_000_000
 _LONGEST_MINUTES = 5_256_000  # ten years
 
 
@@ -42,6 +43,24 @@ def read_since(value: str) -> datetime:
         raise argparse.ArgumentTypeError(f"{value!r} is not a time: enter {examples}") from None
 
 
+def read_limit(value: str) -> int:
+    """Read how many rows to list, up to a million."""
+    number = read_positive(value)
+    if number > _LARGEST_LIMIT:
+        raise argparse.ArgumentTypeError(f"{value!r} is more than {_LARGEST_LIMIT:,}")
+    return number
+
+
+def add_organisation(parser: argparse.ArgumentParser) -> None:
+    """Add the organisation as the next argument."""
+    parser.add_argument("organisation", help="the id of the organisation, org_…")
+
+
+def add_limit(parser: argparse.ArgumentParser) -> None:
+    """Add --limit."""
+    parser.add_argument("--limit", type=read_limit, default=50, help="how many to list (50)")
+
+
 def add_privacy(parser: argparse.ArgumentParser, *, texts: bool = True) -> None:
     """Add --show-phones, and --show-texts for a command that can show texts."""
     parser.add_argument("--show-phones", action="store_true", help="show phones in full; without it they are masked")
@@ -60,14 +79,14 @@ def add_audit(parser: argparse.ArgumentParser) -> None:
 def _read_reason(value: str) -> str:
     try:
         return check_reason(value)
-    except InvalidNote as error:
+    except InvalidActionText as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _read_operator(value: str) -> str:
     try:
         return check_operator(value)
-    except InvalidNote as error:
+    except InvalidActionText as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 

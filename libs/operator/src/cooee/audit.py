@@ -11,7 +11,7 @@ from uuid import UUID
 import structlog
 
 from contacts.operator_actions import service
-from contacts.operator_actions.rules import ActionOutcome, InvalidNote, mask_phones
+from contacts.operator_actions.rules import ActionOutcome, InvalidActionText, mask_phones
 from cooee.command import Command, Report
 from cooee.errors import CommandError, ExitCode, WrongUsage
 from cooee.output import mask
@@ -19,14 +19,14 @@ from cooee.stack import Stack
 
 log = structlog.get_logger()
 
-_LONGEST = 200
-_MOST = 50
+_MAX_CHARS = 200
+_MAX_ITEMS = 50
 _PHONES = {"phone", "to"}
 _CONTENT = {"text", "media_url"}
 # Names that have a letter, such as the id of an organisation, may have many digits.
 _NAMES = {"organisation", "provider", "service", "topic"}
-# What the row has in columns of its own, and what says how the result is shown.
-_LEFT_OUT = {"run", "command", "action", "reason", "operator", "json", "debug"}
+# The action, the reason and the operator have columns of their own. The others say what runs, and how it is shown.
+_LEFT_OUT = {"command", "action", "reason", "operator", "json", "debug"}
 _OUTCOMES = {
     ExitCode.OK: ActionOutcome.DONE,
     ExitCode.FOUND: ActionOutcome.DONE,
@@ -71,7 +71,7 @@ async def _begin(stack: Stack, options: argparse.Namespace) -> UUID:
                 arguments=describe_arguments(vars(options)),
                 organisation_id=_describe("organisation", organisation) if organisation else None,
             )
-        except InvalidNote as error:
+        except InvalidActionText as error:
             raise WrongUsage(f"--reason and --operator: {error}") from None
 
 
@@ -98,15 +98,15 @@ def _describe(name: str, value: Any) -> Any:
     if isinstance(value, bool | int | float):
         return value
     if isinstance(value, list | tuple):
-        more = len(value) - _MOST
-        return [_describe(name, one) for one in value[:_MOST]] + ([f"and {more} more"] if more > 0 else [])
+        more = len(value) - _MAX_ITEMS
+        return [_describe(name, one) for one in value[:_MAX_ITEMS]] + ([f"and {more} more"] if more > 0 else [])
     if isinstance(value, date):
         return value.isoformat()
     if name in _CONTENT:
         return f"({len(str(value))} characters)"
     if name in _PHONES:
         return mask(str(value), show=False)
-    return _show(name, str(value))[:_LONGEST]
+    return _show(name, str(value))[:_MAX_CHARS]
 
 
 def _show(name: str, value: str) -> str:

@@ -6,7 +6,7 @@ from sqlalchemy import make_url
 
 from common.database import Database
 from contacts.operator_actions import service
-from contacts.operator_actions.rules import ActionOutcome, InvalidNote, check_operator, check_reason, mask_phones
+from contacts.operator_actions.rules import ActionOutcome, InvalidActionText, check_operator, check_reason, mask_phones
 
 from ..conftest import Stage
 
@@ -101,8 +101,8 @@ def test_a_reason_is_bounded_and_names_no_phone() -> None:
     assert check_reason("  ticket 4711,\n day 2026-11-29  ") == "ticket 4711, day 2026-11-29"
     assert check_operator("ana") == "ana"
     for wrong in ("", "1234", "x" * 501, "for 0491 570 006", "+61 491-570-006", "bell\x07 rings"):
-        with pytest.raises(InvalidNote, match="enter a reason"):
+        with pytest.raises(InvalidActionText, match="enter a reason"):
             check_reason(wrong)
-    with pytest.raises(InvalidNote, match="of 1 to 100"):
+    with pytest.raises(InvalidActionText, match="of 1 to 100"):
         check_operator(" ")
     assert mask_phones("call 0491 570 006 now") == "call 0491…06 now"

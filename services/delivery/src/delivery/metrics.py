@@ -17,7 +17,7 @@ CIRCUIT_STATES = ("closed", "half_open", "open")
 
 QUEUE_OLDEST = Gauge(
     "cooee_queue_oldest_seconds",
-    "Time since the message that waits longest was queued, without paused organisations. 0 for an empty lane.",
+    "Age of the oldest queued message; paused organisations do not count; 0 for an empty lane.",
     ["lane"],
     registry=REGISTRY,
 )

@@ -58,7 +58,7 @@ class SubmissionState(StrEnum):
 
 
 class PauseKind(StrEnum):
-    """What an operator can pause."""
+    """The kind of a pause."""
 
     # Nothing of the organisation is claimed.
     ORGANISATION = "organisation"

@@ -15,7 +15,7 @@ from delivery.messages.loops import expire
 from delivery.models import PauseKind
 from delivery.pauses import service
 from delivery.sending import repository
-from delivery.sending.loops import read_pauses
+from delivery.sending.loops import update_paused_workers
 from delivery.sending.routing import Share
 from delivery.sending.rules import Capacity, LanePositions
 from delivery.sending.throttling import Allowance
@@ -130,11 +130,11 @@ async def test_health_says_paused_before_unavailable_and_available(stage: Stage)
     assert worker.describe()["status"] == "unavailable"
     await pause(stage, PROVIDER, NAME)
     await pause(stage, ORGANISATION, stage.organisation)
-    await read_pauses(stage.database, [worker])
+    await update_paused_workers(stage.database, [worker])
     described = worker.describe()
     assert (described.keys(), described["status"]) == ({"status", "since"}, "paused")
     await resume(stage, PROVIDER, NAME)
-    await read_pauses(stage.database, [worker])
+    await update_paused_workers(stage.database, [worker])
     assert worker.describe()["status"] == "unavailable"
 
 

@@ -26,7 +26,7 @@ State = Literal["ok", "unavailable"]
 class ProviderHealth(BaseModel):
     """Whether messages go to a provider. If not, since when, and the failure category of its last answer.
 
-    An operator paused a `paused` provider: its messages wait.
+    `paused` means that an operator paused the provider. Its messages wait.
     """
 
     status: Literal["available", "unavailable", "paused"]

@@ -1,4 +1,4 @@
-"""What waits because of a pause. It is not stuck."""
+"""Find the pause because of which messages wait. They are not stuck."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What all pages share."""
+"""Share the parts of the page among its views."""
 
 from dataclasses import dataclass
 from typing import Any

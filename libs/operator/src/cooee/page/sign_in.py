@@ -1,4 +1,4 @@
-"""Who may use the page: a Clerk session token first, and after that a signed cookie of a quarter of an hour."""
+"""Let operators in: first by a session token of Clerk, and after that by a signed cookie of a quarter of an hour."""
 
 import hashlib
 import hmac

@@ -1,4 +1,4 @@
-"""What an operator writes about an action: a reason and a name, without phones, because no row can be removed."""
+"""Check the texts of an action, a reason and a name. They are without phones, because no row can be removed."""
 
 import re
 from enum import StrEnum
@@ -11,14 +11,14 @@ _PHONE = re.compile(r"\+?(?:\d[\s().-]*){7,}\d")
 
 
 class Step(StrEnum):
-    """Which of the two rows of an action it is."""
+    """One of the two rows of an action."""
 
     BEGIN = "begin"
     END = "end"
 
 
 class ActionOutcome(StrEnum):
-    """How an action ended.
+    """The outcome of an action.
 
     done: it did what was asked. refused: it changed nothing, because the request was wrong. failed: it was interrupted
     or met an error, and may have changed a part.
@@ -29,17 +29,17 @@ class ActionOutcome(StrEnum):
     FAILED = "failed"
 
 
-class InvalidNote(ValueError):
+class InvalidActionText(ValueError):
     """A reason or a name is too short, too long, or names a phone. The text says what to enter."""
 
 
 def check_reason(value: str) -> str:
-    """Return a reason without spaces around it. Raises InvalidNote."""
+    """Return a reason without spaces around it. Raises InvalidActionText."""
     return _check(value, "a reason", REASON_LENGTH)
 
 
 def check_operator(value: str) -> str:
-    """Return an operator's name without spaces around it. Raises InvalidNote."""
+    """Return an operator's name without spaces around it. Raises InvalidActionText."""
     return _check(value, "a name", OPERATOR_LENGTH)
 
 
@@ -56,7 +56,8 @@ def mask_phones(value: str) -> str:
 def _check(value: str, what: str, lengths: tuple[int, int]) -> str:
     given, (shortest, longest) = " ".join(value.split()), lengths
     if not (shortest <= len(given) <= longest and given.isprintable()):
-        raise InvalidNote(f"enter {what} of {shortest} to {longest} printable characters")
+        raise InvalidActionText(f"enter {what} of {shortest} to {longest} printable characters")
     if has_phone(given):
-        raise InvalidNote(f"enter {what} without a phone number (eight digits or more), because it is kept for good")
+        problem = "without a phone number (eight digits or more), because it cannot be removed"
+        raise InvalidActionText(f"enter {what} {problem}")
     return given

@@ -20,7 +20,7 @@ async def begin_action(
     arguments: Mapping[str, Any],
     organisation_id: str | None = None,
 ) -> UUID:
-    """Record that an action begins and return its id. Commit before the action begins. Raises InvalidNote."""
+    """Record that an action begins and return its id. Commit before the action begins. Raises InvalidActionText."""
     action_id = uuid4()
     await repository.add_begin(
         session,

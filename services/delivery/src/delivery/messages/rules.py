@@ -52,7 +52,7 @@ RECEIVED = "received"  # the status of inbound messages in the API
 
 @dataclass(frozen=True, slots=True)
 class MessageSearch:
-    """What an operator searches messages by; None does not restrict. `before` is a message: only older ones."""
+    """Restrict a search for messages. None does not restrict. `before` is a message: only older ones match."""
 
     organisation_id: str | None = None
     provider_message_id: str | None = None

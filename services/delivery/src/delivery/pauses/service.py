@@ -1,7 +1,7 @@
 """Use cases of pauses: while an organisation or a provider is paused, nothing of it is claimed.
 
 Its messages stay queued and expire at their deadline. Requests in flight end normally, and delivery receipts, inbound
-messages and webhooks are handled as ever. An operator pauses and resumes.
+messages and webhooks are handled as usual. An operator pauses and resumes.
 """
 
 from datetime import datetime

@@ -95,10 +95,10 @@ async def give_up_unconfigured(database: Database, configured: Collection[str], 
     return False
 
 
-async def read_pauses(database: Database, workers: Sequence[ProviderWorker]) -> bool:
-    """Let the health of each provider say whether the provider is paused. Return False.
+async def update_paused_workers(database: Database, workers: Sequence[ProviderWorker]) -> bool:
+    """Update `paused_since` of each worker, which its health reports.
 
-    A claim checks the pauses by itself.
+    Return False, because a further step finds no more work. A claim checks the pauses by itself.
     """
     async with database.all_tenants() as session:
         paused = await pauses.find_paused_providers(session)
@@ -119,7 +119,7 @@ def make_loops(database: Database, router: Router, workers: Sequence[ProviderWor
     """Return the loops of all providers."""
     pauses_changed = database.wakes.event(PAUSES)
     return [
-        Loop("read_pauses", partial(read_pauses, database, workers), _SLOW_S, pauses_changed),
+        Loop("update_paused_workers", partial(update_paused_workers, database, workers), _SLOW_S, pauses_changed),
         *(loop for worker in workers for loop in _make_loops(database, router, worker)),
     ]
 

@@ -10,9 +10,9 @@ from delivery.sending.routing import Share
 from delivery.sending.rules import Capacity
 
 # One lane of the claim. It finds the organisations with a queued message by stepping over the index, from the one after
-# the last that was served. It skips organisations whose messages are another provider's, and
-# paused ones. While the provider is paused it finds none. Each organisation gets an
-# equal share of the messages. What some leave of their shares goes to those that have more messages, the oldest first.
+# the last that was served. It skips organisations whose messages are another provider's, and paused ones. While the
+# provider is paused it finds none. Each organisation gets an equal share of the messages. What some leave of their
+# shares goes to those that have more messages, the oldest first.
 _MESSAGES = """
             SELECT id, organisation_id, contact_id, phone, text, format, subject, media_url, parts, lane, attempts,
                    is_separate, deadline, request_id, traceparent, auto_reply_to
