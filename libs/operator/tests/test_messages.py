@@ -11,11 +11,13 @@ async def test_messages_are_listed_with_masked_phones_page_by_page(cooee: Cooee,
     ]
     await add_message(sql, "org_other", "sent", provider="'twilio'", provider_message_id="'SM1'")
     first = await cooee("messages", "--organisation", organisation, "--limit", "2")
-    assert (first.code, first.out.splitlines()[-1]) == (0, f"older ones: --before {ids[1]}")
+    assert (first.code, first.out.splitlines()[-1]) == (0, f"for older ones add --before {ids[1]}")
     assert PHONE not in first.out
+    whole = await cooee("messages", "--organisation", organisation, "--limit", "3", "--json")
+    assert (len(whole.document["messages"]), whole.document["next"]) == (3, None)
     assert "+614…06" in first.out
     rest = await cooee("messages", "--organisation", organisation, "--before", str(ids[1]), "--json")
-    assert ([one["id"] for one in rest.document["messages"]], rest.document["next_before"]) == ([ids[2]], None)
+    assert ([one["id"] for one in rest.document["messages"]], rest.document["next"]) == ([ids[2]], None)
     (found,) = (await cooee("messages", "--provider-id", "sm1", "--show-phones", "--json")).document["messages"]
     assert (found["organisation_id"], found["phone"]) == ("org_other", PHONE)
     assert (await cooee("messages", "--provider-id", "SM2")).out == "no messages\n"

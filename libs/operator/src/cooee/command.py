@@ -20,7 +20,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Command:
-    """A command. The docstring of `run` is its description in --help.
+    """A command. The docstring of `run`, and `effect` after it, are its description in --help.
 
     A command that `changes` data takes --reason and --operator, and runs by `cooee.audit.run_audited`.
     """
@@ -30,6 +30,7 @@ class Command:
     run: Callable[[Stack, argparse.Namespace], Awaitable[Report]]
     add_arguments: Callable[[argparse.ArgumentParser], None] = lambda _: None
     changes: bool = False
+    effect: str = ""
 
 
 @dataclass(frozen=True)

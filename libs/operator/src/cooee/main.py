@@ -176,8 +176,9 @@ def _common() -> _Parser:
 
 
 def _add(parsers: "argparse._SubParsersAction[_Parser]", command: Command, common: _Parser, action: str) -> None:
+    description = f"{command.run.__doc__} {command.effect}"
     parser = parsers.add_parser(
-        command.name, help=command.summary, description=command.run.__doc__, parents=[common], allow_abbrev=False
+        command.name, help=command.summary, description=description, parents=[common], allow_abbrev=False
     )
     command.add_arguments(parser)
     if command.changes:

@@ -1,13 +1,14 @@
-"""The command `actions`: what operators did, and why."""
+"""The command `actions`: list what operators did, and why."""
 
 import argparse
 from typing import Any
 
 from contacts.models import OperatorActionRow
 from contacts.operator_actions import service
-from cooee.arguments import read_positive
+from cooee.arguments import add_limit, read_positive
 from cooee.command import Command, Report
 from cooee.output import show_time, table
+from cooee.paging import take_page
 from cooee.stack import Stack
 
 _HEADINGS = ("id", "begun", "action", "operator", "organisation", "outcome", "reason", "arguments")
@@ -27,8 +28,8 @@ async def list_actions(stack: Stack, options: argparse.Namespace) -> Report:
             organisation_id=options.organisation,
             operator=options.operator,
         )
-    shown = rows[: options.limit]
-    following = shown[-1].id if len(rows) > options.limit else None
+    shown, last = take_page(rows, options.limit)
+    following = last and last.id
     lines = table(_HEADINGS, map(_cells, shown)) if shown else ["no actions"]
     if following is not None:
         lines.append(f"for older ones add --before {following}")
@@ -45,7 +46,7 @@ def _cells(row: OperatorActionRow) -> tuple[object, ...]:
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--organisation", help="only those for this organisation, org_…")
     parser.add_argument("--operator", help="only those of this operator")
-    parser.add_argument("--limit", type=read_positive, default=50, help="the number of listed ones (50)")
+    add_limit(parser)
     parser.add_argument("--before", type=read_positive, metavar="ID", help="only those before the action with this id")
 
 

@@ -4,9 +4,8 @@ import argparse
 
 from common import errors
 from common.caller import system
-from cooee.arguments import read_positive
+from cooee.arguments import add_organisation, read_positive
 from cooee.command import Command, Group, Report
-from cooee.commands.pauses import add_organisation
 from cooee.errors import NotFound, Refused
 from cooee.stack import Stack
 from scheduling.batches import service
@@ -14,7 +13,7 @@ from scheduling.errors import ScheduleNotPending
 
 
 async def cancel_batch(stack: Stack, options: argparse.Namespace) -> Report:
-    """Cancel the pending messages of a batch, also of one in processing.
+    """Cancel the pending messages of a batch, even when part of it was dispatched.
 
     Messages that were dispatched are not stopped: pause the organisation first to keep those that are queued. Code 5
     says that nothing of the batch is pending.
@@ -43,5 +42,5 @@ def _add_batch(parser: argparse.ArgumentParser) -> None:
 COMMAND = Group(
     "cancel",
     "cancel a batch for an organisation",
-    (Command("batch", "cancel what is pending of a batch", cancel_batch, _add_batch, changes=True),),
+    (Command("batch", "cancel the pending messages of a batch", cancel_batch, _add_batch, changes=True),),
 )

@@ -3,7 +3,7 @@
 import argparse
 
 from common.phones import show_phone
-from cooee.arguments import add_privacy, read_positive
+from cooee.arguments import add_limit, add_privacy, read_positive
 from cooee.command import Command, Group, Report
 from cooee.commands.providers import read_providers
 from cooee.errors import ExitCode, WrongUsage
@@ -109,7 +109,7 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
 
 def _add_list(parser: argparse.ArgumentParser) -> None:
     _add_choice(parser)
-    parser.add_argument("--limit", type=read_positive, default=50, help="the number of listed ones (50)")
+    add_limit(parser)
     add_privacy(parser)
 
 

@@ -3,10 +3,11 @@
 import argparse
 from typing import Any
 
-from cooee.arguments import add_privacy, read_positive
+from cooee.arguments import add_limit, add_privacy, read_positive
 from cooee.command import Command, Report
 from cooee.errors import WrongUsage
 from cooee.output import mask, show_time, table
+from cooee.paging import take_page
 from cooee.stack import Stack
 from delivery.messages import service
 from delivery.messages.rules import MessageSearch
@@ -21,14 +22,15 @@ async def find_messages(stack: Stack, options: argparse.Namespace) -> Report:
         raise WrongUsage("choose messages with --organisation or --provider-id")
     wanted = MessageSearch(options.organisation, options.provider_id, options.before)
     async with stack.session("delivery") as session:
-        rows = await service.find_messages(session, wanted, options.limit)
+        rows = await service.find_messages(session, wanted, options.limit + 1)
+    rows, last = take_page(rows, options.limit)
     found = [_describe(row, options.show_phones) for row in rows]
     cells = [(str(row.id), row.organisation_id, show_time(row.created_at), *_rest(row, options)) for row in rows]
-    following = rows[-1].id if len(rows) == options.limit else None
+    following = last and last.id
     lines = table(_COLUMNS, cells) if cells else ["no messages"]
-    if following:
-        lines.append(f"older ones: --before {following}")
-    return Report({"messages": found, "next_before": following}, lines)
+    if following is not None:
+        lines.append(f"for older ones add --before {following}")
+    return Report({"messages": found, "next": following}, lines)
 
 
 def _describe(row: FoundMessage, show_phones: bool) -> dict[str, Any]:
@@ -44,7 +46,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--organisation", help="the id of the organisation, org_…")
     parser.add_argument("--provider-id", help="the provider's id of the message")
     parser.add_argument("--before", type=read_positive, metavar="ID", help="only messages older than this one")
-    parser.add_argument("--limit", type=read_positive, default=50, help="the number of listed ones (50)")
+    add_limit(parser)
     add_privacy(parser, texts=False)
 
 

@@ -7,12 +7,14 @@ import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from common.paging import Page
 from common.phones import show_phone
 from contacts.identity import service as identity
-from cooee.arguments import read_positive
+from contacts.models import ListedOrganisation
+from cooee.arguments import add_organisation, read_positive
 from cooee.command import Command, Report
-from cooee.commands.pauses import add_organisation
 from cooee.errors import NotFound, WrongUsage
 from cooee.output import quantity, show_time, table
 from cooee.stack import Stack
@@ -31,7 +33,8 @@ _MONTHS = 12
 async def show_organisation(stack: Stack, options: argparse.Namespace) -> Report:
     """Show an organisation: users, limits and usage, configs, sender IDs, opt-outs and batches.
 
-    An organisation exists when one of its users has used the API, or when Clerk has sent an event about it.
+    An organisation exists when one of its users has used the API, when Clerk has sent an event about it, or after an
+    import from an earlier system.
     """
     organisation_id, page = options.organisation.strip(), Page(options.page)
     if not organisation_id or "\0" in organisation_id:
@@ -45,11 +48,17 @@ async def show_organisation(stack: Stack, options: argparse.Namespace) -> Report
     return Report(document, list(_lines(document)))
 
 
-async def _read_contacts(stack: Stack, organisation_id: str, page: Page) -> dict[str, Any]:
-    async with stack.session("contacts") as session:
-        found = await identity.find_organisation(session, organisation_id)
+async def require_organisation(session: AsyncSession, organisation_id: str) -> ListedOrganisation:
+    """Return an organisation, also a closed one. Raises NotFound."""
+    found = await identity.find_organisation(session, organisation_id)
     if found is None:
         raise NotFound(f"there is no organisation {organisation_id}: see cooee organisations list")
+    return found
+
+
+async def _read_contacts(stack: Stack, organisation_id: str, page: Page) -> dict[str, Any]:
+    async with stack.session("contacts") as session:
+        found = await require_organisation(session, organisation_id)
     async with stack.session("contacts", organisation_id) as session:
         users, total = await identity.list_users(session, page)
     names = ("id", "clerk_id", "first_name", "last_name", "email", "role")

@@ -3,15 +3,15 @@
 import argparse
 
 from contacts.identity import service
-from cooee.arguments import read_positive
+from cooee.arguments import add_limit, add_organisation
 from cooee.command import Command, Group, Report
 from cooee.commands import organisation
-from cooee.commands.pauses import add_organisation
-from cooee.errors import ExitCode, NotFound
+from cooee.errors import ExitCode
 from cooee.output import quantity, show_time, table
+from cooee.paging import take_page
 from cooee.stack import Stack
 
-_EFFECTS = (
+CLOSE_EFFECTS = (
     "Its members can no longer use it. Its contacts and groups are deleted.",
     "Its pending schedules and batches are cancelled. New messages are refused.",
     "Its queued messages fail as blocked. Requests in flight end normally.",
@@ -23,8 +23,8 @@ async def list_organisations(stack: Stack, options: argparse.Namespace) -> Repor
     """List the organisations by id, closed ones too, with the number of their members."""
     async with stack.session("contacts") as session:
         rows = await service.list_organisations(session, options.limit + 1, options.after)
-    shown = rows[: options.limit]
-    following = shown[-1].organisation_id if len(rows) > options.limit else None
+    shown, last = take_page(rows, options.limit)
+    following = last and last.organisation_id
     cells = [
         (row.organisation_id, row.name, row.members, show_time(row.created_at), show_time(row.closed_at))
         for row in shown
@@ -38,27 +38,23 @@ async def list_organisations(stack: Stack, options: argparse.Namespace) -> Repor
 async def close_organisation(stack: Stack, options: argparse.Namespace) -> Report:
     """Close an organisation, as when it is deleted at Clerk.
 
-    Its members can no longer use it, its contacts and groups are deleted, its pending schedules and batches are
-    cancelled, its queued messages fail, and new ones are refused. It cannot be opened again. Without --yes nothing is
-    done, and the code is 2.
+    Without --yes nothing is done, and the code is 2.
     """
     async with stack.session("contacts") as session:
-        found = await service.find_organisation(session, options.organisation)
-        if found is None:
-            raise NotFound(f"there is no organisation {options.organisation}: see cooee organisations list")
+        found = await organisation.require_organisation(session, options.organisation)
         is_new = options.yes and await service.close_organisation(session, found.organisation_id)
     whose = f"{found.organisation_id} ({found.name or 'without a name'}, {quantity(found.members, 'member')})"
     document = {"organisation_id": found.organisation_id, "name": found.name, "members": found.members}
     if not found.is_active:
         return Report(document | {"status": "closed_before"}, [f"{whose} was closed {show_time(found.closed_at)}"])
     if not is_new:
-        lines = [f"{whose} would be closed.", *_EFFECTS, "Nothing was done. Add --yes to close it."]
+        lines = [f"{whose} would be closed.", *CLOSE_EFFECTS, "Nothing was done. Add --yes to close it."]
         return Report(document | {"status": "open"}, lines, ExitCode.USAGE)
-    return Report(document | {"status": "closed"}, [f"{whose} is closed.", *_EFFECTS])
+    return Report(document | {"status": "closed"}, [f"{whose} is closed.", *CLOSE_EFFECTS])
 
 
 def _add_list(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--limit", type=read_positive, default=50, help="the number of listed ones (50)")
+    add_limit(parser)
     parser.add_argument("--after", metavar="ORG", help="only those after this one, by id")
 
 
@@ -73,6 +69,8 @@ COMMAND = Group(
     (
         Command("list", "list them by id", list_organisations, _add_list),
         organisation.COMMAND,
-        Command("close", "close one for good", close_organisation, _add_close, changes=True),
+        Command(
+            "close", "close one for good", close_organisation, _add_close, changes=True, effect=" ".join(CLOSE_EFFECTS)
+        ),
     ),
 )

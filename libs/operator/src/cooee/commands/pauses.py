@@ -1,10 +1,11 @@
-"""The commands `pause`, `resume` and `pauses`: keep an organisation's or a provider's messages queued for a while."""
+"""The commands `pause`, `resume` and `pauses`: stop claiming the messages of an organisation or a provider."""
 
 import argparse
 from typing import Any
 
-from contacts.identity.service import find_organisation
+from cooee.arguments import add_organisation
 from cooee.command import Command, Group, Report
+from cooee.commands.organisation import require_organisation
 from cooee.commands.providers import read_providers
 from cooee.errors import NotFound
 from cooee.output import show_age, show_time, table
@@ -12,27 +13,33 @@ from cooee.stack import Stack
 from delivery.models import PauseKind, PauseRow
 from delivery.pauses import service
 
+_COMMON_EFFECT = (
+    "Requests in flight end normally. Receipts, inbound messages and webhooks are not affected. A second pause changes"
+    " nothing."
+)
+PAUSE_ORGANISATION_EFFECT = (
+    "None of its messages goes to a provider until it is resumed. Its API still accepts messages, which stay queued and"
+    f" expire at their deadline. {_COMMON_EFFECT}"
+)
+PAUSE_PROVIDER_EFFECT = (
+    "No message goes to it, and nothing is resent to it, until it is resumed. Its messages stay queued, and expire at"
+    " their deadline. They do not go to the next provider of the chain: for that, change the chain."
+    f" {_COMMON_EFFECT}"
+)
+RESUME_EFFECT = "Its queued messages are sent."
+PROVIDER_HINT = "a name in SMS_PROVIDERS or MMS_PROVIDERS"
 _WAITS = "its messages stay queued and expire at their deadline; requests in flight end"
 
 
 async def pause_organisation(stack: Stack, options: argparse.Namespace) -> Report:
-    """Pause an organisation: none of its messages goes to a provider until it is resumed.
-
-    Its API still accepts messages, which stay queued and expire at their deadline. Requests in flight end normally.
-    Receipts, inbound messages and webhooks are not affected. A second pause changes nothing.
-    """
+    """Pause an organisation."""
     async with stack.session("contacts") as session:
-        if await find_organisation(session, options.organisation) is None:
-            raise NotFound(f"there is no organisation {options.organisation}: see cooee organisations list")
+        await require_organisation(session, options.organisation)
     return await _pause(stack, PauseKind.ORGANISATION, options.organisation, options)
 
 
 async def pause_provider(stack: Stack, options: argparse.Namespace) -> Report:
-    """Pause a provider: no message goes to it, and nothing is resent to it, until it is resumed.
-
-    Its messages stay queued. They do not go to the next provider of the chain: for that, change the chain. Requests in
-    flight end normally. Receipts, inbound messages and webhooks are not affected. A second pause changes nothing.
-    """
+    """Pause a provider."""
     configured = sorted(provider.name for provider in await read_providers(stack))
     if options.provider not in configured:
         raise NotFound(f"{options.provider} is not configured: choose one of {', '.join(configured)}")
@@ -47,12 +54,12 @@ async def _pause(stack: Stack, kind: PauseKind, name: str, options: argparse.Nam
 
 
 async def resume_organisation(stack: Stack, options: argparse.Namespace) -> Report:
-    """Resume an organisation, so that its queued messages leave. Code 4 says that it is not paused."""
+    """Resume an organisation. Code 4 says that it is not paused."""
     return await _resume(stack, PauseKind.ORGANISATION, options.organisation)
 
 
 async def resume_provider(stack: Stack, options: argparse.Namespace) -> Report:
-    """Resume a provider, so that its queued messages leave. Code 4 says that it is not paused."""
+    """Resume a provider. Code 4 says that it is not paused."""
     return await _resume(stack, PauseKind.PROVIDER, options.provider)
 
 
@@ -82,29 +89,40 @@ def _describe(row: PauseRow) -> dict[str, Any]:
     return row._asdict()
 
 
-def add_organisation(parser: argparse.ArgumentParser) -> None:
-    """Add the organisation as the first argument."""
-    parser.add_argument("organisation", help="the id of the organisation, org_…")
-
-
 def _add_provider(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("provider", help="a name as in SMS_PROVIDERS")
+    parser.add_argument("provider", help=PROVIDER_HINT)
 
 
 PAUSE = Group(
     "pause",
-    "keep the messages of an organisation or a provider queued",
+    "stop claiming the messages of an organisation or a provider",
     (
-        Command("organisation", "pause an organisation", pause_organisation, add_organisation, changes=True),
-        Command("provider", "pause a provider", pause_provider, _add_provider, changes=True),
+        Command(
+            "organisation",
+            "pause an organisation",
+            pause_organisation,
+            add_organisation,
+            changes=True,
+            effect=PAUSE_ORGANISATION_EFFECT,
+        ),
+        Command(
+            "provider", "pause a provider", pause_provider, _add_provider, changes=True, effect=PAUSE_PROVIDER_EFFECT
+        ),
     ),
 )
 RESUME = Group(
     "resume",
     "end a pause",
     (
-        Command("organisation", "resume an organisation", resume_organisation, add_organisation, changes=True),
-        Command("provider", "resume a provider", resume_provider, _add_provider, changes=True),
+        Command(
+            "organisation",
+            "resume an organisation",
+            resume_organisation,
+            add_organisation,
+            changes=True,
+            effect=RESUME_EFFECT,
+        ),
+        Command("provider", "resume a provider", resume_provider, _add_provider, changes=True, effect=RESUME_EFFECT),
     ),
 )
 COMMAND = Command("pauses", "list what is paused, since when and why", list_pauses)

@@ -4,7 +4,7 @@ import argparse
 
 from common import errors
 from common.caller import system
-from cooee.arguments import read_positive
+from cooee.arguments import add_organisation, read_positive
 from cooee.command import Command, Group, Report
 from cooee.errors import NotFound, Refused
 from cooee.output import is_or_are, quantity
@@ -45,7 +45,7 @@ async def retry_batch(stack: Stack, options: argparse.Namespace) -> Report:
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("organisation", help="the id of the organisation, org_…")
+    add_organisation(parser)
     parser.add_argument("id", type=read_positive, help="the API's id")
     parser.add_argument("--include-unknown", action="store_true", help="also messages that may have arrived")
 
