@@ -57,7 +57,7 @@ class Browser:
         """Sign in with a token, and remember the token of the forms."""
         answer = await self.post("/sign-in", token=token)
         if answer.status_code == 303:
-            found = _FORM_TOKEN.search((await self.get("/act/republish")).text)
+            found = _FORM_TOKEN.search((await self.get("/actions/republish")).text)
             assert found
             self.token = found[1]
         return answer

@@ -90,6 +90,16 @@ async def test_dead_letters_are_shown_without_their_bodies(browser: Browser, wor
     assert (await browser.get("/dead-letters/gateway/1")).status_code == 400
 
 
+async def test_what_waits_because_of_a_pause_is_listed_after_what_is_stuck(browser: Browser, world: World) -> None:
+    assert "Waiting because of a pause" not in await open_page(browser, "/stuck")
+    await browser.post("/actions/pause-organisation", reason="ticket 12: runaway", organisation=REED)
+    page = await open_page(browser, "/stuck")
+    stuck, _, waiting = page.partition("Waiting because of a pause")
+    assert "queued messages" not in stuck
+    for expected in ("1 queued messages", f'href="/organisations/{REED}"', "ticket 12: runaway"):
+        assert expected in waiting, expected
+
+
 async def test_stuck_and_inbound_messages_are_listed(browser: Browser, world: World) -> None:
     page = await open_page(browser, "/stuck?minutes=10")
     assert REED in page
@@ -115,8 +125,8 @@ async def test_stuck_and_inbound_messages_are_listed(browser: Browser, world: Wo
         ("/message?id=1&kind=//evil.example.com", 400),
         ("/organisations/--page=2", 404),
         (f"/organisations/{FERN}?page=0", 400),
-        ("/act/nonsuch", 404),
-        ("/actions?before=x", 400),
+        ("/actions/nonsuch", 404),
+        ("/audit?before=x", 400),
         ("/nonsuch", 404),
         ("/sign-out", 405),
     ],

@@ -13,7 +13,7 @@ from tools.token import Issuer
 
 from .conftest import OPERATORS, ORIGIN, SECRET, Browser, OpenBrowser, Sql
 
-PAGES = ("/", "/organisations", "/messages", "/messages/1", "/dead-letters", "/actions", "/act/republish", "/nonsuch")
+PAGES = ("/", "/organisations", "/messages", "/messages/1", "/dead-letters", "/audit", "/actions/republish", "/nonsuch")
 
 
 async def test_operator_signs_in_sees_pages_and_signs_out(open_browser: OpenBrowser) -> None:
@@ -129,12 +129,12 @@ def test_session_ends_after_its_longest_time_however_often_it_is_renewed() -> No
 async def test_form_without_its_token_or_of_another_origin_changes_nothing(browser: Browser, sql: Sql) -> None:
     fields = {"organisation": "org_fern", "sender": "Fern", "reason": "ticket 12"}
     forged = [
-        await browser.post("/act/assign-sender-id", form_token="", **fields),
-        await browser.post("/act/assign-sender-id", form_token="0" * 64, **fields),
-        await browser.post("/act/assign-sender-id", form_token="é", **fields),
-        await browser.post("/act/assign-sender-id", origin="https://evil.example.com", **fields),
-        await browser.post("/act/assign-sender-id", origin="null", **fields),
-        await browser.post("/act/assign-sender-id", origin=None, **fields),
+        await browser.post("/actions/assign-sender-id", form_token="", **fields),
+        await browser.post("/actions/assign-sender-id", form_token="0" * 64, **fields),
+        await browser.post("/actions/assign-sender-id", form_token="é", **fields),
+        await browser.post("/actions/assign-sender-id", origin="https://evil.example.com", **fields),
+        await browser.post("/actions/assign-sender-id", origin="null", **fields),
+        await browser.post("/actions/assign-sender-id", origin=None, **fields),
         await browser.post("/sign-out", origin="http://127.0.0.1:8080"),
     ]
     assert [answer.status_code for answer in forged] == [403] * 7
@@ -147,7 +147,7 @@ async def test_form_without_its_token_or_of_another_origin_changes_nothing(brows
 async def test_token_of_another_session_is_refused(browser: Browser, open_browser: OpenBrowser) -> None:
     other = open_browser()
     await other.sign_in(user="user_ben")
-    answer = await browser.post("/act/republish", form_token=other.token, since="1h", reason="ticket 12")
+    answer = await browser.post("/actions/republish", form_token=other.token, since="1h", reason="ticket 12")
     assert answer.status_code == 403
 
 

@@ -2,11 +2,13 @@
 
 import argparse
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from cooee.audit import run_audited
 from cooee.command import Report
+from cooee.commands.organisations import CLOSE_EFFECTS
+from cooee.commands.pauses import PAUSE_ORGANISATION_EFFECT, PAUSE_PROVIDER_EFFECT, PROVIDER_HINT, RESUME_EFFECT
 from cooee.errors import NotFound, WrongUsage
 from cooee.main import parse
 from cooee.page.forms import Fields
@@ -19,7 +21,11 @@ _AROUND = re.compile(r"^argument (?:--)?|\. See cooee [a-z -]*--help$")
 
 @dataclass(frozen=True)
 class Field:
-    """A field of an action's form. `choices` makes it a list; a field of `checkbox` is an option without a value."""
+    """A field of an action's form, and the argument of its command with the same name.
+
+    `choices` makes it a list; a field of `is_checkbox` is an option without a value. A field of `is_positional` is an
+    argument without a name.
+    """
 
     name: str
     label: str
@@ -27,160 +33,137 @@ class Field:
     choices: Sequence[str] = ()
     is_required: bool = True
     is_checkbox: bool = False
+    is_positional: bool = False
 
 
 @dataclass(frozen=True)
 class Action:
-    """An action: its title and effect for a person, its fields, and the command line that they make."""
+    """An action: its title and effect for a person, its command and its fields.
+
+    `back` is the page to which its form leads back. An empty one is that of the organisation.
+    """
 
     title: str
     effect: str
+    command: tuple[str, ...]
     fields: tuple[Field, ...]
-    arguments: Callable[[Fields], list[str]]
-    back: Callable[[Fields], str]
+    back: str = ""
     is_serious: bool = False
 
+    def arguments(self, fields: Fields) -> list[str]:
+        """Return the command line. After `--` no value is read as an option."""
+        line, positional = list(self.command), []
+        for field in self.fields:
+            value = fields.get(field.name)
+            if field.is_positional:
+                positional.append(value)
+            elif value:
+                line.append(f"--{field.name}" if field.is_checkbox else f"--{field.name}={value}")
+        return [*line, "--", *positional] if positional else line
 
-def _options(*names: str) -> Callable[[Fields], list[str]]:
-    """Return a function that makes an option of each of these fields that has a value."""
-    return lambda fields: [f"--{name}={fields.get(name)}" for name in names if fields.get(name)]
-
-
-def _command(*words: str, then: Callable[[Fields], list[str]]) -> Callable[[Fields], list[str]]:
-    return lambda fields: [*words, *then(fields)]
-
-
-def _flagged(flag: str, then: Callable[[Fields], list[str]]) -> Callable[[Fields], list[str]]:
-    return lambda fields: [*([f"--{flag}"] if fields.get(flag) else []), *then(fields)]
-
-
-def _retried(name: str) -> Callable[[Fields], list[str]]:
-    return _flagged("include-unknown", _positional("organisation", name))
+    def back_of(self, fields: Fields) -> str:
+        """Return the address to which the form leads back."""
+        return self.back or link_of("organisation", fields.get("organisation")) or "/"
 
 
-def _to(path: str) -> Callable[[Fields], str]:
-    return lambda _: path
-
-
-def _to_organisation(fields: Fields) -> str:
-    return link_of("organisation", fields.get("organisation")) or "/"
-
-
-def _positional(*names: str) -> Callable[[Fields], list[str]]:
-    """Return a function that makes arguments of these fields. After `--` none of them is read as an option."""
-    return lambda fields: ["--", *(fields.get(name) for name in names)]
-
-
-_ORGANISATION = Field("organisation", "Organisation", "its id, org_…")
+_ORGANISATION = Field("organisation", "Organisation", "its id, org_…", is_positional=True)
 _SERVICE = Field("service", "Service", choices=STORES)
 _LETTER = Field("id", "Dead letter", "its id")
 _SENDER = Field("sender", "Sender ID", "a number, 04…, or a name of 3 to 11 letters and digits")
-
-_PROVIDER = Field("provider", "Provider", "a name as in SMS_PROVIDERS, such as twilio")
+_PROVIDER = Field("provider", "Provider", f"{PROVIDER_HINT}, such as twilio", is_positional=True)
+_BATCH = Field("batch", "Batch", "the API's id of it", is_positional=True)
 
 ACTIONS: dict[str, Action] = {
     "pause-organisation": Action(
         title="Pause an organisation",
-        effect="None of its messages goes to a provider until it is resumed. Its API still accepts messages, which stay"
-        " queued and expire at their deadline. Requests in flight end normally.",
+        effect=PAUSE_ORGANISATION_EFFECT,
         fields=(_ORGANISATION,),
-        arguments=_command("pause", "organisation", then=_positional("organisation")),
-        back=_to_organisation,
+        command=("pause", "organisation"),
         is_serious=True,
     ),
     "resume-organisation": Action(
         title="Resume an organisation",
-        effect="Its queued messages leave.",
+        effect=RESUME_EFFECT,
         fields=(_ORGANISATION,),
-        arguments=_command("resume", "organisation", then=_positional("organisation")),
-        back=_to_organisation,
+        command=("resume", "organisation"),
     ),
     "retry-schedule": Action(
         title="Send a failed message again",
         effect="The message is due now, and counts against the organisation's limit again.",
         fields=(
             _ORGANISATION,
-            Field("schedule", "Schedule", "the API's id of it"),
+            Field("schedule", "Schedule", "the API's id of it", is_positional=True),
             Field("include-unknown", "Also if it may have arrived", is_required=False, is_checkbox=True),
         ),
-        arguments=_command(
-            "retry", "schedule", then=_flagged("include-unknown", _positional("organisation", "schedule"))
-        ),
-        back=_to_organisation,
+        command=("retry", "schedule"),
     ),
     "retry-batch": Action(
         title="Send the failed messages of a batch again",
         effect="They are due now, and count against the organisation's limit again.",
         fields=(
             _ORGANISATION,
-            Field("batch", "Batch", "the API's id of it"),
+            _BATCH,
             Field("include-unknown", "Also those that may have arrived", is_required=False, is_checkbox=True),
         ),
-        arguments=_command("retry", "batch", then=_retried("batch")),
-        back=_to_organisation,
+        command=("retry", "batch"),
     ),
     "cancel-batch": Action(
         title="Cancel a batch",
         effect="Its pending messages are cancelled. Messages that were dispatched are not: pause the organisation first"
         " to keep those that are queued.",
-        fields=(_ORGANISATION, Field("batch", "Batch", "the API's id of it")),
-        arguments=_command("cancel", "batch", then=_positional("organisation", "batch")),
-        back=_to_organisation,
+        fields=(_ORGANISATION, _BATCH),
+        command=("cancel", "batch"),
         is_serious=True,
     ),
     "close-organisation": Action(
         title="Close an organisation",
-        effect="Its members can no longer use it, its contacts and groups are deleted, its pending schedules and"
-        " batches are cancelled, and new messages are refused. It cannot be opened again.",
+        effect=" ".join(CLOSE_EFFECTS),
         fields=(_ORGANISATION,),
-        arguments=_command("organisations", "close", "--yes", then=_positional("organisation")),
-        back=_to_organisation,
+        command=("organisations", "close", "--yes"),
         is_serious=True,
     ),
     "pause-provider": Action(
         title="Pause a provider",
-        effect="No message goes to it until it is resumed. Its messages stay queued, and do not go to the next provider"
-        " of the chain.",
+        effect=PAUSE_PROVIDER_EFFECT,
         fields=(_PROVIDER,),
-        arguments=_command("pause", "provider", then=_positional("provider")),
-        back=_to("/"),
+        command=("pause", "provider"),
+        back="/",
         is_serious=True,
     ),
     "resume-provider": Action(
         title="Resume a provider",
-        effect="Its queued messages leave.",
+        effect=RESUME_EFFECT,
         fields=(_PROVIDER,),
-        arguments=_command("resume", "provider", then=_positional("provider")),
-        back=_to("/"),
+        command=("resume", "provider"),
+        back="/",
     ),
     "replay-dead-letter": Action(
         title="Transmit a dead letter again",
         effect="The record moves to the outbox of its service, and every consumer of its topic gets it again."
         " Consumers ignore what they have applied already.",
         fields=(_SERVICE, _LETTER),
-        arguments=_command("dead-letters", "replay", then=_options("service", "id")),
-        back=_to("/dead-letters"),
+        command=("dead-letters", "replay"),
+        back="/dead-letters",
     ),
     "acknowledge-dead-letter": Action(
         title="Acknowledge a dead letter",
         effect="Consumers that were paused because of it continue within half a minute. It stays listed.",
         fields=(_SERVICE, _LETTER),
-        arguments=_command("dead-letters", "acknowledge", then=_options("service", "id")),
-        back=_to("/dead-letters"),
+        command=("dead-letters", "acknowledge"),
+        back="/dead-letters",
     ),
     "assign-sender-id": Action(
         title="Assign a sender ID",
         effect="The organisation may send from it, and gets the inbound messages to it.",
-        fields=(_ORGANISATION, _SENDER),
-        arguments=_command("sender-ids", "assign", then=_options("organisation", "sender")),
-        back=_to_organisation,
+        fields=(replace(_ORGANISATION, is_positional=False), _SENDER),
+        command=("sender-ids", "assign"),
     ),
     "remove-sender-id": Action(
         title="Remove a sender ID",
         effect="Messages of its organisation come from the default of the installation within a second.",
         fields=(_SENDER,),
-        arguments=_command("sender-ids", "remove", then=_options("sender")),
-        back=_to("/organisations"),
+        command=("sender-ids", "remove"),
+        back="/organisations",
     ),
     "match-inbound": Action(
         title="Match inbound messages",
@@ -190,15 +173,15 @@ ACTIONS: dict[str, Action] = {
             Field("sender", "Sent to", "only those to this number or name", is_required=False),
             Field("stop", "Only those that say STOP", is_required=False, is_checkbox=True),
         ),
-        arguments=_command("inbound", "match", then=_flagged("stop", _options("sender"))),
-        back=_to("/inbound"),
+        command=("inbound", "match"),
+        back="/inbound",
     ),
     "republish": Action(
         title="Publish states again",
         effect="Every service publishes what has changed since this time. Consumers apply only what is new to them.",
         fields=(Field("since", "Since", "a time such as 2026-11-25T09:00Z, or 90m, 6h, 2d for a time ago"),),
-        arguments=_command("republish", then=_options("since")),
-        back=_to("/"),
+        command=("republish",),
+        back="/",
     ),
 }
 
@@ -235,8 +218,8 @@ async def read(stack: Stack, *arguments: str) -> Report:
     return await run_line(stack, arguments)
 
 
-async def reveal(stack: Stack, arguments: Sequence[str], *, reason: str, operator: str, organisation: str) -> Report:
-    """Run a reading command that shows phones or texts. Its audit is that of a change."""
+async def unmask(stack: Stack, arguments: Sequence[str], *, reason: str, operator: str, organisation: str) -> Report:
+    """Run a reading command that shows unmasked phones or texts. Its audit is that of a change."""
     options = _parse(arguments)
     options.action = f"{options.action} (unmasked)"
     options.reason, options.operator, options.organisation = reason, operator, organisation

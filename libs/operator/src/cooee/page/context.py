@@ -1,4 +1,4 @@
-"""Share the parts of the page among its views."""
+"""The context of the application: what its views share."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +16,8 @@ from cooee.stack import Stack
 
 
 @dataclass(frozen=True)
-class Page:
-    """The parts of the page that its views use."""
+class AppContext:
+    """The parts of the application that its views use."""
 
     settings: PageSettings
     stack: Stack
@@ -27,8 +27,8 @@ class Page:
     renderer: Renderer
 
     @classmethod
-    def of(cls, settings: PageSettings, stack: Stack) -> "Page":
-        """Return the page of a stack."""
+    def of(cls, settings: PageSettings, stack: Stack) -> "AppContext":
+        """Return the context of the application for a stack."""
         sessions = Sessions(settings)
         return cls(
             settings=settings,
@@ -53,7 +53,7 @@ class Page:
         return session
 
 
-def page_of(request: Request) -> Page:
-    """Return what the views of this request share."""
-    page: Page = request.app.state.page
-    return page
+def context_of(request: Request) -> AppContext:
+    """Return the context of the application that has this request."""
+    context: AppContext = request.app.state.context
+    return context

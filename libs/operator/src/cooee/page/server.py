@@ -20,7 +20,7 @@ from common.http.server_limits import HttpLimits, server_options
 from cooee.errors import CommandError, ExitCode, WrongSettings
 from cooee.output import printable
 from cooee.page import action_views, views
-from cooee.page.context import Page, page_of
+from cooee.page.context import AppContext, context_of
 from cooee.page.gate import Gate
 from cooee.page.settings import PageSettings
 from cooee.stack import Stack
@@ -37,14 +37,14 @@ _STATUS = {
     ExitCode.SETTINGS: 503,
 }
 _TITLES = {
-    400: "This cannot be done",
+    400: "Invalid request",
     401: "Sign in",
     403: "Not allowed",
     404: "Not found",
     405: "Not allowed",
     409: "Refused",
     413: "Too large",
-    415: "Not a form",
+    415: "Unsupported format",
     503: "Not available",
 }
 _READS: tuple[tuple[str, _View], ...] = (
@@ -60,15 +60,15 @@ _READS: tuple[tuple[str, _View], ...] = (
     ("/dead-letters/{service}/{number:int}", views.show_dead_letter),
     ("/stuck", views.show_stuck),
     ("/inbound", views.list_inbound),
-    ("/actions", views.list_actions),
-    ("/act/{name}", action_views.show_action),
+    ("/audit", views.list_audit),
+    ("/actions/{name}", action_views.show_action),
     ("/sign-in", action_views.show_sign_in),
 )
 _CHANGES: tuple[tuple[str, _View], ...] = (
-    ("/act/{name}", action_views.run),
-    ("/messages/{number:int}", action_views.reveal_history),
-    ("/schedules/{number:int}", action_views.reveal_history),
-    ("/dead-letters/{service}/{number:int}", action_views.reveal_dead_letter),
+    ("/actions/{name}", action_views.run),
+    ("/messages/{number:int}", action_views.unmask_history),
+    ("/schedules/{number:int}", action_views.unmask_history),
+    ("/dead-letters/{service}/{number:int}", action_views.unmask_dead_letter),
     ("/sign-in", action_views.sign_in),
     ("/sign-out", action_views.sign_out),
 )
@@ -76,7 +76,7 @@ _CHANGES: tuple[tuple[str, _View], ...] = (
 
 def create_page(settings: PageSettings, stack: Stack) -> ASGIApp:
     """Return the application."""
-    page = Page.of(settings, stack)
+    context = AppContext.of(settings, stack)
     app = Starlette(
         routes=[
             *(Route(path, _guarded(view), methods=["GET"]) for path, view in _READS),
@@ -92,8 +92,8 @@ def create_page(settings: PageSettings, stack: Stack) -> ASGIApp:
             Exception: _show_unexpected,
         },
     )
-    app.state.page = page
-    return Gate(app, settings, page.sessions, page.cookies)
+    app.state.context = context
+    return Gate(app, settings, context.sessions, context.cookies)
 
 
 def _guarded(view: _View) -> _View:
@@ -133,12 +133,12 @@ async def _show_http_error(request: Request, error: Exception) -> Response:
 
 async def _show_unexpected(request: Request, error: Exception) -> Response:
     log.error("page failed", path=request.url.path, error=type(error).__name__)
-    return _error_page(request, 500, "This is an error of Cooee itself. The log of the page has its kind.")
+    return _error_page(request, 500, "Cooee failed. Look for `page failed` in the log of `cooee page`.")
 
 
 def _error_page(request: Request, status: int, sentence: str) -> Response:
     title = _TITLES.get(status, "An error")
-    return page_of(request).render(request, "error.html", status=status, title=title, sentence=printable(sentence))
+    return context_of(request).render(request, "error.html", status=status, title=title, sentence=printable(sentence))
 
 
 async def serve(settings: PageSettings, stack: Stack) -> None:

@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from cooee.command import Report
 from cooee.errors import CommandError, WrongUsage
 from cooee.page.actions import read
-from cooee.page.context import page_of
+from cooee.page.context import context_of
 from cooee.page.forms import Fields, read_query
 from cooee.page.rendering import link_of, query
 
@@ -40,26 +40,26 @@ def _given(fields: Fields, *names: str) -> list[str]:
 
 async def _read_part(request: Request, arguments: tuple[str, ...]) -> Part:
     try:
-        return Part((await read(page_of(request).stack, *arguments)).document)
+        return Part((await read(context_of(request).stack, *arguments)).document)
     except CommandError as error:
         return Part({}, str(error))
 
 
 async def _read(request: Request, *arguments: str) -> Report:
-    return await read(page_of(request).stack, *arguments)
+    return await read(context_of(request).stack, *arguments)
 
 
 async def show_overview(request: Request) -> Response:
     """Show health, stuck work, dead letters, unmatched inbound messages and the last actions."""
     parts = await asyncio.gather(*(_read_part(request, arguments) for arguments in _OVERVIEW.values()))
-    return page_of(request).render(request, "overview.html", parts=dict(zip(_OVERVIEW, parts, strict=True)))
+    return context_of(request).render(request, "overview.html", parts=dict(zip(_OVERVIEW, parts, strict=True)))
 
 
 async def list_organisations(request: Request) -> Response:
     """List the organisations, 50 on a page."""
     fields = read_query(request)
     report = await _read(request, "organisations", "list", *_given(fields, "after"))
-    return page_of(request).render(request, "organisations.html", **report.document)
+    return context_of(request).render(request, "organisations.html", **report.document)
 
 
 async def open_organisation(request: Request) -> Response:
@@ -74,7 +74,7 @@ async def show_organisation(request: Request) -> Response:
     organisation = request.path_params["organisation"]
     line = ["organisations", "show", *_given(fields, "page"), "--", organisation]
     report = await _read(request, *line)
-    return page_of(request).render(request, "organisation.html", **report.document)
+    return context_of(request).render(request, "organisation.html", **report.document)
 
 
 async def search_messages(request: Request) -> Response:
@@ -84,7 +84,7 @@ async def search_messages(request: Request) -> Response:
     found = None
     if fields.get("organisation") or fields.get("provider-id"):
         found = (await _read(request, "messages", *_given(fields, *names))).document
-    return page_of(request).render(
+    return context_of(request).render(
         request,
         "messages.html",
         found=found,
@@ -111,13 +111,13 @@ def history_line(request: Request) -> list[str]:
 async def show_history(request: Request) -> Response:
     """Show the history of a message, with its phone masked and without its text."""
     report = await _read(request, *history_line(request))
-    return page_of(request).render(request, "history.html", history=report.document, unmasked=False)
+    return context_of(request).render(request, "history.html", history=report.document, unmasked=False)
 
 
 async def list_dead_letters(request: Request) -> Response:
     """List the newest dead letters."""
     report = await _read(request, "dead-letters", "list", *_given(read_query(request), "service", "topic"))
-    return page_of(request).render(request, "dead_letters.html", **report.document)
+    return context_of(request).render(request, "dead_letters.html", **report.document)
 
 
 def dead_letter_line(request: Request) -> list[str]:
@@ -129,7 +129,7 @@ def dead_letter_line(request: Request) -> list[str]:
 async def show_dead_letter(request: Request) -> Response:
     """Show one dead letter without its body."""
     report = await _read(request, *dead_letter_line(request))
-    return page_of(request).render(
+    return context_of(request).render(
         request, "dead_letter.html", letter=report.document["dead_letters"][0], unmasked=False
     )
 
@@ -137,26 +137,24 @@ async def show_dead_letter(request: Request) -> Response:
 async def show_stuck(request: Request) -> Response:
     """Show what makes no progress, and why."""
     report = await _read(request, "stuck", *_given(read_query(request), "minutes"))
-    return page_of(request).render(request, "stuck.html", **report.document)
+    return context_of(request).render(request, "stuck.html", **report.document)
 
 
 async def list_inbound(request: Request) -> Response:
     """List inbound messages that match no organisation."""
     report = await _read(request, "inbound", "list")
-    return page_of(request).render(request, "inbound.html", **report.document)
+    return context_of(request).render(request, "inbound.html", **report.document)
 
 
-async def list_actions(request: Request) -> Response:
+async def list_audit(request: Request) -> Response:
     """List what operators did, 50 on a page."""
     fields = read_query(request)
     report = await _read(request, "actions", *_given(fields, "organisation", "operator", "before"))
     following = report.document["next"]
-    older = query(
-        "/actions", organisation=fields.get("organisation"), operator=fields.get("operator"), before=following
-    )
-    return page_of(request).render(
+    older = query("/audit", organisation=fields.get("organisation"), operator=fields.get("operator"), before=following)
+    return context_of(request).render(
         request,
-        "actions.html",
+        "audit.html",
         actions=report.document["actions"],
         older=older if following else "",
         organisation=fields.get("organisation"),
