@@ -112,7 +112,7 @@ async def test_a_second_run_changes_nothing_and_each_has_a_record_without_the_ph
     assert {number for found in counts for number in found.values()} == {0}
     assert [await dump(sql, service, *names) for service, names in tables.items()] == before
     records: list[Any] = await sql("contacts", "SELECT * FROM erasures ORDER BY id")
-    assert [(one.requested_by, one.reason, one.counts["contacts"]["contacts"]) for one in records] == [
+    assert [(one.operator, one.reason, one.counts["contacts"]["contacts"]) for one in records] == [
         ("ana", "request 12", 2),
         ("ana", "request 12", 0),
     ]

@@ -200,7 +200,7 @@ ERASURES = """
     CREATE TABLE erasures (
         id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
         organisation_id text,
-        requested_by text NOT NULL,
+        operator text NOT NULL,
         reason text NOT NULL,
         counts jsonb NOT NULL DEFAULT '{}',
         started_at timestamptz NOT NULL DEFAULT now(),

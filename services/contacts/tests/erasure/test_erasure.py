@@ -10,7 +10,7 @@ PHONE = "0491570006"
 async def erase(stage: Stage, organisation: str | None = None) -> None:
     stored = "+61" + PHONE[1:]
     async with stage.database.all_tenants() as session:
-        erasure_id, _ = await service.begin_erasure(session, stored, organisation, by="ana", reason="request 12")
+        erasure_id, _ = await service.begin_erasure(session, stored, organisation, operator="ana", reason="request 12")
     async with stage.database.all_tenants() as session:
         await service.finish_erasure(session, erasure_id, stored, organisation, counts={})
 

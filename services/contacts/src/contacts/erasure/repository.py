@@ -30,7 +30,7 @@ _ERASE = text(
     """
 )
 _ADD_RECORD = text(
-    "INSERT INTO erasures (organisation_id, requested_by, reason) VALUES (:organisation, :by, :reason) RETURNING id"
+    "INSERT INTO erasures (organisation_id, operator, reason) VALUES (:organisation, :operator, :reason) RETURNING id"
 )
 _COMPLETE_RECORD = text("UPDATE erasures SET counts = CAST(:counts AS jsonb), finished_at = now() WHERE id = :id")
 
@@ -55,9 +55,9 @@ async def _rows(session: AsyncSession, statement: Any, phone: str, organisation:
     return [ContactRow._make(row) for row in found]
 
 
-async def add_record(session: AsyncSession, organisation: str | None, *, by: str, reason: str) -> int:
+async def add_record(session: AsyncSession, organisation: str | None, *, operator: str, reason: str) -> int:
     """Record that an erasure begins, and return its id."""
-    values = {"organisation": organisation, "by": by, "reason": reason}
+    values = {"organisation": organisation, "operator": operator, "reason": reason}
     return int((await session.execute(_ADD_RECORD, values)).scalar_one())
 
 

@@ -17,13 +17,13 @@ async def find_contacts(session: AsyncSession, phone: str, organisation: str | N
 
 
 async def begin_erasure(
-    session: AsyncSession, phone: str, organisation: str | None, *, by: str, reason: str
+    session: AsyncSession, phone: str, organisation: str | None, *, operator: str, reason: str
 ) -> tuple[int, list[ContactRow]]:
     """Record an erasure and delete the person's contacts softly, so that nothing new is sent to them.
 
     Return the id of the record and the contacts. They keep their phone, so that an interrupted erasure finds them.
     """
-    erasure_id = await repository.add_record(session, organisation, by=by, reason=reason)
+    erasure_id = await repository.add_record(session, organisation, operator=operator, reason=reason)
     await publish(session, contact_events(await repository.delete_all_tenants(session, phone, organisation)))
     return erasure_id, await repository.lock_all_tenants(session, phone, organisation)
 
