@@ -22,6 +22,9 @@ async def test_messages_are_listed_with_masked_phones_page_by_page(cooee: Cooee,
     assert (found["organisation_id"], found["phone"]) == ("org_other", PHONE)
     assert (await cooee("messages", "--provider-id", "SM2")).out == "no messages\n"
     assert (await cooee("messages")).code == 2
+    for limit in ("0", "1000001"):
+        refused = await cooee("messages", "--provider-id", "SM2", "--limit", limit)
+        assert (refused.code, "--limit" in refused.err) == (2, True)
 
 
 async def test_organisation_is_shown_with_what_it_has(cooee: Cooee, sql: Sql) -> None:

@@ -20,7 +20,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Command:
-    """A command. The docstring of `run`, and `effect` after it, are its description in --help.
+    """A command. Its description in --help is the docstring of `run`, with `effect` after the first line.
 
     A command that `changes` data takes --reason and --operator, and runs by `cooee.audit.run_audited`.
     """

@@ -176,7 +176,8 @@ def _common() -> _Parser:
 
 
 def _add(parsers: "argparse._SubParsersAction[_Parser]", command: Command, common: _Parser, action: str) -> None:
-    description = f"{command.run.__doc__} {command.effect}"
+    first, _, rest = (command.run.__doc__ or "").partition("\n\n")
+    description = f"{first} {command.effect} {rest}"
     parser = parsers.add_parser(
         command.name, help=command.summary, description=description, parents=[common], allow_abbrev=False
     )

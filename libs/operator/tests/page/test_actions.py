@@ -102,6 +102,7 @@ async def test_organisation_and_provider_are_paused_and_resumed(browser: Browser
 
 
 async def test_organisation_is_closed(browser: Browser, sql: Sql, world: World) -> None:
+    assert "Its queued messages fail as blocked." in (await browser.get("/actions/close-organisation")).text
     assert (await browser.post("/actions/close-organisation", reason="", organisation=FERN)).status_code == 400
     done = await browser.post("/actions/close-organisation", reason="contract has ended", organisation=FERN)
     assert (done.status_code, "is closed" in done.text) == (200, True)

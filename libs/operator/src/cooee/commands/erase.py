@@ -46,7 +46,9 @@ async def erase(stack: Stack, options: argparse.Namespace) -> Report:
         counts["contacts"] |= {"contacts": len(found)}
         return _report(options, counts)
     async with stack.session("contacts") as session:
-        erasure_id, found = await contacts.begin_erasure(session, **target, operator=options.operator, reason=options.reason)
+        erasure_id, found = await contacts.begin_erasure(
+            session, **target, operator=options.operator, reason=options.reason
+        )
     counts = await _erase_elsewhere(stack, target, found, dry_run=False)
     number = 0
     # Contacts forgets the person last. Until then the next run finds the contacts, and their messages to other phones.

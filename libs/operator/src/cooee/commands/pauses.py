@@ -54,12 +54,18 @@ async def _pause(stack: Stack, kind: PauseKind, name: str, options: argparse.Nam
 
 
 async def resume_organisation(stack: Stack, options: argparse.Namespace) -> Report:
-    """Resume an organisation. Code 4 says that it is not paused."""
+    """Resume an organisation.
+
+    Code 4 says that it is not paused.
+    """
     return await _resume(stack, PauseKind.ORGANISATION, options.organisation)
 
 
 async def resume_provider(stack: Stack, options: argparse.Namespace) -> Report:
-    """Resume a provider. Code 4 says that it is not paused."""
+    """Resume a provider.
+
+    Code 4 says that it is not paused.
+    """
     return await _resume(stack, PauseKind.PROVIDER, options.provider)
 
 
