@@ -53,6 +53,23 @@ async def test_items_that_arrive_during_a_round_share_the_next() -> None:
     assert work.rounds == [["a"], ["d"], ["b", "c"]]
 
 
+async def test_another_round_begins_when_enough_items_wait() -> None:
+    work = Work()
+    combiner = Combiner(work, max_rounds=2)
+    tasks = await start(combiner, "a", *"bcdefgh")
+    await asyncio.sleep(0)
+    assert work.rounds == [["a"]], "seven items wait for the round that runs"
+    tasks += await start(combiner, "i")
+    await asyncio.sleep(0)
+    assert work.rounds == [["a"], [*"bcdefghi"]]
+    tasks += await start(combiner, *"jklmnopqr")
+    await asyncio.sleep(0)
+    assert len(work.rounds) == 2, "two rounds run already"
+    work.gate.set()
+    assert await asyncio.gather(*tasks) == [*"ABCDEFGHIJKLMNOPQR"]
+    assert work.rounds[2:] == [[*"jklmnopqr"]]
+
+
 async def test_a_round_has_at_most_fifty_items() -> None:
     work = Work()
     work.gate.set()

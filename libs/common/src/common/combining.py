@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Generic, TypeVar
 
 import asyncpg
@@ -11,23 +12,28 @@ import asyncpg
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 _MAX_ITEMS = 50
+_ENOUGH_ITEMS = 8  # for another round beside one that waits for the database
 
 
 class Combiner(Generic[ItemT, ResultT]):
-    """Runs rounds of work for one organisation at a time, each for all items that wait.
+    """Runs rounds of work for an organisation, each for all items that wait.
 
     An item that arrives while nothing runs starts a round at once. Those that arrive meanwhile share the next round, so
-    the rounds grow with the load. Organisations do not wait for each other.
+    the rounds grow with the load. Organisations do not wait for each other. With `max_rounds` above 1, another round
+    runs at the same time when eight items wait: for work whose transactions do not wait for each other.
 
     `work` returns the result of each item in order. An exception among the results is raised to that item's caller. If
     `work` itself raises an exception, all of them get it. Only when the database refused the data of a statement is the
     round repeated item by item, so that the data of one request does no harm to the others.
     """
 
-    def __init__(self, work: Callable[[Sequence[ItemT]], Awaitable[Sequence[ResultT | Exception]]]) -> None:
+    def __init__(
+        self, work: Callable[[Sequence[ItemT]], Awaitable[Sequence[ResultT | Exception]]], *, max_rounds: int = 1
+    ) -> None:
         self._work = work
+        self._max_rounds = max_rounds
         self._waiting: dict[str, list[_Waiting[ItemT, ResultT]]] = defaultdict(list)
-        self._rounds: dict[str, asyncio.Task[None]] = {}
+        self._rounds: dict[str, set[asyncio.Task[None]]] = defaultdict(set)
 
     async def run(self, organisation_id: str, item: ItemT, *, alone: bool = False) -> ResultT:
         """Do the work for an item and return its result. Raises what the work raises.
@@ -40,24 +46,25 @@ class Combiner(Generic[ItemT, ResultT]):
             await self._run([waiting])
         else:
             self._waiting[organisation_id].append(waiting)
-            if organisation_id not in self._rounds:
-                self._begin(organisation_id)
+            self._begin(organisation_id)
         return await waiting.result
 
     def _begin(self, organisation_id: str) -> None:
         """Begin a round with the items that wait, in the context of the first: its request id is in the calls."""
-        given = [waiting for waiting in self._waiting.pop(organisation_id, []) if not waiting.result.done()]
-        if not given:
+        rounds, waiting = self._rounds[organisation_id], self._waiting[organisation_id]
+        if rounds and (len(rounds) >= self._max_rounds or len(waiting) < _ENOUGH_ITEMS):
             return
-        if rest := given[_MAX_ITEMS:]:
-            self._waiting[organisation_id] = rest
-        given = given[:_MAX_ITEMS]
-        task = asyncio.create_task(self._run(given), context=given[0].context)
-        self._rounds[organisation_id] = task
-        task.add_done_callback(lambda _: self._end(organisation_id))
+        waiting = [one for one in waiting if not one.result.done()]
+        if waiting:
+            given, self._waiting[organisation_id] = waiting[:_MAX_ITEMS], waiting[_MAX_ITEMS:]
+            task = asyncio.create_task(self._run(given), context=given[0].context)
+            rounds.add(task)
+            task.add_done_callback(partial(self._end, organisation_id))
+        elif not rounds:
+            del self._waiting[organisation_id], self._rounds[organisation_id]
 
-    def _end(self, organisation_id: str) -> None:
-        del self._rounds[organisation_id]
+    def _end(self, organisation_id: str, task: asyncio.Task[None]) -> None:
+        self._rounds[organisation_id].discard(task)
         self._begin(organisation_id)
 
     async def _run(self, given: Sequence["_Waiting[ItemT, ResultT]"]) -> None:

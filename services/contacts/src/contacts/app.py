@@ -35,7 +35,7 @@ def create_app(settings: Settings) -> FastAPI:
             "database": database,
             "services": services,
             "import_turns": ImportTurns(),
-            "new_contacts": Combiner(add_new_contacts),
+            "new_contacts": Combiner(add_new_contacts, max_rounds=2),
         },
         ready=ready,
         close=[services.close, database.close],
