@@ -63,6 +63,9 @@ async def test_nothing_happens_without_a_row(cooee: Cooee, sql: Sql) -> None:
         (("--reason", "1234"), "--reason: enter a reason of 5 to 500"),
         (("--reason", "x" * 501), "--reason"),
         (("--reason", "asked by 0491 570 006"), "without a phone number"),
+        (("--reason", "asked by 0491-57-00-06"), "without a phone number"),
+        (("--reason", "asked by 0491\u2013570\u2013006"), "without a phone number"),
+        (("--reason", "asked by 0491/570_006"), "without a phone number"),
         (("--reason", "ticket 12", "--operator", " "), "--operator"),
         (("--reason", "ticket 12", "--operator", "x" * 101), "--operator"),
     ],
@@ -172,6 +175,25 @@ def test_arguments_are_recorded_without_phones_texts_and_passwords() -> None:
         "dsn": "(hidden)",
         "note": ("for 0491…06" + "x" * 300)[:200],
     }
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "mover:secret@127.0.0.1/v2",
+        "postgresql:/mover:secret@host/v2",
+        "host=127.0.0.1 user=mover passwd=secret",
+        "postgresql://mover:sec/ret@127.0.0.1/v2",
+        "postgresql://mover:secret@[::1",
+    ],
+)
+def test_an_address_that_cannot_be_read_is_hidden(source: str) -> None:
+    assert describe_arguments({"source": source}) == {"source": "(hidden)"}
+
+
+def test_a_name_with_a_phone_is_masked() -> None:
+    given = {"organisation": "Ana 0491570006", "provider": "Ana 0491570006", "sender": "Ana 0491570006"}
+    assert describe_arguments(given) == dict.fromkeys(given, "Ana 0491…06")
 
 
 def test_help_of_a_changing_command_names_the_reason(capsys: pytest.CaptureFixture[str]) -> None:

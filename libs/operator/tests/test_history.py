@@ -14,7 +14,7 @@ async def journey(sql: Sql, organisation: str) -> tuple[int, int]:
     sent = {"dispatch_number": "2", "contact_id": "5", "provider": "'twilio'", "attempts": "1", "sent_time": "now()"}
     schedule = await add_schedule(sql, organisation, "delivered", delivered_time="now()", **sent)
     of = {"schedule_id": str(schedule), "contact_id": "5"}
-    failed = {"failure_category": "'unroutable'", "error": "'No route.'", "provider": "'aws'"}
+    failed = {"failure_category": "'unroutable'", "error": "'No route to +61491570006.'", "provider": "'aws'"}
     await add_message(sql, organisation, "failed", dispatch_number="1", **of, **failed)
     key = "'7f0e6a1f-5f0e-4d55-9d0d-0b6f8a5a1c11'"
     sent = {"dispatch_number": "2", "provider": "'twilio'", "provider_message_id": "'SM123'", "attempts": "1"}
@@ -56,7 +56,7 @@ async def test_message_is_shown_from_all_services_by_either_id(cooee: Cooee, jou
         "by twilio, attempts 1",
         "delivery: event delivery.message-delivered.v1 is in the outbox",
         f"failed, dispatch 1 of schedule {schedule}",
-        "unroutable: No route.",
+        "unroutable: No route to +614…06.",
         f"delivery: message {message}, delivered, dispatch 2 of schedule {schedule}",
         "twilio SM123",
         "7f0e6a1f-5f0e-4d55-9d0d-0b6f8a5a1c11 complete",

@@ -44,7 +44,7 @@ def read_since(value: str) -> datetime:
 
 
 def read_limit(value: str) -> int:
-    """Read how many rows to list, up to a million."""
+    """Read how many rows to list, or which page of them: up to a million."""
     number = read_positive(value)
     if number > _LARGEST_LIMIT:
         raise argparse.ArgumentTypeError(f"{value!r} is more than {_LARGEST_LIMIT:,}")

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import re
 from collections.abc import Mapping
 from datetime import date
 from typing import Any
@@ -16,6 +17,7 @@ from cooee.command import Command, Report
 from cooee.errors import CommandError, ExitCode, WrongUsage
 from cooee.output import mask
 from cooee.stack import Stack
+from delivery.sender_ids.rules import canonical_sender_id
 
 log = structlog.get_logger()
 
@@ -23,8 +25,11 @@ _MAX_CHARS = 200
 _MAX_ITEMS = 50
 _PHONES = {"phone", "to"}
 _CONTENT = {"text", "media_url"}
-# Names that have a letter, such as the id of an organisation, may have many digits.
+# Names that begin with a letter, such as the id of an organisation, may have many digits.
 _NAMES = {"organisation", "provider", "service", "topic"}
+_NAME = re.compile(r"[A-Za-z][\w.-]*")
+_ADDRESSES = {"source"}
+_HOST, _PATH = re.compile(r"[\w.:-]+"), re.compile(r"/[\w.-]*")
 # The action, the reason and the operator have columns of their own. The others say what runs, and how it is shown.
 _LEFT_OUT = {"command", "action", "reason", "operator", "json", "debug"}
 _OUTCOMES = {
@@ -111,19 +116,21 @@ def _describe(name: str, value: Any) -> Any:
 
 def _show(name: str, value: str) -> str:
     # A sender ID is ours, also when it is a number.
-    if name == "sender" or (name in _NAMES and any(map(str.isalpha, value))):
+    if (name == "sender" and canonical_sender_id(value)) or (name in _NAMES and _NAME.fullmatch(value)):
         return value
-    return mask_phones(_without_password(value))
+    if name in _ADDRESSES:
+        return _without_password(value)
+    return "(hidden)" if "password" in value.lower() else mask_phones(value)
 
 
 def _without_password(value: str) -> str:
-    """Return an address without its user, password and query, and any other value as it is."""
-    if "password" in value.lower():
-        return "(hidden)"
-    if "://" not in value:
-        return value
+    """Return the host and the database of an address of PostgreSQL. What cannot be read for certain is hidden."""
     try:
         address = urlsplit(value)
-        return f"{address.scheme}://{address.hostname or ''}{address.path}"
+        if address.scheme in ("postgres", "postgresql") and _HOST.fullmatch(address.hostname or ""):
+            return (
+                f"{address.scheme}://{address.hostname}{address.path}" if _PATH.fullmatch(address.path) else "(hidden)"
+            )
     except ValueError:
-        return "(hidden)"
+        pass
+    return "(hidden)"

@@ -154,7 +154,9 @@ async def test_token_of_another_session_is_refused(browser: Browser, open_browse
 async def test_page_is_served_only_under_its_own_address(open_browser: OpenBrowser) -> None:
     assert (await open_browser(origin="http://evil.example.com:8085").get("/sign-in")).status_code == 403
     assert (await open_browser(origin="http://localhost:8085").get("/sign-in")).status_code == 200
-    secure = open_browser(origin="https://ops.example.com", OPERATORS_URL="https://ops.example.com")
+    unknown = open_browser(origin="http://evil.example.com:8085")
+    assert (await unknown.get("/messages/")).status_code == 403, "a redirect would name this host"
+    secure = open_browser(origin="https://ops.example.com", OPERATORS_URL="https://ops.example.com:443")
     answer = await secure.post("/sign-in", origin="https://ops.example.com", token=secure.mint())
     assert answer.headers["set-cookie"].startswith("__Host-cooee_operator=")
     assert "Secure" in answer.headers["set-cookie"]
@@ -188,6 +190,7 @@ async def test_clerks_own_form_is_used_with_a_publishable_key(open_browser: Open
         ("OPERATORS_URL", "http://ops.example.com"),
         ("OPERATORS_URL", "https://ops.example.com/path"),
         ("OPERATORS_URL", "ops.example.com"),
+        ("OPERATORS_URL", "https://ana@ops.example.com"),
         ("CLERK_ISSUER", ""),
     ],
 )

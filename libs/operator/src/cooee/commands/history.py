@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from contacts.operator_actions.rules import mask_phones
 from cooee.arguments import add_privacy, read_positive
 from cooee.command import Command, Report
 from cooee.commands.history_lines import history_lines
@@ -110,7 +111,13 @@ def _pick(row: Row[Any], names: Sequence[str]) -> dict[str, Any]:
 
 
 def _private(row: Row[Any], options: argparse.Namespace) -> dict[str, Any]:
-    return {"phone": mask(row.phone, options.show_phones), "text": row.text if options.show_texts else None}
+    # A provider may name the phone in its words.
+    error = row.error if options.show_phones or not row.error else mask_phones(row.error)
+    return {
+        "phone": mask(row.phone, options.show_phones),
+        "text": row.text if options.show_texts else None,
+        "error": error,
+    }
 
 
 async def _read_outboxes(stack: Stack, schedule_id: int) -> list[dict[str, Any]]:

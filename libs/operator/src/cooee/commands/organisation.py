@@ -13,7 +13,7 @@ from common.paging import Page
 from common.phones import show_phone
 from contacts.identity import service as identity
 from contacts.models import ListedOrganisation
-from cooee.arguments import add_organisation, read_positive
+from cooee.arguments import add_organisation, read_limit
 from cooee.command import Command, Report
 from cooee.errors import NotFound, WrongUsage
 from cooee.output import quantity, show_time, table
@@ -136,7 +136,7 @@ def _show(value: Any) -> Any:
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add_organisation(parser)
-    parser.add_argument("--page", type=read_positive, default=1, help="the page of users and batches, 50 on each (1)")
+    parser.add_argument("--page", type=read_limit, default=1, help="the page of users and batches, 50 on each (1)")
 
 
 COMMAND = Command("show", "show what one has", show_organisation, _add_arguments)

@@ -8,6 +8,7 @@ from pathlib import Path
 import structlog
 import uvicorn
 from starlette.applications import Starlette
+from starlette.convertors import IntegerConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -54,10 +55,10 @@ _READS: tuple[tuple[str, _View], ...] = (
     ("/organisations/{organisation}", views.show_organisation),
     ("/messages", views.search_messages),
     ("/message", views.open_message),
-    ("/messages/{number:int}", views.show_history),
-    ("/schedules/{number:int}", views.show_history),
+    ("/messages/{number:id}", views.show_history),
+    ("/schedules/{number:id}", views.show_history),
     ("/dead-letters", views.list_dead_letters),
-    ("/dead-letters/{service}/{number:int}", views.show_dead_letter),
+    ("/dead-letters/{service}/{number:id}", views.show_dead_letter),
     ("/stuck", views.show_stuck),
     ("/inbound", views.list_inbound),
     ("/audit", views.list_audit),
@@ -66,12 +67,21 @@ _READS: tuple[tuple[str, _View], ...] = (
 )
 _CHANGES: tuple[tuple[str, _View], ...] = (
     ("/actions/{name}", action_views.run),
-    ("/messages/{number:int}", action_views.unmask_history),
-    ("/schedules/{number:int}", action_views.unmask_history),
-    ("/dead-letters/{service}/{number:int}", action_views.unmask_dead_letter),
+    ("/messages/{number:id}", action_views.unmask_history),
+    ("/schedules/{number:id}", action_views.unmask_history),
+    ("/dead-letters/{service}/{number:id}", action_views.unmask_dead_letter),
     ("/sign-in", action_views.sign_in),
     ("/sign-out", action_views.sign_out),
 )
+
+
+class _IdConvertor(IntegerConvertor):
+    """An id in a path. Starlette's own convertor raises an error for thousands of digits."""
+
+    regex = "[0-9]{1,19}"
+
+
+register_url_convertor("id", _IdConvertor())
 
 
 def create_page(settings: PageSettings, stack: Stack) -> ASGIApp:
@@ -92,6 +102,8 @@ def create_page(settings: PageSettings, stack: Stack) -> ASGIApp:
             Exception: _show_unexpected,
         },
     )
+    # A redirect would name the host of the request, which may be another's.
+    app.router.redirect_slashes = False
     app.state.context = context
     return Gate(app, settings, context.sessions, context.cookies)
 

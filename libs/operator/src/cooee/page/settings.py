@@ -48,7 +48,13 @@ class PageSettings(BaseSettings):
     @model_validator(mode="after")
     def _check_url(self) -> Self:
         parts = urlsplit(self.operators_url or "http://127.0.0.1")
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/") or parts.query:
+        if (
+            parts.scheme not in ("http", "https")
+            or not parts.hostname
+            or parts.path not in ("", "/")
+            or parts.query
+            or parts.username is not None
+        ):
             raise ValueError("OPERATORS_URL must be an address without a path, such as https://operators.example.com")
         if parts.scheme == "http" and not _is_loopback(parts.hostname):
             raise ValueError("OPERATORS_URL must begin with https://, because it is not an address of this machine")
@@ -59,7 +65,8 @@ class PageSettings(BaseSettings):
         """The origins under which the page is opened. The first is the one to show."""
         if self.operators_url:
             parts = urlsplit(self.operators_url.lower())
-            return (f"{parts.scheme}://{parts.netloc}",)
+            # A browser leaves the usual port out of Origin and Host.
+            return (f"{parts.scheme}://{parts.netloc.removesuffix(':443' if parts.scheme == 'https' else ':80')}",)
         return tuple(f"http://{host}:{self.operators_port}" for host in ("127.0.0.1", "localhost"))
 
     @property

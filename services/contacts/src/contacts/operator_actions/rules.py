@@ -6,8 +6,8 @@ from enum import StrEnum
 REASON_LENGTH = (5, 500)
 OPERATOR_LENGTH = (1, 100)
 # A day such as 2026-11-29 has eight digits and is no phone.
-_DAY = re.compile(r"\b\d{4}-\d{2}-\d{2}\b")
-_PHONE = re.compile(r"\+?(?:\d[\s().-]*){7,}\d")
+_DAY = re.compile(r"\b(?:19|20)\d\d-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])\b(?!-)")
+_PHONE = re.compile(r"\+?(?:\d[\W_]*){7,}\d")
 
 
 class Step(StrEnum):
