@@ -1,4 +1,4 @@
-"""What the tests of all imports need: the tables that an import writes, changes of its source, and a kill."""
+"""Share what the tests of all imports need: the tables that an import writes, changes of its source, and a kill."""
 
 import asyncio
 import csv
@@ -65,7 +65,8 @@ def of_kind(document: Any, kind: str) -> dict[str, int]:
     """Return the sums of the lines of a table."""
     lines = [line for line in document["tables"] if line["table"] == kind]
     return {
-        name: sum(line[name] for line in lines) for name in ("source_rows", "taken", "merged", "waiting", "refused")
+        name: sum(line[name] for line in lines)
+        for name in ("source_rows", "imported", "merged", "pending_cut_over", "rejected")
     }
 
 

@@ -1,4 +1,4 @@
-"""`cooee import-v1` takes a database of v1 into one organisation, and no other one sees or loses a row."""
+"""`cooee import-v1` imports a database of v1 into one organisation, and no other one sees or loses a row."""
 
 import re
 from datetime import UTC, datetime
@@ -56,18 +56,18 @@ def into(organisation: str, source: str, users: Path) -> tuple[str, ...]:
 
 
 @pytest.mark.usefixtures("organisations")
-async def test_rows_are_taken_and_every_other_one_is_reported(
+async def test_rows_are_imported_and_every_other_one_is_reported(
     cooee: Cooee, sql: Sql, v1: str, users: Path, tmp_path: Path
 ) -> None:
     report, ids = tmp_path / "report.csv", tmp_path / "ids.csv"
     done = await cooee(*into("org_1", v1, users), "--report", str(report), "--map-out", str(ids), "--json")
     document = done.document
-    assert (done.code, document["agrees"], document["organisation_id"]) == (1, True, "org_1"), "rows were refused"
+    assert (done.code, document["agrees"], document["organisation_id"]) == (1, True, "org_1"), "rows were rejected"
     found = {
         kind: tuple(of_kind(document, kind).values())
         for kind in ("contact", "group", "member", "template", "config", "schedule", "batch", "batch_message")
     }
-    assert found == {  # rows, taken, merged, waiting, refused
+    assert found == {  # rows, imported, merged, pending_cut_over, rejected
         "contact": (200, 196, 2, 0, 2),
         "group": (3, 3, 0, 0, 0),
         "member": (103, 100, 0, 0, 3),
@@ -79,9 +79,9 @@ async def test_rows_are_taken_and_every_other_one_is_reported(
     }
     problems = read_csv(report)
     reasons = {(row["table"], row["id"], row["outcome"]): row["reason"] for row in problems}
-    assert reasons["schedule", "31", "refused"] == "Its status is unknown.", "v1 has no PROCESSING"
-    assert reasons["schedule", "44", "refused"] == "Its scheduled_time is not between the years 1990 and 2100."
-    assert reasons["batch", "5", "refused"] == "Its status is unknown."
+    assert reasons["schedule", "31", "rejected"] == "Its status is unknown.", "v1 has no PROCESSING"
+    assert reasons["schedule", "44", "rejected"] == "Its scheduled_time is not between the years 1990 and 2100."
+    assert reasons["batch", "5", "rejected"] == "Its status is unknown."
     assert document["problems"]["unknown"] == 2
     assert reasons["user", "3", "unknown"] == "There is no user here for it: 2 references to it became null."
     assert reasons["user", "99", "unknown"] == "There is no user here for it: 3 references to it became null."
@@ -114,9 +114,9 @@ async def test_a_killed_import_continues_and_a_second_run_changes_nothing(
     await kill_in_the_middle(urls, *arguments, phone="+61400000130", page_rows=50)
     assert len(await sql("contacts", "SELECT 1 FROM moved_rows WHERE kind = 'contact'")) == 99, "two pages"
     done = await cooee(*arguments, "--json")
-    assert (done.document["agrees"], done.document["waiting"]) == (True, 0)
+    assert (done.document["agrees"], done.document["pending_cut_over"]) == (True, 0)
     before = await state()
-    again = await cooee(*arguments, "--allow-refused", "--json")
+    again = await cooee(*arguments, "--allow-rejected", "--json")
     assert (again.code, again.document["added"], again.document["updated"]) == (0, 0, 0)
     assert await state() == before
     rows = await sql(
@@ -197,7 +197,7 @@ async def test_a_dry_run_reads_a_schema_of_prisma_and_writes_nothing(
     before, users = await state(), tmp_path / "emails.csv"
     users.write_text("clerk_id;email\n".replace(";", ",") + "user_1, ANA@x.test \n\nuser_2,ben@x.test\n", "utf-8-sig")
     done = await cooee(*into("org_1", f"{v1}?schema=public&connection_limit=5", users), "--dry-run", "--json")
-    assert (of_kind(done.document, "contact")["refused"], done.document["problems"]["unknown"]) == (2, 2), done.err
+    assert (of_kind(done.document, "contact")["rejected"], done.document["problems"]["unknown"]) == (2, 2), done.err
     await change(
         v1,
         """DELETE FROM "CustomerGroupMember" WHERE id = 103""",  # the second of two equal ones

@@ -1,4 +1,4 @@
-"""`cooee import-v2` takes a database of v2 over, reports its faults, and can be repeated, changed and killed."""
+"""`cooee import-v2` imports a database of v2, reports its faults, and can be repeated, changed and killed."""
 
 import re
 from collections import defaultdict
@@ -30,35 +30,70 @@ def state(sql: Sql) -> ReadState:
     return state_reader(sql)
 
 
-async def test_rows_are_taken_and_every_other_one_is_reported(cooee: Cooee, sql: Sql, v2: str, tmp_path: Path) -> None:
+async def test_rows_are_imported_and_every_other_one_is_reported(
+    cooee: Cooee, sql: Sql, v2: str, tmp_path: Path
+) -> None:
     report, ids = tmp_path / "report.csv", tmp_path / "ids.csv"
     done = await cooee("import-v2", "--source", v2, "--report", str(report), "--map-out", str(ids), "--json")
     document = done.document
-    assert (done.code, document["agrees"]) == (1, True), "rows were refused"
-    assert of_kind(document, "contact") == {"source_rows": 600, "taken": 588, "merged": 6, "waiting": 0, "refused": 6}
-    assert of_kind(document, "member") == {"source_rows": 304, "taken": 298, "merged": 0, "waiting": 0, "refused": 6}
-    assert of_kind(document, "template") == {"source_rows": 4, "taken": 3, "merged": 0, "waiting": 0, "refused": 1}
-    assert of_kind(document, "config") == {"source_rows": 7, "taken": 3, "merged": 0, "waiting": 0, "refused": 4}
+    assert (done.code, document["agrees"]) == (1, True), "rows were rejected"
+    assert of_kind(document, "contact") == {
+        "source_rows": 600,
+        "imported": 588,
+        "merged": 6,
+        "pending_cut_over": 0,
+        "rejected": 6,
+    }
+    assert of_kind(document, "member") == {
+        "source_rows": 304,
+        "imported": 298,
+        "merged": 0,
+        "pending_cut_over": 0,
+        "rejected": 6,
+    }
+    assert of_kind(document, "template") == {
+        "source_rows": 4,
+        "imported": 3,
+        "merged": 0,
+        "pending_cut_over": 0,
+        "rejected": 1,
+    }
+    assert of_kind(document, "config") == {
+        "source_rows": 7,
+        "imported": 3,
+        "merged": 0,
+        "pending_cut_over": 0,
+        "rejected": 4,
+    }
     # 42 have a broken status, format, phone or time. Pending ones and those being sent wait, and so does an orphan.
     assert of_kind(document, "schedule") == {
         "source_rows": 852,
-        "taken": 785,
+        "imported": 785,
         "merged": 0,
-        "waiting": 25,
-        "refused": 42,
+        "pending_cut_over": 25,
+        "rejected": 42,
     }
-    assert of_kind(document, "batch") == {"source_rows": 4, "taken": 1, "merged": 0, "waiting": 2, "refused": 1}
+    assert of_kind(document, "batch") == {
+        "source_rows": 4,
+        "imported": 1,
+        "merged": 0,
+        "pending_cut_over": 2,
+        "rejected": 1,
+    }
     assert of_kind(document, "batch_message") == {
         "source_rows": 150,
-        "taken": 50,
+        "imported": 50,
         "merged": 0,
-        "waiting": 100,
-        "refused": 0,
+        "pending_cut_over": 100,
+        "rejected": 0,
     }
     problems = read_csv(report)
-    assert sum(problem["outcome"] == "refused" for problem in problems) == document["problems"]["refused"] == 61
-    reasons = {(problem["table"], problem["id"]): problem["reason"] for problem in problems}
+    assert sum(problem["outcome"] == "rejected" for problem in problems) == document["problems"]["rejected"] == 65
+    reasons = {(row["table"], row["id"]): row["reason"] for row in problems if row["outcome"] == "rejected"}
     assert reasons["contact", "7"] == "Its phone is no Australian mobile number."
+    assert reasons["user", "4"] == reasons["user", "5"] == "It has no Clerk id."
+    assert reasons["membership", "3"] == "Its user was not imported."
+    assert reasons["membership", "4"] == "Its organisation was not imported."
     assert reasons["schedule", "35"] == "Its status is unknown."
     assert reasons["schedule", "44"] == "Its scheduled_time is not between the years 1990 and 2100."
     assert not re.search("04[0-9]{8}|x[.]test", report.read_text()), "the report has no values of rows"
@@ -100,7 +135,7 @@ async def test_contacts_keep_their_values_and_no_opt_out_is_lost(cooee: Cooee, s
 async def test_a_second_run_changes_nothing(cooee: Cooee, v2: str, state: ReadState) -> None:
     await cooee("import-v2", "--source", v2, "--cut-over")
     before = await state()
-    again = await cooee("import-v2", "--source", v2, "--cut-over", "--allow-refused", "--json")
+    again = await cooee("import-v2", "--source", v2, "--cut-over", "--allow-rejected", "--json")
     assert (again.code, again.document["added"], again.document["updated"]) == (0, 0, 0)
     assert await state() == before
 
@@ -111,7 +146,7 @@ async def test_messages_become_history_and_pending_ones_wait_for_the_cut_over(co
     found = {row.status: row.number for row in await sql("scheduling", counts)}
     assert found == {"sent": 761, "failed": 8, "cancelled": 16}, "nothing that v2 may send"
     done = await cooee("import-v2", "--source", v2, "--cut-over", "--json")
-    assert (done.document["agrees"], done.document["waiting"]) == (True, 0)
+    assert (done.document["agrees"], done.document["pending_cut_over"]) == (True, 0)
     rows = await sql("scheduling", "SELECT m.old_id, s.* FROM moved_rows m JOIN schedules s ON s.id = m.new_id"
                      " WHERE m.kind <> 'template'")  # fmt: skip
     by_id = {row.old_id: row for row in rows}
@@ -191,7 +226,7 @@ async def test_overdue_messages_stay_pending_only_when_asked_for(cooee: Cooee, s
     assert len(rows) == 8 + 1, "8 single messages and a batch"
 
 
-async def test_a_changed_row_is_updated_and_a_removed_member_leaves(
+async def test_a_changed_row_is_updated_and_a_removed_member_is_removed(
     cooee: Cooee, sql: Sql, v2: str, tmp_path: Path
 ) -> None:
     await cooee("import-v2", "--source", v2)
@@ -217,8 +252,8 @@ async def test_a_changed_row_is_updated_and_a_removed_member_leaves(
     assert (found["+61491570006"].first_name, found["+61491570006"].opt_out) == ("New", True)
     assert (found["+61400000008"].opt_out, found["+61400000005"].opt_out) == (False, True)
     assert "+61491570156" in found
-    refused = [row for row in read_csv(report) if row["outcome"] == "refused" and row["id"] in ("2", "11")]
-    assert [row["reason"] for row in refused if row["table"] == "contact"] == [
+    rejected = [row for row in read_csv(report) if row["outcome"] == "rejected" and row["id"] in ("2", "11")]
+    assert [row["reason"] for row in rejected if row["table"] == "contact"] == [
         "Its new phone belongs to another contact, or the contact was erased here."
     ] * 2
     contact = "SELECT new_id FROM moved_rows WHERE kind = 'contact' AND old_id = 2"
@@ -265,16 +300,18 @@ async def test_one_organisation_moves_alone(cooee: Cooee, sql: Sql, v2: str) -> 
     assert done.document["agrees"]
     assert {row[0] for row in await sql("contacts", "SELECT DISTINCT organisation_id FROM contacts")} == {"org_2"}
     assert {row[0] for row in await sql("scheduling", "SELECT DISTINCT organisation_id FROM schedules")} == {"org_2"}
+    people = "SELECT u.clerk_id FROM users u LEFT JOIN memberships m ON m.user_id = u.id"
+    assert [row[0] for row in await sql("contacts", people)] == ["user_2"], "no user of another organisation"
     unknown = await cooee("import-v2", "--source", v2, "--organisation", "org_9")
     assert (unknown.code, "org_9" in unknown.err) == (4, True)
 
 
-async def test_a_closed_organisation_is_refused_and_the_others_move(cooee: Cooee, sql: Sql, v2: str) -> None:
+async def test_a_closed_organisation_is_rejected_and_the_others_move(cooee: Cooee, sql: Sql, v2: str) -> None:
     await sql("contacts", "INSERT INTO organisations (organisation_id, name, deleted_at) VALUES ('org_2', '', now())")
     named = await cooee("import-v2", "--source", v2, "--organisation", "org_2")
     assert (named.code, "org_2 is closed" in named.err) == (5, True)
     done = await cooee("import-v2", "--source", v2, "--json")
-    assert {"table": "organisation", "id": 2, "outcome": "refused", "reason": "It is closed here."} in done.document[
+    assert {"table": "organisation", "id": 2, "outcome": "rejected", "reason": "It is closed here."} in done.document[
         "first_problems"
     ]
     assert {row[0] for row in await sql("contacts", "SELECT DISTINCT organisation_id FROM contacts")} == {"org_1"}
@@ -290,7 +327,7 @@ async def test_a_contact_of_another_organisation_is_no_recipient(cooee: Cooee, s
 async def test_a_dry_run_writes_nothing(cooee: Cooee, v2: str, state: ReadState) -> None:
     before = await state()
     done = await cooee("import-v2", "--source", v2, "--dry-run", "--json")
-    assert (of_kind(done.document, "contact")["refused"], done.document["waiting"]) == (6, 127)
+    assert (of_kind(done.document, "contact")["rejected"], done.document["pending_cut_over"]) == (6, 127)
     assert await state() == before
 
 

@@ -31,7 +31,7 @@ _PEOPLE = """
     VALUES ('org_1', 'One', 'one'), ('org_2', 'Two', 'two'), (NULL, 'No Clerk', NULL);
     INSERT INTO app_user (clerk_id, first_name, last_name, email)
     VALUES ('user_1', 'Ana', 'Silva', 'ana@x.test'), ('user_2', NULL, NULL, NULL), ('user_3', 'Gone', '', ''),
-           (NULL, 'No Clerk', '', '');
+           (NULL, 'No Clerk', '', ''), (' ', 'Blank', '', '');
     INSERT INTO app_organisationmembership (organisation_id, user_id, role)
     VALUES (1, 1, 'org:admin'), (2, 2, NULL), (1, 4, 'member'), (99, 1, 'member');
     INSERT INTO app_config (organisation_id, name, value)

@@ -256,7 +256,7 @@ def bus_tables(service: str) -> str:
 
 
 def moved_rows_table(service: str) -> str:
-    """Return the table of the rows that were taken from an earlier system (`common.moved_rows`).
+    """Return the table of the rows that were imported from an earlier system (`common.moved_rows`).
 
     `group_id` is that of a membership. `is_compared`: the row has all values of its source, so the check compares them.
     """
@@ -264,14 +264,14 @@ def moved_rows_table(service: str) -> str:
         CREATE TABLE moved_rows (
             kind text NOT NULL,
             old_id bigint NOT NULL,
-            source text NOT NULL,
+            system text NOT NULL,
             organisation_id text NOT NULL,
             new_id bigint NOT NULL,
             group_id bigint,
             month date,
             hash text NOT NULL,
             is_compared boolean NOT NULL,
-            PRIMARY KEY (kind, old_id, source, organisation_id)
+            PRIMARY KEY (kind, old_id, system, organisation_id)
         );
         {protect("moved_rows", service)}
     """

@@ -1,4 +1,4 @@
-"""Which row of an earlier system became which row here, with a hash of what was taken."""
+"""Record the row that each row of an earlier system became, with a hash of what was imported."""
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ from common.bulk import Columns
 _MOVED = Columns(
     kind="text",
     old_id="bigint",
-    source="text",
+    system="text",
     organisation_id="text",
     new_id="bigint",
     group_id="bigint",
@@ -25,14 +25,14 @@ _MOVED = Columns(
 _FIND = text(
     """
     SELECT organisation_id, old_id, new_id, hash, is_compared FROM moved_rows
-    WHERE kind = :kind AND source = :source AND old_id = ANY(CAST(:ids AS bigint[]))
+    WHERE kind = :kind AND system = :system AND old_id = ANY(CAST(:ids AS bigint[]))
       AND organisation_id = ANY(CAST(:organisations AS text[]))
     """
 )
 _SAVE = text(
     f"""
     INSERT INTO moved_rows ({", ".join(_MOVED.names)}) SELECT * FROM {_MOVED.unnest("new")}
-    ON CONFLICT (kind, old_id, source, organisation_id) DO UPDATE
+    ON CONFLICT (kind, old_id, system, organisation_id) DO UPDATE
     SET new_id = excluded.new_id, group_id = excluded.group_id, month = excluded.month, hash = excluded.hash,
         is_compared = excluded.is_compared
     """  # noqa: S608  # constants of this file
@@ -40,7 +40,7 @@ _SAVE = text(
 _PAGE = text(
     """
     SELECT kind, old_id, organisation_id, new_id FROM moved_rows
-    WHERE source = :source AND (kind, old_id, organisation_id) > (:kind, :old_id, :organisation_id)
+    WHERE system = :system AND (kind, old_id, organisation_id) > (:kind, :old_id, :organisation_id)
       AND kind <> 'member' AND organisation_id = ANY(CAST(:organisations AS text[]))
     ORDER BY kind, old_id, organisation_id LIMIT :size
     """
@@ -56,11 +56,15 @@ _ALLOW_LONG_CHECK = text(
 
 
 class MovedRow(NamedTuple):
-    """A row of an earlier system and the row that it became. `month` is that of its time, for the check."""
+    """A row of an earlier system and the row that it became. `month` is that of its time, for the check.
+
+    `is_compared` is false in two cases: a contact was merged, so that it has the values of another row, or the status
+    of a schedule may change here. The check leaves these values out.
+    """
 
     kind: str
     old_id: int
-    source: str
+    system: str
     organisation_id: str
     new_id: int
     hash: str
@@ -77,7 +81,7 @@ class OldId(NamedTuple):
 
 
 class KnownRow(NamedTuple):
-    """The row that a row of an earlier system became, and the hash of what was taken."""
+    """The row that a row of an earlier system became, and the hash of what was imported."""
 
     new_id: int
     hash: str
@@ -103,12 +107,12 @@ class CheckedMonth(NamedTuple):
 
 
 class Written(NamedTuple):
-    """What a page of rows changed: rows added, rows updated, and (old id, reason) of those that were refused."""
+    """What a page of rows changed: rows added, rows updated, and (old id, reason) of those that were rejected."""
 
     added: int = 0
     updated: int = 0
     merged: tuple[int, ...] = ()
-    refused: tuple[tuple[int, str], ...] = ()
+    rejected: tuple[tuple[int, str], ...] = ()
 
 
 def to_json(rows: Iterable[Any], new_ids: Mapping[int, int] | None = None) -> str:
@@ -119,7 +123,7 @@ def to_json(rows: Iterable[Any], new_ids: Mapping[int, int] | None = None) -> st
 
 
 def hash_row(row: Iterable[Any]) -> str:
-    """Return the hash of what is taken of a row."""
+    """Return the hash of what is imported of a row."""
     return hashlib.blake2b(orjson.dumps(list(row)), digest_size=16).hexdigest()
 
 
@@ -135,19 +139,19 @@ def checksum(*values: Any) -> int:
     return int(hashlib.md5(joined.encode(), usedforsecurity=False).hexdigest()[:15], 16)
 
 
-async def find(session: AsyncSession, source: str, kind: str, rows: Sequence[Any]) -> dict[int, KnownRow]:
-    """Return what rows of a table became, by `old_id`. Rows that were not taken are missing."""
-    found = await _find(session, source, kind, {OldId(row.organisation_id, row.old_id) for row in rows})
+async def find(session: AsyncSession, system: str, kind: str, rows: Sequence[Any]) -> dict[int, KnownRow]:
+    """Return what rows of a table became, by `old_id`. Rows that were not imported are missing."""
+    found = await _find(session, system, kind, {OldId(row.organisation_id, row.old_id) for row in rows})
     return {key.old_id: row for key, row in found.items()}
 
 
-async def find_new_ids(session: AsyncSession, source: str, kind: str, ids: Collection[OldId]) -> dict[OldId, int]:
-    """Return the ids that rows have here. Rows that were not taken are missing."""
-    return {key: row.new_id for key, row in (await _find(session, source, kind, ids)).items()}
+async def find_new_ids(session: AsyncSession, system: str, kind: str, ids: Collection[OldId]) -> dict[OldId, int]:
+    """Return the ids that rows have here. Rows that were not imported are missing."""
+    return {key: row.new_id for key, row in (await _find(session, system, kind, ids)).items()}
 
 
-async def _find(session: AsyncSession, source: str, kind: str, ids: Collection[OldId]) -> dict[OldId, KnownRow]:
-    rows = await session.execute(_FIND, {"kind": kind, "source": source, **bind_ids(ids)})
+async def _find(session: AsyncSession, system: str, kind: str, ids: Collection[OldId]) -> dict[OldId, KnownRow]:
+    rows = await session.execute(_FIND, {"kind": kind, "system": system, **bind_ids(ids)})
     found = {OldId(row.organisation_id, row.old_id): KnownRow(row.new_id, row.hash, row.is_compared) for row in rows}
     return {key: row for key, row in found.items() if key in ids}
 
@@ -164,11 +168,11 @@ async def save(session: AsyncSession, rows: Sequence[MovedRow]) -> None:
 
 
 async def page_ids(
-    session: AsyncSession, source: str, organisations: Collection[str], after: MovedId | None
+    session: AsyncSession, system: str, organisations: Collection[str], after: MovedId | None
 ) -> list[MovedId]:
     """Return old and new ids of organisations after `after`, or the first page."""
     start = after or MovedId("", 0, "", 0)
-    values = {"source": source, "organisations": list(organisations), "size": _PAGE_ROWS, **start._asdict()}
+    values = {"system": system, "organisations": list(organisations), "size": _PAGE_ROWS, **start._asdict()}
     return [MovedId(*row) for row in await session.execute(_PAGE, values)]
 
 

@@ -27,7 +27,7 @@ async def test_a_repeated_import_replaces_what_it_counted(database: Database) ->
         assert await service.set_usage(session, []) == 0
 
 
-async def test_configs_are_replaced_when_they_changed_and_refused_when_invalid(database: Database) -> None:
+async def test_configs_are_replaced_when_they_changed_and_rejected_when_invalid(database: Database) -> None:
     rows = [
         ConfigIn(1, "org_1", "sms_limit", "100"),
         ConfigIn(2, "org_1", "sms_limit", "200"),
@@ -36,9 +36,9 @@ async def test_configs_are_replaced_when_they_changed_and_refused_when_invalid(d
         ConfigIn(5, "org_2", "timezone", "Australia/Perth"),
     ]
     async with database.all_tenants() as session:
-        first = await service.take_configs(session, "v2", rows)
-        assert (first.added, sorted(old_id for old_id, _ in first.refused)) == (2, [2, 3, 4])
-        again = await service.take_configs(session, "v2", [rows[0]._replace(value="50"), rows[4]])
+        first = await service.import_configs(session, "v2", rows)
+        assert (first.added, sorted(old_id for old_id, _ in first.rejected)) == (2, [2, 3, 4])
+        again = await service.import_configs(session, "v2", [rows[0]._replace(value="50"), rows[4]])
         assert (again.added, again.updated) == (0, 1)
         values = await session.execute(text("SELECT name, value FROM configs ORDER BY name"))
         assert [tuple(row) for row in values] == [("sms_limit", "50"), ("timezone", "Australia/Perth")]
@@ -53,7 +53,7 @@ async def test_configs_are_replaced_when_they_changed_and_refused_when_invalid(d
 async def test_two_organisations_may_have_moved_in_with_the_same_old_ids(database: Database) -> None:
     first, other = ConfigIn(1, "org_1", "sms_limit", "1"), ConfigIn(1, "org_2", "sms_limit", "2")
     async with database.all_tenants() as session:
-        written = [await service.take_configs(session, "v1", [row]) for row in (first, other, first, other)]
+        written = [await service.import_configs(session, "v1", [row]) for row in (first, other, first, other)]
         assert [one.added for one in written] == [1, 1, 0, 0]
         values = await session.execute(text("SELECT organisation_id, value FROM configs ORDER BY 1"))
         assert [tuple(row) for row in values] == [("org_1", "1"), ("org_2", "2")]

@@ -1,4 +1,4 @@
-"""The command `import-v1`: take the data of v1 over into an organisation. docs/moving-in.md is the guide."""
+"""The command `import-v1`: import the data of v1 into an organisation. docs/moving-in.md is the guide."""
 
 import argparse
 from functools import partial
@@ -12,11 +12,11 @@ from cooee.stack import Stack
 
 
 async def import_v1(stack: Stack, options: argparse.Namespace) -> Report:
-    """Take over the customers, groups, templates, configs and schedules of v1 into an organisation.
+    """Import the customers, groups, templates, configs and schedules of v1 into an organisation.
 
-    The command can be repeated and interrupted: a row that was taken is written again only when it changed. Pending
-    schedules are taken with --cut-over only, because v1 may still send them. At the end the rows here are compared with
-    the source. The exit code is 1 when they disagree or a row was refused.
+    The command can be repeated and interrupted: an imported row is written again only when it changed. Pending
+    schedules are imported with --cut-over only, because v1 may still send them. At the end the rows here are compared
+    with the source. The exit code is 1 when they disagree or a row was rejected.
     """
     return await run_import(stack, options, V1, partial(find_people, users=options.users))
 
@@ -33,4 +33,4 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-COMMAND = Command("import-v1", "take the data of v1 over", import_v1, _add_arguments, changes=True)
+COMMAND = Command("import-v1", "import the data of v1", import_v1, _add_arguments, changes=True)

@@ -1,1 +1,1 @@
-"""Reading an earlier system and writing it through the services: the tables, the conversion, the steps."""
+"""Read an earlier system and write it through the services: the tables, the conversion, the steps."""

@@ -1,4 +1,4 @@
-"""How an earlier system is read: its tables, their columns, and what becomes of each.
+"""Describe how an earlier system is read: its tables, their columns, and what becomes of each.
 
 docs/moving-in.md has the same tables of columns, and a test compares both.
 """
@@ -11,6 +11,12 @@ from scheduling.models import ScheduleStatus
 ACTIVE = "null is true"
 USER = "the id of the user here; null for an unknown one"
 TIME = "a time without a zone is UTC"
+OF_NEW_ORGANISATION = "used only if the organisation is new here"
+OF_NEW_USER = "used only if the user is new here"
+OF_TEMPLATE = "refers to version 1; null if the template was not imported"
+OF_FAILED = "for failed messages only; null becomes 'The earlier system could not send it.'"
+OF_BATCH_TIME = f"{TIME}; null is `sent_time`, then `created_at`"
+OF_MESSAGE_TIME = f"{TIME}; null is the batch's `scheduled_time`, then `sent_time`, then `created_at`"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a row of an earlier system becomes. Pure: each function returns the row, or raises Refusal with the reason."""
+"""Convert rows of an earlier system. A conversion returns the row or raises, and adds its changes to the notes."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -26,20 +26,20 @@ _UNKNOWN = "It was being sent when the organisation moved here. Whether it was s
 _FAILED = "The earlier system could not send it."
 
 
-class Refusal(Exception):
-    """A row cannot be taken. The message says why, without the values of the row."""
+class RowRejected(Exception):
+    """A row cannot be imported. The message says why, without the values of the row."""
 
 
-class Waiting(Exception):
-    """A row is taken at the cut-over, because the earlier system may still send it."""
+class PendingCutOver(Exception):
+    """A row is imported at the cut-over only, because the earlier system may still send it."""
 
 
 @dataclass
-class World:
-    """What the rows of an earlier system refer to, and the choices of the operator.
+class ImportContext:
+    """The rows here that those of an earlier system refer to, and the choices of the operator.
 
-    `organisations` and `users` are ids here by old id, and `members` are (organisation, user). `unknown_users` counts
-    the references to other users. `notes` collects what was changed on the way of the current row.
+    `organisations` and `users` are ids here by old id, and `memberships` are (organisation, user). `unknown_users`
+    counts the references to other users. `notes` collects what was changed on the way of the current row.
     """
 
     system: System
@@ -48,15 +48,15 @@ class World:
     sends_overdue: bool = False
     organisations: dict[int, str] = field(default_factory=dict)
     users: dict[str, int] = field(default_factory=dict)
-    members: set[tuple[str, int]] = field(default_factory=set)
+    memberships: set[tuple[str, int]] = field(default_factory=set)
     unknown_users: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
 
     def organisation(self, row: Row) -> str:
-        """Return the organisation of a row. Raises Refusal."""
+        """Return the organisation of a row. Raises RowRejected."""
         found = self.organisations.get(row["organisation_id"])
         if found is None:
-            raise Refusal("Its organisation was not taken.")
+            raise RowRejected("Its organisation was not imported.")
         return found
 
     def user(self, old_id: int | str | None) -> int | None:
@@ -83,8 +83,8 @@ class References:
     batches: Mapping[OldId, int]
 
 
-def assume_taken(contacts: Collection[OldId], groups: Collection[OldId], batches: Collection[OldId]) -> References:
-    """Return references under which every row that is referred to was taken, for a dry run."""
+def assume_imported(contacts: Collection[OldId], groups: Collection[OldId], batches: Collection[OldId]) -> References:
+    """Return references under which every row that is referred to was imported, for a dry run."""
     some_one = MovedContact(contact_id=1, version=1, phone="+61400000000", first_name="", last_name="", company="")
     return References(dict.fromkeys(contacts, some_one), dict.fromkeys(groups, 1), {}, dict.fromkeys(batches, 1))
 
@@ -94,16 +94,16 @@ def _time(row: Row, name: str) -> datetime | None:
     if value is None:
         return None
     if not 1990 <= value.year <= 2100:
-        raise Refusal(f"Its {name} is not between the years 1990 and 2100.")
+        raise RowRejected(f"Its {name} is not between the years 1990 and 2100.")
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-def _audit(world: World, row: Row) -> dict[str, Any]:
+def _authorship(context: ImportContext, row: Row) -> dict[str, Any]:
     updated = _time(row, "updated_at")
     created = _time(row, "created_at") or updated or _NO_TIME
     return {
-        "created_by": world.user(row["created_by_id"]),
-        "updated_by": world.user(row["updated_by_id"]),
+        "created_by": context.user(row["created_by_id"]),
+        "updated_by": context.user(row["updated_by_id"]),
         "created_at": created,
         "updated_at": updated or created,
     }
@@ -114,17 +114,17 @@ def month_of(moment: datetime) -> date:
     return moment.astimezone(UTC).date().replace(day=1)
 
 
-def _text(world: World, row: Row, name: str, length: int) -> str:
+def _text(context: ImportContext, row: Row, name: str, length: int) -> str:
     text = clean_text(row[name] or "")
     if len(text) > length:
-        world.notes.append(f"{name} was cut to {length} characters")
+        context.notes.append(f"{name} was cut to {length} characters")
     return text[:length]
 
 
-def _name(world: World, row: Row, noun: str) -> str:
-    name = _text(world, row, "name", 200)
+def _name(context: ImportContext, row: Row, noun: str) -> str:
+    name = _text(context, row, "name", 200)
     if is_blank(name):
-        world.notes.append("it had no name")
+        context.notes.append("it had no name")
         return f"{noun} {row['id']}"
     return name
 
@@ -133,92 +133,92 @@ def _phone(given: str | None) -> str:
     try:
         return normalise_phone(given or "")
     except InvalidPhone:
-        raise Refusal("Its phone is no Australian mobile number.") from None
+        raise RowRejected("Its phone is no Australian mobile number.") from None
 
 
-def to_contact(world: World, row: Row) -> ContactIn:
+def to_contact(context: ImportContext, row: Row) -> ContactIn:
     """Return a contact."""
-    organisation = world.organisation(row)
-    email, user = _text(world, row, "email", 254), world.user(row["user_id"])
+    organisation = context.organisation(row)
+    email, user = _text(context, row, "email", 254), context.user(row["user_id"])
     try:
         check_email(email)
     except ValueError:
-        world.notes.append("email was no address and was left out")
+        context.notes.append("email was no address and was left out")
         email = ""
-    if row["user_id"] is not None and (organisation, user) not in world.members:
-        world.notes.append("its user is no member and was left out")
+    if row["user_id"] is not None and (organisation, user) not in context.memberships:
+        context.notes.append("its user is no member and was left out")
         user = None
-    audit = _audit(world, row)
+    authorship = _authorship(context, row)
     return ContactIn(
         old_id=row["id"],
         organisation_id=organisation,
-        month=month_of(audit["created_at"]),
-        first_name=_text(world, row, "first_name", 100),
-        last_name=_text(world, row, "last_name", 100),
+        month=month_of(authorship["created_at"]),
+        first_name=_text(context, row, "first_name", 100),
+        last_name=_text(context, row, "last_name", 100),
         phone=_phone(row["phone"]),
         email=email,
-        company=_text(world, row, "company", 200),
+        company=_text(context, row, "company", 200),
         user_id=user,
         is_active=row["is_active"] is not False,
         opt_out=row["opt_out"] is True,
-        opted_out_at=audit["updated_at"] if row["opt_out"] else None,
-        **audit,
+        opted_out_at=authorship["updated_at"] if row["opt_out"] else None,
+        **authorship,
     )
 
 
-def to_group(world: World, row: Row) -> GroupIn:
+def to_group(context: ImportContext, row: Row) -> GroupIn:
     """Return a group."""
-    audit = _audit(world, row)
+    authorship = _authorship(context, row)
     return GroupIn(
         old_id=row["id"],
-        organisation_id=world.organisation(row),
-        month=month_of(audit["created_at"]),
-        name=_name(world, row, "Group"),
-        description=_text(world, row, "description", 1000),
+        organisation_id=context.organisation(row),
+        month=month_of(authorship["created_at"]),
+        name=_name(context, row, "Group"),
+        description=_text(context, row, "description", 1000),
         is_active=row["is_active"] is not False,
-        **audit,
+        **authorship,
     )
 
 
-def to_member(world: World, row: Row, found: References) -> MemberIn:
+def to_member(context: ImportContext, row: Row, found: References) -> MemberIn:
     """Return a membership of a group. `row` has the organisations of the group and of the contact."""
     if row["group_organisation"] is None or row["contact_organisation"] is None:
-        raise Refusal("Its group or its contact does not exist.")
+        raise RowRejected("Its group or its contact does not exist.")
     if row["group_organisation"] != row["contact_organisation"]:
-        raise Refusal("Its group and its contact belong to two organisations.")
-    organisation = world.organisations.get(row["group_organisation"])
+        raise RowRejected("Its group and its contact belong to two organisations.")
+    organisation = context.organisations.get(row["group_organisation"])
     if organisation is None:
-        raise Refusal("Its organisation was not taken.")
+        raise RowRejected("Its organisation was not imported.")
     group_id = found.groups.get(OldId(organisation, row["group_id"]))
     contact = found.contacts.get(OldId(organisation, row["contact_id"]))
     if group_id is None or contact is None:
-        raise Refusal("Its group or its contact was not taken.")
+        raise RowRejected("Its group or its contact was not imported.")
     return MemberIn(row["id"], organisation, group_id, contact.contact_id)
 
 
-def to_template(world: World, row: Row) -> TemplateIn:
+def to_template(context: ImportContext, row: Row) -> TemplateIn:
     """Return a template."""
-    text, audit = clean_text(row["text"] or ""), _audit(world, row)
+    text, authorship = clean_text(row["text"] or ""), _authorship(context, row)
     if is_blank(text):
-        raise Refusal("It has no text.")
+        raise RowRejected("It has no text.")
     return TemplateIn(
         old_id=row["id"],
-        organisation_id=world.organisation(row),
-        month=month_of(audit["created_at"]),
-        name=_name(world, row, "Template"),
+        organisation_id=context.organisation(row),
+        month=month_of(authorship["created_at"]),
+        name=_name(context, row, "Template"),
         text=text,
         is_active=row["is_active"] is not False,
-        **audit,
+        **authorship,
     )
 
 
-def to_config(world: World, row: Row) -> ConfigIn:
+def to_config(context: ImportContext, row: Row) -> ConfigIn:
     """Return a config."""
     name = clean_text(row["name"] or "")
     if is_blank(name) or row["value"] is None:
-        raise Refusal("It has no name or no value.")
+        raise RowRejected("It has no name or no value.")
     known = name.lower() if name.lower() in SPECS else name
-    return ConfigIn(row["id"], world.organisation(row), known, clean_text(row["value"]))
+    return ConfigIn(row["id"], context.organisation(row), known, clean_text(row["value"]))
 
 
 def kind_of(row: Row) -> ScheduleKind:
@@ -234,21 +234,21 @@ def kind_of(row: Row) -> ScheduleKind:
     return ScheduleKind.BATCH if is_batch else ScheduleKind.SINGLE
 
 
-def to_schedule(world: World, row: Row, found: References) -> ScheduleIn:
-    """Return a schedule. Raises Waiting for one that the earlier system may still send."""
-    organisation, kind = world.organisation(row), kind_of(row)
-    status = world.status(row["status"])
+def to_schedule(context: ImportContext, row: Row, found: References) -> ScheduleIn:
+    """Return a schedule. Raises PendingCutOver for one that the earlier system may still send."""
+    organisation, kind = context.organisation(row), kind_of(row)
+    status = context.status(row["status"])
     if status is None:
-        raise Refusal("Its status is unknown.")
-    _check_cut_over(world, row, kind, status)
+        raise RowRejected("Its status is unknown.")
+    _check_cut_over(context, row, kind, status)
     contact = found.contacts.get(OldId(organisation, row["contact_id"] or 0))
     batch_id, group_id = _batch_and_group(organisation, row, kind, found)
-    audit = _audit(world, row)
+    authorship = _authorship(context, row)
     sent, given = _time(row, "sent_time"), _time(row, "scheduled_time")
-    moment = given or _time(row, "parent_time") or sent or audit["created_at"]
+    moment = given or _time(row, "parent_time") or sent or authorship["created_at"]
     text, form = clean_text(row["text"] or row["parent_text"] or ""), _format(row)
-    _note_missing(world, row, kind, contact)
-    became, error, category = _outcome(world, row, status, moment)
+    _note_missing(context, row, kind, contact)
+    became, error, category = _outcome(context, row, status, moment)
     if became == ScheduleStatus.PENDING:
         _check_sendable(kind, text, form, row["media_url"])
     return ScheduleIn(
@@ -264,12 +264,12 @@ def to_schedule(world: World, row: Row, found: References) -> ScheduleIn:
         contact_version=contact.version if contact else 0,
         phone=None if kind == ScheduleKind.BATCH else _phone_of(row, contact),
         fields=_fields(contact),
-        name=_name(world, row, "Batch") if kind == ScheduleKind.BATCH else _text(world, row, "name", 200) or None,
+        name=_name(context, row, "Batch") if kind == ScheduleKind.BATCH else _text(context, row, "name", 200) or None,
         template_id=found.templates.get(OldId(organisation, row["template_id"] or 0)),
         text=text,
         message_parts=None
         if status == ScheduleStatus.PENDING or kind == ScheduleKind.BATCH
-        else _parts(world, row, form, text),
+        else _parts(context, row, form, text),
         scheduled_time=moment,
         format=form,
         media_url=row["media_url"] or None,
@@ -278,24 +278,24 @@ def to_schedule(world: World, row: Row, found: References) -> ScheduleIn:
         status=became,
         error=error,
         failure_category=category,
-        **audit,
+        **authorship,
     )
 
 
-def _check_cut_over(world: World, row: Row, kind: ScheduleKind, status: ScheduleStatus) -> None:
-    if status not in OPEN and world.status(row["parent_status"]) not in OPEN:
+def _check_cut_over(context: ImportContext, row: Row, kind: ScheduleKind, status: ScheduleStatus) -> None:
+    if status not in OPEN and context.status(row["parent_status"]) not in OPEN:
         return
-    if not world.is_cut_over:
-        raise Waiting
+    if not context.is_cut_over:
+        raise PendingCutOver
     if row["parent_id"] is not None and kind == ScheduleKind.SINGLE and status in OPEN:
-        raise Refusal("It is pending, and its batch or the group of it is missing.")
+        raise RowRejected("It is pending, and its batch or the group of it is missing.")
 
 
-def _note_missing(world: World, row: Row, kind: ScheduleKind, contact: MovedContact | None) -> None:
+def _note_missing(context: ImportContext, row: Row, kind: ScheduleKind, contact: MovedContact | None) -> None:
     if row["parent_id"] is not None and kind == ScheduleKind.SINGLE:
-        world.notes.append("its batch, or the group of it, is missing: it was taken as a single message")
+        context.notes.append("its batch, or the group of it, is missing: it was imported as a single message")
     if row["contact_id"] is not None and contact is None:
-        world.notes.append("its contact was not taken: only the phone was")
+        context.notes.append("its contact was not imported: only the phone was")
 
 
 def _fields(contact: MovedContact | None) -> dict[str, str]:
@@ -316,12 +316,12 @@ def _batch_and_group(
 ) -> tuple[int | None, int | None]:
     group_id = found.groups.get(OldId(organisation, row["group_id"] or 0))
     if kind == ScheduleKind.BATCH and group_id is None:
-        raise Refusal("It is a batch, and its group is missing. Its messages are taken as single ones.")
+        raise RowRejected("It is a batch, and its group is missing. Its messages are imported as single ones.")
     if kind != ScheduleKind.BATCH_MESSAGE:
         return None, group_id
     batch_id = found.batches.get(OldId(organisation, row["parent_id"]))
     if batch_id is None:
-        raise Refusal("Its batch was not taken.")
+        raise RowRejected("Its batch was not imported.")
     return batch_id, None
 
 
@@ -330,26 +330,26 @@ def _format(row: Row) -> str:
     if not given:
         return "mms" if row["media_url"] else "sms"
     if given not in ("sms", "mms"):
-        raise Refusal("Its format is unknown.")
+        raise RowRejected("Its format is unknown.")
     return given
 
 
-def _parts(world: World, row: Row, form: str, text: str) -> int:
+def _parts(context: ImportContext, row: Row, form: str, text: str) -> int:
     if form == "mms":
         return 1
     given: int | None = row["message_parts"]
-    return given if given is not None and 0 < given <= 1000 else world.system.count_parts(text)
+    return given if given is not None and 0 < given <= 1000 else context.system.count_parts(text)
 
 
 def _check_sendable(kind: ScheduleKind, text: str, form: str, media_url: str | None) -> None:
     if form == "mms" and not media_url:
-        raise Refusal("It is a pending MMS without media.")
+        raise RowRejected("It is a pending MMS without media.")
     if is_blank(text) and form == "sms":
-        raise Refusal("It is pending and has no text.")
+        raise RowRejected("It is pending and has no text.")
 
 
 def _outcome(
-    world: World, row: Row, status: ScheduleStatus, moment: datetime
+    context: ImportContext, row: Row, status: ScheduleStatus, moment: datetime
 ) -> tuple[ScheduleStatus, str | None, str | None]:
     """Return the status of a schedule here, with its error and its failure category."""
     if status == ScheduleStatus.FAILED:
@@ -360,11 +360,11 @@ def _outcome(
         return ScheduleStatus.FAILED, _UNKNOWN, "outcome_unknown"
     if status != ScheduleStatus.PENDING:
         return status, None, None
-    of_batch = world.status(row["parent_status"])
+    of_batch = context.status(row["parent_status"])
     if of_batch == ScheduleStatus.CANCELLED:
         return ScheduleStatus.CANCELLED, None, None
     if row["parent_id"] is not None and of_batch not in OPEN:  # nothing would send it
         return ScheduleStatus.FAILED, _BATCH_ENDED, "expired"
-    if moment <= world.now and not world.sends_overdue:
+    if moment <= context.now and not context.sends_overdue:
         return ScheduleStatus.FAILED, _EXPIRED, "expired"
     return status, None, None

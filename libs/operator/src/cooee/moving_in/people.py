@@ -1,64 +1,107 @@
-"""The organisations and users that rows refer to: those of v2 are taken, those of v1 are found by a file."""
+"""Import or find the organisations and users that rows refer to: v2 has them, and a file names those of v1."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from common.fields import clean_text
 from contacts.identity import service as identity
 from contacts.moving_in import service as contacts
 from contacts.moving_in.schemas import UserIn
 from cooee.errors import NotFound, Refused
-from cooee.moving_in.move import Move
+from cooee.moving_in.import_run import ImportRun
 from cooee.moving_in.source import Row
 from cooee.moving_in.users import match_users, read_users
 from cooee.moving_in.v1 import ORGANISATION
 
+_REJECTED_ORGANISATION = "Its organisation was not imported."
 
-async def take_people(move: Move) -> None:
-    """Take the organisations, the users and the memberships. Clerk's own reports about them count more."""
-    names: dict[str, Row] = {}
-    for row in await move.source.rows(move.system.table("organisation")):
-        clerk_id = clean_text(row["clerk_org_id"] or "")
-        if not clerk_id:
-            move.problems.add("organisation", row["id"], "refused", "It has no id of Clerk.")
-        elif move.organisation in (None, clerk_id):
-            move.world.organisations[row["id"]], names[clerk_id] = clerk_id, row
-    if move.organisation and not names:
-        raise NotFound(f"the earlier system has no organisation {move.organisation}")
-    await _refuse_closed(move)
-    users = {str(row["id"]): _user(row) for row in await move.source.rows(move.system.table("user")) if row["clerk_id"]}
-    memberships = [
-        (move.world.organisations[row["organisation_id"]], str(row["user_id"]), row["role"] or "member")
-        for row in await move.source.rows(move.system.table("membership"))
-        if row["organisation_id"] in move.world.organisations and str(row["user_id"]) in users
-    ]
-    if move.is_dry_run:
-        move.world.users = dict.fromkeys(users, 1)
-        move.world.members = {(organisation, 1) for organisation, _, _ in memberships}
+
+class _Membership(NamedTuple):
+    """A membership. `user` is the id of its user in the earlier system."""
+
+    organisation: str
+    user: str
+    role: str
+
+
+async def import_people(run: ImportRun) -> None:
+    """Import organisations, users and memberships. Rows that exist here stay unchanged, because Clerk owns them."""
+    names = await _read_organisations(run)
+    users = await _read_users(run)
+    memberships = await _read_memberships(run, users)
+    if run.organisation:  # a user of other organisations only is not part of this import
+        users = {row.user: users[row.user] for row in memberships}
+    if run.is_dry_run:
+        run.context.users = dict.fromkeys(users, 1)
+        run.context.memberships = {(row.organisation, 1) for row in memberships}
         return
-    async with move.stack.session("contacts") as session:
-        for clerk_id in move.organisations:
+    async with run.stack.session("contacts") as session:
+        for clerk_id in run.organisations:
             row = names[clerk_id]
-            await contacts.take_organisation(
+            await contacts.import_organisation(
                 session, clerk_id, clean_text(row["name"] or ""), clean_text(row["slug"] or "")
             )
-        known = await contacts.take_users(session, list(users.values()))
-        move.world.users = {old_id: known[user.clerk_id] for old_id, user in users.items()}
-        found = [(organisation, move.world.users[user], role) for organisation, user, role in memberships]
-        await contacts.take_memberships(session, found, move.world.now)
-    move.world.members = {(organisation, user) for organisation, user, _ in found}
+        known = await contacts.import_users(session, list(users.values()))
+        run.context.users = {old_id: known[user.clerk_id] for old_id, user in users.items()}
+        found = [(row.organisation, run.context.users[row.user], row.role) for row in memberships]
+        await contacts.import_memberships(session, found, run.context.now)
+    run.context.memberships = {(organisation, user) for organisation, user, _ in found}
 
 
-async def _refuse_closed(move: Move) -> None:
+async def _read_organisations(run: ImportRun) -> dict[str, Row]:
+    """Return the rows of the wanted organisations by Clerk id, and note their old ids."""
+    names: dict[str, Row] = {}
+    for row in await run.source.rows(run.system.table("organisation")):
+        clerk_id = clean_text(row["clerk_org_id"] or "")
+        if not clerk_id:
+            run.problems.add("organisation", row["id"], "rejected", "It has no Clerk id.")
+        elif run.organisation in (None, clerk_id):
+            run.context.organisations[row["id"]], names[clerk_id] = clerk_id, row
+    if run.organisation and not names:
+        raise NotFound(f"the earlier system has no organisation {run.organisation}")
+    await _reject_closed(run)
+    return names
+
+
+async def _read_users(run: ImportRun) -> dict[str, UserIn]:
+    """Return the users by old id. Reject those without a Clerk id."""
+    users: dict[str, UserIn] = {}
+    for row in await run.source.rows(run.system.table("user")):
+        user = _user(row)
+        if user.clerk_id:
+            users[str(row["id"])] = user
+        else:
+            run.problems.add("user", row["id"], "rejected", "It has no Clerk id.")
+    return users
+
+
+async def _read_memberships(run: ImportRun, users: Mapping[str, UserIn]) -> list[_Membership]:
+    """Return the memberships of the wanted organisations. Reject those without a user or an organisation."""
+    found = []
+    for row in await run.source.rows(run.system.table("membership")):
+        organisation, user = run.context.organisations.get(row["organisation_id"]), str(row["user_id"])
+        if organisation is None and run.organisation:
+            continue
+        if organisation is None or user not in users:
+            reason = _REJECTED_ORGANISATION if organisation is None else "Its user was not imported."
+            run.problems.add("membership", row["id"], "rejected", reason)
+        else:
+            found.append(_Membership(organisation, user, row["role"] or "member"))
+    return found
+
+
+async def _reject_closed(run: ImportRun) -> None:
     """Leave the organisations out that are closed here. Raises Refused for the one that the operator named."""
-    async with move.stack.session("contacts") as session:
-        for old_id, organisation in list(move.world.organisations.items()):
+    async with run.stack.session("contacts") as session:
+        for old_id, organisation in list(run.context.organisations.items()):
             found = await identity.find_organisation(session, organisation)
             if found is None or found.is_active:
                 continue
-            if move.organisation:
+            if run.organisation:
                 raise Refused(f"{organisation} is closed, so nothing can move in")
-            move.problems.add("organisation", old_id, "refused", "It is closed here.")
-            del move.world.organisations[old_id]
+            run.problems.add("organisation", old_id, "rejected", "It is closed here.")
+            del run.context.organisations[old_id]
 
 
 def _user(row: Row) -> UserIn:
@@ -66,19 +109,19 @@ def _user(row: Row) -> UserIn:
     return UserIn(*texts)
 
 
-async def find_people(move: Move, users: Path) -> None:
+async def find_people(run: ImportRun, users: Path) -> None:
     """Find the organisation that all rows go to, and the users that a file names.
 
     Raises NotFound, Refused for a closed organisation, and WrongUsage for lines of the file.
     """
-    organisation, lines = move.organisation or "", read_users(users)
-    async with move.stack.session("contacts") as session:
+    organisation, lines = run.organisation or "", read_users(users)
+    async with run.stack.session("contacts") as session:
         found = await identity.find_organisation(session, organisation)
         if found is None:
             raise NotFound(f"there is no organisation {organisation}: see cooee organisations list")
         if not found.is_active:
             raise Refused(f"{organisation} is closed, so nothing can move in")
         known = await identity.find_members(session, organisation, {line.clerk_id for line in lines})
-    move.world.organisations = {ORGANISATION: organisation}
-    move.world.users = match_users(users, lines, await move.source.rows(move.system.table("user")), known)
-    move.world.members = {(organisation, user.user_id) for user in known.values() if user.is_active}
+    run.context.organisations = {ORGANISATION: organisation}
+    run.context.users = match_users(users, lines, await run.source.rows(run.system.table("user")), known)
+    run.context.memberships = {(organisation, user.user_id) for user in known.values() if user.is_active}

@@ -13,116 +13,116 @@ from cooee.arguments import read_positive
 from cooee.command import Report
 from cooee.errors import ExitCode
 from cooee.moving_in.columns import System
-from cooee.moving_in.conversion import World
-from cooee.moving_in.move import Move
+from cooee.moving_in.conversion import ImportContext
+from cooee.moving_in.counts import Counts, Line, Problems, write_csv
+from cooee.moving_in.import_run import ImportRun
 from cooee.moving_in.source import PAGE, open_source
 from cooee.moving_in.steps import STEPS
-from cooee.moving_in.tally import Line, Problems, Tally, write_csv
 from cooee.output import quantity, table
 from cooee.stack import STORES, Stack
 from delivery.moving_in import service as delivery
 from scheduling.moving_in import service as scheduling
 
 _SERVICES = {"contacts": contacts, "scheduling": scheduling, "delivery": delivery}
-_HEADINGS = ("table", "month", "source", "taken", "merged", "waiting", "refused", "here", "agrees")
+_HEADINGS = ("table", "month", "source", "imported", "merged", "pending cut-over", "rejected", "here", "agrees")
 
 
 async def run_import(
-    stack: Stack, options: argparse.Namespace, system: System, take_people: Callable[[Move], Awaitable[None]]
+    stack: Stack, options: argparse.Namespace, system: System, import_people: Callable[[ImportRun], Awaitable[None]]
 ) -> Report:
-    """Take the rows of an earlier system, compare the rows here with the source, and report both.
+    """Import the rows of an earlier system, compare the rows here with the source, and report both.
 
-    `take_people` takes or finds the organisations and users that the rows refer to.
+    `import_people` imports or finds the organisations and users that the rows refer to.
     """
-    world = World(
+    context = ImportContext(
         system=system, now=datetime.now(UTC), is_cut_over=options.cut_over, sends_overdue=options.send_overdue
     )
     problems = Problems(options.report)
     try:
         async with open_source(options.source, system, options.table_prefix, options.page_rows) as source:
-            move = Move(
+            run = ImportRun(
                 stack=stack,
                 source=source,
-                world=world,
-                tally=Tally(),
+                context=context,
+                counts=Counts(),
                 problems=problems,
                 is_dry_run=options.dry_run,
                 organisation=options.organisation,
             )
-            for step in (take_people, *STEPS):
-                await step(move)
-            _report_unknown_users(move)
-            if move.is_dry_run:
-                return _report(move, move.tally.lines([]), options)
-            await _set_usage(move)
-            lines = move.tally.lines(await _check(move))
+            for step in (import_people, *STEPS):
+                await step(run)
+            _report_unknown_users(run)
+            if run.is_dry_run:
+                return _report(run, run.counts.lines([]), options)
+            await _set_usage(run)
+            lines = run.counts.lines(await _check(run))
             if options.map_out:
-                await _write_map(move, options.map_out)
-            return _report(move, lines, options)
+                await _write_map(run, options.map_out)
+            return _report(run, lines, options)
     finally:
         problems.close()
 
 
-def _report_unknown_users(move: Move) -> None:
+def _report_unknown_users(run: ImportRun) -> None:
     """Report the users that rows refer to and who are not known here."""
-    for old_id, number in sorted(move.world.unknown_users.items()):
+    for old_id, number in sorted(run.context.unknown_users.items()):
         reason = f"There is no user here for it: {quantity(number, 'reference')} to it became null."
-        move.problems.add("user", old_id, "unknown", reason)
+        run.problems.add("user", old_id, "unknown", reason)
 
 
-async def _set_usage(move: Move) -> None:
+async def _set_usage(run: ImportRun) -> None:
     """Count what was sent in this and the last month against the limits."""
-    month = move.world.now.date().replace(day=1)
+    month = run.context.now.date().replace(day=1)
     since = (month - timedelta(days=1)).replace(day=1)
-    async with move.stack.session("delivery") as session:
-        zones = await delivery.get_zones(session, move.organisations)
-    async with move.stack.session("scheduling") as session:
+    async with run.stack.session("delivery") as session:
+        zones = await delivery.get_zones(session, run.organisations)
+    async with run.stack.session("scheduling") as session:
         usage = await scheduling.count_usage(session, zones, since)
-    async with move.stack.session("delivery") as session:
+    async with run.stack.session("delivery") as session:
         await delivery.set_usage(session, usage)
 
 
-async def _check(move: Move) -> list[CheckedMonth]:
+async def _check(run: ImportRun) -> list[CheckedMonth]:
     checked: list[CheckedMonth] = []
     for name in STORES:
-        async with move.stack.session(name) as session:
-            checked += await _SERVICES[name].check(session, move.system.name, move.organisations)
+        async with run.stack.session(name) as session:
+            checked += await _SERVICES[name].check(session, run.system.name, run.organisations)
     return checked
 
 
-async def _write_map(move: Move, path: Path) -> None:
-    """Write the new id of each row that was taken."""
+async def _write_map(run: ImportRun, path: Path) -> None:
+    """Write the new id of each row that was imported."""
     file, writer = write_csv(path, ("kind", "old_id", "organisation", "new_id"))
     with file:
         for name in STORES:
             after: MovedId | None = None
             page = [MovedId("", 0, "", 0)]
             while page:
-                async with move.stack.session(name) as session:
-                    page = await _SERVICES[name].page_ids(session, move.system.name, move.organisations, after)
+                async with run.stack.session(name) as session:
+                    page = await _SERVICES[name].page_ids(session, run.system.name, run.organisations, after)
                 writer.writerows(page)
                 after = page[-1] if page else None
 
 
-def _report(move: Move, lines: list[Line], options: argparse.Namespace) -> Report:
-    is_incomplete = move.problems.numbers["refused"] > 0 and not options.allow_refused
-    agrees = move.is_dry_run or all(line.agrees for line in lines)
-    waiting = sum(line.source.waiting for line in lines)
+def _report(run: ImportRun, lines: list[Line], options: argparse.Namespace) -> Report:
+    is_incomplete = run.problems.numbers["rejected"] > 0 and not options.allow_rejected
+    agrees = run.is_dry_run or all(line.agrees for line in lines)
+    pending = sum(line.source.pending_cut_over for line in lines)
     document = {
-        "organisation_id": move.organisation,
-        "dry_run": move.is_dry_run,
-        "cut_over": move.world.is_cut_over,
-        "added": move.tally.added,
-        "updated": move.tally.updated,
-        "waiting": waiting,
+        "organisation_id": run.organisation,
+        "dry_run": run.is_dry_run,
+        "cut_over": run.context.is_cut_over,
+        "added": run.counts.added,
+        "updated": run.counts.updated,
+        "pending_cut_over": pending,
         "agrees": agrees,
-        "problems": dict(move.problems.numbers),
-        "first_problems": move.problems.first,
-        "tables": [_line_document(line, is_dry_run=move.is_dry_run) for line in lines],
+        "problems": dict(run.problems.numbers),
+        "first_problems": run.problems.first,
+        "tables": [_line_document(line, is_dry_run=run.is_dry_run) for line in lines],
     }
     shown = [
-        *table(_HEADINGS, (_cells(line, is_dry_run=move.is_dry_run) for line in lines)),
-        *_sentences(move, waiting),
+        *table(_HEADINGS, (_cells(line, is_dry_run=run.is_dry_run) for line in lines)),
+        *_sentences(run, pending),
     ]
     if not agrees:
         shown.append("the rows here do not agree with the source: see the lines with NO")
@@ -134,10 +134,10 @@ def _line_document(line: Line, *, is_dry_run: bool) -> dict[str, Any]:
         "table": line.kind,
         "month": line.month and f"{line.month:%Y-%m}",
         "source_rows": line.source.rows,
-        "taken": line.source.taken,
+        "imported": line.source.imported,
         "merged": line.source.merged,
-        "waiting": line.source.waiting,
-        "refused": line.source.refused,
+        "pending_cut_over": line.source.pending_cut_over,
+        "rejected": line.source.rejected,
         "source_checksum": str(line.source.checksum),
         "rows": None if is_dry_run else line.rows,
         "checksum": None if is_dry_run else str(line.checksum),
@@ -149,21 +149,30 @@ def _cells(line: Line, *, is_dry_run: bool) -> tuple[object, ...]:
     counted = line.source
     here = ("", "") if is_dry_run else (line.rows, "yes" if line.agrees else "NO")
     month = f"{line.month:%Y-%m}" if line.month else ""
-    return (line.kind, month, counted.rows, counted.taken, counted.merged, counted.waiting, counted.refused, *here)
+    return (
+        line.kind,
+        month,
+        counted.rows,
+        counted.imported,
+        counted.merged,
+        counted.pending_cut_over,
+        counted.rejected,
+        *here,
+    )
 
 
-def _sentences(move: Move, waiting: int) -> Iterable[str]:
-    if move.is_dry_run:
+def _sentences(run: ImportRun, pending: int) -> Iterable[str]:
+    if run.is_dry_run:
         yield "nothing was written"
     else:
-        yield f"{quantity(move.tally.added, 'row')} added, {quantity(move.tally.updated, 'row')} updated"
-    if waiting:
-        yield f"{quantity(waiting, 'row')} may still be sent by {move.system.name} and wait for --cut-over"
-    for problem in move.problems.first:
+        yield f"{quantity(run.counts.added, 'row')} added, {quantity(run.counts.updated, 'row')} updated"
+    if pending:
+        yield f"{quantity(pending, 'row')} may still be sent by {run.system.name} and wait for --cut-over"
+    for problem in run.problems.first:
         yield "{table} {id}: {outcome}: {reason}".format(**problem)
-    total = sum(move.problems.numbers.values())
-    if total > len(move.problems.first):
-        yield f"and {total - len(move.problems.first):,} more: --report FILE has all"
+    total = sum(run.problems.numbers.values())
+    if total > len(run.problems.first):
+        yield f"and {total - len(run.problems.first):,} more: --report FILE has all"
 
 
 def _read_file(value: str) -> Path:
@@ -179,14 +188,14 @@ def add_arguments(parser: argparse.ArgumentParser, system: System) -> None:
     name = system.name
     parser.add_argument("--source", required=True, help=f"the database of {name}, postgresql://user:password@host/name")
     parser.add_argument("--dry-run", action="store_true", help="read and check the source, and write nothing")
-    parser.add_argument("--cut-over", action="store_true", help=f"{name} is stopped: take what is pending, too")
+    parser.add_argument("--cut-over", action="store_true", help=f"{name} is stopped: import what is pending, too")
     parser.add_argument(
         "--send-overdue", action="store_true", help="send pending schedules whose time has passed, not fail them"
     )
     parser.add_argument(
-        "--report", type=_read_file, metavar="FILE", help="a CSV file of rows refused, merged or changed"
+        "--report", type=_read_file, metavar="FILE", help="a CSV file of rows rejected, merged or changed"
     )
     parser.add_argument("--map-out", type=_read_file, metavar="FILE", help="a CSV file of old and new ids")
-    parser.add_argument("--allow-refused", action="store_true", help="exit with 0 although rows were refused")
+    parser.add_argument("--allow-rejected", action="store_true", help="exit with 0 although rows were rejected")
     parser.add_argument("--page-rows", type=read_positive, default=PAGE, help=f"rows that are read at once ({PAGE})")
     parser.set_defaults(table_prefix=system.prefix)

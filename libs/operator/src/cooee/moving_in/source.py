@@ -1,4 +1,4 @@
-"""Reading the database of an earlier system: one snapshot, in pages by id, and nothing is written."""
+"""Read the database of an earlier system: one snapshot, in pages by id. Nothing is written."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager

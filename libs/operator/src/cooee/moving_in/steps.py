@@ -9,8 +9,8 @@ from common.moved_rows import OldId, Written
 from contacts.moving_in import service as contacts
 from cooee.moving_in import conversion
 from cooee.moving_in.columns import SchedulePass
-from cooee.moving_in.conversion import References, World
-from cooee.moving_in.move import Move
+from cooee.moving_in.conversion import ImportContext, References
+from cooee.moving_in.import_run import ImportRun
 from cooee.moving_in.source import Joined, Row
 from delivery.moving_in import service as delivery
 from scheduling.models import ScheduleKind
@@ -21,18 +21,18 @@ _KINDS = {
     ScheduleKind.BATCH: scheduling.BATCH,
     ScheduleKind.BATCH_MESSAGE: scheduling.BATCH_MESSAGE,
 }
-Take = Callable[..., Awaitable[Written]]
+ImportRows = Callable[..., Awaitable[Written]]
 
 
 @dataclass(frozen=True)
 class _Simple:
-    """A table whose rows refer to users and organisations only, and the use case that takes them."""
+    """A table whose rows refer to users and organisations only, and the use case that imports them."""
 
     role: str
     kind: str
-    convert: Callable[[World, Row], Any]
+    convert: Callable[[ImportContext, Row], Any]
     service: str
-    take: Take
+    write: ImportRows
 
 
 _SIMPLE = {
@@ -43,121 +43,121 @@ _SIMPLE = {
             kind=contacts.CONTACT,
             convert=conversion.to_contact,
             service="contacts",
-            take=contacts.take_contacts,
+            write=contacts.import_contacts,
         ),
         _Simple(
             role="group",
             kind=contacts.GROUP,
             convert=conversion.to_group,
             service="contacts",
-            take=contacts.take_groups,
+            write=contacts.import_groups,
         ),
         _Simple(
             role="template",
             kind=scheduling.TEMPLATE,
             convert=conversion.to_template,
             service="scheduling",
-            take=scheduling.take_templates,
+            write=scheduling.import_templates,
         ),
         _Simple(
             role="config",
             kind=delivery.CONFIG,
             convert=conversion.to_config,
             service="delivery",
-            take=delivery.take_configs,
+            write=delivery.import_configs,
         ),
     )
 }
 
 
-async def take_simple(move: Move, kind: str) -> None:
-    """Take the contacts, groups, templates or configs."""
+async def import_simple(run: ImportRun, kind: str) -> None:
+    """Import the contacts, groups, templates or configs."""
     one = _SIMPLE[kind]
-    table = move.system.table(one.role)
-    async with move.progress(table) as progress:
-        async for page in move.source.pages(table, move.wanted):
-            rows = move.convert(kind, page, partial(one.convert, move.world))
-            move.count(kind, rows, await _write(one.service, one.take, move, rows))
+    table = run.system.table(one.role)
+    async with run.progress(table) as progress:
+        async for page in run.source.pages(table, run.wanted):
+            rows = run.convert(kind, page, partial(one.convert, run.context))
+            run.count(kind, rows, await _write(one.service, one.write, run, rows))
             progress.add(len(page))
 
 
-async def _write(service: str, take: Take, move: Move, rows: Sequence[Any]) -> Written:
-    return await move.write(service, lambda session: take(session, move.system.name, rows))
+async def _write(service: str, write: ImportRows, run: ImportRun, rows: Sequence[Any]) -> Written:
+    return await run.write(service, lambda session: write(session, run.system.name, rows))
 
 
-async def take_members(move: Move) -> None:
-    """Take the members of groups, and remove those that the earlier system removed since the last run."""
-    source, members = move.source, move.system.table("member")
+async def import_members(run: ImportRun) -> None:
+    """Import the members of groups, and remove those that the earlier system removed since the last run."""
+    source, members = run.source, run.system.table("member")
     joined = Joined(
         columns="g.organisation_id, g.organisation_id AS group_organisation, c.organisation_id AS contact_organisation",
-        joins=f"LEFT JOIN {source.relation(move.system.table('group'))} g ON g.id = t.group_id"
-        f" LEFT JOIN {source.relation(move.system.table('contact'))} c ON c.id = t.contact_id",
+        joins=f"LEFT JOIN {source.relation(run.system.table('group'))} g ON g.id = t.group_id"
+        f" LEFT JOIN {source.relation(run.system.table('contact'))} c ON c.id = t.contact_id",
     )
     after = -(2**63)
-    async with move.progress(members) as progress:
-        async for page in source.pages(members, move.wanted, joined, "g.organisation_id"):
-            await _remove_members(move, after, page[-1]["id"], [row["id"] for row in page])
+    async with run.progress(members) as progress:
+        async for page in source.pages(members, run.wanted, joined, "g.organisation_id"):
+            await _remove_members(run, after, page[-1]["id"], [row["id"] for row in page])
             after = page[-1]["id"]
-            found = await find_references(move, page)
-            rows = move.convert(contacts.MEMBER, page, partial(conversion.to_member, move.world, found=found))
-            written = await _write("contacts", contacts.take_members, move, rows)
-            move.count(contacts.MEMBER, rows, written)
+            found = await find_references(run, page)
+            rows = run.convert(contacts.MEMBER, page, partial(conversion.to_member, run.context, found=found))
+            written = await _write("contacts", contacts.import_members, run, rows)
+            run.count(contacts.MEMBER, rows, written)
             progress.add(len(page))
-    await _remove_members(move, after, 2**63 - 1, [])
+    await _remove_members(run, after, 2**63 - 1, [])
 
 
-async def _remove_members(move: Move, after: int, until: int, old_ids: Sequence[int]) -> None:
-    if move.is_dry_run:
+async def _remove_members(run: ImportRun, after: int, until: int, old_ids: Sequence[int]) -> None:
+    if run.is_dry_run:
         return
-    async with move.stack.session("contacts") as session:
+    async with run.stack.session("contacts") as session:
         await contacts.remove_members(
-            session, move.system.name, move.organisations, after=after, until=until, old_ids=old_ids
+            session, run.system.name, run.organisations, after=after, until=until, old_ids=old_ids
         )
 
 
-async def take_schedules(move: Move) -> None:
-    """Take single messages and batches, then the messages of batches, and let the batches be finished."""
-    for one in move.system.passes:
-        await _take_schedules(move, one)
+async def import_schedules(run: ImportRun) -> None:
+    """Import single messages and batches, then the messages of batches, and let the batches be finished."""
+    for one in run.system.passes:
+        await _import_pass(run, one)
     after: int | None = 0
-    while after is not None and not move.is_dry_run:
-        async with move.stack.session("scheduling") as session:
+    while after is not None and not run.is_dry_run:
+        async with run.stack.session("scheduling") as session:
             after, _ = await scheduling.complete_batches(
-                session, move.system.name, move.organisations, after=after, size=1000
+                session, run.system.name, run.organisations, after=after, size=1000
             )
 
 
-def _joined(move: Move, one: SchedulePass) -> Joined:
+def _joined(run: ImportRun, one: SchedulePass) -> Joined:
     """Return what a page of schedules is read with: its group's name, and what it needs of its batch."""
-    groups = move.source.relation(move.system.table("group"))
+    groups = run.source.relation(run.system.table("group"))
     return Joined(
         columns="g.name AS group_name, p.status AS parent_status, p.scheduled_time AS parent_time,"
         " p.text AS parent_text, pg.id AS parent_group",
         joins=f"LEFT JOIN {groups} g ON g.id = t.group_id"
-        f" LEFT JOIN {move.source.relation(one.batches)} p ON p.id = t.parent_id"
+        f" LEFT JOIN {run.source.relation(one.batches)} p ON p.id = t.parent_id"
         f" LEFT JOIN {groups} pg ON pg.id = p.group_id",
         condition=one.condition,
     )
 
 
-async def _take_schedules(move: Move, one: SchedulePass) -> None:
-    async with move.progress(one.table, one.condition) as progress:
-        async for page in move.source.pages(one.table, move.wanted, _joined(move, one)):
-            found = await find_references(move, page)
+async def _import_pass(run: ImportRun, one: SchedulePass) -> None:
+    async with run.progress(one.table, one.condition) as progress:
+        async for page in run.source.pages(one.table, run.wanted, _joined(run, one)):
+            found = await find_references(run, page)
             for kind in ScheduleKind:
                 of_kind = [row for row in page if conversion.kind_of(row) == kind]
                 if not of_kind:
                     continue
-                rows = move.convert(_KINDS[kind], of_kind, partial(conversion.to_schedule, move.world, found=found))
-                take = partial(scheduling.take_schedules, kind=_KINDS[kind])
-                move.count(_KINDS[kind], rows, await _write("scheduling", take, move, rows))
+                rows = run.convert(_KINDS[kind], of_kind, partial(conversion.to_schedule, run.context, found=found))
+                write = partial(scheduling.import_schedules, kind=_KINDS[kind])
+                run.count(_KINDS[kind], rows, await _write("scheduling", write, run, rows))
             progress.add(len(page))
 
 
-async def find_references(move: Move, page: Sequence[Row]) -> References:
-    """Return what the rows of a page refer to. In a dry run all of it counts as taken."""
+async def find_references(run: ImportRun, page: Sequence[Row]) -> References:
+    """Return what the rows of a page refer to. In a dry run all of it counts as imported."""
 
-    organisations, source = move.world.organisations, move.system.name
+    organisations, system = run.context.organisations, run.system.name
 
     def wanted(name: str) -> set[OldId]:
         return {
@@ -166,25 +166,25 @@ async def find_references(move: Move, page: Sequence[Row]) -> References:
             if row.get(name) is not None and row["organisation_id"] in organisations
         }
 
-    if move.is_dry_run:
-        return conversion.assume_taken(wanted("contact_id"), wanted("group_id"), wanted("parent_id"))
-    async with move.stack.session("contacts") as session:
-        people = await contacts.find_contacts(session, source, wanted("contact_id"))
-        groups = await contacts.find_new_ids(session, source, contacts.GROUP, wanted("group_id"))
+    if run.is_dry_run:
+        return conversion.assume_imported(wanted("contact_id"), wanted("group_id"), wanted("parent_id"))
+    async with run.stack.session("contacts") as session:
+        people = await contacts.find_contacts(session, system, wanted("contact_id"))
+        groups = await contacts.find_new_ids(session, system, contacts.GROUP, wanted("group_id"))
     if not wanted("template_id") and not wanted("parent_id"):
         return References(people, groups, {}, {})
-    async with move.stack.session("scheduling") as session:
-        templates = await scheduling.find_new_ids(session, source, scheduling.TEMPLATE, wanted("template_id"))
-        batches = await scheduling.find_new_ids(session, source, scheduling.BATCH, wanted("parent_id"))
+    async with run.stack.session("scheduling") as session:
+        templates = await scheduling.find_new_ids(session, system, scheduling.TEMPLATE, wanted("template_id"))
+        batches = await scheduling.find_new_ids(session, system, scheduling.BATCH, wanted("parent_id"))
     return References(people, groups, templates, batches)
 
 
-# Each step refers to rows that the steps before it have taken. The people of a system come first.
-STEPS: tuple[Callable[[Move], Awaitable[None]], ...] = (
-    partial(take_simple, kind=delivery.CONFIG),
-    partial(take_simple, kind=contacts.CONTACT),
-    partial(take_simple, kind=contacts.GROUP),
-    take_members,
-    partial(take_simple, kind=scheduling.TEMPLATE),
-    take_schedules,
+# Each step refers to rows that the steps before it have imported. The people of a system come first.
+STEPS: tuple[Callable[[ImportRun], Awaitable[None]], ...] = (
+    partial(import_simple, kind=delivery.CONFIG),
+    partial(import_simple, kind=contacts.CONTACT),
+    partial(import_simple, kind=contacts.GROUP),
+    import_members,
+    partial(import_simple, kind=scheduling.TEMPLATE),
+    import_schedules,
 )

@@ -1,6 +1,18 @@
 """v1: Express and Prisma, for one organisation and with the users of Azure AD."""
 
-from cooee.moving_in.columns import ACTIVE, TIME, USER, SchedulePass, SourceColumn, SourceTable, System
+from cooee.moving_in.columns import (
+    ACTIVE,
+    OF_BATCH_TIME,
+    OF_FAILED,
+    OF_MESSAGE_TIME,
+    OF_TEMPLATE,
+    TIME,
+    USER,
+    SchedulePass,
+    SourceColumn,
+    SourceTable,
+    System,
+)
 from scheduling.models import ScheduleStatus
 
 # v1 has no organisations, so all of its rows have this one.
@@ -23,7 +35,7 @@ def _organisation(table: str) -> SourceColumn:
     return _none("organisation_id", f"{table}.organisation_id", "that of `--organisation`", str(ORGANISATION))
 
 
-def _audit(table: str) -> tuple[SourceColumn, ...]:
+def _authorship(table: str) -> tuple[SourceColumn, ...]:
     return (
         _column("created_by_id", "createdById", f"{table}.created_by", USER, required=False),
         _column("updated_by_id", "updatedById", f"{table}.updated_by", USER, required=False),
@@ -31,7 +43,7 @@ def _audit(table: str) -> tuple[SourceColumn, ...]:
             "created_at",
             "createdAt",
             f"{table}.created_at",
-            f"{TIME}; null is `updated_at`, else the year 2000",
+            f"{TIME}; null is `updated_at`, else 2000-01-01",
             required=False,
         ),
         _column("updated_at", "updatedAt", f"{table}.updated_at", f"{TIME}; null is `created_at`", required=False),
@@ -63,7 +75,7 @@ _CONTACT = SourceTable(
         _column("user_id", "userId", "contacts.user_id", "null for a user who is no member", required=False),
         _column("is_active", "active", "contacts.is_active", ACTIVE),
         _column("opt_out", "optOut", "contacts.opt_out", "null is false; the source is `manual`"),
-        *_audit("contacts"),
+        *_authorship("contacts"),
     ),
 )
 _GROUP = SourceTable(
@@ -81,7 +93,7 @@ _GROUP = SourceTable(
             required=False,
         ),
         _column("is_active", "active", "groups.is_active", ACTIVE),
-        *_audit("groups"),
+        *_authorship("groups"),
     ),
 )
 _MEMBER = SourceTable(
@@ -107,10 +119,10 @@ _TEMPLATE = SourceTable(
         _column("id", "id", "moved_rows.old_id", "a new id is assigned"),
         _organisation("templates"),
         _column("name", "name", "templates.name", "cleaned; null is `Template` and the old id; at most 200 characters"),
-        _column("text", "text content body message", "templates.text", "an empty one is refused; version 1"),
+        _column("text", "text content body message", "templates.text", "an empty one is rejected; version 1"),
         _column("version", "version", "–", "versions begin with 1 here", required=False),
         _column("is_active", "active", "templates.is_active", ACTIVE),
-        *_audit("templates"),
+        *_authorship("templates"),
     ),
 )
 _CONFIG = SourceTable(
@@ -120,7 +132,7 @@ _CONFIG = SourceTable(
         _column("id", "id", "moved_rows.old_id", "a new id is assigned"),
         _organisation("configs"),
         _column("name", "name", "configs.name", "a known name in small letters"),
-        _column("value", "value", "configs.value", "checked as in the API"),
+        _column("value", "value", "configs.value", "checked as in the API; config `sender` is rejected"),
     ),
 )
 
@@ -129,12 +141,14 @@ def _message(*, is_batch: bool) -> tuple[SourceColumn, ...]:
     """Return the columns that a group schedule and a schedule have in common. A batch may have fewer of them."""
     return (
         _column(
-            "template_id", "templateId", "schedules.template_id", "with version 1; null for one that was not taken",
+            "template_id", "templateId", "schedules.template_id", OF_TEMPLATE,
             required=False,
         ),
-        _column("text", "text message content", "schedules.text", "null is that of the batch", required=not is_batch),
+        _column("text", "text message content", "schedules.text",
+                "null is empty" if is_batch else "null is that of the batch",
+                required=not is_batch),
         _column("scheduled_time", "scheduledTime", "schedules.scheduled_time",
-                f"{TIME}; null is `sent_time` or `created_at`"),
+                OF_BATCH_TIME if is_batch else OF_MESSAGE_TIME),
         _column("sent_time", "sentTime", "schedules.sent_time", TIME, required=False),
         _column("status", "status", "schedules.status", "see the table of statuses"),
         _column(
@@ -143,9 +157,9 @@ def _message(*, is_batch: bool) -> tuple[SourceColumn, ...]:
         ),
         _column("media_url", "mediaUrl", "schedules.media_url", required=False),
         _column("subject", "subject", "schedules.subject", required=False),
-        _column("error", "error errorMessage", "schedules.error", "of a failed one; null is a sentence",
+        _column("error", "error errorMessage", "schedules.error", OF_FAILED,
                 required=False),
-        *_audit("schedules"),
+        *_authorship("schedules"),
         _none("is_batch", "schedules.kind", "`batch`" if is_batch else "never `batch`", str(is_batch).lower()),
     )  # fmt: skip
 
@@ -156,8 +170,14 @@ _BATCH = SourceTable(
     (
         _column("id", "id", "moved_rows.old_id", "a new id is assigned"),
         _organisation("schedules"),
-        _column("name", "name", "schedules.name", "cleaned; null is `Batch` and the old id", required=False),
-        _column("group_id", "groupId", "schedules.group_id", "a batch without its group is refused"),
+        _column(
+            "name",
+            "name",
+            "schedules.name",
+            "cleaned; null is `Batch` and the old id; at most 200 characters",
+            required=False,
+        ),
+        _column("group_id", "groupId", "schedules.group_id", "a batch without its group is rejected"),
         _none("parent_id", "schedules.batch_id", "null", _NO_ID),
         _none("contact_id", "schedules.contact_id", "null", _NO_ID),
         _none("phone", "schedules.phone", "null", "NULL"),
@@ -175,7 +195,7 @@ _SCHEDULE = SourceTable(
         _column("parent_id", "groupScheduleId", "schedules.batch_id",
                 "without its batch, a message becomes a single one"),
         SourceColumn("group_id", ("groupId",), "schedules.group_id", required=False, absent=_NO_ID),
-        _column("contact_id", "customerId", "schedules.contact_id", "null for a contact that was not taken"),
+        _column("contact_id", "customerId", "schedules.contact_id", "null if the contact was not imported"),
         _column("phone", "phone recipient", "schedules.phone", "E.164; null is the contact's", required=False),
         _column("message_parts", "messageParts", "schedules.message_parts",
                 "1 for MMS; null is 2 for more than 160 characters, else 1", required=False),

@@ -1,7 +1,20 @@
 """v2: Django, with the organisations, users and memberships of Clerk."""
 
 from common.sms import measure
-from cooee.moving_in.columns import ACTIVE, TIME, USER, SchedulePass, SourceColumn, SourceTable, System
+from cooee.moving_in.columns import (
+    ACTIVE,
+    OF_FAILED,
+    OF_MESSAGE_TIME,
+    OF_NEW_ORGANISATION,
+    OF_NEW_USER,
+    OF_TEMPLATE,
+    TIME,
+    USER,
+    SchedulePass,
+    SourceColumn,
+    SourceTable,
+    System,
+)
 from scheduling.models import ScheduleStatus
 
 
@@ -10,13 +23,11 @@ def _column(names: str, target: str, rule: str = "as it is", *, required: bool =
     return SourceColumn(found[0], found, target, rule, required=required)
 
 
-def _audit(table: str) -> tuple[SourceColumn, ...]:
+def _authorship(table: str) -> tuple[SourceColumn, ...]:
     return (
         _column("created_by_id", f"{table}.created_by", USER, required=False),
         _column("updated_by_id", f"{table}.updated_by", USER, required=False),
-        _column(
-            "created_at", f"{table}.created_at", f"{TIME}; null is `updated_at`, else the year 2000", required=False
-        ),
+        _column("created_at", f"{table}.created_at", f"{TIME}; null is `updated_at`, else 2000-01-01", required=False),
         _column("updated_at", f"{table}.updated_at", f"{TIME}; null is `created_at`", required=False),
     )
 
@@ -27,8 +38,8 @@ _ORGANISATION = SourceTable(
     (
         _column("id", "–", "finds the organisation of other rows"),
         _column("clerk_org_id clerk_id clerk_organisation_id", "organisations.organisation_id"),
-        _column("name", "organisations.name", "until Clerk reports another", required=False),
-        _column("slug", "organisations.slug", "until Clerk reports another", required=False),
+        _column("name", "organisations.name", OF_NEW_ORGANISATION, required=False),
+        _column("slug", "organisations.slug", OF_NEW_ORGANISATION, required=False),
     ),
 )
 _USER = SourceTable(
@@ -36,10 +47,10 @@ _USER = SourceTable(
     "user",
     (
         _column("id", "–", "finds the user of other rows"),
-        _column("clerk_id", "users.clerk_id", "a user without one is refused"),
-        _column("first_name", "users.first_name", "until Clerk reports another", required=False),
-        _column("last_name", "users.last_name", "until Clerk reports another", required=False),
-        _column("email", "users.email", "until Clerk reports another", required=False),
+        _column("clerk_id", "users.clerk_id", "a user without one is rejected"),
+        _column("first_name", "users.first_name", OF_NEW_USER, required=False),
+        _column("last_name", "users.last_name", OF_NEW_USER, required=False),
+        _column("email", "users.email", OF_NEW_USER, required=False),
     ),
 )
 _MEMBERSHIP = SourceTable(
@@ -66,7 +77,7 @@ _CONTACT = SourceTable(
         _column("user_id", "contacts.user_id", "null for a user who is no member", required=False),
         _column("is_active", "contacts.is_active", ACTIVE),
         _column("opt_out", "contacts.opt_out", "null is false; the source is `manual`"),
-        *_audit("contacts"),
+        *_authorship("contacts"),
     ),
 )
 _GROUP = SourceTable(
@@ -78,7 +89,7 @@ _GROUP = SourceTable(
         _column("name", "groups.name", "cleaned; null is `Group` and the old id; at most 200 characters"),
         _column("description", "groups.description", "cleaned; null is empty; at most 1000 characters", required=False),
         _column("is_active", "groups.is_active", ACTIVE),
-        *_audit("groups"),
+        *_authorship("groups"),
     ),
 )
 _MEMBER = SourceTable(
@@ -97,9 +108,9 @@ _TEMPLATE = SourceTable(
         _column("id", "moved_rows.old_id", "a new id is assigned"),
         _column("organisation_id", "templates.organisation_id"),
         _column("name", "templates.name", "cleaned; null is `Template` and the old id; at most 200 characters"),
-        _column("text content body", "templates.text", "an empty one is refused; version 1"),
+        _column("text content body", "templates.text", "an empty one is rejected; version 1"),
         _column("is_active", "templates.is_active", ACTIVE),
-        *_audit("templates"),
+        *_authorship("templates"),
     ),
 )
 _CONFIG = SourceTable(
@@ -109,7 +120,7 @@ _CONFIG = SourceTable(
         _column("id", "moved_rows.old_id", "a new id is assigned"),
         _column("organisation_id", "configs.organisation_id"),
         _column("name", "configs.name", "a known name in small letters"),
-        _column("value", "configs.value", "checked as in the API"),
+        _column("value", "configs.value", "checked as in the API; config `sender` is rejected"),
     ),
 )
 _SCHEDULE = SourceTable(
@@ -118,24 +129,41 @@ _SCHEDULE = SourceTable(
     (
         _column("id", "moved_rows.old_id", "a new id is assigned"),
         _column("organisation_id", "schedules.organisation_id"),
-        _column("name", "schedules.name", "cleaned; null of a batch is `Batch` and the old id", required=False),
+        _column(
+            "name",
+            "schedules.name",
+            "cleaned; null of a batch is `Batch` and the old id; at most 200 characters",
+            required=False,
+        ),
         _column("parent_id", "schedules.batch_id", "without its batch, a message becomes a single one"),
-        _column("group_id", "schedules.group_id", "a batch without its group is refused"),
-        _column("contact_id", "schedules.contact_id", "null for a contact that was not taken"),
+        _column("group_id", "schedules.group_id", "a batch without its group is rejected"),
+        _column("contact_id", "schedules.contact_id", "null if the contact was not imported"),
         _column("phone", "schedules.phone", "E.164; null is the contact's"),
         _column(
-            "template_id", "schedules.template_id", "with version 1; null for one that was not taken", required=False
+            "template_id",
+            "schedules.template_id",
+            OF_TEMPLATE,
+            required=False,
         ),
         _column("text message", "schedules.text", "null is that of the batch"),
         _column("message_parts", "schedules.message_parts", "1 for MMS; null is counted from the text", required=False),
-        _column("scheduled_time", "schedules.scheduled_time", f"{TIME}; null is `sent_time` or `created_at`"),
+        _column(
+            "scheduled_time",
+            "schedules.scheduled_time",
+            OF_MESSAGE_TIME,
+        ),
         _column("sent_time", "schedules.sent_time", TIME, required=False),
         _column("status", "schedules.status", "see the table of statuses"),
         _column("format", "schedules.format", "in small letters; null is mms with media, else sms", required=False),
         _column("media_url", "schedules.media_url", required=False),
         _column("subject", "schedules.subject", required=False),
-        _column("error error_message", "schedules.error", "of a failed one; null is a sentence", required=False),
-        *_audit("schedules"),
+        _column(
+            "error error_message",
+            "schedules.error",
+            OF_FAILED,
+            required=False,
+        ),
+        *_authorship("schedules"),
     ),
 )
 V2 = System(

@@ -14,7 +14,7 @@ from contacts.models import ContactRow, OptOutSource
 from contacts.moving_in.schemas import ContactIn, GroupIn, MemberIn, MovedContact
 
 _TEXTS = ("first_name", "last_name", "email", "company")
-_AUDIT = ("created_by", "updated_by", "created_at", "updated_at")
+_AUTHORSHIP = ("created_by", "updated_by", "created_at", "updated_at")
 _TYPES = {
     "old_id": "bigint",
     "user_id": "bigint",
@@ -43,11 +43,11 @@ _CONTACT = ", ".join(f"c.{name}" for name in ContactRow._fields)
 _ADD_CONTACTS = text(
     f"""
     INSERT INTO contacts AS c (organisation_id, phone, {", ".join(_TEXTS)}, user_id, is_active, opt_out, opted_out_at,
-                               opt_out_source, opt_out_message_id, {", ".join(_AUDIT)})
+                               opt_out_source, opt_out_message_id, {", ".join(_AUTHORSHIP)})
     SELECT n.organisation_id, n.phone, {", ".join(f"n.{name}" for name in _TEXTS)}, n.user_id, n.is_active,
            n.opt_out OR o.source IS NOT NULL, coalesce(o.changed_at, n.opted_out_at),
            coalesce(o.source, CASE WHEN n.opt_out THEN '{OptOutSource.MANUAL}' END), o.message_id,
-           {", ".join(f"n.{name}" for name in _AUDIT)}
+           {", ".join(f"n.{name}" for name in _AUTHORSHIP)}
     FROM {_given(ContactIn)}
     LEFT JOIN LATERAL (
         SELECT source, changed_at, message_id FROM opt_outs
@@ -107,11 +107,11 @@ _STATES = text(
     SELECT m.organisation_id, m.old_id,
            {", ".join(f"c.{'id' if name == 'contact_id' else name}" for name in MovedContact._fields)}
     FROM moved_rows m JOIN contacts c ON c.id = m.new_id AND c.organisation_id = m.organisation_id
-    WHERE m.kind = 'contact' AND m.source = :source AND m.old_id = ANY(CAST(:ids AS bigint[]))
+    WHERE m.kind = 'contact' AND m.system = :system AND m.old_id = ANY(CAST(:ids AS bigint[]))
       AND m.organisation_id = ANY(CAST(:organisations AS text[]))
     """
 )
-_GROUP = ("organisation_id", "name", "description", "is_active", *_AUDIT)
+_GROUP = ("organisation_id", "name", "description", "is_active", *_AUTHORSHIP)
 _ADD_GROUPS = text(
     f"""
     WITH given AS MATERIALIZED (
@@ -137,12 +137,12 @@ _ADD_MEMBERS = text(
     ON CONFLICT DO NOTHING
     """
 )
-# A membership leaves when no row of the earlier system has it any more.
+# A membership is removed when no row of the earlier system has it any more.
 _REMOVE_MEMBERS = text(
     """
     WITH gone AS (
         DELETE FROM moved_rows m
-        WHERE m.kind = 'member' AND m.source = :source AND m.old_id > :after AND m.old_id <= :until
+        WHERE m.kind = 'member' AND m.system = :system AND m.old_id > :after AND m.old_id <= :until
           AND NOT m.old_id = ANY(CAST(:ids AS bigint[]))
           AND m.organisation_id = ANY(CAST(:organisations AS text[]))
         RETURNING m.old_id, m.organisation_id, m.group_id, m.new_id
@@ -151,12 +151,12 @@ _REMOVE_MEMBERS = text(
     WHERE g.group_id = gone.group_id AND g.contact_id = gone.new_id AND g.organisation_id = gone.organisation_id
       AND NOT EXISTS (SELECT FROM moved_rows m WHERE m.kind = 'member' AND m.new_id = gone.new_id
                       AND m.group_id = gone.group_id
-                      AND NOT (m.source = :source AND m.old_id IN (SELECT old_id FROM gone)))
+                      AND NOT (m.system = :system AND m.old_id IN (SELECT old_id FROM gone)))
     """
 )
 _FROM = """
     FROM moved_rows m JOIN {join}
-    WHERE m.kind = '{kind}' AND m.source = :source
+    WHERE m.kind = '{kind}' AND m.system = :system
       AND m.organisation_id = ANY(CAST(:organisations AS text[]))
     GROUP BY m.month
 """
@@ -178,7 +178,7 @@ _CHECKS = {
 }
 
 
-class KeptContact(NamedTuple):
+class ContactOfPhone(NamedTuple):
     """The contact that has a phone."""
 
     id: int
@@ -200,9 +200,9 @@ async def add_contacts_all_tenants(session: AsyncSession, rows: Sequence[Contact
     return _contacts(await session.execute(_ADD_CONTACTS, {"rows": to_json(rows)}))
 
 
-async def find_contacts_all_tenants(session: AsyncSession, rows: Sequence[ContactIn]) -> list[KeptContact]:
+async def find_contacts_all_tenants(session: AsyncSession, rows: Sequence[ContactIn]) -> list[ContactOfPhone]:
     """Return the contacts that have the phones of these rows."""
-    return [KeptContact(*row) for row in await session.execute(_FIND_CONTACTS, _PHONES.bind(rows))]
+    return [ContactOfPhone(*row) for row in await session.execute(_FIND_CONTACTS, _PHONES.bind(rows))]
 
 
 async def merge_contacts_all_tenants(session: AsyncSession, merges: Sequence[Merge]) -> list[ContactRow]:
@@ -218,10 +218,10 @@ async def change_contacts_all_tenants(
 
 
 async def contact_states_all_tenants(
-    session: AsyncSession, source: str, ids: Collection[OldId]
+    session: AsyncSession, system: str, ids: Collection[OldId]
 ) -> dict[OldId, MovedContact]:
     """Return the contacts that rows became, by old id."""
-    rows = await session.execute(_STATES, {"source": source, **bind_ids(ids)})
+    rows = await session.execute(_STATES, {"system": system, **bind_ids(ids)})
     found = {OldId(*row[:2]): MovedContact(*row[2:]) for row in rows}
     return {key: contact for key, contact in found.items() if key in ids}
 
@@ -243,7 +243,7 @@ async def add_members_all_tenants(session: AsyncSession, rows: Sequence[MemberIn
 
 async def remove_members_all_tenants(
     session: AsyncSession,
-    source: str,
+    system: str,
     organisations: Collection[str],
     *,
     after: int,
@@ -251,16 +251,16 @@ async def remove_members_all_tenants(
     old_ids: Sequence[int],
 ) -> None:
     """Remove memberships whose old id is in the range (`after`, `until`] and not among `old_ids`."""
-    values = {"source": source, "organisations": list(organisations), "ids": list(old_ids)}
+    values = {"system": system, "organisations": list(organisations), "ids": list(old_ids)}
     await session.execute(_REMOVE_MEMBERS, values | {"after": after, "until": until})
 
 
-async def check_all_tenants(session: AsyncSession, source: str, organisations: Collection[str]) -> list[CheckedMonth]:
+async def check_all_tenants(session: AsyncSession, system: str, organisations: Collection[str]) -> list[CheckedMonth]:
     """Return the number and the checksums of the rows that exist here, by kind and month."""
     found = []
     for kind, (values, join) in _CHECKS.items():
         selected = f"SELECT m.month, count(*), {checksum_sql(*values)} {_FROM.format(join=join, kind=kind)}"
-        rows = await session.execute(text(selected), {"source": source, "organisations": list(organisations)})
+        rows = await session.execute(text(selected), {"system": system, "organisations": list(organisations)})
         found += [CheckedMonth(kind, row[0], row[1], int(row[2])) for row in rows]
     return found
 

@@ -1,4 +1,4 @@
-"""Rows of an earlier system as contacts takes them. Phones are E.164, texts are cleaned, times are aware."""
+"""Rows of an earlier system as contacts imports them. Phones are E.164, texts are cleaned, times are aware."""
 
 from datetime import date, datetime
 from typing import NamedTuple

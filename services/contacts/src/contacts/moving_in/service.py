@@ -1,6 +1,6 @@
-"""Take over the contacts, groups and members of an earlier system. An operator starts it.
+"""Import the contacts, groups and members of an earlier system. An operator starts it.
 
-A row that was taken before is written again only when it changed. So each page can be repeated.
+A row that was imported before is written again only when it changed. So each page can be repeated.
 """
 
 from collections import defaultdict
@@ -23,23 +23,23 @@ _PHONE_EXISTS = "Its new phone belongs to another contact, or the contact was er
 
 
 class _Page(NamedTuple):
-    """The rows of a page that are new, and those that changed since they were taken."""
+    """The rows of a page that are new, and those that changed since they were imported."""
 
     new: list[ContactIn]
     changed: list[ContactIn]
 
 
-async def take_organisation(session: AsyncSession, organisation_id: str, name: str, slug: str) -> None:
+async def import_organisation(session: AsyncSession, organisation_id: str, name: str, slug: str) -> None:
     """Add an organisation that is not known yet. A known one stays as Clerk has it."""
     await identity.ensure_organisation(session, organisation_id, name, slug)
 
 
-async def take_users(session: AsyncSession, users: Sequence[UserIn]) -> dict[str, int]:
+async def import_users(session: AsyncSession, users: Sequence[UserIn]) -> dict[str, int]:
     """Add the users who are not known yet, and return the ids of all by their Clerk id."""
     return await identity.ensure_users(session, [user._asdict() for user in users])
 
 
-async def take_memberships(
+async def import_memberships(
     session: AsyncSession, memberships: Sequence[tuple[str, int, str]], seen_at: datetime
 ) -> None:
     """Add memberships, as (organisation, user, role), that are not known yet. A known one stays as Clerk has it."""
@@ -47,13 +47,13 @@ async def take_memberships(
         await identity.ensure_membership(session, organisation_id, user_id, role=role, seen_at=seen_at)
 
 
-async def take_contacts(session: AsyncSession, source: str, rows: Sequence[ContactIn]) -> Written:
+async def import_contacts(session: AsyncSession, system: str, rows: Sequence[ContactIn]) -> Written:
     """Add contacts, or change those whose row changed. Rows with one phone in an organisation become one contact.
 
     The contact has the values of the row with the lowest old id, or those that it had here. It is opted out if one of
     the rows is, and active if one of them is.
     """
-    known = await moved_rows.find(session, source, CONTACT, rows)
+    known = await moved_rows.find(session, system, CONTACT, rows)
     page = _Page(
         [row for row in rows if row.old_id not in known],
         [row for row in rows if row.old_id in known and known[row.old_id].hash != hash_row(row)],
@@ -65,20 +65,20 @@ async def take_contacts(session: AsyncSession, source: str, rows: Sequence[Conta
         if _key(row) in ids:
             first.setdefault(_key(row), row)
     further = [row for row in page.new if first.get(_key(row)) is not row]
-    await _merge(session, source, further)
-    changed = await _change(session, source, page.changed, known)
-    await moved_rows.save(session, [_moved(source, row, ids[key]) for key, row in first.items()])
+    await _merge(session, system, further)
+    changed = await _change(session, system, page.changed, known)
+    await moved_rows.save(session, [_moved(system, row, ids[key]) for key, row in first.items()])
     await publish(session, contact_events([contact for contact in added if contact.opt_out]))
     return Written(
         added=len(added),
         updated=changed.updated,
         merged=tuple(row.old_id for row in further)
         + tuple(old_id for old_id, row in known.items() if not row.is_compared),
-        refused=changed.refused,
+        rejected=changed.rejected,
     )
 
 
-async def _merge(session: AsyncSession, source: str, rows: Sequence[ContactIn]) -> None:
+async def _merge(session: AsyncSession, system: str, rows: Sequence[ContactIn]) -> None:
     """Merge rows into the contacts that have their phones."""
     if not rows:
         return
@@ -97,18 +97,18 @@ async def _merge(session: AsyncSession, source: str, rows: Sequence[ContactIn]) 
         for contact_id, found in sorted(by_contact.items())
     ]
     await publish(session, contact_events(await repository.merge_contacts_all_tenants(session, merges)))
-    saved = [_moved(source, row, ids[_key(row)], is_compared=False) for row in rows]
+    saved = [_moved(system, row, ids[_key(row)], is_compared=False) for row in rows]
     await moved_rows.save(session, saved)
 
 
 async def _change(
-    session: AsyncSession, source: str, rows: Sequence[ContactIn], known: Mapping[int, KnownRow]
+    session: AsyncSession, system: str, rows: Sequence[ContactIn], known: Mapping[int, KnownRow]
 ) -> Written:
     """Change contacts whose rows changed. A row that was merged is merged again."""
     if not rows:
         return Written()
     again = [row for row in rows if not known[row.old_id].is_compared]
-    await _merge(session, source, again)
+    await _merge(session, system, again)
     own: dict[tuple[str, str], ContactIn] = {}
     for row in rows:  # of two rows that change to one phone, only the first can have it
         if known[row.old_id].is_compared:
@@ -116,23 +116,23 @@ async def _change(
     new_ids = {row.old_id: known[row.old_id].new_id for row in own.values()}
     changed = await repository.change_contacts_all_tenants(session, list(own.values()), new_ids) if own else []
     written = {contact.id for contact in changed}
-    taken = [row for row in own.values() if new_ids[row.old_id] in written]
-    await moved_rows.save(session, [_moved(source, row, new_ids[row.old_id]) for row in taken])
+    imported = [row for row in own.values() if new_ids[row.old_id] in written]
+    await moved_rows.save(session, [_moved(system, row, new_ids[row.old_id]) for row in imported])
     await publish(session, contact_events(changed))
-    accepted = {row.old_id for row in (*taken, *again)}
-    refused = tuple((row.old_id, _PHONE_EXISTS) for row in rows if row.old_id not in accepted)
-    return Written(updated=len(taken) + len(again), refused=refused)
+    accepted = {row.old_id for row in (*imported, *again)}
+    rejected = tuple((row.old_id, _PHONE_EXISTS) for row in rows if row.old_id not in accepted)
+    return Written(updated=len(imported) + len(again), rejected=rejected)
 
 
 def _key(row: ContactIn) -> tuple[str, str]:
     return row.organisation_id, row.phone
 
 
-def _moved(source: str, row: ContactIn, contact_id: int, *, is_compared: bool = True) -> MovedRow:
+def _moved(system: str, row: ContactIn, contact_id: int, *, is_compared: bool = True) -> MovedRow:
     return MovedRow(
         kind=CONTACT,
         old_id=row.old_id,
-        source=source,
+        system=system,
         organisation_id=row.organisation_id,
         new_id=contact_id,
         hash=hash_row(row),
@@ -141,9 +141,9 @@ def _moved(source: str, row: ContactIn, contact_id: int, *, is_compared: bool = 
     )
 
 
-async def take_groups(session: AsyncSession, source: str, rows: Sequence[GroupIn]) -> Written:
+async def import_groups(session: AsyncSession, system: str, rows: Sequence[GroupIn]) -> Written:
     """Add groups, or change those whose row changed."""
-    known = await moved_rows.find(session, source, GROUP, rows)
+    known = await moved_rows.find(session, system, GROUP, rows)
     new = [row for row in rows if row.old_id not in known]
     changed = [row for row in rows if row.old_id in known and known[row.old_id].hash != hash_row(row)]
     ids = {row.old_id: known[row.old_id].new_id for row in changed}
@@ -155,7 +155,7 @@ async def take_groups(session: AsyncSession, source: str, rows: Sequence[GroupIn
         MovedRow(
             kind=GROUP,
             old_id=row.old_id,
-            source=source,
+            system=system,
             organisation_id=row.organisation_id,
             new_id=ids[row.old_id],
             hash=hash_row(row),
@@ -167,9 +167,9 @@ async def take_groups(session: AsyncSession, source: str, rows: Sequence[GroupIn
     return Written(added=len(new), updated=len(changed))
 
 
-async def take_members(session: AsyncSession, source: str, rows: Sequence[MemberIn]) -> Written:
+async def import_members(session: AsyncSession, system: str, rows: Sequence[MemberIn]) -> Written:
     """Add contacts to groups."""
-    known = await moved_rows.find(session, source, MEMBER, rows)
+    known = await moved_rows.find(session, system, MEMBER, rows)
     written = [row for row in rows if row.old_id not in known or known[row.old_id].hash != hash_row(row)]
     if not written:
         return Written()
@@ -178,7 +178,7 @@ async def take_members(session: AsyncSession, source: str, rows: Sequence[Member
         MovedRow(
             kind=MEMBER,
             old_id=row.old_id,
-            source=source,
+            system=system,
             organisation_id=row.organisation_id,
             new_id=row.contact_id,
             group_id=row.group_id,
@@ -193,7 +193,7 @@ async def take_members(session: AsyncSession, source: str, rows: Sequence[Member
 
 async def remove_members(
     session: AsyncSession,
-    source: str,
+    system: str,
     organisations: Collection[str],
     *,
     after: int,
@@ -202,28 +202,28 @@ async def remove_members(
 ) -> None:
     """Remove the members that the earlier system removed: their old ids are in (`after`, `until`] and not given."""
     await repository.remove_members_all_tenants(
-        session, source, organisations, after=after, until=until, old_ids=old_ids
+        session, system, organisations, after=after, until=until, old_ids=old_ids
     )
 
 
-async def find_new_ids(session: AsyncSession, source: str, kind: str, ids: Collection[OldId]) -> dict[OldId, int]:
-    """Return the ids that rows have here, by old id. Rows that were not taken are missing."""
-    return await moved_rows.find_new_ids(session, source, kind, ids)
+async def find_new_ids(session: AsyncSession, system: str, kind: str, ids: Collection[OldId]) -> dict[OldId, int]:
+    """Return the ids that rows have here, by old id. Rows that were not imported are missing."""
+    return await moved_rows.find_new_ids(session, system, kind, ids)
 
 
-async def find_contacts(session: AsyncSession, source: str, ids: Collection[OldId]) -> dict[OldId, MovedContact]:
+async def find_contacts(session: AsyncSession, system: str, ids: Collection[OldId]) -> dict[OldId, MovedContact]:
     """Return the contacts that rows became, by old id."""
-    return await repository.contact_states_all_tenants(session, source, ids)
+    return await repository.contact_states_all_tenants(session, system, ids)
 
 
-async def check(session: AsyncSession, source: str, organisations: Collection[str]) -> list[CheckedMonth]:
+async def check(session: AsyncSession, system: str, organisations: Collection[str]) -> list[CheckedMonth]:
     """Return the number and the checksums of the rows that exist here, by kind and month."""
     await moved_rows.allow_long_check(session)
-    return await repository.check_all_tenants(session, source, organisations)
+    return await repository.check_all_tenants(session, system, organisations)
 
 
 async def page_ids(
-    session: AsyncSession, source: str, organisations: Collection[str], after: MovedId | None
+    session: AsyncSession, system: str, organisations: Collection[str], after: MovedId | None
 ) -> list[MovedId]:
     """Return a page of old and new ids."""
-    return await moved_rows.page_ids(session, source, organisations, after)
+    return await moved_rows.page_ids(session, system, organisations, after)

@@ -22,7 +22,7 @@ _CHECK = text(
     f"""
     SELECT count(*), {checksum_sql("m.old_id", "c.name", "c.value")}
     FROM moved_rows m JOIN configs c ON c.id = m.new_id AND c.organisation_id = m.organisation_id
-    WHERE m.kind = 'config' AND m.source = :source
+    WHERE m.kind = 'config' AND m.system = :system
       AND m.organisation_id = ANY(CAST(:organisations AS text[]))
     """
 )
@@ -34,7 +34,7 @@ async def save_all_tenants(session: AsyncSession, rows: Sequence[ConfigIn]) -> d
     return {(row.organisation_id, row.name): row.id for row in written}
 
 
-async def check_all_tenants(session: AsyncSession, source: str, organisations: Collection[str]) -> list[CheckedMonth]:
+async def check_all_tenants(session: AsyncSession, system: str, organisations: Collection[str]) -> list[CheckedMonth]:
     """Return the number and the checksum of the configs that exist here."""
-    row = (await session.execute(_CHECK, {"source": source, "organisations": list(organisations)})).one()
+    row = (await session.execute(_CHECK, {"system": system, "organisations": list(organisations)})).one()
     return [CheckedMonth("config", None, row[0], int(row[1]))] if row[0] else []

@@ -1,4 +1,4 @@
-"""Rows of an earlier system as delivery takes them."""
+"""Rows of an earlier system as delivery imports them."""
 
 from typing import NamedTuple
 

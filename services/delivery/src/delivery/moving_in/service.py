@@ -1,4 +1,4 @@
-"""Take over the configs of an earlier system, and what it sent this month. An operator starts it."""
+"""Import the configs of an earlier system, and what it sent in this and the last month. An operator starts it."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
@@ -22,35 +22,35 @@ _ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)  # configs have no time
 _PAGE = 1000
 
 
-async def take_configs(session: AsyncSession, source: str, rows: Sequence[ConfigIn]) -> Written:
-    """Add or replace configs whose row is new or changed. A value that this system refuses is not taken."""
-    known = await moved_rows.find(session, source, CONFIG, rows)
+async def import_configs(session: AsyncSession, system: str, rows: Sequence[ConfigIn]) -> Written:
+    """Add or replace configs whose row is new or changed. A value that this system does not accept is rejected."""
+    known = await moved_rows.find(session, system, CONFIG, rows)
     accepted: dict[tuple[str, str], ConfigIn] = {}
-    refused = []
+    rejected = []
     for row in sorted(rows, key=lambda row: row.old_id):
         if problem := _problem(row) or (_TWICE if (row.organisation_id, row.name) in accepted else None):
-            refused.append((row.old_id, problem))
+            rejected.append((row.old_id, problem))
         else:
             accepted[row.organisation_id, row.name] = row
     written = [row for row in accepted.values() if row.old_id not in known or known[row.old_id].hash != hash_row(row)]
     if written:
         ids = await repository.save_all_tenants(session, written)
-        await moved_rows.save(session, [_moved(source, row, ids[row.organisation_id, row.name]) for row in written])
+        await moved_rows.save(session, [_moved(system, row, ids[row.organisation_id, row.name]) for row in written])
     if any(row.name == TIMEZONE.name for row in written):
         await _publish_zones(session)
     added = sum(row.old_id not in known for row in written)
-    return Written(added=added, updated=len(written) - added, refused=tuple(refused))
+    return Written(added=added, updated=len(written) - added, rejected=tuple(rejected))
 
 
 def _problem(row: ConfigIn) -> str | None:
     return _SENDER if row.name == SENDER.name else check_value(row.name, row.value, _NO_CHAINS)
 
 
-def _moved(source: str, row: ConfigIn, config_id: int) -> MovedRow:
+def _moved(system: str, row: ConfigIn, config_id: int) -> MovedRow:
     return MovedRow(
         kind=CONFIG,
         old_id=row.old_id,
-        source=source,
+        system=system,
         organisation_id=row.organisation_id,
         new_id=config_id,
         hash=hash_row(row),
@@ -77,13 +77,13 @@ async def set_usage(session: AsyncSession, parts: Iterable[tuple[str, date, str,
     return await limits.set_moved_usage(session, quotas)
 
 
-async def check(session: AsyncSession, source: str, organisations: Collection[str]) -> list[CheckedMonth]:
+async def check(session: AsyncSession, system: str, organisations: Collection[str]) -> list[CheckedMonth]:
     """Return the number and the checksum of the configs that exist here."""
-    return await repository.check_all_tenants(session, source, organisations)
+    return await repository.check_all_tenants(session, system, organisations)
 
 
 async def page_ids(
-    session: AsyncSession, source: str, organisations: Collection[str], after: MovedId | None
+    session: AsyncSession, system: str, organisations: Collection[str], after: MovedId | None
 ) -> list[MovedId]:
     """Return a page of old and new ids."""
-    return await moved_rows.page_ids(session, source, organisations, after)
+    return await moved_rows.page_ids(session, system, organisations, after)

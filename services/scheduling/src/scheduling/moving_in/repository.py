@@ -76,21 +76,21 @@ _VALUES = {
     **{name: f"n.{name}" for name in ("created_by", "updated_by", "created_at", "updated_at")},
 }
 _BATCH = "LEFT JOIN schedules b ON b.id = n.batch_id AND b.organisation_id = n.organisation_id"
-# No worker fans out a batch that has a lease for ever: its messages are those of the earlier system.
+# The lease never ends, so no worker fans the batch out: its messages are those of the earlier system.
 _ADD_SCHEDULES = text(
     f"""
     WITH given AS MATERIALIZED (
         SELECT nextval('schedules_id_seq') AS id, n.*,
-               row_number() OVER (PARTITION BY n.batch_id ORDER BY n.old_id) AS place
+               row_number() OVER (PARTITION BY n.batch_id ORDER BY n.old_id) AS position
         FROM {_given(ScheduleIn)} ORDER BY n.old_id
     ), filled AS MATERIALIZED (
         SELECT g.batch_id, coalesce((SELECT max(m.batch_position) FROM schedules m
-                                     WHERE m.kind = 'batch_message' AND m.batch_id = g.batch_id), 0) AS places
+                                     WHERE m.kind = 'batch_message' AND m.batch_id = g.batch_id), 0) AS last_position
         FROM (SELECT DISTINCT batch_id FROM given WHERE batch_id IS NOT NULL) g
     ), added AS (
         INSERT INTO schedules (id, organisation_id, kind, batch_id, batch_position, message_count, fan_out_lease_until,
                                request_id, {", ".join(_VALUES)}) OVERRIDING SYSTEM VALUE
-        SELECT n.id, n.organisation_id, n.kind, n.batch_id, f.places + n.place,
+        SELECT n.id, n.organisation_id, n.kind, n.batch_id, f.last_position + n.position,
                CASE WHEN n.kind = 'batch' THEN 0 END,
                CASE WHEN n.kind = 'batch' THEN timestamptz 'infinity' END, 'moved-in', {", ".join(_VALUES.values())}
         FROM given n LEFT JOIN filled f ON f.batch_id = n.batch_id {_BATCH}
@@ -115,7 +115,7 @@ _COMPLETE_BATCHES = text(
     """
     WITH page AS MATERIALIZED (
         SELECT old_id, new_id, organisation_id FROM moved_rows
-        WHERE kind = 'batch' AND source = :source AND old_id > :after
+        WHERE kind = 'batch' AND system = :system AND old_id > :after
           AND organisation_id = ANY(CAST(:organisations AS text[]))
         ORDER BY old_id LIMIT :size
     ), counted AS MATERIALIZED (
@@ -157,7 +157,7 @@ _USAGE = text(
     """
 )
 _OF_KIND = """
-    WHERE m.kind = '{kind}' AND m.source = :source
+    WHERE m.kind = '{kind}' AND m.system = :system
       AND m.organisation_id = ANY(CAST(:organisations AS text[]))
     GROUP BY m.month
 """
@@ -201,10 +201,10 @@ async def change_schedules_all_tenants(
 
 
 async def complete_batches_all_tenants(
-    session: AsyncSession, source: str, organisations: Collection[str], *, after: int, size: int
+    session: AsyncSession, system: str, organisations: Collection[str], *, after: int, size: int
 ) -> tuple[int | None, int]:
     """Count the messages of a page of batches. Return the last old id, None after the last page, and the changed."""
-    values = {"source": source, "organisations": list(organisations), "after": after, "size": size}
+    values = {"system": system, "organisations": list(organisations), "after": after, "size": size}
     row = (await session.execute(_COMPLETE_BATCHES, values)).one()
     return row.last if row.size == size else None, row.completed
 
@@ -215,11 +215,11 @@ async def usage_all_tenants(session: AsyncSession, zones: Mapping[str, str], sin
     return [MovedUsage(*row) for row in await session.execute(_USAGE, values)]
 
 
-async def check_all_tenants(session: AsyncSession, source: str, organisations: Collection[str]) -> list[CheckedMonth]:
+async def check_all_tenants(session: AsyncSession, system: str, organisations: Collection[str]) -> list[CheckedMonth]:
     """Return the number and the checksums of the rows that exist here, by kind and month."""
     found = []
     for kind, (values, tables) in _CHECKS.items():
         selected = f"SELECT m.month, count(*), {checksum_sql(*values)} {tables} {_OF_KIND.format(kind=kind)}"
-        rows = await session.execute(text(selected), {"source": source, "organisations": list(organisations)})
+        rows = await session.execute(text(selected), {"system": system, "organisations": list(organisations)})
         found += [CheckedMonth(kind, row[0], row[1], int(row[2])) for row in rows]
     return found

@@ -1,4 +1,4 @@
-"""Rows of an earlier system as scheduling takes them. Phones are E.164, texts are cleaned, times are aware."""
+"""Rows of an earlier system as scheduling imports them. Phones are E.164, texts are cleaned, times are aware."""
 
 from datetime import date, datetime
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ class ScheduleIn(NamedTuple):
     """A single message, a batch or a message of a batch of an earlier system.
 
     Its ids of group, contact, template and batch are those of this system. `old_status` is what the earlier system
-    says, and `status` what becomes of it. A status that depends on the time is taken once, so it is no change of the
+    says, and `status` what becomes of it. A status that depends on the time is imported once, so it is no change of the
     row. `month` is that of the scheduled time.
     """
 
@@ -56,7 +56,7 @@ class ScheduleIn(NamedTuple):
     error: str | None
     failure_category: str | None
 
-    def taken(self) -> tuple[Any, ...]:
+    def source_values(self) -> tuple[Any, ...]:
         """Return what the earlier system says, and nothing that depends on the time or changes here."""
         left_out = {"status", "error", "failure_category", "contact_version", "fields", "group_name", "message_parts"}
         return tuple(value for name, value in zip(self._fields, self, strict=True) if name not in left_out)

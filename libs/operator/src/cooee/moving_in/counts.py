@@ -18,19 +18,19 @@ _PROGRESS_S = 2.0
 
 
 @dataclass
-class Counted:
-    """The rows of a table and a month in the source, by what became of them. `checksum` is that of the taken ones."""
+class MonthCounts:
+    """The rows of a table and a month in the source, by outcome. `checksum` is that of the imported ones."""
 
-    taken: int = 0
+    imported: int = 0
     merged: int = 0
-    waiting: int = 0
-    refused: int = 0
+    pending_cut_over: int = 0
+    rejected: int = 0
     checksum: int = 0
 
     @property
     def rows(self) -> int:
         """The number of rows in the source."""
-        return self.taken + self.merged + self.waiting + self.refused
+        return self.imported + self.merged + self.pending_cut_over + self.rejected
 
 
 @dataclass(frozen=True)
@@ -39,21 +39,21 @@ class Line:
 
     kind: str
     month: date | None
-    source: Counted
+    source: MonthCounts
     rows: int
     checksum: int
 
     @property
     def agrees(self) -> bool:
-        """Whether every taken row is here with its values."""
-        return self.rows == self.source.taken + self.source.merged and self.checksum == self.source.checksum
+        """Return whether every imported row is here with its values."""
+        return self.rows == self.source.imported + self.source.merged and self.checksum == self.source.checksum
 
 
 @dataclass
-class Tally:
-    """What an import has read and written so far."""
+class Counts:
+    """The numbers of rows that an import has read and written so far."""
 
-    months: dict[tuple[str, date | None], Counted] = field(default_factory=lambda: defaultdict(Counted))
+    months: dict[tuple[str, date | None], MonthCounts] = field(default_factory=lambda: defaultdict(MonthCounts))
     added: int = 0
     updated: int = 0
 
@@ -75,7 +75,7 @@ class Tally:
 
 
 class Problems:
-    """The report of rows that were refused, merged or changed on the way: a CSV file, and the first ones as lines."""
+    """The report of rows that were rejected, merged or changed on the way: a CSV file, and the first ones as lines."""
 
     def __init__(self, path: Path | None) -> None:
         self.first: list[Mapping[str, Any]] = []
