@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import orjson
 from sqlalchemy import text
@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.bulk import Columns
 
+Row = TypeVar("Row")
 _MOVED = Columns(
     kind="text",
     old_id="bigint",
@@ -88,6 +89,19 @@ class KnownRow(NamedTuple):
     is_compared: bool
 
 
+class PageRows(NamedTuple, Generic[Row]):
+    """The rows of a page that are new, those that changed since they were imported, and what is known of the page."""
+
+    new: list[Row]
+    changed: list[Row]
+    known: dict[int, KnownRow]
+
+    @property
+    def changed_ids(self) -> dict[int, int]:
+        """The ids here of the changed rows, by old id."""
+        return {row.old_id: self.known[row.old_id].new_id for row in self.changed}  # type: ignore[attr-defined]
+
+
 class MovedId(NamedTuple):
     """The old id of a row and its new one."""
 
@@ -107,7 +121,7 @@ class CheckedMonth(NamedTuple):
 
 
 class Written(NamedTuple):
-    """What a page of rows changed: rows added, rows updated, and (old id, reason) of those that were rejected."""
+    """The changes of a page: rows added, rows updated, and (old id, reason) of those that were rejected."""
 
     added: int = 0
     updated: int = 0
@@ -122,9 +136,24 @@ def to_json(rows: Iterable[Any], new_ids: Mapping[int, int] | None = None) -> st
     return orjson.dumps([row._asdict() | {"new_id": new_ids[row.old_id]} for row in rows]).decode()
 
 
-def hash_row(row: Iterable[Any]) -> str:
-    """Return the hash of what is imported of a row."""
-    return hashlib.blake2b(orjson.dumps(list(row)), digest_size=16).hexdigest()
+def hash_row(row: Any) -> str:
+    """Return the hash of what is imported of a row: of its `source_values()` if it has them, else of all values."""
+    values = row.source_values() if hasattr(row, "source_values") else row
+    return hashlib.blake2b(orjson.dumps(list(values)), digest_size=16).hexdigest()
+
+
+def moved_row(system: str, kind: str, row: Any, new_id: int, **further: Any) -> MovedRow:
+    """Return the record of a row and the row that it became. `further` has fields of `MovedRow`."""
+    return MovedRow(
+        kind=kind,
+        old_id=row.old_id,
+        system=system,
+        organisation_id=row.organisation_id,
+        new_id=new_id,
+        hash=hash_row(row),
+        month=getattr(row, "month", None),
+        **further,
+    )
 
 
 def checksum_sql(*expressions: str) -> str:
@@ -139,10 +168,16 @@ def checksum(*values: Any) -> int:
     return int(hashlib.md5(joined.encode(), usedforsecurity=False).hexdigest()[:15], 16)
 
 
-async def find(session: AsyncSession, system: str, kind: str, rows: Sequence[Any]) -> dict[int, KnownRow]:
-    """Return what rows of a table became, by `old_id`. Rows that were not imported are missing."""
-    found = await _find(session, system, kind, {OldId(row.organisation_id, row.old_id) for row in rows})
-    return {key.old_id: row for key, row in found.items()}
+async def split_rows(session: AsyncSession, system: str, kind: str, rows: Sequence[Row]) -> PageRows[Row]:
+    """Find out which rows of a page are new and which changed since they were imported."""
+    given: Sequence[Any] = rows
+    found = await _find(session, system, kind, {OldId(row.organisation_id, row.old_id) for row in given})
+    known = {key.old_id: row for key, row in found.items()}
+    return PageRows(
+        new=[row for row in given if row.old_id not in known],
+        changed=[row for row in given if row.old_id in known and known[row.old_id].hash != hash_row(row)],
+        known=known,
+    )
 
 
 async def find_new_ids(session: AsyncSession, system: str, kind: str, ids: Collection[OldId]) -> dict[OldId, int]:
@@ -174,6 +209,28 @@ async def page_ids(
     start = after or MovedId("", 0, "", 0)
     values = {"system": system, "organisations": list(organisations), "size": _PAGE_ROWS, **start._asdict()}
     return [MovedId(*row) for row in await session.execute(_PAGE, values)]
+
+
+async def check(
+    session: AsyncSession, system: str, organisations: Collection[str], checks: Mapping[str, tuple[Sequence[str], str]]
+) -> list[CheckedMonth]:
+    """Return the number and the checksums of the rows that exist here, by kind and month.
+
+    `checks` has the compared SQL values and the joins of each kind. `m` is the moved row.
+    """
+    await allow_long_check(session)
+    found = []
+    for kind, (values, joins) in checks.items():
+        statement = f"""
+            SELECT m.month, count(*), {checksum_sql(*values)} FROM moved_rows m {joins}
+            WHERE m.kind = :kind AND m.system = :system AND m.organisation_id = ANY(CAST(:organisations AS text[]))
+            GROUP BY m.month
+        """  # noqa: S608  # constants of the services
+        bound = {"kind": kind, "system": system, "organisations": list(organisations)}
+        found += [
+            CheckedMonth(kind, row[0], row[1], int(row[2])) for row in await session.execute(text(statement), bound)
+        ]
+    return found
 
 
 async def allow_long_check(session: AsyncSession) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import text
 
+from common import moved_rows
 from common.database import Database
 from common.moved_rows import OldId
 from contacts.moving_in import service
@@ -81,7 +82,7 @@ async def test_a_member_is_removed_when_no_row_has_it_any_more(database: Databas
     async with database.all_tenants() as session:
         await service.import_contacts(session, "v2", [contact(1, "+61491570006")])
         await service.import_groups(session, "v2", [group(1)])
-        groups = await service.find_new_ids(session, "v2", service.GROUP, [ONE])
+        groups = await moved_rows.find_new_ids(session, "v2", service.GROUP, [ONE])
         people = await service.find_contacts(session, "v2", [ONE])
         twice = [MemberIn(old_id, "org_1", groups[ONE], people[ONE].contact_id) for old_id in (5, 6)]
         assert (await service.import_members(session, "v2", twice)).added == 2
@@ -104,7 +105,7 @@ async def test_two_organisations_may_have_moved_in_with_the_same_old_ids(databas
             )
             assert [(written.added, written.updated) for written in again] == [(0, 0), (0, 0)]
         people = await service.find_contacts(session, "v1", {ONE, two})
-        ids = await service.find_new_ids(session, "v1", service.GROUP, {ONE, two})
+        ids = await moved_rows.find_new_ids(session, "v1", service.GROUP, {ONE, two})
         assert (people[ONE].phone, people[two].phone) == ("+61491570006", "+61491570156")
         members = [MemberIn(1, key.organisation_id, ids[key], people[key].contact_id) for key in (ONE, two)]
         for member in members:
@@ -113,7 +114,7 @@ async def test_two_organisations_may_have_moved_in_with_the_same_old_ids(databas
         left = await session.scalars(text("SELECT organisation_id FROM group_members"))
         assert left.all() == ["org_2"]
         assert [row.kind for row in await service.check(session, "v1", ["org_1"])] == ["contact", "group"]
-        assert {row.organisation_id for row in await service.page_ids(session, "v1", ["org_2"], None)} == {"org_2"}
+        assert {row.organisation_id for row in await moved_rows.page_ids(session, "v1", ["org_2"], None)} == {"org_2"}
 
 
 async def test_a_member_of_two_systems_stays_until_both_have_removed_it(database: Database) -> None:
@@ -121,7 +122,7 @@ async def test_a_member_of_two_systems_stays_until_both_have_removed_it(database
         for system in ("v1", "v2"):
             await service.import_contacts(session, system, [contact(1, "+61491570006")])
         await service.import_groups(session, "v1", [group(1)])
-        group_id = (await service.find_new_ids(session, "v1", service.GROUP, {ONE}))[ONE]
+        group_id = (await moved_rows.find_new_ids(session, "v1", service.GROUP, {ONE}))[ONE]
         contact_id = (await service.find_contacts(session, "v2", {ONE}))[ONE].contact_id
         for system in ("v1", "v2"):
             await service.import_members(session, system, [MemberIn(5, "org_1", group_id, contact_id)])

@@ -1,4 +1,4 @@
-"""What an earlier system sent counts against the limits once, and its configs are checked as in the API."""
+"""Parts that an earlier system sent count against the limits once, and its configs are checked as in the API."""
 
 from datetime import date
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import text
 
+from common import moved_rows
 from common.moved_rows import OldId
 from scheduling.batches.service import claim_fan_out
 from scheduling.models import ScheduleKind, ScheduleStatus
@@ -42,7 +43,7 @@ async def import_rows(stage: Stage, kind: str, *rows: ScheduleIn) -> dict[int, i
     async with stage.database.all_tenants() as session:
         await service.import_schedules(session, "v2", rows, kind=kind)
         ids = [OldId(row.organisation_id, row.old_id) for row in rows]
-        found = await service.find_new_ids(session, "v2", kind, ids)
+        found = await moved_rows.find_new_ids(session, "v2", kind, ids)
         return {key.old_id: new_id for key, new_id in found.items()}
 
 

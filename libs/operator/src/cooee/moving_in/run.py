@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from common import moved_rows
 from common.moved_rows import CheckedMonth, MovedId
 from contacts.moving_in import service as contacts
 from cooee.arguments import read_positive
@@ -99,7 +100,7 @@ async def _write_map(run: ImportRun, path: Path) -> None:
             page = [MovedId("", 0, "", 0)]
             while page:
                 async with run.stack.session(name) as session:
-                    page = await _SERVICES[name].page_ids(session, run.system.name, run.organisations, after)
+                    page = await moved_rows.page_ids(session, run.system.name, run.organisations, after)
                 writer.writerows(page)
                 after = page[-1] if page else None
 

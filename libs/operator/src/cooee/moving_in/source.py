@@ -22,7 +22,7 @@ _COLUMNS = """
 
 @dataclass(frozen=True)
 class Joined:
-    """What a table is read with: its further columns, its joins, and a condition. The table itself is `t`."""
+    """Further columns, joins and a condition with which a table is read. The table itself is `t`."""
 
     columns: str = ""
     joins: str = ""

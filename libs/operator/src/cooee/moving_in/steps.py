@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from common import moved_rows
 from common.moved_rows import OldId, Written
 from contacts.moving_in import service as contacts
 from cooee.moving_in import conversion
@@ -170,12 +171,12 @@ async def find_references(run: ImportRun, page: Sequence[Row]) -> References:
         return conversion.assume_imported(wanted("contact_id"), wanted("group_id"), wanted("parent_id"))
     async with run.stack.session("contacts") as session:
         people = await contacts.find_contacts(session, system, wanted("contact_id"))
-        groups = await contacts.find_new_ids(session, system, contacts.GROUP, wanted("group_id"))
+        groups = await moved_rows.find_new_ids(session, system, contacts.GROUP, wanted("group_id"))
     if not wanted("template_id") and not wanted("parent_id"):
         return References(people, groups, {}, {})
     async with run.stack.session("scheduling") as session:
-        templates = await scheduling.find_new_ids(session, system, scheduling.TEMPLATE, wanted("template_id"))
-        batches = await scheduling.find_new_ids(session, system, scheduling.BATCH, wanted("parent_id"))
+        templates = await moved_rows.find_new_ids(session, system, scheduling.TEMPLATE, wanted("template_id"))
+        batches = await moved_rows.find_new_ids(session, system, scheduling.BATCH, wanted("parent_id"))
     return References(people, groups, templates, batches)
 
 

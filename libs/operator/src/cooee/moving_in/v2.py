@@ -58,8 +58,8 @@ _MEMBERSHIP = SourceTable(
     "organisationmembership",
     (
         _column("id", "–", "the order of reading"),
-        _column("organisation_id", "memberships.organisation_id"),
-        _column("user_id", "memberships.user_id"),
+        _column("organisation_id", "memberships.organisation_id", "a membership without its organisation is rejected"),
+        _column("user_id", "memberships.user_id", "a membership without its user is rejected"),
         _column("role", "memberships.role", "without `org:`; null is `member`", required=False),
     ),
 )

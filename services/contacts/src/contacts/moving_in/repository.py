@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.bulk import Columns
-from common.moved_rows import CheckedMonth, OldId, bind_ids, checksum_sql, to_json
+from common.moved_rows import OldId, bind_ids, to_json
 from contacts.contacts.rules import ERASED
 from contacts.models import ContactRow, OptOutSource
 from contacts.moving_in.schemas import ContactIn, GroupIn, MemberIn, MovedContact
@@ -154,25 +154,19 @@ _REMOVE_MEMBERS = text(
                       AND NOT (m.system = :system AND m.old_id IN (SELECT old_id FROM gone)))
     """
 )
-_FROM = """
-    FROM moved_rows m JOIN {join}
-    WHERE m.kind = '{kind}' AND m.system = :system
-      AND m.organisation_id = ANY(CAST(:organisations AS text[]))
-    GROUP BY m.month
-"""
 _IS_COMPARED = "CASE WHEN m.is_compared THEN {} END"
-_CHECKS = {
+CHECKS = {
     "contact": (
         ("m.old_id", "c.phone", *(_IS_COMPARED.format(f"c.{name}") for name in _TEXTS)),
-        "contacts c ON c.id = m.new_id AND c.organisation_id = m.organisation_id",
+        "JOIN contacts c ON c.id = m.new_id AND c.organisation_id = m.organisation_id",
     ),
     "group": (
         ("m.old_id", "g.name", "g.description", "CAST(g.is_active AS int)"),
-        "groups g ON g.id = m.new_id AND g.organisation_id = m.organisation_id",
+        "JOIN groups g ON g.id = m.new_id AND g.organisation_id = m.organisation_id",
     ),
     "member": (
         ("m.old_id",),
-        "group_members g ON g.group_id = m.group_id AND g.contact_id = m.new_id"
+        "JOIN group_members g ON g.group_id = m.group_id AND g.contact_id = m.new_id"
         " AND g.organisation_id = m.organisation_id",
     ),
 }
@@ -187,7 +181,7 @@ class ContactOfPhone(NamedTuple):
 
 
 class Merge(NamedTuple):
-    """What further rows with its phone say about a contact."""
+    """The values that a contact gets from further rows with its phone."""
 
     id: int
     opt_out: bool
@@ -253,16 +247,6 @@ async def remove_members_all_tenants(
     """Remove memberships whose old id is in the range (`after`, `until`] and not among `old_ids`."""
     values = {"system": system, "organisations": list(organisations), "ids": list(old_ids)}
     await session.execute(_REMOVE_MEMBERS, values | {"after": after, "until": until})
-
-
-async def check_all_tenants(session: AsyncSession, system: str, organisations: Collection[str]) -> list[CheckedMonth]:
-    """Return the number and the checksums of the rows that exist here, by kind and month."""
-    found = []
-    for kind, (values, join) in _CHECKS.items():
-        selected = f"SELECT m.month, count(*), {checksum_sql(*values)} {_FROM.format(join=join, kind=kind)}"
-        rows = await session.execute(text(selected), {"system": system, "organisations": list(organisations)})
-        found += [CheckedMonth(kind, row[0], row[1], int(row[2])) for row in rows]
-    return found
 
 
 def _contacts(rows: Any) -> list[ContactRow]:

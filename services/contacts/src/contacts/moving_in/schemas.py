@@ -59,7 +59,7 @@ class UserIn(NamedTuple):
 
 
 class MovedContact(NamedTuple):
-    """What a message needs of the contact that a row became."""
+    """The contact that a row became, as far as a message needs it."""
 
     contact_id: int
     version: int

@@ -6,12 +6,11 @@ A row that was imported before is written again only when it changed. So each pa
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common import moved_rows
-from common.moved_rows import CheckedMonth, KnownRow, MovedId, MovedRow, OldId, Written, hash_row
+from common.moved_rows import CheckedMonth, KnownRow, OldId, Written, moved_row
 from common.outbox import publish
 from contacts.contacts.rules import contact_events
 from contacts.identity import service as identity
@@ -20,13 +19,6 @@ from contacts.moving_in.schemas import ContactIn, GroupIn, MemberIn, MovedContac
 
 CONTACT, GROUP, MEMBER = "contact", "group", "member"
 _PHONE_EXISTS = "Its new phone belongs to another contact, or the contact was erased here."
-
-
-class _Page(NamedTuple):
-    """The rows of a page that are new, and those that changed since they were imported."""
-
-    new: list[ContactIn]
-    changed: list[ContactIn]
 
 
 async def import_organisation(session: AsyncSession, organisation_id: str, name: str, slug: str) -> None:
@@ -53,11 +45,8 @@ async def import_contacts(session: AsyncSession, system: str, rows: Sequence[Con
     The contact has the values of the row with the lowest old id, or those that it had here. It is opted out if one of
     the rows is, and active if one of them is.
     """
-    known = await moved_rows.find(session, system, CONTACT, rows)
-    page = _Page(
-        [row for row in rows if row.old_id not in known],
-        [row for row in rows if row.old_id in known and known[row.old_id].hash != hash_row(row)],
-    )
+    page = await moved_rows.split_rows(session, system, CONTACT, rows)
+    known = page.known
     added = await repository.add_contacts_all_tenants(session, page.new) if page.new else []
     ids = {(contact.organisation_id, contact.phone): contact.id for contact in added}
     first: dict[tuple[str, str], ContactIn] = {}
@@ -67,7 +56,7 @@ async def import_contacts(session: AsyncSession, system: str, rows: Sequence[Con
     further = [row for row in page.new if first.get(_key(row)) is not row]
     await _merge(session, system, further)
     changed = await _change(session, system, page.changed, known)
-    await moved_rows.save(session, [_moved(system, row, ids[key]) for key, row in first.items()])
+    await moved_rows.save(session, [moved_row(system, CONTACT, row, ids[key]) for key, row in first.items()])
     await publish(session, contact_events([contact for contact in added if contact.opt_out]))
     return Written(
         added=len(added),
@@ -97,7 +86,7 @@ async def _merge(session: AsyncSession, system: str, rows: Sequence[ContactIn]) 
         for contact_id, found in sorted(by_contact.items())
     ]
     await publish(session, contact_events(await repository.merge_contacts_all_tenants(session, merges)))
-    saved = [_moved(system, row, ids[_key(row)], is_compared=False) for row in rows]
+    saved = [moved_row(system, CONTACT, row, ids[_key(row)], is_compared=False) for row in rows]
     await moved_rows.save(session, saved)
 
 
@@ -117,7 +106,7 @@ async def _change(
     changed = await repository.change_contacts_all_tenants(session, list(own.values()), new_ids) if own else []
     written = {contact.id for contact in changed}
     imported = [row for row in own.values() if new_ids[row.old_id] in written]
-    await moved_rows.save(session, [_moved(system, row, new_ids[row.old_id]) for row in imported])
+    await moved_rows.save(session, [moved_row(system, CONTACT, row, new_ids[row.old_id]) for row in imported])
     await publish(session, contact_events(changed))
     accepted = {row.old_id for row in (*imported, *again)}
     rejected = tuple((row.old_id, _PHONE_EXISTS) for row in rows if row.old_id not in accepted)
@@ -128,67 +117,29 @@ def _key(row: ContactIn) -> tuple[str, str]:
     return row.organisation_id, row.phone
 
 
-def _moved(system: str, row: ContactIn, contact_id: int, *, is_compared: bool = True) -> MovedRow:
-    return MovedRow(
-        kind=CONTACT,
-        old_id=row.old_id,
-        system=system,
-        organisation_id=row.organisation_id,
-        new_id=contact_id,
-        hash=hash_row(row),
-        month=row.month,
-        is_compared=is_compared,
-    )
-
-
 async def import_groups(session: AsyncSession, system: str, rows: Sequence[GroupIn]) -> Written:
     """Add groups, or change those whose row changed."""
-    known = await moved_rows.find(session, system, GROUP, rows)
-    new = [row for row in rows if row.old_id not in known]
-    changed = [row for row in rows if row.old_id in known and known[row.old_id].hash != hash_row(row)]
-    ids = {row.old_id: known[row.old_id].new_id for row in changed}
+    page = await moved_rows.split_rows(session, system, GROUP, rows)
+    new, changed, ids = page.new, page.changed, page.changed_ids
     if changed:
         await repository.change_groups_all_tenants(session, changed, ids)
     if new:
         ids |= await repository.add_groups_all_tenants(session, new)
-    saved = [
-        MovedRow(
-            kind=GROUP,
-            old_id=row.old_id,
-            system=system,
-            organisation_id=row.organisation_id,
-            new_id=ids[row.old_id],
-            hash=hash_row(row),
-            month=row.month,
-        )
-        for row in (*new, *changed)
-    ]
+    saved = [moved_row(system, GROUP, row, ids[row.old_id]) for row in (*new, *changed)]
     await moved_rows.save(session, saved)
     return Written(added=len(new), updated=len(changed))
 
 
 async def import_members(session: AsyncSession, system: str, rows: Sequence[MemberIn]) -> Written:
     """Add contacts to groups."""
-    known = await moved_rows.find(session, system, MEMBER, rows)
-    written = [row for row in rows if row.old_id not in known or known[row.old_id].hash != hash_row(row)]
+    page = await moved_rows.split_rows(session, system, MEMBER, rows)
+    written = page.new + page.changed
     if not written:
         return Written()
     await repository.add_members_all_tenants(session, written)
-    saved = [
-        MovedRow(
-            kind=MEMBER,
-            old_id=row.old_id,
-            system=system,
-            organisation_id=row.organisation_id,
-            new_id=row.contact_id,
-            group_id=row.group_id,
-            hash=hash_row(row),
-        )
-        for row in written
-    ]
+    saved = [moved_row(system, MEMBER, row, row.contact_id, group_id=row.group_id) for row in written]
     await moved_rows.save(session, saved)
-    added = sum(row.old_id not in known for row in written)
-    return Written(added=added, updated=len(written) - added)
+    return Written(added=len(page.new), updated=len(page.changed))
 
 
 async def remove_members(
@@ -206,11 +157,6 @@ async def remove_members(
     )
 
 
-async def find_new_ids(session: AsyncSession, system: str, kind: str, ids: Collection[OldId]) -> dict[OldId, int]:
-    """Return the ids that rows have here, by old id. Rows that were not imported are missing."""
-    return await moved_rows.find_new_ids(session, system, kind, ids)
-
-
 async def find_contacts(session: AsyncSession, system: str, ids: Collection[OldId]) -> dict[OldId, MovedContact]:
     """Return the contacts that rows became, by old id."""
     return await repository.contact_states_all_tenants(session, system, ids)
@@ -218,12 +164,4 @@ async def find_contacts(session: AsyncSession, system: str, ids: Collection[OldI
 
 async def check(session: AsyncSession, system: str, organisations: Collection[str]) -> list[CheckedMonth]:
     """Return the number and the checksums of the rows that exist here, by kind and month."""
-    await moved_rows.allow_long_check(session)
-    return await repository.check_all_tenants(session, system, organisations)
-
-
-async def page_ids(
-    session: AsyncSession, system: str, organisations: Collection[str], after: MovedId | None
-) -> list[MovedId]:
-    """Return a page of old and new ids."""
-    return await moved_rows.page_ids(session, system, organisations, after)
+    return await moved_rows.check(session, system, organisations, repository.CHECKS)

@@ -1,13 +1,12 @@
 """Every statement that writes the configs of an earlier system, and the check of them."""
 # ruff: noqa: S608 (the parts of the statements are constants)
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.bulk import Columns
-from common.moved_rows import CheckedMonth, checksum_sql
 from delivery.moving_in.schemas import ConfigIn
 
 _CONFIG = Columns(organisation_id="text", name="text", value="text")
@@ -18,23 +17,15 @@ _SAVE = text(
     RETURNING c.organisation_id, c.name, c.id
     """
 )
-_CHECK = text(
-    f"""
-    SELECT count(*), {checksum_sql("m.old_id", "c.name", "c.value")}
-    FROM moved_rows m JOIN configs c ON c.id = m.new_id AND c.organisation_id = m.organisation_id
-    WHERE m.kind = 'config' AND m.system = :system
-      AND m.organisation_id = ANY(CAST(:organisations AS text[]))
-    """
-)
+CHECKS = {
+    "config": (
+        ("m.old_id", "c.name", "c.value"),
+        "JOIN configs c ON c.id = m.new_id AND c.organisation_id = m.organisation_id",
+    )
+}
 
 
 async def save_all_tenants(session: AsyncSession, rows: Sequence[ConfigIn]) -> dict[tuple[str, str], int]:
     """Add or replace configs with distinct names, and return their ids by organisation and name."""
     written = await session.execute(_SAVE, _CONFIG.bind(rows))
     return {(row.organisation_id, row.name): row.id for row in written}
-
-
-async def check_all_tenants(session: AsyncSession, system: str, organisations: Collection[str]) -> list[CheckedMonth]:
-    """Return the number and the checksum of the configs that exist here."""
-    row = (await session.execute(_CHECK, {"system": system, "organisations": list(organisations)})).one()
-    return [CheckedMonth("config", None, row[0], int(row[1]))] if row[0] else []

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common import moved_rows
-from common.moved_rows import CheckedMonth, MovedId, MovedRow, Written, hash_row
+from common.moved_rows import CheckedMonth, Written, moved_row
 from delivery.configs import service as configs
 from delivery.configs.rules import SENDER, TIMEZONE, check_value
 from delivery.limits import service as limits
@@ -24,7 +24,6 @@ _PAGE = 1000
 
 async def import_configs(session: AsyncSession, system: str, rows: Sequence[ConfigIn]) -> Written:
     """Add or replace configs whose row is new or changed. A value that this system does not accept is rejected."""
-    known = await moved_rows.find(session, system, CONFIG, rows)
     accepted: dict[tuple[str, str], ConfigIn] = {}
     rejected = []
     for row in sorted(rows, key=lambda row: row.old_id):
@@ -32,29 +31,19 @@ async def import_configs(session: AsyncSession, system: str, rows: Sequence[Conf
             rejected.append((row.old_id, problem))
         else:
             accepted[row.organisation_id, row.name] = row
-    written = [row for row in accepted.values() if row.old_id not in known or known[row.old_id].hash != hash_row(row)]
-    if written:
+    page = await moved_rows.split_rows(session, system, CONFIG, list(accepted.values()))
+    if written := page.new + page.changed:
         ids = await repository.save_all_tenants(session, written)
-        await moved_rows.save(session, [_moved(system, row, ids[row.organisation_id, row.name]) for row in written])
+        await moved_rows.save(
+            session, [moved_row(system, CONFIG, row, ids[row.organisation_id, row.name]) for row in written]
+        )
     if any(row.name == TIMEZONE.name for row in written):
         await _publish_zones(session)
-    added = sum(row.old_id not in known for row in written)
-    return Written(added=added, updated=len(written) - added, rejected=tuple(rejected))
+    return Written(added=len(page.new), updated=len(page.changed), rejected=tuple(rejected))
 
 
 def _problem(row: ConfigIn) -> str | None:
     return _SENDER if row.name == SENDER.name else check_value(row.name, row.value, _NO_CHAINS)
-
-
-def _moved(system: str, row: ConfigIn, config_id: int) -> MovedRow:
-    return MovedRow(
-        kind=CONFIG,
-        old_id=row.old_id,
-        system=system,
-        organisation_id=row.organisation_id,
-        new_id=config_id,
-        hash=hash_row(row),
-    )
 
 
 async def _publish_zones(session: AsyncSession) -> None:
@@ -78,12 +67,5 @@ async def set_usage(session: AsyncSession, parts: Iterable[tuple[str, date, str,
 
 
 async def check(session: AsyncSession, system: str, organisations: Collection[str]) -> list[CheckedMonth]:
-    """Return the number and the checksum of the configs that exist here."""
-    return await repository.check_all_tenants(session, system, organisations)
-
-
-async def page_ids(
-    session: AsyncSession, system: str, organisations: Collection[str], after: MovedId | None
-) -> list[MovedId]:
-    """Return a page of old and new ids."""
-    return await moved_rows.page_ids(session, system, organisations, after)
+    """Return the number and the checksums of the rows that exist here, by kind and month."""
+    return await moved_rows.check(session, system, organisations, repository.CHECKS)

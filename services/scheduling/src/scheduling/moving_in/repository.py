@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.bulk import Columns
-from common.moved_rows import CheckedMonth, checksum_sql, to_json
+from common.moved_rows import to_json
 from scheduling.models import SUCCESSFUL, sql_list
 from scheduling.moving_in.schemas import MovedUsage, ScheduleIn, TemplateIn
 
@@ -138,8 +138,7 @@ _COMPLETE_BATCHES = text(
     """
 )
 _ZONES = Columns(organisation_id="text", zone="text")
-_MOVED = """
-    FROM moved_rows m
+_JOINS = """
     JOIN schedules s ON s.id = m.new_id AND s.organisation_id = m.organisation_id
     LEFT JOIN schedules b ON b.id = s.batch_id AND b.organisation_id = s.organisation_id
 """
@@ -149,30 +148,25 @@ _USAGE = text(
         SELECT m.organisation_id, coalesce(s.format, b.format) AS format, s.message_parts,
                CAST(date_trunc('month', coalesce(s.scheduled_time, b.scheduled_time) AT TIME ZONE z.zone) AS date)
                    AS period
-        {_MOVED} JOIN {_ZONES.unnest("z")} ON z.organisation_id = m.organisation_id
+        FROM moved_rows m {_JOINS} JOIN {_ZONES.unnest("z")} ON z.organisation_id = m.organisation_id
         WHERE m.kind IN ('schedule', 'batch_message') AND s.dispatch_number = 0
           AND (s.status IN ({sql_list(SUCCESSFUL)}) OR s.failure_category = 'outcome_unknown')
           AND m.month >= CAST(:since AS date) - 31
     ) AS sent WHERE period >= :since AND message_parts IS NOT NULL GROUP BY 1, 2, 3
     """
 )
-_OF_KIND = """
-    WHERE m.kind = '{kind}' AND m.system = :system
-      AND m.organisation_id = ANY(CAST(:organisations AS text[]))
-    GROUP BY m.month
-"""
 _MICROSECONDS = "CAST(extract(epoch FROM {}) * 1000000 AS bigint)"
 _CHECKED_SCHEDULE = (
     *("m.old_id", "s.phone", _MICROSECONDS.format("coalesce(s.scheduled_time, b.scheduled_time)")),
     *("coalesce(s.format, b.format)", "CASE WHEN m.is_compared THEN s.status END"),
     "CASE WHEN m.is_compared THEN s.message_parts END",
 )
-_CHECKS = {
+CHECKS = {
     "template": (
         ("m.old_id", "t.name", "t.text", "CAST(t.is_active AS int)"),
-        "FROM moved_rows m JOIN templates t ON t.id = m.new_id AND t.organisation_id = m.organisation_id",
+        "JOIN templates t ON t.id = m.new_id AND t.organisation_id = m.organisation_id",
     ),
-    **dict.fromkeys(("schedule", "batch", "batch_message"), (_CHECKED_SCHEDULE, _MOVED)),
+    **dict.fromkeys(("schedule", "batch", "batch_message"), (_CHECKED_SCHEDULE, _JOINS)),
 }
 
 
@@ -213,13 +207,3 @@ async def usage_all_tenants(session: AsyncSession, zones: Mapping[str, str], sin
     """Return the sent parts by organisation, month from `since` on, and format."""
     values = _ZONES.bind_tuples(zones.items()) | {"since": since}
     return [MovedUsage(*row) for row in await session.execute(_USAGE, values)]
-
-
-async def check_all_tenants(session: AsyncSession, system: str, organisations: Collection[str]) -> list[CheckedMonth]:
-    """Return the number and the checksums of the rows that exist here, by kind and month."""
-    found = []
-    for kind, (values, tables) in _CHECKS.items():
-        selected = f"SELECT m.month, count(*), {checksum_sql(*values)} {tables} {_OF_KIND.format(kind=kind)}"
-        rows = await session.execute(text(selected), {"system": system, "organisations": list(organisations)})
-        found += [CheckedMonth(kind, row[0], row[1], int(row[2])) for row in rows]
-    return found

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from common import moved_rows
 from common.database import wake_after_commit
-from common.moved_rows import CheckedMonth, MovedId, MovedRow, OldId, Written, hash_row
+from common.moved_rows import CheckedMonth, MovedRow, Written, moved_row
 from scheduling.models import DISPATCH, OPEN, ScheduleStatus
 from scheduling.moving_in import repository
 from scheduling.moving_in.schemas import MovedUsage, ScheduleIn, TemplateIn
@@ -21,26 +21,13 @@ _SENT_HERE = "It was sent, changed or removed here after it was imported."
 
 async def import_templates(session: AsyncSession, system: str, rows: Sequence[TemplateIn]) -> Written:
     """Add templates with version 1, or write a new version of those whose row changed."""
-    known = await moved_rows.find(session, system, TEMPLATE, rows)
-    new = [row for row in rows if row.old_id not in known]
-    changed = [row for row in rows if row.old_id in known and known[row.old_id].hash != hash_row(row)]
-    ids = {row.old_id: known[row.old_id].new_id for row in changed}
+    page = await moved_rows.split_rows(session, system, TEMPLATE, rows)
+    new, changed, ids = page.new, page.changed, page.changed_ids
     if changed:
         await repository.change_templates_all_tenants(session, changed, ids)
     if new:
         ids |= await repository.add_templates_all_tenants(session, new)
-    saved = [
-        MovedRow(
-            kind=TEMPLATE,
-            old_id=row.old_id,
-            system=system,
-            organisation_id=row.organisation_id,
-            new_id=ids[row.old_id],
-            hash=hash_row(row),
-            month=row.month,
-        )
-        for row in (*new, *changed)
-    ]
+    saved = [moved_row(system, TEMPLATE, row, ids[row.old_id]) for row in (*new, *changed)]
     await moved_rows.save(session, saved)
     return Written(added=len(new), updated=len(changed))
 
@@ -50,10 +37,8 @@ async def import_schedules(session: AsyncSession, system: str, rows: Sequence[Sc
 
     A batch of the rows gets no messages of its own until `complete_batches`.
     """
-    known = await moved_rows.find(session, system, kind, rows)
-    new = [row for row in rows if row.old_id not in known]
-    changed = [row for row in rows if row.old_id in known and known[row.old_id].hash != hash_row(row.source_values())]
-    ids = {row.old_id: known[row.old_id].new_id for row in changed}
+    page = await moved_rows.split_rows(session, system, kind, rows)
+    new, changed, ids = page.new, page.changed, page.changed_ids
     written = await repository.change_schedules_all_tenants(session, changed, ids) if changed else set()
     if new:
         ids |= await repository.add_schedules_all_tenants(session, new)
@@ -67,16 +52,7 @@ async def import_schedules(session: AsyncSession, system: str, rows: Sequence[Sc
 
 def _moved(system: str, kind: str, row: ScheduleIn, schedule_id: int) -> MovedRow:
     """Return what a row became. A schedule whose status may change here is not compared with its row."""
-    return MovedRow(
-        kind=kind,
-        old_id=row.old_id,
-        system=system,
-        organisation_id=row.organisation_id,
-        new_id=schedule_id,
-        hash=hash_row(row.source_values()),
-        month=row.month,
-        is_compared=row.old_status not in OPEN,
-    )
+    return moved_row(system, kind, row, schedule_id, is_compared=row.old_status not in OPEN)
 
 
 async def complete_batches(
@@ -90,11 +66,6 @@ async def complete_batches(
     return await repository.complete_batches_all_tenants(session, system, organisations, after=after, size=size)
 
 
-async def find_new_ids(session: AsyncSession, system: str, kind: str, ids: Collection[OldId]) -> dict[OldId, int]:
-    """Return the ids that rows have here, by old id. Rows that were not imported are missing."""
-    return await moved_rows.find_new_ids(session, system, kind, ids)
-
-
 async def count_usage(session: AsyncSession, zones: Mapping[str, str], since: date) -> list[MovedUsage]:
     """Return the parts that earlier systems sent since a month, by month in each organisation's time zone."""
     await moved_rows.allow_long_check(session)
@@ -103,12 +74,4 @@ async def count_usage(session: AsyncSession, zones: Mapping[str, str], since: da
 
 async def check(session: AsyncSession, system: str, organisations: Collection[str]) -> list[CheckedMonth]:
     """Return the number and the checksums of the rows that exist here, by kind and month."""
-    await moved_rows.allow_long_check(session)
-    return await repository.check_all_tenants(session, system, organisations)
-
-
-async def page_ids(
-    session: AsyncSession, system: str, organisations: Collection[str], after: MovedId | None
-) -> list[MovedId]:
-    """Return a page of old and new ids."""
-    return await moved_rows.page_ids(session, system, organisations, after)
+    return await moved_rows.check(session, system, organisations, repository.CHECKS)
