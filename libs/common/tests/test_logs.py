@@ -88,6 +88,7 @@ def test_outage_of_the_broker_has_two_lines(
     broker.report_end()
     broker.report_end()
     assert events(lines) == ["broker unavailable", "broker available"]
+    assert lines[1]["after_s"] == 11, "the time between the two lines"
     assert not broker.filter(record(refused))
     now += 61  # a process that reports no end
     assert not broker.filter(record(refused))

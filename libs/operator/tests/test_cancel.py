@@ -47,3 +47,25 @@ async def test_a_batch_of_another_organisation_is_not_found(cooee: Cooee, sql: S
     assert (await cooee("cancel", "batch", "org_mine", "x")).code == 2
     [row] = await sql("scheduling", "SELECT status FROM schedules WHERE id = :id", id=batch)
     assert row.status == "processing"
+
+
+async def test_open_batches_since_a_time_are_cancelled_together(cooee: Cooee, sql: Sql) -> None:
+    batches = [await add_batch(sql, "org_mine") for _ in range(52)]
+    early = await add_batch(sql, "org_mine")
+    await sql("scheduling", "UPDATE schedules SET created_at = now() - interval '3 days' WHERE id = :id", id=early)
+    dispatched = await add_batch(sql, "org_mine")
+    await sql("scheduling", "UPDATE schedules SET status = 'sent' WHERE batch_id = :id", id=dispatched)
+    other = await add_batch(sql, "org_other")
+    done = await cooee("cancel", "batches", "org_mine", "--since", "2h", "--json")
+    assert (done.code, done.document["cancelled"]) == (0, batches), done
+    rows = await sql("scheduling", "SELECT id FROM schedules WHERE kind = 'batch' AND status = 'processing'")
+    assert sorted(row.id for row in rows) == sorted([early, dispatched, other])
+    again = await cooee("cancel", "batches", "org_mine", "--since", "2h")
+    assert (again.code, "no batch of org_mine since" in again.err) == (5, True)
+    [row] = await sql("contacts", "SELECT * FROM operator_actions WHERE outcome = 'done'")
+    assert (row.action, row.organisation_id, sorted(row.arguments)) == (
+        "cancel batches",
+        "org_mine",
+        ["organisation", "since"],
+    )
+    assert (await cooee("cancel", "batches", "org_mine")).code == 2

@@ -88,8 +88,10 @@ async def test_unavailable_service_is_found(cooee: Cooee, start_gateway: Callabl
     shown = await cooee("health", "--gateway", f"{gateway}/")
     (line,) = (line.split() for line in shown.out.splitlines() if line.startswith("scheduling"))
     assert (shown.code, line) == (1, ["scheduling", "unavailable", "ok", "unavailable", "ok", "-", "0"])
+    assert shown.out.startswith("Unavailable: scheduling's worker. ")
     as_json = await cooee("health", "--gateway", gateway, "--json")
     assert (as_json.code, as_json.document["status"]) == (1, "unavailable")
+    assert as_json.document["unavailable"] == ["scheduling's worker"]
 
 
 async def test_gateway_that_cannot_be_asked_is_an_error(cooee: Cooee, processes: str) -> None:

@@ -92,9 +92,9 @@ class BrokerLog(logging.Filter):
         return False
 
     def report_end(self) -> None:
-        """Log that the broker is available again, when there was no error for 10 s."""
+        """Log that the broker is available again, when there was no error for 10 s. `after_s` includes these."""
         if self._since is not None and time.monotonic() - self._last >= _QUIET_S:
-            log.warning("broker available", after_s=round(self._last - self._since))
+            log.warning("broker available", after_s=round(time.monotonic() - self._since))
             self._since = None
 
 

@@ -55,9 +55,9 @@ def show_age(moment: datetime | None) -> str:
     return f"{abs(seconds):.0f} s" + (" ago" if seconds > 0 else " ahead")
 
 
-def quantity(number: int, noun: str) -> str:
+def quantity(number: int, noun: str, plural: str = "") -> str:
     """Return a number with its noun, such as `1 message` or `2,000 messages`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def is_or_are(number: int) -> str:

@@ -93,7 +93,7 @@ def test_each_failed_test_makes_the_pause_longer_up_to_a_maximum(
         assert circuit.state == "open"
         clock.now += pause * 0.02
         assert circuit.state == "half_open"
-        assert submit(circuit, error) == ["unchanged"], "only the first opening is reported"
+        assert submit(circuit, error) == ["reopened"], "a failed test is no first opening"
 
 
 def test_results_of_submissions_before_the_opening_change_nothing(circuit: CircuitBreaker, clock: Clock) -> None:

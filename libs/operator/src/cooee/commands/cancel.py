@@ -1,15 +1,25 @@
-"""The commands `cancel`: cancel an organisation's batch for it."""
+"""The commands `cancel`: cancel an organisation's batches for it."""
 
 import argparse
+from collections.abc import Sequence
 
 from common import errors
 from common.caller import system
-from cooee.arguments import add_organisation, read_positive
+from cooee.arguments import add_organisation, read_positive, read_since
 from cooee.command import Command, Group, Report
 from cooee.errors import NotFound, Refused
+from cooee.output import quantity, show_time
 from cooee.stack import Stack
 from scheduling.batches import service
 from scheduling.errors import ScheduleNotPending
+
+_PAGE = 50
+_OPEN = """
+    SELECT id FROM schedules
+    WHERE organisation_id = :organisation AND kind = 'batch' AND status IN ('pending', 'processing')
+      AND created_at >= :since AND id > :after
+    ORDER BY id LIMIT :limit
+"""
 
 
 async def cancel_batch(stack: Stack, options: argparse.Namespace) -> Report:
@@ -34,6 +44,47 @@ async def cancel_batch(stack: Stack, options: argparse.Namespace) -> Report:
     return Report(document, [f"batch {batch_id} of {organisation} is cancelled. Its messages: {shown}"])
 
 
+async def cancel_batches(stack: Stack, options: argparse.Namespace) -> Report:
+    """Cancel the pending messages of all the organisation's batches that were created since a time.
+
+    It cancels 50 at a time, so it can be started again after an interruption. Code 5 says that nothing is pending.
+    """
+    organisation, since, after = options.organisation, options.since, 0
+    cancelled: list[int] = []
+    while True:
+        values = {"organisation": organisation, "since": since, "after": after, "limit": _PAGE}
+        found = [row.id for row in await stack.rows("scheduling", _OPEN, **values)]
+        if found:
+            cancelled += await _cancel_each(stack, organisation, found)
+            after = found[-1]
+        if len(found) < _PAGE:
+            break
+    if not cancelled:
+        raise Refused(f"no batch of {organisation} since {show_time(since)} has pending messages")
+    lines = [f"{quantity(len(cancelled), 'batch', 'batches')} of {organisation} since {show_time(since)}: cancelled"]
+    return Report({"organisation_id": organisation, "since": since, "cancelled": cancelled}, lines)
+
+
+async def _cancel_each(stack: Stack, organisation: str, batch_ids: Sequence[int]) -> list[int]:
+    """Cancel these batches in one transaction. Return those of which something was pending."""
+    cancelled = []
+    async with stack.session("scheduling", organisation) as session:
+        for batch_id in batch_ids:
+            try:
+                await service.cancel_batch(session, system(organisation), batch_id)
+            except (errors.NotFound, ScheduleNotPending):
+                continue  # it ended meanwhile, or all its messages are dispatched
+            cancelled.append(batch_id)
+    return cancelled
+
+
+def _add_batches(parser: argparse.ArgumentParser) -> None:
+    add_organisation(parser)
+    parser.add_argument(
+        "--since", type=read_since, required=True, help="created since then: a time in ISO 8601, or an age such as 90m"
+    )
+
+
 def _add_batch(parser: argparse.ArgumentParser) -> None:
     add_organisation(parser)
     parser.add_argument("batch_id", type=read_positive, help="the API's id of the batch")
@@ -41,6 +92,9 @@ def _add_batch(parser: argparse.ArgumentParser) -> None:
 
 COMMAND = Group(
     "cancel",
-    "cancel a batch for an organisation",
-    (Command("batch", "cancel the pending messages of a batch", cancel_batch, _add_batch, changes=True),),
+    "cancel batches for an organisation",
+    (
+        Command("batch", "cancel the pending messages of a batch", cancel_batch, _add_batch, changes=True),
+        Command("batches", "cancel those of all batches since a time", cancel_batches, _add_batches, changes=True),
+    ),
 )

@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import aiohttp
@@ -15,6 +15,7 @@ from cooee.stack import Stack
 
 _TIMEOUT_S = 10.0
 _PARTS = ("api", "worker", "database", "kafka")
+_NAMES = {"api": "API", "kafka": "Kafka"}
 
 
 class _Provider(BaseModel):
@@ -48,7 +49,19 @@ async def health(stack: Stack, options: argparse.Namespace) -> Report:
         raise wrong(f"the address of the gateway must begin with http:// or https://: {gateway}")
     document, found = await _ask(gateway)
     code = ExitCode.OK if found.status == "ok" else ExitCode.FOUND
-    return Report({"gateway": gateway, **document}, list(_lines(gateway, found)), code)
+    unavailable = _list_unavailable(found)
+    shown = {"gateway": gateway, **document, "unavailable": unavailable}
+    return Report(shown, list(_lines(gateway, found, unavailable)), code)
+
+
+def _list_unavailable(found: _Health) -> list[str]:
+    """Return what makes the system unavailable, such as `scheduling's worker`."""
+    return [
+        f"{name}'s {_NAMES.get(part, part)}"
+        for name, service in found.services.items()
+        for part in _PARTS
+        if service.dependencies.get(part, "ok") != "ok"
+    ]
 
 
 async def _ask(gateway: str) -> tuple[dict[str, Any], _Health]:
@@ -71,8 +84,11 @@ def _reason(error: Exception) -> Exception:
     return error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
 
 
-def _lines(gateway: str, found: _Health) -> Iterator[str]:
-    yield f"{gateway} is {found.status}"
+def _lines(gateway: str, found: _Health, unavailable: Sequence[str]) -> Iterator[str]:
+    if unavailable:
+        yield f"Unavailable: {', '.join(unavailable)}. The gateway at {gateway} says so"
+    else:
+        yield f"{gateway} is {found.status}"
     rows = [
         (name, service.status, *(service.dependencies.get(part) for part in _PARTS), sum(service.lag.values()))
         for name, service in found.services.items()

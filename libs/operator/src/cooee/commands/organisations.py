@@ -1,11 +1,11 @@
-"""The commands `organisations`: list them, show one, or close one."""
+"""The commands `organisations`: list them, show one, find the busiest, or close one."""
 
 import argparse
 
 from contacts.identity import service
 from cooee.arguments import add_limit, add_organisation
 from cooee.command import Command, Group, Report
-from cooee.commands import organisation
+from cooee.commands import busiest, organisation
 from cooee.errors import ExitCode
 from cooee.output import quantity, show_time, table
 from cooee.paging import take_page
@@ -69,6 +69,7 @@ COMMAND = Group(
     (
         Command("list", "list them by id", list_organisations, _add_list),
         organisation.COMMAND,
+        busiest.COMMAND,
         Command(
             "close", "close one for good", close_organisation, _add_close, changes=True, effect=" ".join(CLOSE_EFFECTS)
         ),

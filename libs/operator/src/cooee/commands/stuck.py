@@ -29,6 +29,7 @@ class Check:
     subject: str
     reason: str
     statement: str
+    age: str = "oldest"  # what the column of `oldest` shows
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Found:
         """Return the finding for a person, below an empty line."""
         number = sum(row.number for row, _ in self.rows)
         cells = [(row.organisation_id, row.number, show_age(row.oldest), detail) for row, detail in self.rows]
-        lines = table(("organisation", "count", "oldest", "detail"), cells)
+        lines = table(("organisation", "count", self.check.age, "detail"), cells)
         title = f"{self.check.service}: {number:,} {self.check.subject} ({self.reason})"
         return ["", title, *(f"  {line}" for line in lines)]
 
@@ -67,13 +68,15 @@ _CHECKS = (
     Check(
         "scheduling",
         "schedules in processing",
-        "delivery has published no outcome; scheduling asks five times, in growing intervals",
+        "no outcome has arrived: is a message waiting at delivery, or an event in an outbox?"
+        " cooee history --schedule ID shows it",
         """
         SELECT organisation_id, 'asked ' || sweep_count || ' times' AS detail, count(*) AS number,
                min(updated_at) AS oldest, true AS may_wait, format
         FROM schedules WHERE status = 'processing' AND kind <> 'batch' AND updated_at < :since
         GROUP BY organisation_id, sweep_count, format ORDER BY oldest
         """,
+        "last change",
     ),
     Check(
         "scheduling",
@@ -92,7 +95,8 @@ _CHECKS = (
     Check(
         "scheduling",
         "batches without a finished fan-out",
-        "their members are read from contacts page by page: is contacts available?",
+        "their members are read from contacts page by page: does scheduling's worker run, and is contacts available?"
+        " see cooee health",
         """
         SELECT organisation_id, 'batch ' || id AS detail, 1 AS number, created_at AS oldest FROM schedules
         WHERE kind = 'batch' AND fanned_out_at IS NULL AND status IN ('pending', 'processing')
@@ -103,7 +107,8 @@ _CHECKS = (
     Check(
         "delivery",
         "queued messages",
-        "no provider worker has claimed them: does delivery's worker run, is a circuit open, is the rate too low?",
+        "no provider worker has claimed them: does delivery's worker run, and is a provider available (see cooee"
+        " health)? Is its rate too low?",
         """
         SELECT organisation_id, format || ' ' || lane AS detail, count(*) AS number, min(created_at) AS oldest,
                true AS may_wait, format
@@ -114,7 +119,7 @@ _CHECKS = (
     Check(
         "delivery",
         "messages that wait for another attempt",
-        "the category is the provider's last answer",
+        "the category is the provider's last answer; cooee history ID shows its own text",
         """
         SELECT organisation_id, coalesce(provider, '-') || ' ' || coalesce(failure_category, '-') || ', attempt '
                || attempts AS detail, count(*) AS number, min(created_at) AS oldest
@@ -130,6 +135,7 @@ _CHECKS = (
         FROM submissions s CROSS JOIN unnest(s.message_ids) AS of (id) JOIN messages m ON m.id = of.id
         WHERE m.status = 'unknown' AND s.tried_at < :since GROUP BY 1, 2 ORDER BY 4
         """,
+        "last try",
     ),
     Check(
         "delivery",
@@ -163,6 +169,7 @@ _CHECKS = (
                min(check_at) AS oldest
         FROM reservations WHERE check_at < :since GROUP BY organisation_id, format ORDER BY 4
         """,
+        "due",
     ),
     Check(
         "delivery",
@@ -188,11 +195,7 @@ _CHECKS_OF_EVERY_SERVICE = tuple(
     for service in STORES
     for subject, reason, statement in (
         ("events in the outbox", "the relay cannot reach Kafka, or the worker does not run", _OUTBOX),
-        (
-            "dead letters",
-            "see cooee dead-letters",
-            _DEAD_LETTERS,
-        ),
+        ("dead letters", "see cooee dead-letters list", _DEAD_LETTERS),
     )
 )
 

@@ -159,7 +159,8 @@ _APPLY_RESULTS = text(
         failure_category = r.failure_category,
         error = r.error,
         billed_parts = coalesce(r.billed_parts, m.billed_parts),
-        provider_status = coalesce(r.provider_status, m.provider_status),
+        provider_status = CASE WHEN r.status = 'sent' THEN r.provider_status
+                               ELSE coalesce(r.provider_status, m.provider_status) END,
         next_attempt_at = CASE WHEN r.status = 'retry_wait' THEN now() + make_interval(secs => r.delay_s) END
     FROM {_RESULT.unnest("r")}
     WHERE m.id = r.message_id AND m.id = ANY({_RESULT.array("message_id")}) AND m.submission_key = r.key

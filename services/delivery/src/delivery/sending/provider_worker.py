@@ -154,10 +154,11 @@ class ProviderWorker:
         change = self.circuit.finish(begun, error)
         if error is not None and self.circuit.state != "closed":
             self._failure_category = error.failure_category
-        if change == "opened" and error is not None:
-            self._unavailable_since = datetime.now(UTC)
+        if error is not None and change in ("opened", "reopened"):
+            if change == "opened":
+                self._unavailable_since = datetime.now(UTC)
             log.warning(
-                "provider unavailable",
+                "provider unavailable" if change == "opened" else "provider still unavailable",
                 provider=self.provider.name,
                 failure_category=error.failure_category,
                 error=error.reason,

@@ -9,13 +9,16 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict
 
 from common.events import FailureCategory
+from common.logs import redact_text
 from common.phones import FICTIONAL_MOBILES
 from delivery.messages.rules import Answer, Failure, Result, Retry, describe_provider_failure
 from delivery.models import ClaimedMessage, Lane, MessageStatus
 from delivery.providers.base import Outcome, OutgoingMessage, Provider, SubmissionError, SubmissionRefused, Throttled
+from delivery.providers.webhook_parsing import storable_text
 from delivery.sending.throttling import Allowance
 
 MAX_BACK_OFF_S = 900.0
+_MAX_REASON = 200
 # A shorter delay is over before anyone reads about it, and a provider that throttles would flood the bus with events.
 # Where the first back-off is shorter, as in the embedded stack, that is the bound.
 PUBLISHED_DELAY_S = 5.0
@@ -197,24 +200,32 @@ def read_error(
     indexes = range(len(submission.message_ids))
     if error.maybe_accepted or submission.tries > 1:
         # The error of a resend says nothing about what the first try did. Only an answer does.
-        return [replace(_result(submission, index, MessageStatus.UNKNOWN), may_resend=True) for index in indexes]
+        unknown = [_result(submission, index, MessageStatus.UNKNOWN, answer=_reason(error)) for index in indexes]
+        return [replace(result, may_resend=True) for result in unknown]
     if isinstance(error, SubmissionRefused):
         return _split(submission, error)
     failure = Failure(error.failure_category, _DELAYS.get(error.failure_category, error.reason))
     if isinstance(error, Throttled):
         spread_s = max(error.retry_after_s, policy.retry_base_s / 4)
         delays = [error.retry_after_s + random.uniform(0, spread_s) for _ in indexes]
-        return [_delay(submission, index, failure, delay_s) for index, delay_s in enumerate(delays)]
+        return [_delay(submission, index, failure, error, delay_s) for index, delay_s in enumerate(delays)]
     # There was no connection, or the account is wrong. Nothing was sent, and the next provider claims the messages at
     # once. Where there is no other, they wait longer than the circuit is open: the message that tests the circuit is
     # then another one, and a message that always causes the error does not make the provider unavailable to the others.
-    return [_delay(submission, index, failure, unavailable_s * random.uniform(1.0, 1.5)) for index in indexes]
+    delays = [unavailable_s * random.uniform(1.0, 1.5) for _ in indexes]
+    return [_delay(submission, index, failure, error, delay_s) for index, delay_s in enumerate(delays)]
 
 
-def _delay(submission: Submission, index: int, failure: Failure, delay_s: float) -> Result:
+def _reason(error: SubmissionError) -> Answer:
+    """Return the provider's own text for operators. The error that members see has only our category."""
+    return Answer(raw=redact_text(storable_text(error.reason))[:_MAX_REASON] or None)
+
+
+def _delay(submission: Submission, index: int, failure: Failure, error: SubmissionError, delay_s: float) -> Result:
     """Return a result that does not count the attempt. Without a delay the message is queued again at once."""
     status = MessageStatus.RETRY_WAIT if delay_s else MessageStatus.QUEUED
-    return _result(submission, index, status, failure=failure, retry=Retry(delay_s=delay_s, returns_attempt=True))
+    retry = Retry(delay_s=delay_s, returns_attempt=True)
+    return _result(submission, index, status, failure=failure, answer=_reason(error), retry=retry)
 
 
 def _split(submission: Submission, error: SubmissionRefused) -> list[Result]:

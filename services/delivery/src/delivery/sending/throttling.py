@@ -101,11 +101,10 @@ class CircuitBreaker:
         self._is_testing = not self._is_closed
         return self._openings
 
-    def finish(self, begun: int, error: SubmissionError | None = None) -> Literal["opened", "closed", "unchanged"]:
+    def finish(self, begun: int, error: SubmissionError | None = None) -> Literal["opened", "reopened", "closed", "unchanged"]:
         """End a submission. Return what its result did to the circuit.
 
-        Any answer, also a refusal, shows that the provider is available. A failed test opens the circuit for longer and
-        is "unchanged".
+        Any answer, also a refusal, shows that the provider is available. A failed test opens the circuit for longer.
         """
         if begun != self._openings:
             return "unchanged"
@@ -121,7 +120,7 @@ class CircuitBreaker:
         self._open_until = self._clock() + self.pause_s
         self._openings += 1
         was_closed, self._is_closed = self._is_closed, False
-        return "opened" if was_closed else "unchanged"
+        return "opened" if was_closed else "reopened"
 
     def _close(self) -> Literal["closed", "unchanged"]:
         was_closed, self._is_closed = self._is_closed, True
