@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from common.events import MessageDelayed, MessageFailed, MessageSent
 from delivery.messages.loops import queue_retries
@@ -236,12 +237,33 @@ async def test_an_account_error_delays_the_message_until_the_account_is_correcte
         stage.clock.advance(301)
     message = await stage.message()
     assert (message.status, message.failure_category, message.attempts) == ("queued", "account_error", 0)
+    assert message.provider_status == "403 Insufficient credits.", "operators see the provider's own text"
+    assert message.error == "The provider refused our account.", "members do not"
     assert len(stage.provider.requests) == 6, "none while the circuit is open"
     events = await stage.events()
     assert {(type(event), event.failure_category) for event in events} == {(MessageDelayed, "account_error")}
     for _ in range(2):  # the first looks for another organisation's messages
         await stage.send(worker)
     assert await stage.statuses() == ["sent"]
+    assert (await stage.message()).provider_status == "success"
+
+
+async def test_the_stored_text_of_a_provider_is_bounded_and_has_no_phone(stage: Stage) -> None:
+    await stage.add_due(stage.due())
+    stage.provider.script.append(stage.provider.answer(403, json.dumps({"error": f"+61453000001 {'x' * 300}"})))
+    with capture_logs() as lines:
+        worker = stage.make_worker()
+        await stage.send(worker)
+        stage.clock.advance(31)
+        stage.provider.script.append(stage.provider.answer(403, "still not"))
+        await stage.execute("UPDATE messages SET next_attempt_at = now()")
+        await queue_retries(stage.database, [worker.wake])
+        text = (await stage.message()).provider_status
+        for _ in range(2):  # the first looks for another organisation's messages
+            await stage.send(worker)
+    assert (len(text), text[:14]) == (200, "403 [phone] xx")
+    phrases = [line["event"] for line in lines if line["event"].startswith("provider ")]
+    assert phrases == ["provider unavailable", "provider still unavailable"]
 
 
 async def test_a_message_that_always_causes_an_account_error_does_not_block_the_others(stage: Stage) -> None:
