@@ -76,7 +76,7 @@ _CHECKS = (
         FROM schedules WHERE status = 'processing' AND kind <> 'batch' AND updated_at < :since
         GROUP BY organisation_id, sweep_count, format ORDER BY oldest
         """,
-        "last change",
+        age="last change",
     ),
     Check(
         "scheduling",
@@ -135,7 +135,7 @@ _CHECKS = (
         FROM submissions s CROSS JOIN unnest(s.message_ids) AS of (id) JOIN messages m ON m.id = of.id
         WHERE m.status = 'unknown' AND s.tried_at < :since GROUP BY 1, 2 ORDER BY 4
         """,
-        "last try",
+        age="last try",
     ),
     Check(
         "delivery",
@@ -169,7 +169,7 @@ _CHECKS = (
                min(check_at) AS oldest
         FROM reservations WHERE check_at < :since GROUP BY organisation_id, format ORDER BY 4
         """,
-        "due",
+        age="due",
     ),
     Check(
         "delivery",

@@ -208,12 +208,12 @@ def read_error(
     if isinstance(error, Throttled):
         spread_s = max(error.retry_after_s, policy.retry_base_s / 4)
         delays = [error.retry_after_s + random.uniform(0, spread_s) for _ in indexes]
-        return [_delay(submission, index, failure, error, delay_s) for index, delay_s in enumerate(delays)]
+        return [_delay(submission, index, failure, delay_s=delay, error=error) for index, delay in enumerate(delays)]
     # There was no connection, or the account is wrong. Nothing was sent, and the next provider claims the messages at
     # once. Where there is no other, they wait longer than the circuit is open: the message that tests the circuit is
     # then another one, and a message that always causes the error does not make the provider unavailable to the others.
     delays = [unavailable_s * random.uniform(1.0, 1.5) for _ in indexes]
-    return [_delay(submission, index, failure, error, delay_s) for index, delay_s in enumerate(delays)]
+    return [_delay(submission, index, failure, delay_s=delay_s, error=error) for index, delay_s in enumerate(delays)]
 
 
 def _reason(error: SubmissionError) -> Answer:
@@ -221,7 +221,9 @@ def _reason(error: SubmissionError) -> Answer:
     return Answer(raw=redact_text(storable_text(error.reason))[:_MAX_REASON] or None)
 
 
-def _delay(submission: Submission, index: int, failure: Failure, error: SubmissionError, delay_s: float) -> Result:
+def _delay(
+    submission: Submission, index: int, failure: Failure, *, delay_s: float, error: SubmissionError
+) -> Result:
     """Return a result that does not count the attempt. Without a delay the message is queued again at once."""
     status = MessageStatus.RETRY_WAIT if delay_s else MessageStatus.QUEUED
     retry = Retry(delay_s=delay_s, returns_attempt=True)

@@ -101,7 +101,9 @@ class CircuitBreaker:
         self._is_testing = not self._is_closed
         return self._openings
 
-    def finish(self, begun: int, error: SubmissionError | None = None) -> Literal["opened", "reopened", "closed", "unchanged"]:
+    def finish(
+        self, begun: int, error: SubmissionError | None = None
+    ) -> Literal["opened", "reopened", "closed", "unchanged"]:
         """End a submission. Return what its result did to the circuit.
 
         Any answer, also a refusal, shows that the provider is available. A failed test opens the circuit for longer.
