@@ -221,9 +221,7 @@ def _reason(error: SubmissionError) -> Answer:
     return Answer(raw=redact_text(storable_text(error.reason))[:_MAX_REASON] or None)
 
 
-def _delay(
-    submission: Submission, index: int, failure: Failure, *, delay_s: float, error: SubmissionError
-) -> Result:
+def _delay(submission: Submission, index: int, failure: Failure, *, delay_s: float, error: SubmissionError) -> Result:
     """Return a result that does not count the attempt. Without a delay the message is queued again at once."""
     status = MessageStatus.RETRY_WAIT if delay_s else MessageStatus.QUEUED
     retry = Retry(delay_s=delay_s, returns_attempt=True)
