@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from common.database import Database
+from cooee.moving_in.source import open_source
 from cooee.moving_in.v2 import V2
 from delivery.limits.service import find_drift
 
@@ -328,6 +329,15 @@ async def test_a_dry_run_writes_nothing(cooee: Cooee, v2: str, state: ReadState)
     before = await state()
     done = await cooee("import-v2", "--source", v2, "--dry-run", "--json")
     assert (of_kind(done.document, "contact")["rejected"], done.document["pending_cut_over"]) == (6, 127)
+    assert await state() == before
+
+
+async def test_two_imports_of_one_database_do_not_run_at_once(cooee: Cooee, v2: str, state: ReadState) -> None:
+    before = await state()
+    async with open_source(v2, V2, "app_"):
+        second = await cooee("import-v2", "--source", v2)
+        assert (second.code, "another import from this database is running" in second.err) == (5, True)
+        assert (await cooee("import-v2", "--source", v2, "--dry-run")).code != 5
     assert await state() == before
 
 

@@ -40,7 +40,9 @@ async def run_import(
     )
     problems = Problems(options.report)
     try:
-        async with open_source(options.source, system, options.table_prefix, options.page_rows) as source:
+        async with open_source(
+            options.source, system, options.table_prefix, options.page_rows, is_dry_run=options.dry_run
+        ) as source:
             run = ImportRun(
                 stack=stack,
                 source=source,

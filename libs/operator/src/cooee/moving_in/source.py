@@ -8,11 +8,12 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 
-from cooee.errors import CommandError, Unreachable, WrongUsage
+from cooee.errors import CommandError, Refused, Unreachable, WrongUsage
 from cooee.moving_in.columns import SourceTable, System
 
 Row = Mapping[str, Any]
 PAGE = 5000
+_LOCK = 7_267_336_001  # of the session that reads, in the earlier system's database
 _OF_PRISMA = {"schema", "connection_limit", "pool_timeout", "socket_timeout", "pgbouncer", "statement_cache_size"}
 _COLUMNS = """
     SELECT table_name, column_name FROM information_schema.columns
@@ -88,10 +89,13 @@ def _quoted(name: str) -> str:
 
 
 @asynccontextmanager
-async def open_source(url: str, system: System, prefix: str, page_rows: int = PAGE) -> AsyncIterator[Source]:
+async def open_source(
+    url: str, system: System, prefix: str, page_rows: int = PAGE, *, is_dry_run: bool = False
+) -> AsyncIterator[Source]:
     """Open a snapshot that cannot be written.
 
-    Raises Unreachable, and WrongUsage when the URL is none or a table or column is missing.
+    Raises Unreachable, WrongUsage when the URL is none or a table or column is missing, and Refused while another
+    import that writes reads this database: two at once would add rows twice.
     """
     try:
         connection = await asyncpg.connect(**_connection(url), timeout=10)
@@ -100,6 +104,8 @@ async def open_source(url: str, system: System, prefix: str, page_rows: int = PA
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise Unreachable(f"the earlier system's database: {error or type(error).__name__}") from None
     try:
+        if not is_dry_run:
+            await _lock(connection)
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             yield Source(connection, prefix, await _find_columns(connection, system, prefix), page_rows)
     except (asyncpg.PostgresConnectionError, ConnectionError) as error:
@@ -108,6 +114,18 @@ async def open_source(url: str, system: System, prefix: str, page_rows: int = PA
         raise CommandError(f"the earlier system's database: {error.args[0]}") from None
     finally:
         await connection.close(timeout=5)
+
+
+async def _lock(connection: "asyncpg.Connection[Any]") -> None:
+    """Lock imports from this database while the connection is open. Wait a little: PostgreSQL may not know yet that a
+    killed import is gone.
+    """
+    await connection.execute("SET lock_timeout = '5s'")
+    try:
+        await connection.execute(f"SELECT pg_advisory_lock({_LOCK})")
+    except asyncpg.LockNotAvailableError:
+        sentence = "another import from this database is running: wait for its end, and start the command again"
+        raise Refused(sentence) from None
 
 
 def _connection(url: str) -> dict[str, Any]:
