@@ -270,6 +270,22 @@ async def test_a_changed_row_is_updated_and_a_removed_member_is_removed(
     assert second.first_name == "First 2", "the first one gave the phone up"
 
 
+async def test_messages_whose_group_is_gone_are_not_imported_again(cooee: Cooee, sql: Sql, v2: str) -> None:
+    await cooee("import-v2", "--source", v2)
+    rows = "SELECT count(*) AS number FROM schedules"
+    [before] = await sql("scheduling", rows)
+    usage = await sql("delivery", "SELECT * FROM limit_usage ORDER BY 1, 2, 3")
+    await change(
+        v2,
+        "DELETE FROM app_contactgroupmember WHERE group_id = 1",
+        "DELETE FROM app_contactgroup WHERE id = 1",
+    )
+    done = await cooee("import-v2", "--source", v2, "--json")
+    assert done.document["added"] == 0
+    assert await sql("scheduling", rows) == [before]
+    assert await sql("delivery", "SELECT * FROM limit_usage ORDER BY 1, 2, 3") == usage
+
+
 async def test_what_was_sent_or_erased_here_stays(cooee: Cooee, sql: Sql, v2: str) -> None:
     await cooee("import-v2", "--source", v2, "--cut-over")
     await sql("scheduling", "UPDATE schedules SET status = 'sent', dispatch_number = 1 WHERE text = 'Text 32'")

@@ -75,12 +75,16 @@ class ImportContext:
 
 @dataclass(frozen=True)
 class References:
-    """The rows here that a page refers to, by organisation and old id."""
+    """The rows here that a page refers to, by organisation and old id.
+
+    `batch_messages` are rows of the page that an earlier run imported as messages of a batch, and that have none now.
+    """
 
     contacts: Mapping[OldId, MovedContact]
     groups: Mapping[OldId, int]
     templates: Mapping[OldId, int]
     batches: Mapping[OldId, int]
+    batch_messages: Collection[OldId] = ()
 
 
 def assume_imported(contacts: Collection[OldId], groups: Collection[OldId], batches: Collection[OldId]) -> References:
@@ -314,6 +318,8 @@ def _phone_of(row: Row, contact: MovedContact | None) -> str:
 def _batch_and_group(
     organisation: str, row: Row, kind: ScheduleKind, found: References
 ) -> tuple[int | None, int | None]:
+    if OldId(organisation, row["id"]) in found.batch_messages:
+        raise RowRejected("It is here as a message of a batch. Its batch, or the group of that, is gone since.")
     group_id = found.groups.get(OldId(organisation, row["group_id"] or 0))
     if kind == ScheduleKind.BATCH and group_id is None:
         raise RowRejected("It is a batch, and its group is missing. Its messages are imported as single ones.")

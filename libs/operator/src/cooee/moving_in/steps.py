@@ -160,10 +160,10 @@ async def find_references(run: ImportRun, page: Sequence[Row]) -> References:
 
     organisations, system = run.context.organisations, run.system.name
 
-    def wanted(name: str) -> set[OldId]:
+    def wanted(name: str, rows: Sequence[Row] = page) -> set[OldId]:
         return {
             OldId(organisations[row["organisation_id"]], row[name])
-            for row in page
+            for row in rows
             if row.get(name) is not None and row["organisation_id"] in organisations
         }
 
@@ -177,7 +177,9 @@ async def find_references(run: ImportRun, page: Sequence[Row]) -> References:
     async with run.stack.session("scheduling") as session:
         templates = await moved_rows.find_new_ids(session, system, scheduling.TEMPLATE, wanted("template_id"))
         batches = await moved_rows.find_new_ids(session, system, scheduling.BATCH, wanted("parent_id"))
-    return References(people, groups, templates, batches)
+        alone = [row for row in page if row["parent_id"] and conversion.kind_of(row) == ScheduleKind.SINGLE]
+        known = await moved_rows.find_new_ids(session, system, scheduling.BATCH_MESSAGE, wanted("id", alone))
+    return References(people, groups, templates, batches, batch_messages=known)
 
 
 # Each step refers to rows that the steps before it have imported. The people of a system come first.
