@@ -46,7 +46,8 @@ async def test_organisation_is_shown_with_what_it_has(cooee: Cooee, sql: Sql) ->
     assert (shown.code, lines[0]) == (0, "org_mine: Fern, active")
     assert lines[1].startswith("paused since 20")
     assert lines[1].endswith(": runaway loop")
-    assert lines[2:4] == ["monthly limits: sms 100; time zone Australia/Adelaide", "0 phones opted out"]
+    assert lines[2] == "monthly limits: sms 100; time zone Australia/Adelaide"
+    assert lines[3] == "0 phones opted out by a reply or at a provider"
     assert "2026-11  sms       41" in lines
     assert "7777" not in shown.out
     assert (await cooee("organisations", "show", "org_mine", "--json")).document["limits"] == {"sms": 100}

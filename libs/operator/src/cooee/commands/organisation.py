@@ -114,7 +114,7 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
         yield f"paused since {show_time(pause['since'])} by {pause['operator']}: {pause['reason']}"
     allowed = ", ".join(f"{name} {number:,}" for name, number in document["limits"].items())
     yield f"monthly limits: {allowed or 'none'}; time zone {document['timezone']}"
-    yield f"{quantity(document['opted_out_phones'], 'phone')} opted out"
+    yield f"{quantity(document['opted_out_phones'], 'phone')} opted out by a reply or at a provider"
     yield from _table("users", document["users"], ("id", "clerk_id", "first_name", "last_name", "email", "role"))
     yield from _table("usage", document["usage"], ("month", "format", "used"))
     yield from _table("configs", document["configs"], ("name", "value"))
