@@ -77,7 +77,7 @@ async def test_a_stop_while_the_worker_looks_for_failures_is_no_failure(sample_u
     await task
     watch = _watch(
         worker, bus_task=bus_task, loops=SetsStoppingWhenRead(), tasks=[task], stopping=stopping, interval_s=0.01
-    )  # type: ignore[arg-type]
+    )  # type: ignore[arg-type]  # the result of the task for the bus does not matter
     async with asyncio.timeout(10):
         assert await watch == 0
     await worker.database.close()

@@ -146,13 +146,14 @@ async def test_messages_become_history_and_pending_ones_wait_for_the_cut_over(co
     counts = "SELECT status, count(*) AS number FROM schedules WHERE kind = 'single' GROUP BY 1"
     found = {row.status: row.number for row in await sql("scheduling", counts)}
     assert found == {"sent": 761, "failed": 8, "cancelled": 16}, "nothing that v2 may send"
+    await change(v2, "UPDATE app_schedule SET sent_time = now() WHERE id = 33")
     done = await cooee("import-v2", "--source", v2, "--cut-over", "--json")
     assert (done.document["agrees"], done.document["pending_cut_over"]) == (True, 0)
     rows = await sql("scheduling", "SELECT m.old_id, s.* FROM moved_rows m JOIN schedules s ON s.id = m.new_id"
                      " WHERE m.kind <> 'template'")  # fmt: skip
     by_id = {row.old_id: row for row in rows}
     assert (by_id[32].status, by_id[32].message_parts) == ("pending", None)
-    assert (by_id[33].status, by_id[33].failure_category) == ("failed", "expired")
+    assert (by_id[33].status, by_id[33].failure_category, by_id[33].sent_time) == ("failed", "expired", None)
     assert (by_id[31].status, by_id[31].failure_category) == ("failed", "outcome_unknown")
     assert (by_id[26].status, by_id[26].error) == ("failed", "It broke")
     assert (by_id[37].status, by_id[41].format, by_id[42].format, by_id[41].message_parts) == ("sent", "mms", "mms", 1)
@@ -362,6 +363,7 @@ async def test_two_imports_of_one_database_do_not_run_at_once(cooee: Cooee, v2: 
     [
         (("--table-prefix", "old_"), 2, "old_organisation.id"),
         (("--page-rows", "0"), 2, "--page-rows"),
+        (("--send-overdue",), 2, "--send-overdue: give it with --cut-over"),
         (("--report", "/nonsuch/report.csv"), 2, "--report: '/nonsuch/report.csv' cannot be written"),
     ],
 )

@@ -99,7 +99,7 @@ class PageRows(NamedTuple, Generic[Row]):
     @property
     def changed_ids(self) -> dict[int, int]:
         """The ids here of the changed rows, by old id."""
-        return {row.old_id: self.known[row.old_id].new_id for row in self.changed}  # type: ignore[attr-defined]
+        return {row.old_id: self.known[row.old_id].new_id for row in self.changed}  # type: ignore[attr-defined]  # each row has it
 
 
 class MovedId(NamedTuple):

@@ -47,7 +47,7 @@ async def test_configs_are_replaced_when_they_changed_and_rejected_when_invalid(
             "org_2": "Australia/Perth",
         }
         topics = await session.scalars(text("SELECT topic FROM outbox"))
-        assert topics.all(), "scheduling hears of the time zone"
+        assert topics.all(), "scheduling gets the time zone by an event"
 
 
 async def test_two_organisations_may_have_moved_in_with_the_same_old_ids(database: Database) -> None:

@@ -186,7 +186,7 @@ async def test_a_placeholder_in_a_name_does_not_keep_the_shown_text_from_being_w
     assert made["text"] == "Hi {{nick}}"
     url = f"{SCHEDULES}{made['id']}/"
     assert (await stage.client.ok("PUT", url, made))["text"] == "Hi {{nick}}"
-    for method, body in (("PUT", {**made, "text": "Dear {{nick}}"}), ("PATCH", {"text": "Dear {{nick}}"})):
+    for method, body in (("PUT", {**made, "text": "Hello {{nick}}"}), ("PATCH", {"text": "Hello {{nick}}"})):
         answer = await stage.client(method, url, body)
         assert (answer.status_code, next(iter(answer.json()))) == (400, "text")
     assert (await stage.rows("SELECT text FROM schedules"))[0].text == "Hi {{first_name}}"

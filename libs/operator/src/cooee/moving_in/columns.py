@@ -15,6 +15,7 @@ OF_NEW_ORGANISATION = "used only if the organisation is new here"
 OF_NEW_USER = "used only if the user is new here"
 OF_TEMPLATE = "refers to version 1; null if the template was not imported"
 OF_FAILED = "for failed messages only; null becomes 'The earlier system could not send it.'"
+SENT_TIME = f"{TIME}; left out for a message that is pending there"
 OF_BATCH_TIME = f"{TIME}; null is `sent_time`, then `created_at`"
 OF_MESSAGE_TIME = f"{TIME}; null is the batch's `scheduled_time`, then `sent_time`, then `created_at`"
 

@@ -278,7 +278,7 @@ def to_schedule(context: ImportContext, row: Row, found: References) -> Schedule
         format=form,
         media_url=row["media_url"] or None,
         subject=row["subject"] or None,
-        sent_time=sent,
+        sent_time=None if status == ScheduleStatus.PENDING else sent,
         status=became,
         error=error,
         failure_category=category,

@@ -12,7 +12,7 @@ from common.moved_rows import CheckedMonth, MovedId
 from contacts.moving_in import service as contacts
 from cooee.arguments import read_positive
 from cooee.command import Report
-from cooee.errors import ExitCode
+from cooee.errors import ExitCode, WrongUsage
 from cooee.moving_in.columns import System
 from cooee.moving_in.conversion import ImportContext
 from cooee.moving_in.counts import Counts, Line, Problems, write_csv
@@ -33,8 +33,11 @@ async def run_import(
 ) -> Report:
     """Import the rows of an earlier system, compare the rows here with the source, and report both.
 
-    `import_people` imports or finds the organisations and users that the rows refer to.
+    `import_people` imports or finds the organisations and users that the rows refer to. Raises WrongUsage for options
+    that do not fit each other, and what `open_source` raises.
     """
+    if options.send_overdue and not options.cut_over:
+        raise WrongUsage("--send-overdue: give it with --cut-over, which imports pending messages")
     context = ImportContext(
         system=system, now=datetime.now(UTC), is_cut_over=options.cut_over, sends_overdue=options.send_overdue
     )

@@ -36,49 +36,43 @@ class _Simple:
     write: ImportRows
 
 
-_SIMPLE = {
-    found.kind: found
-    for found in (
-        _Simple(
-            role="contact",
-            kind=contacts.CONTACT,
-            convert=conversion.to_contact,
-            service="contacts",
-            write=contacts.import_contacts,
-        ),
-        _Simple(
-            role="group",
-            kind=contacts.GROUP,
-            convert=conversion.to_group,
-            service="contacts",
-            write=contacts.import_groups,
-        ),
-        _Simple(
-            role="template",
-            kind=scheduling.TEMPLATE,
-            convert=conversion.to_template,
-            service="scheduling",
-            write=scheduling.import_templates,
-        ),
-        _Simple(
-            role="config",
-            kind=delivery.CONFIG,
-            convert=conversion.to_config,
-            service="delivery",
-            write=delivery.import_configs,
-        ),
-    )
-}
+_CONTACTS = _Simple(
+    role="contact",
+    kind=contacts.CONTACT,
+    convert=conversion.to_contact,
+    service="contacts",
+    write=contacts.import_contacts,
+)
+_GROUPS = _Simple(
+    role="group",
+    kind=contacts.GROUP,
+    convert=conversion.to_group,
+    service="contacts",
+    write=contacts.import_groups,
+)
+_TEMPLATES = _Simple(
+    role="template",
+    kind=scheduling.TEMPLATE,
+    convert=conversion.to_template,
+    service="scheduling",
+    write=scheduling.import_templates,
+)
+_CONFIGS = _Simple(
+    role="config",
+    kind=delivery.CONFIG,
+    convert=conversion.to_config,
+    service="delivery",
+    write=delivery.import_configs,
+)
 
 
-async def import_simple(run: ImportRun, kind: str) -> None:
+async def import_simple(run: ImportRun, one: _Simple) -> None:
     """Import the contacts, groups, templates or configs."""
-    one = _SIMPLE[kind]
     table = run.system.table(one.role)
     async with run.progress(table) as progress:
         async for page in run.source.pages(table, run.wanted):
-            rows = run.convert(kind, page, partial(one.convert, run.context))
-            run.count(kind, rows, await _write(one.service, one.write, run, rows))
+            rows = run.convert(one.kind, page, partial(one.convert, run.context))
+            run.count(one.kind, rows, await _write(one.service, one.write, run, rows))
             progress.add(len(page))
 
 
@@ -184,10 +178,10 @@ async def find_references(run: ImportRun, page: Sequence[Row]) -> References:
 
 # Each step refers to rows that the steps before it have imported. The people of a system come first.
 STEPS: tuple[Callable[[ImportRun], Awaitable[None]], ...] = (
-    partial(import_simple, kind=delivery.CONFIG),
-    partial(import_simple, kind=contacts.CONTACT),
-    partial(import_simple, kind=contacts.GROUP),
+    partial(import_simple, one=_CONFIGS),
+    partial(import_simple, one=_CONTACTS),
+    partial(import_simple, one=_GROUPS),
     import_members,
-    partial(import_simple, kind=scheduling.TEMPLATE),
+    partial(import_simple, one=_TEMPLATES),
     import_schedules,
 )

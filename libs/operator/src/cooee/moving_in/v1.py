@@ -6,6 +6,7 @@ from cooee.moving_in.columns import (
     OF_FAILED,
     OF_MESSAGE_TIME,
     OF_TEMPLATE,
+    SENT_TIME,
     TIME,
     USER,
     SchedulePass,
@@ -149,7 +150,7 @@ def _message(*, is_batch: bool) -> tuple[SourceColumn, ...]:
                 required=not is_batch),
         _column("scheduled_time", "scheduledTime", "schedules.scheduled_time",
                 OF_BATCH_TIME if is_batch else OF_MESSAGE_TIME),
-        _column("sent_time", "sentTime", "schedules.sent_time", TIME, required=False),
+        _column("sent_time", "sentTime", "schedules.sent_time", SENT_TIME, required=False),
         _column("status", "status", "schedules.status", "see the table of statuses"),
         _column(
             "format", "format", "schedules.format", "in small letters; null is mms with media, else sms",

@@ -186,4 +186,4 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
-            print(f"operators' page: {self._address}/", file=sys.stderr, flush=True)  # noqa: T201
+            print(f"operators' page: {self._address}/", file=sys.stderr, flush=True)  # noqa: T201  # a person reads it, not the log
