@@ -37,7 +37,7 @@ class Requests:
 
 
 async def test_further_requests_of_an_organisation_wait_and_another_organisation_does_not() -> None:
-    requests = Requests(Slots(2))
+    requests = Requests(Slots(2, 2))
     await requests.start(A, 5)
     assert requests.running == [0, 1]
     await requests.start(B, 1)
@@ -47,8 +47,26 @@ async def test_further_requests_of_an_organisation_wait_and_another_organisation
     assert requests.running == []
 
 
+async def test_an_organisation_has_fewer_slots_while_another_one_is_active() -> None:
+    now = 0.0
+    requests = Requests(Slots(3, 1, clock=lambda: now))
+    await requests.start(A, 5)
+    assert requests.running == [0, 1, 2]
+    await requests.start(B, 3)
+    assert requests.running == [0, 1, 2, 5]
+    requests.tasks[0].cancel()  # A has two left, more than its size beside B
+    await requests.start(A, 1)
+    assert requests.running == [0, 1, 2, 5]
+    now = 2.0  # B has had no request for longer than a second
+    await requests.start(A, 1)
+    assert requests.running == [0, 1, 2, 5, 3]
+    requests.end.set()
+    await asyncio.gather(*requests.tasks, return_exceptions=True)
+    assert not requests.slots._lines
+
+
 async def test_another_service_and_another_kind_have_slots_of_their_own() -> None:
-    requests = Requests(Slots(1))
+    requests = Requests(Slots(1, 1))
     await requests.start(A, 2)
     await requests.start(A._replace(service="delivery"), 1)
     await requests.start(A._replace(kind="waiting send"), 1)
@@ -58,7 +76,7 @@ async def test_another_service_and_another_kind_have_slots_of_their_own() -> Non
 
 
 async def test_requests_beyond_those_that_may_wait_are_refused_at_once() -> None:
-    requests = Requests(Slots(1))
+    requests = Requests(Slots(1, 1))
     await requests.start(A, 101)
     with pytest.raises(Throttled) as refused:
         async with requests.slots.take(A):
@@ -71,7 +89,7 @@ async def test_requests_beyond_those_that_may_wait_are_refused_at_once() -> None
 
 
 async def test_a_service_with_too_many_requests_refuses_at_once() -> None:
-    requests = Requests(Slots(5, in_service=2))
+    requests = Requests(Slots(5, 5, in_service=2))
     await requests.start(A, 2)
     with pytest.raises(Unavailable):
         async with requests.slots.take(B):
@@ -83,7 +101,7 @@ async def test_a_service_with_too_many_requests_refuses_at_once() -> None:
 
 
 async def test_a_request_that_is_cancelled_while_it_waits_loses_no_slot() -> None:
-    requests = Requests(Slots(1))
+    requests = Requests(Slots(1, 1))
     await requests.start(A, 4)
     requests.tasks[1].cancel()
     await asyncio.gather(requests.tasks[1], return_exceptions=True)
@@ -95,7 +113,7 @@ async def test_a_request_that_is_cancelled_while_it_waits_loses_no_slot() -> Non
 
 
 async def test_a_request_that_is_cancelled_in_the_moment_of_its_turn_hands_the_slot_on() -> None:
-    slots = Slots(1)
+    slots = Slots(1, 1)
     first = slots.take(A)
     await first.__aenter__()
     requests = Requests(slots)

@@ -2,27 +2,30 @@
 
 Each organisation has a few slots for each service. Its further requests wait here, where a waiting request costs
 almost nothing, and requests beyond those are refused at once. So an organisation that sends many requests at once
-waits for itself, and the requests of others find a short line. A service that does not answer fills only the slots of
-requests for itself.
+waits for itself, and the requests of others find a short line. It has more slots while no other organisation has
+requests. A service that does not answer fills only the slots of requests for itself.
 """
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from common.errors import Throttled, Unavailable
 
 _MAX_WAIT_S = 10.0
+_ACTIVE_S = 1.0  # an organisation counts as active for so long after a request
 _MAX_IN_SERVICE = 800  # the proxy has 1,000 connections to each service, also for requests without an organisation
 _BUSY = "Your organisation has too many requests at once. Try again in a moment."
 
 
 class Size(NamedTuple):
-    """How many requests of an organisation run at a time, and how many wait for that."""
+    """How many requests of an organisation run at a time, alone and beside others, and how many wait for that."""
 
-    running: int
+    alone: int
+    beside_others: int
     waiting: int
 
 
@@ -44,14 +47,46 @@ class _Line:
         self.waiting: deque[asyncio.Future[None]] = deque()
 
 
-class Slots:
-    """The slots of one gateway process. `running` is the size of an ordinary lane, whose kind is `""`."""
+class _Activity:
+    """The times of the last requests: enough to know whether an organisation is the only active one."""
 
-    def __init__(self, running: int, *, in_service: int = _MAX_IN_SERVICE) -> None:
-        self._sizes = {"": Size(running, 100), "import": Size(2, 20), "waiting send": Size(100, 0)}
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._organisation = ""
+        self._time = self._time_of_others = float("-inf")
+
+    def add(self, organisation: str) -> None:
+        """Note a request of the organisation."""
+        if organisation != self._organisation:
+            self._organisation, self._time_of_others = organisation, self._time
+        self._time = self._clock()
+
+    def is_alone(self, organisation: str) -> bool:
+        """Return whether no other organisation has had a request lately."""
+        others = self._time_of_others if organisation == self._organisation else self._time
+        return self._clock() - others > _ACTIVE_S
+
+
+class Slots:
+    """The slots of one gateway process. `alone` and `beside_others` are the sizes of an ordinary lane, of kind `""`."""
+
+    def __init__(
+        self,
+        alone: int,
+        beside_others: int,
+        *,
+        in_service: int = _MAX_IN_SERVICE,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._sizes = {
+            "": Size(alone, min(alone, beside_others), 100),
+            "import": Size(2, 2, 20),
+            "waiting send": Size(100, 100, 0),
+        }
         self._in_service = in_service
         self._lines: dict[Lane, _Line] = {}
         self._running: dict[str, int] = {}
+        self._activity = _Activity(clock)
 
     @asynccontextmanager
     async def take(self, lane: Lane) -> AsyncIterator[None]:
@@ -61,11 +96,11 @@ class Slots:
         """
         if self._running.get(lane.service, 0) >= self._in_service:
             raise Unavailable(headers={"Retry-After": "1"})
+        self._activity.add(lane.organisation)
         line = self._lines.setdefault(lane, _Line())
-        size = self._sizes[lane.kind]
-        if line.running < size.running:
+        if not line.waiting and line.running < self._limit(lane):
             line.running += 1
-        elif len(line.waiting) < size.waiting:
+        elif len(line.waiting) < self._sizes[lane.kind].waiting:
             await self._wait(lane, line)
         else:
             raise Throttled(_BUSY, headers={"Retry-After": "1"})
@@ -76,9 +111,14 @@ class Slots:
             self._running[lane.service] -= 1
             self._release(lane, line)
 
+    def _limit(self, lane: Lane) -> int:
+        size = self._sizes[lane.kind]
+        return size.alone if self._activity.is_alone(lane.organisation) else size.beside_others
+
     async def _wait(self, lane: Lane, line: _Line) -> None:
         turn = asyncio.get_running_loop().create_future()
         line.waiting.append(turn)
+        self._hand_out(lane, line)
         try:
             async with asyncio.timeout(_MAX_WAIT_S):
                 await turn
@@ -92,12 +132,16 @@ class Slots:
             raise
 
     def _release(self, lane: Lane, line: _Line) -> None:
-        """Hand the slot to the request that waits longest."""
-        while line.waiting:
-            turn = line.waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
         line.running -= 1
+        self._hand_out(lane, line)
         if line.running == 0:
             self._lines.pop(lane, None)
+
+    def _hand_out(self, lane: Lane, line: _Line) -> None:
+        """Hand free slots to the requests that wait longest."""
+        limit = self._limit(lane)
+        while line.waiting and line.running < limit:
+            turn = line.waiting.popleft()
+            if not turn.done():
+                line.running += 1
+                turn.set_result(None)
