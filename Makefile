@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 export VERSION IMAGE_PREFIX
 STAMP := $(VENV)/.requirements
+# In CI a failed test runs once more, and the summary lists it as "RERUN": CI's machine pauses for seconds at a time.
+RERUNS := $(if $(CI),--reruns 1 --rerun-show-tracebacks)
 
 .PHONY: help
 help: ## list the commands
@@ -36,8 +38,8 @@ token: $(STAMP) ## print a session token for the running stack: ORG=org_demo USE
 
 .PHONY: test
 test: $(STAMP) ## run all tests that need no Docker, except the slow ones, on the embedded PostgreSQL and broker
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not stack and not compose and not browser and not slow" $(ARGS)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "stack and not slow" $(ARGS)
+	@$(BIN)/python -m pytest $(RERUNS) -n 2 --dist loadfile -m "not stack and not compose and not browser and not slow" $(ARGS)
+	@$(BIN)/python -m pytest $(RERUNS) -n 2 --dist loadfile -m "stack and not slow" $(ARGS)
 
 .PHONY: test-slow
 test-slow: $(STAMP) ## run the slow tests, whose promises `make chaos` and `make backlogs` prove at full size
@@ -59,15 +61,15 @@ fuzz: $(STAMP) ## send random requests to the embedded stack (EXAMPLES=2000 for 
 .PHONY: test-browser
 test-browser: $(STAMP) ## test the handset's page in Chromium (as root, Debian's package is installed)
 	@tools/chromium.sh
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m browser tests/browser $(ARGS)
+	@$(BIN)/python -m pytest $(RERUNS) -n 2 --dist loadfile -m browser tests/browser $(ARGS)
 
 .PHONY: test-containers
 test-containers: $(STAMP) ## run the tests that depend on a server on PostgreSQL, Apache Kafka and Valkey in containers (ALL=1: all)
-	@$(BIN)/python -m tools.containers $(BIN)/python -m pytest -m "$(if $(ALL),not stack and not compose,containers) and not embedded" libs services --ignore services/delivery/tests/providers $(ARGS)
+	@$(BIN)/python -m tools.containers $(BIN)/python -m pytest $(RERUNS) -m "$(if $(ALL),not stack and not compose,containers) and not embedded" libs services --ignore services/delivery/tests/providers $(ARGS)
 
 .PHONY: e2e
 e2e: $(STAMP) ## build the images, start docker-compose.yml, run the end-to-end tests against it (ALL=1: those of docker-compose.production.yml, too)
-	@$(BIN)/python -m pytest -m "compose$(if $(ALL),, and not slow)" tests/e2e $(ARGS)
+	@$(BIN)/python -m pytest $(RERUNS) -m "compose$(if $(ALL),, and not slow)" tests/e2e $(ARGS)
 
 .PHONY: check
 check: $(STAMP) ## check lint, types and import contracts
