@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Apply an overlay to the current cluster, in the order that a release needs: databases, topics and secrets; then the
-# migrations; then the APIs and workers. It stops at the first step that fails, so code never runs without its schema.
+# migrations; then the APIs, the workers and the operators' page. It stops at the first step that fails, so code never runs
+# without its schema.
 set -euo pipefail
 cd "$(dirname "$0")"
 overlay=${1:-}
@@ -22,7 +23,7 @@ fi
 role=app.kubernetes.io/component
 
 echo "applying what the services need"
-kubectl apply -f "$rendered" -l "$role notin (api, worker, migrate)"
+kubectl apply -f "$rendered" -l "$role notin (api, worker, page, migrate)"
 kubectl -n cooee wait --for=condition=Ready --timeout=15m --all \
     externalsecret,cluster.postgresql.cnpg.io,kafka,kafkatopic,kafkauser
 
@@ -31,6 +32,6 @@ kubectl -n cooee delete job -l "$role=migrate" --ignore-not-found # a Job cannot
 kubectl apply -f "$rendered" -l "$role=migrate"
 kubectl -n cooee wait --for=condition=Complete --timeout=15m job -l "$role=migrate"
 
-echo "replacing the APIs and workers"
-kubectl apply -f "$rendered" -l "$role in (api, worker)"
-kubectl -n cooee rollout status deployment -l "$role in (api, worker)" --timeout=15m
+echo "replacing the APIs, workers and the operators' page"
+kubectl apply -f "$rendered" -l "$role in (api, worker, page)"
+kubectl -n cooee rollout status deployment -l "$role in (api, worker, page)" --timeout=15m

@@ -24,6 +24,7 @@ for service in contacts scheduling delivery; do
 done
 write internal_token_secret "$(random)"
 write media_link_secret "$(random)"
+write operators_secret "$(random)"
 write mobile_message_webhook_secret "$(random)"
 for name in $(sed -n '/^secrets:/,$ s/^  \([a-z_0-9]*\): .*/\1/p' "$root/docker-compose.production.yml"); do
     write "$name" ""

@@ -16,6 +16,7 @@ FOLDER = ROOT / "deploy/kubernetes"
 OVERLAYS = ("staging", "production")
 STORES = ("contacts", "scheduling", "delivery")
 RUNNING = ("api", "worker")
+PAGE = "page"
 NAME, COMPONENT = "app.kubernetes.io/name", "app.kubernetes.io/component"
 
 Manifest = dict[str, Any]
@@ -92,8 +93,15 @@ class Manifests:
                     variables |= self.named("ConfigMap")[source["configMapRef"]["name"]]["data"]
                 else:
                     variables |= secrets[source["secretRef"]["name"]]["spec"]["target"]["template"]["data"]
-            variables |= {one["name"]: one.get("value") for one in container.get("env", [])}
+            variables |= {one["name"]: self._value(one) for one in container.get("env", [])}
         return variables
+
+    def _value(self, variable: Manifest) -> str | None:
+        reference = variable.get("valueFrom", {}).get("configMapKeyRef")
+        if reference is None:
+            return variable.get("value")
+        found: str = self.named("ConfigMap")[reference["name"]]["data"][reference["key"]]
+        return found
 
 
 def files() -> list[Path]:

@@ -116,6 +116,7 @@ def test_each_pod_reaches_its_database_the_other_services_and_kafka_and_nothing_
         "valkey": set(),
         "operator": {(f"{service}-db", "postgres") for service in STORES} | {("gateway-api", "http")},
     }
+    expected["operators-page"] = expected["operator"]
     for service in STORES:
         own = {(f"{service}-db", "postgres")}
         expected[f"{service}-migrate"] = own
@@ -131,7 +132,7 @@ def test_who_needs_the_internet_reaches_it(manifests: Manifests) -> None:
     allowed = {
         pod.name for pod in manifests.pods() if reaches(policies, ends(manifests)[pod.name], outside("internet"), 443)
     }
-    assert allowed == {"gateway-api", "delivery-api", "delivery-worker", "operator"}
+    assert allowed == {"gateway-api", "delivery-api", "delivery-worker", "operator", "operators-page"}
 
 
 def test_public_addresses_do_not_include_private_ones(manifests: Manifests) -> None:

@@ -9,9 +9,10 @@ import pytest
 import yaml
 
 from common.settings import CommonSettings
+from cooee.page.settings import PageSettings
 
 from .manifests import ROOT
-from .test_settings import SERVICES, classes, secret_variables, variables
+from .test_settings import PROGRAMS, SERVICES, classes, secret_variables, variables
 
 FILE = ROOT / "docker-compose.production.yml"
 COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text())
@@ -24,8 +25,8 @@ CONNECTIONS = 27  # of a process: tests/deploy/test_rendered.py counts the same
 
 
 def service_of(name: str) -> str:
-    """Return whose settings a service of the file reads. `cooee` has the operator's commands."""
-    return "operator" if name == "cooee" else name.split("-", maxsplit=1)[0]
+    """Return whose settings a service of the file reads. `cooee` has the operator's commands, and `page` is one."""
+    return "operator" if name in ("cooee", "page") else name.split("-", maxsplit=1)[0]
 
 
 def seconds(duration: str) -> float:
@@ -44,9 +45,9 @@ def test_every_service_has_a_restart_policy_limits_and_bounded_logs(name: str) -
 
 def test_what_runs_by_itself_is_what_the_development_file_runs() -> None:
     left_out = {"handset", "issuer", "jaeger"}  # in production, traces go to a collector of yours
-    assert ALL.keys() == DEVELOPMENT["services"].keys() - left_out | {"caddy", "backup"}
-    assert {*RUNNING, "caddy", "postgres", "kafka", "valkey", "prometheus", "grafana"} == ALL.keys() - COMMANDS
-    for name in RUNNING.keys() | {"postgres", "kafka", "valkey"}:
+    assert ALL.keys() == DEVELOPMENT["services"].keys() - left_out | {"caddy", "page", "backup"}
+    assert {*RUNNING, "caddy", "page", "postgres", "kafka", "valkey", "prometheus", "grafana"} == ALL.keys() - COMMANDS
+    for name in RUNNING.keys() | {"page", "postgres", "kafka", "valkey"}:
         assert "healthcheck" in ALL[name]
 
 
@@ -64,7 +65,7 @@ def test_only_caddy_is_reached_from_outside() -> None:
     assert published.keys() == {"caddy", "prometheus", "grafana"}
     assert all(port.startswith("127.0.0.1:") for name in ("prometheus", "grafana") for port in published[name])
     assert ALL["caddy"]["networks"] == ["edge"]
-    assert [name for name, one in ALL.items() if "edge" in one["networks"]] == ["caddy", "gateway"]
+    assert [name for name, one in ALL.items() if "edge" in one["networks"]] == ["caddy", "gateway", "page"]
     for name in ("postgres", "kafka", "valkey", "contacts", "scheduling", "backup"):
         assert ALL[name]["networks"] == ["inside"]
     assert COMPOSE["networks"]["inside"] == {"internal": True}
@@ -80,8 +81,8 @@ def test_no_secret_is_a_variable(name: str) -> None:
 def test_the_example_of_the_settings_has_settings_and_no_secret() -> None:
     text = (ROOT / "deploy/production/production.env.example").read_text()
     listed = set(re.findall(r"^#? ?([A-Z_0-9]+)=", text, re.MULTILINE))
-    known = variables(*(one for service in SERVICES for one in classes(service)))
-    assert listed - known == {"VERSION", "IMAGE_PREFIX", "PUBLIC_HOST"}
+    known = variables(*(one for service in PROGRAMS for one in classes(service)))
+    assert listed - known == {"VERSION", "IMAGE_PREFIX", "PUBLIC_HOST", "OPERATORS_HOST", "COMPOSE_PROFILES"}
     assert not listed & secret_variables()
 
 
@@ -111,6 +112,20 @@ def test_every_variable_is_a_setting(name: str) -> None:
     known = variables(*(one for service in SERVICES for one in classes(service))) | {"SECRETS_FOLDER"}
     assert set(RUNNING[name]["environment"]) <= known
     assert RUNNING[name]["env_file"] == ["${SETTINGS_FILE:-production.env}"]
+
+
+def test_the_page_has_its_host_and_what_it_needs_to_start() -> None:
+    page, caddy = ALL["page"], ALL["caddy"]
+    assert page["profiles"] == ["page"], "without an organisation of operators it would not start"
+    assert page["command"] == ["page"]
+    assert set(page["environment"]) <= {*RUNNING["contacts"]["environment"], *variables(PageSettings), "GATEWAY_URL"}
+    assert page["environment"]["OPERATORS_URL"] == "https://${OPERATORS_HOST:-operators.invalid}"
+    assert caddy["environment"]["OPERATORS_ADDRESS"] == "${OPERATORS_HOST:-http://operators.invalid}"
+    port = page["environment"]["OPERATORS_PORT"]
+    assert f"http://127.0.0.1:{port}/health/ready" in page["healthcheck"]["test"][-1]
+    caddyfile = (ROOT / "deploy/production/Caddyfile").read_text()
+    assert re.findall(r"^\{\$(\w+)\} \{$", caddyfile, re.MULTILINE) == ["SITE_ADDRESS", "OPERATORS_ADDRESS"]
+    assert f"reverse_proxy page:{port}" in caddyfile
 
 
 def test_a_container_has_time_to_drain_and_to_stop() -> None:

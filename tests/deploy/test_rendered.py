@@ -9,14 +9,14 @@ from common.database import Database
 from common.settings import StoreSettings
 from delivery.providers.mobile_message import MobileMessage
 
-from .manifests import COMPONENT, FOLDER, NAME, RUNNING, STORES, Manifests, Pod, render
+from .manifests import COMPONENT, FOLDER, NAME, PAGE, RUNNING, STORES, Manifests, Pod, render
 from .schemas import violations
 
 DIGEST = re.compile(r"[\w.-]+(?:/[\w.-]+)*@sha256:[0-9a-f]{64}")
 
 
 def running(manifests: Manifests) -> list[Pod]:
-    return [pod for pod in manifests.pods() if pod.role in RUNNING]
+    return [pod for pod in manifests.pods() if pod.role in (*RUNNING, PAGE)]
 
 
 def test_every_manifest_follows_the_schemas_of_the_api(manifests: Manifests) -> None:
@@ -30,6 +30,7 @@ def test_the_drill_follows_the_schemas_and_has_a_cluster() -> None:
 
 def test_each_service_has_its_processes(manifests: Manifests) -> None:
     expected = Counter({("gateway", "api"): 1, ("valkey", "valkey"): 1, ("operator", "operator"): 1})
+    expected["operator", PAGE] = 1
     for service in STORES:
         expected.update({(service, role): 1 for role in (*RUNNING, "migrate")})
     assert Counter((pod.service, pod.role) for pod in manifests.pods()) == expected
@@ -42,6 +43,8 @@ def test_a_container_runs_the_image_and_command_of_its_pod(manifests: Manifests)
             assert container["image"].split("@")[0].endswith(pod.service), pod.name
             if pod.role in (*RUNNING, "migrate"):
                 assert container["args"] == [pod.service, pod.role]
+            if pod.role == PAGE:
+                assert container["args"] == ["page"]
 
 
 def test_a_container_has_limits_and_no_rights(manifests: Manifests) -> None:
@@ -68,7 +71,7 @@ def test_every_deployment_has_probes_and_liveness_asks_no_other_service(manifest
     for pod in [pod for pod in manifests.pods() if pod.owner["kind"] == "Deployment"]:
         for container in pod.containers:
             assert all(container.get(f"{kind}Probe") for kind in ("startup", "liveness", "readiness")), pod.name
-            if pod.role in RUNNING:
+            if pod.role in (*RUNNING, PAGE):
                 for kind, path in {"startup": "live", "liveness": "live", "readiness": "ready"}.items():
                     asked = container[f"{kind}Probe"]["httpGet"]
                     assert asked == {"path": f"/health/{path}", "port": "http"}, pod.name
@@ -97,9 +100,13 @@ def test_a_deployment_has_a_disruption_budget_and_a_scaler(manifests: Manifests)
     scalers = scaler_of(manifests)
     for pod in running(manifests):
         assert budgets[pod.name] == {NAME: pod.service, COMPONENT: pod.role}
+        if pod.role == PAGE:
+            assert pod.owner["spec"]["replicas"] in (1, 2)
+            continue
         assert "replicas" not in pod.owner["spec"], "the scaler decides"
         assert scalers[pod.name]["kind"] == ("HorizontalPodAutoscaler" if pod.role == "api" else "ScaledObject")
-    assert len(scalers) == len(budgets) == len(running(manifests))
+    assert len(budgets) == len(running(manifests))
+    assert scalers.keys() == budgets.keys() - {"operators-page"}
 
 
 def test_selectors_choose_the_pods_that_they_mean(manifests: Manifests) -> None:

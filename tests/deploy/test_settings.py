@@ -1,6 +1,7 @@
 """The variables of every process: each is a setting of it, none is missing, and the process accepts the values."""
 
 import importlib
+import os
 import re
 from collections.abc import Callable
 
@@ -9,6 +10,8 @@ from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 
 from common.settings import StoreSettings, env_name, load_settings
+from cooee.page.settings import PageSettings
+from cooee.stack import Stack
 from delivery.providers import make_chains, make_providers
 from delivery.providers import settings_classes as provider_settings
 from delivery.storage import make_storage
@@ -17,6 +20,7 @@ from delivery.storage import settings_classes as storage_settings
 from .manifests import RUNNING, STORES, Manifests, Pod
 
 SERVICES = ("gateway", *STORES)
+PROGRAMS = (*SERVICES, "operator")
 ADMINISTRATOR = "DATABASE_URL"  # read by `migrate` itself
 GATEWAY = "GATEWAY_URL"  # read by `cooee` itself
 SAMPLES = {
@@ -33,7 +37,7 @@ def service_settings(service: str) -> type[BaseSettings]:
 def classes(service: str) -> list[type[BaseSettings]]:
     """Return every class whose settings a process of the service reads."""
     if service == "operator":
-        return [one for store in STORES for one in classes(store)]
+        return [*(one for store in STORES for one in classes(store)), PageSettings]
     more = [*provider_settings(), *storage_settings()] if service == "delivery" else []
     return [service_settings(service), *more]
 
@@ -45,7 +49,7 @@ def variables(*settings: type[BaseSettings]) -> set[str]:
 def secret_variables() -> set[str]:
     return {
         env_name(one, name)
-        for service in SERVICES
+        for service in PROGRAMS
         for one in classes(service)
         for name, field in one.model_fields.items()
         if field.annotation in (SecretStr, SecretStr | None)
@@ -62,7 +66,7 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Callable[[Manifests, Pod], None]:
     """`use(manifests, pod)` makes the environment that of a pod."""
 
     def set_all(manifests: Manifests, pod: Pod) -> None:
-        for name in secret_variables() | variables(*(one for service in SERVICES for one in classes(service))):
+        for name in secret_variables() | variables(*(one for service in PROGRAMS for one in classes(service))):
             monkeypatch.delenv(name, raising=False)
         for name, value in manifests.environment(pod).items():
             if value is not None and not value.startswith("/etc/cooee/kafka/"):  # files that a pod has
@@ -80,7 +84,7 @@ def test_every_variable_is_a_setting(manifests: Manifests) -> None:
     for pod in manifests.pods():
         if pod.service == "valkey":
             continue
-        own = {"migrate": {ADMINISTRATOR}, "operator": {GATEWAY}}.get(pod.role, set())
+        own = {"migrate": {ADMINISTRATOR}, "operator": {GATEWAY}, "page": {GATEWAY}}.get(pod.role, set())
         known = variables(*classes(pod.service)) | common | own
         assert set(manifests.environment(pod)) <= known, pod.name
 
@@ -115,6 +119,22 @@ async def test_a_process_accepts_its_settings(manifests: Manifests, use: Callabl
             for provider in make_providers(settings).values():
                 await provider.close()
             await make_storage(settings).close()
+
+
+def test_the_page_accepts_its_settings_and_those_of_clerk_are_the_gateways(
+    manifests: Manifests, use: Callable[[Manifests, Pod], None]
+) -> None:
+    pods = {pod.name: pod for pod in manifests.pods()}
+    page = pods["operators-page"]
+    use(manifests, page)
+    settings = Stack(os.environ).read_settings(PageSettings, "the operators' page")
+    assert page.ports == {"http": settings.operators_port}
+    assert settings.operators_secret is not None, "each replica must accept the cookies of the others"
+    assert settings.origins[0] == f"http://127.0.0.1:{settings.operators_port}", "the address of a port-forward"
+    gateway = manifests.environment(pods["gateway-api"])
+    clerk = {name: value for name, value in manifests.environment(page).items() if name.startswith("CLERK_")}
+    clerk.pop("CLERK_WEBHOOK_SIGNING_SECRET")  # of contacts
+    assert clerk == {name: gateway[name] for name in ("CLERK_ISSUER", "CLERK_AUTHORIZED_PARTIES")}
 
 
 def test_who_uses_kafka_shows_a_certificate(manifests: Manifests) -> None:
