@@ -5,12 +5,14 @@ import re
 from collections import Counter
 from typing import Any
 
+import yaml
+
 from common.database import Database
-from common.settings import StoreSettings
 from delivery.providers.mobile_message import MobileMessage
 
-from .manifests import COMPONENT, FOLDER, NAME, PAGE, RUNNING, STORES, Manifests, Pod, render
+from .manifests import COMPONENT, FOLDER, NAME, PAGE, ROOT, RUNNING, STORES, Manifests, Pod, render
 from .schemas import violations
+from .stopping import MARGIN_S, stop_s
 
 DIGEST = re.compile(r"[\w.-]+(?:/[\w.-]+)*@sha256:[0-9a-f]{64}")
 
@@ -77,11 +79,22 @@ def test_every_deployment_has_probes_and_liveness_asks_no_other_service(manifest
                     assert asked == {"path": f"/health/{path}", "port": "http"}, pod.name
 
 
-def test_a_pod_has_the_time_to_stop(manifests: Manifests) -> None:
-    stop_s = StoreSettings.model_fields["stop_timeout_s"].default
+def test_kubernetes_and_one_host_drain_equally_long(manifests: Manifests) -> None:
+    compose = yaml.safe_load((ROOT / "docker-compose.production.yml").read_text())
+    of_host = {
+        one["environment"]["DRAIN_S"] for one in compose["services"].values() if "DRAIN_S" in one.get("environment", {})
+    }
+    assert {manifests.environment(pod)["DRAIN_S"] for pod in running(manifests)} == of_host
+
+
+def test_a_pod_has_the_time_to_drain_and_to_stop(manifests: Manifests) -> None:
     for pod in running(manifests):
-        pause_s = max(one["lifecycle"]["preStop"]["sleep"]["seconds"] for one in pod.containers)
-        assert pod.spec["terminationGracePeriodSeconds"] > stop_s + pause_s, pod.name
+        (pause_s,) = [one["lifecycle"]["preStop"]["sleep"]["seconds"] for one in pod.containers]
+        environment = manifests.environment(pod)
+        assert pause_s >= 5, "balancers must learn of the end of a pod first"
+        assert pod.spec["terminationGracePeriodSeconds"] >= pause_s + stop_s(pod.role, environment) + MARGIN_S, pod.name
+        if pod.role == "api":
+            assert float(environment["DRAIN_S"] or 0) > 0, "kept connections must be closed after an answer"
 
 
 def test_pods_are_spread_over_zones_and_nodes(manifests: Manifests) -> None:

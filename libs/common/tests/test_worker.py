@@ -10,7 +10,7 @@ from common.bus import make_bus
 from common.database import Database
 from common.loops import Loop
 from common.settings import StoreSettings
-from common.worker import Worker, _watch, run
+from common.worker import StopTime, Worker, _watch, run
 from tools.embedded.broker import EmbeddedBroker
 from tools.embedded.processes import free_port
 
@@ -81,3 +81,22 @@ async def test_a_stop_while_the_worker_looks_for_failures_is_no_failure(sample_u
     async with asyncio.timeout(10):
         assert await watch == 0
     await worker.database.close()
+
+
+async def test_the_steps_of_a_stop_end_within_its_time_together() -> None:
+    now = 100.0
+    stop = StopTime(60, clock=lambda: now)
+    assert [stop.share(15), stop.share(90)] == [15, 60]
+    now = 150.0
+    assert stop.share(15) == 10, "less is left than the step wants"
+    now = 170.0
+    assert stop.share(15) == 0
+    ran = []
+
+    async def never_ends() -> None:
+        ran.append("begun")
+        await asyncio.Event().wait()
+        ran.append("ended")
+
+    await stop.step("drain", never_ends(), 15)
+    assert "ended" not in ran, "a step without time left does not hold up the stop"

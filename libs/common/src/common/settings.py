@@ -36,7 +36,11 @@ class CommonSettings(BaseSettings):
     )
     otel_traces_sampler_arg: float = Field(1.0, ge=0, le=1, description="share of the traces that are recorded")
     sentry_dsn: SecretStr | None = Field(None, description="the Sentry project that gets errors; empty: none")
-    stop_timeout_s: float = Field(60.0, gt=0, description="longest graceful stop")
+    stop_timeout_s: float = Field(
+        60.0,
+        gt=0,
+        description="longest graceful stop: of a worker in all, and of an API twice the time for open requests",
+    )
     drain_s: float = Field(
         0.0,
         ge=0,

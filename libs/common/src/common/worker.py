@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -76,6 +77,27 @@ class Worker:
         return loops
 
 
+class StopTime:
+    """The time of an orderly stop. All steps end within `timeout_s` together, before anything kills the process."""
+
+    def __init__(self, timeout_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin the stop."""
+        self._clock = clock
+        self._ends = clock() + timeout_s
+
+    def share(self, wanted_s: float) -> float:
+        """Return how long a step may take that would take up to `wanted_s`."""
+        return max(0.0, min(wanted_s, self._ends - self._clock()))
+
+    async def step(self, what: str, step: Awaitable[object], wanted_s: float) -> None:
+        """Run a step. Its failure, or the end of its time, is logged, and the stop goes on."""
+        try:
+            async with asyncio.timeout(self.share(wanted_s)):
+                await step
+        except Exception as error:
+            log.error("shutdown step failed", step=what, error=repr(error)[:300])
+
+
 async def run(worker: Worker) -> int:
     """Run until SIGTERM or SIGINT and return 0, or return 1 when the worker must be restarted."""
     settings = worker.settings
@@ -99,17 +121,18 @@ async def run(worker: Worker) -> int:
     bus_task.cancel()
     worker.ready = False
     stopping.set()
-    await _stop_work(worker, loop_tasks)
+    stop = StopTime(settings.stop_timeout_s)
+    await _stop_work(worker, loop_tasks, stop)
     relay_stop.set()
-    await _in_time("relay loop", asyncio.wait([relay_task]), 15)
+    await stop.step("relay loop", asyncio.wait([relay_task]), 15)
     for task in (relay_task, listen_task, *loop_tasks):
         task.cancel()
-    await _in_time("relay round", relay.step(), 15)
-    await _in_time("relay", relay.close(), 5)
+    await stop.step("relay round", relay.step(), 15)
+    await stop.step("relay", relay.close(), 5)
     for close in worker.close:
-        await _in_time("close", close(), 5)
-    await _in_time("database", worker.database.close(), 5)
-    await _in_time("health", health.close(), 5)
+        await stop.step("close", close(), 5)
+    await stop.step("database", worker.database.close(), 5)
+    await stop.step("health", health.close(), 5)
     return code
 
 
@@ -171,21 +194,13 @@ async def _watch(
     return 0
 
 
-async def _stop_work(worker: Worker, loop_tasks: Sequence[asyncio.Task[None]]) -> None:
+async def _stop_work(worker: Worker, loop_tasks: Sequence[asyncio.Task[None]], stop: StopTime) -> None:
     """Stop the loops, then the consumers, then finish the work in flight. The relay still runs meanwhile."""
     log.info("worker stopping")
-    await _in_time("loops", asyncio.wait(loop_tasks), 15)
-    await _in_time("consumers", worker.bus.broker.stop(), 25)
+    await stop.step("loops", asyncio.wait(loop_tasks), 15)
+    await stop.step("consumers", worker.bus.broker.stop(), 25)
     for drain in worker.drain:
-        await _in_time("drain", drain(), 15)
-
-
-async def _in_time(what: str, step: Awaitable[object], seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await step
-    except Exception as error:
-        log.error("shutdown step failed", step=what, error=repr(error)[:300])
+        await stop.step("drain", drain(), 15)
 
 
 async def _serve_health(worker: Worker) -> HealthServer:
