@@ -131,7 +131,8 @@ def open_database() -> Callable[[str, str], Awaitable[Database]]:
 
 _FILLED = """
     SELECT CAST(oid::regclass AS text) AS name FROM pg_class
-    WHERE relnamespace = CAST($1 AS regnamespace) AND relkind = 'r' AND relname <> 'alembic_version'
+    WHERE relnamespace = CAST($1 AS regnamespace) AND relkind = 'r'
+      AND relname NOT IN ('alembic_version', 'erasure_key')
       AND pg_relation_size(oid) > 0
 """
 # A table whose rows nobody may change refuses TRUNCATE, too. Only a change of the schema can switch that off.

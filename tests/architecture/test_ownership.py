@@ -15,7 +15,8 @@ OWNERS: dict[str, dict[str, set[str]]] = {
         "contacts": {"contacts/repository.py", "erasure/repository.py", "moving_in/repository.py"},
         "erasures": {"erasure/repository.py"},
         "operator_actions": {"operator_actions/repository.py"},
-        "opt_outs": {"contacts/repository.py"},
+        "opt_outs": {"contacts/repository.py", "erasure/repository.py"},
+        "erased_opt_outs": {"contacts/repository.py", "erasure/repository.py"},
         "groups": {"groups/repository.py", "moving_in/repository.py"},
         "group_members": {"groups/repository.py", "moving_in/repository.py"},
         "moved_rows": {"moving_in/repository.py"},  # those of members that an earlier system removed
@@ -45,7 +46,8 @@ OWNERS: dict[str, dict[str, set[str]]] = {
         "configs": {"configs/repository.py", "moving_in/repository.py"},
         "moved_usage": {"limits/repository.py"},
         "sender_ids": {"sender_ids/repository.py"},
-        "opt_outs": {"opt_outs/repository.py"},
+        "opt_outs": {"opt_outs/repository.py", "erasure/repository.py"},
+        "erased_opt_outs": {"opt_outs/repository.py", "erasure/repository.py"},
         "contact_opt_outs": {"opt_outs/repository.py"},
         "webhook_events": {"receipts/repository.py", "erasure/repository.py"},
         "inbound_messages": {"inbound/repository.py", "erasure/repository.py"},
@@ -54,6 +56,7 @@ OWNERS: dict[str, dict[str, set[str]]] = {
     },
 }
 SHARED = {
+    "erasure_key": {f"{COMMON}/migrations.py"},
     "outbox": {f"{COMMON}/outbox.py", f"{COMMON}/relay.py", "libs/operator/src/cooee/commands/dead_letters.py"},
     "dead_letters": {
         *(f"{COMMON}/bus.py", f"{COMMON}/relay.py"),

@@ -15,6 +15,7 @@ STORES = SERVICES[:3]
 HIDDEN = {
     *("outbox", "dead_letters", "retention_runs", "alembic_version", "submissions", "webhook_events"),
     *("operator_actions", "pauses"),
+    "erasure_key",  # nobody but the owner reads it
 }
 # Tables from Clerk have policies of their own: a user may be a member of several organisations.
 SHARED = {*HIDDEN, "users", "organisations"}

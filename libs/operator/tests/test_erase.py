@@ -104,7 +104,7 @@ async def test_a_second_run_changes_nothing_and_each_has_a_record_without_the_ph
     tables: dict[str, tuple[str, ...]] = {
         "contacts": ("contacts", "outbox"),
         "scheduling": ("schedules",),
-        "delivery": ("messages", "inbound_messages", "webhook_events", "opt_outs", "outbox"),
+        "delivery": ("messages", "inbound_messages", "webhook_events", "opt_outs", "erased_opt_outs", "outbox"),
     }
     before = [await dump(sql, service, *names) for service, names in tables.items()]
     again = await cooee(*ERASE)
@@ -120,10 +120,22 @@ async def test_a_second_run_changes_nothing_and_each_has_a_record_without_the_ph
 
 
 @pytest.mark.usefixtures("person")
-async def test_opt_out_of_an_erased_contact_stays_with_the_phone(cooee: Cooee, sql: Sql) -> None:
-    await cooee(*ERASE)
-    kept = await sql("delivery", "SELECT organisation_id, phone, opted_out FROM opt_outs")
-    assert [tuple(row) for row in kept] == [("org_1", PHONE, True)]
+async def test_opt_outs_stay_with_a_hash_of_the_phone(cooee: Cooee, sql: Sql) -> None:
+    await sql("scheduling", "DELETE FROM schedules WHERE status = 'processing'")
+    await sql("delivery", "UPDATE messages SET status = 'sent' WHERE status = 'sending'")
+    opt_outs = "INSERT INTO opt_outs (organisation_id, phone, opted_out, changed_at, source, version)"
+    for service in ("contacts", "delivery"):
+        await sql(service, f"{opt_outs} VALUES ('org_3', :phone, true, now(), 'reply', 1)", phone=PHONE)
+    assert (await cooee(*ERASE)).document["complete"]
+    for service in ("contacts", "delivery"):
+        assert PHONE[1:] not in await dump(sql, service, "opt_outs", "erased_opt_outs")
+        kept = await sql(
+            service,
+            "SELECT organisation_id, phone_hash = erased_phone_hash(organisation_id, :phone) AS matches"
+            " FROM erased_opt_outs ORDER BY organisation_id",
+            phone=PHONE,
+        )
+        assert [tuple(row) for row in kept] == [("org_1", True), ("org_3", True)]
 
 
 @pytest.mark.usefixtures("person")

@@ -33,6 +33,10 @@ OPT_OUTS = """
            now() - CASE WHEN i > 600 THEN interval '1 hour' ELSE interval '0' END
     FROM generate_series(1, 20000) i
 """
+ERASED = """
+    INSERT INTO erased_opt_outs (organisation_id, phone_hash, changed_at, source, version)
+    SELECT 'org_' || i % 300, sha256(convert_to(i::text, 'UTF8')), now(), 'reply', i FROM generate_series(1, 20000) i
+"""
 Node = tuple[str, str]
 Connect = Callable[[str], Awaitable[asyncpg.Connection]]
 
@@ -158,6 +162,7 @@ async def test_group_with_half_of_the_contacts_uses_indexes_of_contacts(tenant: 
 async def test_opt_outs_find_contacts_by_phone(tenant: asyncpg.Connection, connect: Connect) -> None:
     everything = await connect("all")
     await everything.execute(OPT_OUTS)
+    await everything.execute(ERASED)
     found = await explain(everything, repository.APPLY_OPT_OUTS)
     assert {("Index Scan", "contacts_phone"), ("Index Scan", "contacts_pkey")} <= found
     assert ("Seq Scan", "contacts") not in found
@@ -165,7 +170,8 @@ async def test_opt_outs_find_contacts_by_phone(tenant: asyncpg.Connection, conne
     assert len(changed) == 500
     columns = {"phone": "\x1f".join(f"+6149{n:07d}" for n in range(1000)), **dict.fromkeys(MAX_LENGTHS, "")}
     imported = await explain(tenant, repository.IMPORT, **columns, user_id=None, update=False, with_new=False)
-    assert not {("Seq Scan", "opt_outs"), ("Seq Scan", "contacts")} & imported
+    assert not {("Seq Scan", "opt_outs"), ("Seq Scan", "contacts"), ("Seq Scan", "erased_opt_outs")} & imported
+    assert {name for _, name in imported} >= {"erased_opt_outs_pkey"}
 
 
 @pytest.mark.usefixtures("database")  # the tables are emptied

@@ -203,6 +203,34 @@ def idempotency_table(service: str) -> str:
     """
 
 
+def erased_opt_outs_table(service: str) -> str:
+    """Return the table of the opt-outs of erased phones, and the function that makes the hash of such a phone.
+
+    Only the owner reads the key of the hash. It is in the database and not in the environment, because a lost key would
+    end these opt-outs without a sign.
+    """
+    return f"""
+        CREATE TABLE erasure_key (key bytea NOT NULL);
+        CREATE UNIQUE INDEX erasure_key_is_one ON erasure_key ((key IS NOT NULL));
+        INSERT INTO erasure_key
+            SELECT sha256(convert_to(CAST(gen_random_uuid() AS text) || CAST(gen_random_uuid() AS text), 'UTF8'));
+        CREATE FUNCTION erased_phone_hash(organisation text, phone text) RETURNS bytea
+            LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = {service}, pg_temp
+            AS $$ SELECT sha256(k.key || convert_to(organisation || ' ' || phone, 'UTF8')) FROM erasure_key k $$;
+        REVOKE ALL ON FUNCTION erased_phone_hash FROM PUBLIC;
+        GRANT EXECUTE ON FUNCTION erased_phone_hash TO {service}_tenant, {service}_all;
+        CREATE TABLE erased_opt_outs (
+            organisation_id text NOT NULL,
+            phone_hash bytea NOT NULL,
+            changed_at timestamptz NOT NULL,
+            source text NOT NULL,
+            version bigint NOT NULL,
+            PRIMARY KEY (organisation_id, phone_hash)
+        );
+        {protect("erased_opt_outs", service)}
+    """
+
+
 def statements(*scripts: str) -> Iterator[str]:
     """Return the statements of SQL scripts one by one: asyncpg executes one statement at a time."""
     for script in scripts:

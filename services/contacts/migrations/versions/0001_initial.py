@@ -5,7 +5,14 @@ from collections.abc import Iterable
 from alembic import op
 
 from common.counters import counter
-from common.migrations import bus_tables, idempotency_table, moved_rows_table, protect, statements
+from common.migrations import (
+    bus_tables,
+    erased_opt_outs_table,
+    idempotency_table,
+    moved_rows_table,
+    protect,
+    statements,
+)
 from contacts.models import CONTACT_OPT_OUT_SOURCES, NUMBER_OPT_OUT_SOURCES, ImportStatus, Role
 from contacts.operator_actions.rules import OPERATOR_LENGTH, REASON_LENGTH, ActionOutcome, Step
 
@@ -319,6 +326,7 @@ def upgrade() -> None:
         *(IDENTITY, USERS_POLICY, CONTACTS, OPT_OUTS, GROUPS, IMPORTS, ERASURES, OPERATOR_ACTIONS),
         *(protect(table, "contacts") for table in TENANT_TABLES),
         "REVOKE INSERT, UPDATE, DELETE ON erasures FROM contacts_tenant",
+        erased_opt_outs_table("contacts"),
         *(bus_tables("contacts"), idempotency_table("contacts"), moved_rows_table("contacts")),
         "GRANT USAGE ON SEQUENCE groups_id_seq TO contacts_all",
     )

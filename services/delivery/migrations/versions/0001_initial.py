@@ -3,7 +3,14 @@
 from alembic import op
 
 from common.counters import counter
-from common.migrations import bus_tables, idempotency_table, moved_rows_table, protect, statements
+from common.migrations import (
+    bus_tables,
+    erased_opt_outs_table,
+    idempotency_table,
+    moved_rows_table,
+    protect,
+    statements,
+)
 from delivery.models import FINAL, IS_WAITING, OPEN, PLAIN_ID, Lane, MessageStatus, PauseKind, SubmissionState, sql_list
 
 revision = "0001"
@@ -294,6 +301,7 @@ def upgrade() -> None:
         LIMITS,
         CONFIGS,
         OPT_OUTS,
+        erased_opt_outs_table("delivery"),
         ORGANISATIONS,
         INBOUND,
         WEBHOOK_EVENTS,

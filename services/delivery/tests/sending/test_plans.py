@@ -29,6 +29,11 @@ FILL = """
 """
 OVERRIDDEN = [f"org_{number}" for number in range(0, 300, 2)]
 SHARES = [Share((), others=True), Share(OVERRIDDEN, others=True), Share(OVERRIDDEN, others=False)]
+ERASED = """
+    INSERT INTO erased_opt_outs (organisation_id, phone_hash, changed_at, source, version)
+    SELECT 'org_' || n % 300, sha256(convert_to(CAST(n AS text), 'UTF8')), now(), 'reply', n
+    FROM generate_series(1, 20000) n
+"""
 Explain = Callable[[AsyncSession, Callable[[], Awaitable[Any]]], Awaitable[list[tuple[str, str]]]]
 
 
@@ -50,6 +55,7 @@ async def test_no_statement_on_the_way_of_a_message_reads_the_whole_table(stage:
             await messages.queue_retries(session, 500)
         for first in range(0, 200_000, 10_000):  # each within the role's time-out, on a busy machine too
             await session.execute(text(FILL), {"first": first})
+    await stage.execute(ERASED)
     await stage.add_due(*(stage.due() for _ in range(10)))
     async with stage.database.all_tenants() as session:
         rows: list[ClaimedMessage] = []
@@ -81,6 +87,8 @@ async def test_no_statement_on_the_way_of_a_message_reads_the_whole_table(stage:
     assert len(rows) == 500
     assert "messages_queued" in plan
     assert "Seq Scan on messages" not in plan, plan
+    assert "erased_opt_outs_pkey" in plan
+    assert "Seq Scan on erased_opt_outs" not in plan, plan
 
 
 async def test_a_claim_uses_its_index_when_nothing_was_queued_at_the_last_analyze(

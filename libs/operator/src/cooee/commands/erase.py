@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import text
 
 from common.phones import InvalidPhone, normalise_phone
+from contacts.contacts.rules import ErasedOptOut
 from contacts.erasure import service as contacts
 from contacts.models import ContactRow
 from cooee.command import Command, Report
@@ -32,11 +33,10 @@ Counts = dict[str, dict[str, int]]
 async def erase(stack: Stack, options: argparse.Namespace) -> Report:
     """Remove a person's names, texts and phone from contacts, schedules, messages, webhook events and dead letters.
 
-    Pending messages to the phone are cancelled first. Rows, counts, usage and opt-outs stay. The command can be
-    repeated: a second run finds nothing, and one that was interrupted continues. The exit code is 1 while messages to
-    the phone are being sent: run it again some minutes later, because the contacts keep their names until then. The
-    record of erasures in contacts has who, when, the
-    reason and the counts, not the phone.
+    Pending messages to the phone are cancelled first. Rows, counts and usage stay, and opt-outs with a hash of the
+    phone. The command can be repeated: a second run finds nothing, and one that was interrupted continues. The exit
+    code is 1 while messages to the phone are being sent: run it again some minutes later, because the contacts keep
+    their names until then. The record of erasures in contacts has who, when, the reason and the counts, not the phone.
     """
     target = {"phone": options.phone, "organisation": options.organisation}
     if options.dry_run:
@@ -53,8 +53,12 @@ async def erase(stack: Stack, options: argparse.Namespace) -> Report:
     number = 0
     # Contacts forgets the person last. Until then the next run finds the contacts, and their messages to other phones.
     if not _is_open(counts):
+        opted_out_at = [contact.organisation_id for contact in found if contact.opt_out]
+        async with stack.session("delivery") as session:
+            erased = await delivery.erase_opt_outs(session, **target, opted_out_at=opted_out_at)
+        opt_outs = [ErasedOptOut(*opt_out) for opt_out in erased]
         async with stack.session("contacts") as session:
-            number = await contacts.finish_erasure(session, erasure_id, **target, counts=counts)
+            number = await contacts.finish_erasure(session, erasure_id, **target, opt_outs=opt_outs, counts=counts)
     counts["contacts"] |= {"contacts": number}
     return _report(options, counts)
 
@@ -64,11 +68,7 @@ async def _erase_elsewhere(
 ) -> Counts:
     """Erase what all but contacts have: schedules before messages, so that no message follows. Return the counts."""
     ids: Contacts = [(contact.organisation_id, contact.id) for contact in found]
-    opted_out = [contact.organisation_id for contact in found if contact.opt_out]
     counts: Counts = {"contacts": {}, "scheduling": await _erase_schedules(stack, target, ids, dry_run=dry_run)}
-    if opted_out and not dry_run:
-        async with stack.session("delivery") as session:
-            await delivery.keep_opt_outs(session, target["phone"], opted_out)
     counts["delivery"] = await _erase_messages(stack, target, ids, dry_run=dry_run)
     for service in STORES:
         counts[service] |= await _erase_events(stack, service, target, dry_run=dry_run)

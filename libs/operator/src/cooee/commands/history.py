@@ -38,7 +38,9 @@ _USAGE = """
     FROM limit_usage u WHERE u.organisation_id = :organisation AND u.period = :period AND u.format = :format
 """
 _RECIPIENT = """
-    SELECT (SELECT opted_out FROM opt_outs WHERE organisation_id = :organisation AND phone = :phone) AS phone_opted_out,
+    SELECT (SELECT opted_out FROM opt_outs WHERE organisation_id = :organisation AND phone = :phone)
+           OR EXISTS (SELECT FROM erased_opt_outs WHERE organisation_id = :organisation
+                      AND phone_hash = erased_phone_hash(:organisation, :phone)) AS phone_opted_out,
            (SELECT bool_or(opt_out) FROM contact_opt_outs
             WHERE organisation_id = :organisation AND (contact_id = :contact OR phone = :phone)) AS contact_opted_out,
            (SELECT closed FROM organisations WHERE organisation_id = :organisation) AS closed

@@ -14,7 +14,7 @@ from common.bulk import Columns
 from common.errors import NotFound
 from common.events import OptOutChanged
 from common.statements import ORGANISATION, ORGANISATION_CTE, Statement, Tenant
-from contacts.contacts.rules import IMPORT_FIELDS, MAX_LENGTHS, SHOWN_COLUMNS
+from contacts.contacts.rules import ANY_ERASED, IMPORT_FIELDS, MAX_LENGTHS, NUMBER_OPT_OUT, SHOWN_COLUMNS
 from contacts.errors import PhoneExists
 from contacts.models import ContactRow, ImportedRow, NumberOptOut, OptOutSource, contacts
 
@@ -42,8 +42,8 @@ _ADD_NEW = Statement(
         INSERT INTO contacts AS c (organisation_id, created_by, updated_by, is_active, {", ".join(IMPORT_FIELDS)})
         SELECT g.organisation_id, g.user_id, g.user_id, g.is_active, {", ".join(f"g.{name}" for name in IMPORT_FIELDS)}
         FROM given g
-        WHERE g.occurrence = 1 AND NOT EXISTS (
-            SELECT FROM opt_outs n WHERE n.phone = g.phone AND n.organisation_id = g.organisation_id AND n.opted_out)
+        WHERE g.occurrence = 1
+          AND NOT EXISTS ({NUMBER_OPT_OUT.format(phone="g.phone", organisation="g.organisation_id")})
         ORDER BY g.phone
         ON CONFLICT ON CONSTRAINT contacts_phone DO NOTHING
         RETURNING {_SHOWN}
@@ -55,6 +55,7 @@ _ADD_NEW = Statement(
 # Each column of a batch is sent as one text, because asyncpg takes ten times as long for a list. No value contains the
 # separator, a control character. Such a text cannot show a single empty value, so missing values are read as empty.
 _SEPARATOR = "\x1f"
+_OWN = "current_setting('app.organisation_id')"  # the organisation of a tenant session
 _IMPORTED = ", ".join(f"string_to_array(:{name}, chr({ord(_SEPARATOR)}))" for name in IMPORT_FIELDS)
 # One batch of an import. A row adds a contact, restores a deleted one, or (with :update) changes an active one.
 # Otherwise the row is refused.
@@ -70,7 +71,7 @@ IMPORT = text(
                o.source IS NOT NULL, o.changed_at, o.source, o.message_id
         -- A new contact is opted out if its number is. Existing contacts already are.
         FROM given g LEFT JOIN LATERAL (
-            SELECT source, changed_at, message_id FROM opt_outs WHERE opt_outs.phone = g.phone AND opted_out LIMIT 1
+            {NUMBER_OPT_OUT.format(phone="g.phone", organisation=_OWN)}
         ) o ON true
         ORDER BY row
         -- An empty value changes nothing.
@@ -121,10 +122,20 @@ _NUMBER = Columns(
     message_id="bigint",
     version="bigint",
 )
+_IS_ERASED = "e.organisation_id = {organisation} AND e.phone_hash = erased_phone_hash({organisation}, {phone})"
 _SAVE_OPT_OUTS = text(
     f"""
+    WITH known AS (
+        DELETE FROM erased_opt_outs e USING {_NUMBER.unnest("new")}
+        WHERE {ANY_ERASED} AND e.version < new.version
+          AND {_IS_ERASED.format(organisation="new.organisation_id", phone="new.phone")}
+    )
     INSERT INTO opt_outs AS o ({", ".join(_NUMBER.names)})
     SELECT * FROM {_NUMBER.unnest("new")}
+    -- An event that is older than the erasure of its phone must not bring the phone back.
+    WHERE NOT ({ANY_ERASED} AND EXISTS (
+        SELECT FROM erased_opt_outs e
+        WHERE e.version >= new.version AND {_IS_ERASED.format(organisation="new.organisation_id", phone="new.phone")}))
     ON CONFLICT (phone, organisation_id) DO UPDATE
     SET opted_out = excluded.opted_out, changed_at = excluded.changed_at, source = excluded.source,
         message_id = excluded.message_id, version = excluded.version, received_at = now()
@@ -157,9 +168,12 @@ APPLY_OPT_OUTS = text(
     """  # noqa: S608  # constants of this file
 )
 _CLEAN_SEARCH_INDEX = text("SELECT clean_search_index()")
-_FIND_OPT_OUT = text("SELECT changed_at, source, message_id FROM opt_outs WHERE phone = :phone AND opted_out")
+_FIND_OPT_OUT = text(NUMBER_OPT_OUT.format(phone="CAST(:phone AS text)", organisation=_OWN))
 _WITHDRAW_OPT_OUT = text(
     f"""
+    WITH known AS (
+        DELETE FROM erased_opt_outs e WHERE {_IS_ERASED.format(organisation=_OWN, phone="CAST(:phone AS text)")}
+    )
     UPDATE opt_outs
     SET opted_out = false, changed_at = :now, source = '{OptOutSource.CONFIRMED}', message_id = NULL,
         received_at = now()

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import email_validator
 
@@ -33,6 +33,19 @@ OPTED_IN: Mapping[str, Any] = {
     "opt_out_message_id": None,
 }
 ERASED = "erased-"  # the phone of an erased contact is this and its id
+# Whether there is any erased opt-out. PostgreSQL finds it out once for a statement. Because of the order it reads one
+# row of the index, also in a tenant session and among many rows of other organisations.
+ANY_ERASED = "coalesce((SELECT true FROM erased_opt_outs ORDER BY organisation_id, phone_hash LIMIT 1), false)"
+# The opt-out of a number, also of one whose phone was erased since.
+NUMBER_OPT_OUT = f"""
+    SELECT changed_at, source, message_id FROM opt_outs known
+    WHERE known.phone = {{phone}} AND known.organisation_id = {{organisation}} AND known.opted_out
+    UNION ALL
+    SELECT changed_at, source, CAST(NULL AS bigint) FROM erased_opt_outs erased
+    WHERE {ANY_ERASED} AND erased.organisation_id = {{organisation}}
+      AND erased.phone_hash = erased_phone_hash({{organisation}}, {{phone}})
+    LIMIT 1
+"""  # noqa: S608  # constants
 _PHONE_SEPARATORS = str.maketrans("", "", " ().-")  # as people write phones
 _WILDCARDS = re.compile(r"([\\%_])")
 _PLAIN_EMAIL = re.compile(
@@ -70,6 +83,15 @@ def opt_out_manually(now: datetime) -> dict[str, Any]:
         "opt_out_source": OptOutSource.MANUAL.value,
         "opt_in_confirmed_at": None,
     }
+
+
+class ErasedOptOut(NamedTuple):
+    """An opt-out of a number whose phone was erased, without the hash of the phone."""
+
+    organisation_id: str
+    changed_at: datetime
+    source: str
+    version: int
 
 
 def opt_out_with_number(number: NumberOptOut) -> dict[str, Any]:

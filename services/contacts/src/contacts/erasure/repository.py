@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from contacts.contacts.rules import ERASED
+from common.bulk import Columns
+from contacts.contacts.rules import ERASED, ErasedOptOut
 from contacts.models import ContactRow
 
 _COLUMNS = ", ".join(ContactRow._fields)
@@ -27,6 +28,25 @@ _ERASE = text(
         user_id = NULL, is_active = false, opt_in_confirmed_at = NULL, version = version + 1, updated_by = NULL,
         updated_at = now()
     WHERE {_HAS_PHONE} RETURNING {_COLUMNS}
+    """
+)
+# `n` has the opt-outs as delivery has them. One that only this service has stays, too.
+_OPT_OUTS = Columns(organisation_id="text", changed_at="timestamptz", source="text", version="bigint")
+_ERASE_OPT_OUTS = text(
+    f"""
+    WITH gone AS (
+        DELETE FROM opt_outs WHERE {_HAS_PHONE} RETURNING organisation_id, opted_out, changed_at, source, version
+    ), kept AS (
+        SELECT n.organisation_id, n.changed_at, n.source, n.version FROM {_OPT_OUTS.unnest("n")}
+        UNION ALL
+        SELECT g.organisation_id, g.changed_at, g.source, g.version FROM gone g
+        WHERE g.opted_out AND NOT EXISTS (
+            SELECT FROM {_OPT_OUTS.unnest("n")} WHERE n.organisation_id = g.organisation_id)
+    )
+    INSERT INTO erased_opt_outs AS e (organisation_id, phone_hash, changed_at, source, version)
+    SELECT organisation_id, erased_phone_hash(organisation_id, :phone), changed_at, source, version FROM kept
+    ON CONFLICT (organisation_id, phone_hash) DO UPDATE SET version = excluded.version
+    WHERE e.version < excluded.version
     """
 )
 _ADD_RECORD = text(
@@ -48,6 +68,14 @@ async def delete_all_tenants(session: AsyncSession, phone: str, organisation: st
 async def erase_all_tenants(session: AsyncSession, phone: str, organisation: str | None) -> list[ContactRow]:
     """Remove names and the phone from the contacts with a phone, and return them."""
     return await _rows(session, _ERASE, phone, organisation)
+
+
+async def erase_opt_outs_all_tenants(
+    session: AsyncSession, phone: str, organisation: str | None, opt_outs: Sequence[ErasedOptOut]
+) -> None:
+    """Replace the phone of its opt-outs by a hash. `opt_outs` has them as delivery has them."""
+    values = {"phone": phone, "organisation": organisation}
+    await session.execute(_ERASE_OPT_OUTS, {**values, **_OPT_OUTS.bind(opt_outs)})
 
 
 async def _rows(session: AsyncSession, statement: Any, phone: str, organisation: str | None) -> list[ContactRow]:

@@ -1,12 +1,12 @@
 """Erase a person's contacts: names and phone leave, the row stays for counts. An operator starts it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.outbox import publish
-from contacts.contacts.rules import contact_events
+from contacts.contacts.rules import ErasedOptOut, contact_events
 from contacts.erasure import repository
 from contacts.models import ContactRow
 
@@ -29,9 +29,19 @@ async def begin_erasure(
 
 
 async def finish_erasure(
-    session: AsyncSession, erasure_id: int, phone: str, organisation: str | None, *, counts: Mapping[str, Any]
+    session: AsyncSession,
+    erasure_id: int,
+    phone: str,
+    organisation: str | None,
+    *,
+    opt_outs: Sequence[ErasedOptOut],
+    counts: Mapping[str, Any],
 ) -> int:
-    """Erase the contacts and record the counts. Return how many contacts there were."""
+    """Erase the contacts and record the counts. Return how many contacts there were.
+
+    `opt_outs` are those of the phone at delivery. They stay with a hash of the phone.
+    """
+    await repository.erase_opt_outs_all_tenants(session, phone, organisation, opt_outs)
     erased = await repository.erase_all_tenants(session, phone, organisation)
     await publish(session, contact_events(erased))
     await repository.complete_record(session, erasure_id, {**counts, "contacts": {"contacts": len(erased)}})

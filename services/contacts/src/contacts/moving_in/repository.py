@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.bulk import Columns
 from common.moved_rows import OldId, bind_ids, to_json
-from contacts.contacts.rules import ERASED
+from contacts.contacts.rules import ERASED, NUMBER_OPT_OUT
 from contacts.models import ContactRow, OptOutSource
 from contacts.moving_in.schemas import ContactIn, GroupIn, MemberIn, MovedContact
 
@@ -50,8 +50,7 @@ _ADD_CONTACTS = text(
            {", ".join(f"n.{name}" for name in _AUTHORSHIP)}
     FROM {_given(ContactIn)}
     LEFT JOIN LATERAL (
-        SELECT source, changed_at, message_id FROM opt_outs
-        WHERE opt_outs.phone = n.phone AND opt_outs.organisation_id = n.organisation_id AND opted_out LIMIT 1
+        {NUMBER_OPT_OUT.format(phone="n.phone", organisation="n.organisation_id")}
     ) o ON true
     ORDER BY n.old_id
     ON CONFLICT ON CONSTRAINT contacts_phone DO NOTHING

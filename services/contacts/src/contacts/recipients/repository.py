@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.errors import NotFound
 from common.statements import ORGANISATION, Statement, Tenant
+from contacts.contacts.rules import NUMBER_OPT_OUT
 from contacts.models import ContactRow, contacts, group_members
 
 _CONTACT = select(*(contacts.c[name] for name in ContactRow._fields))
@@ -20,8 +21,7 @@ _RECIPIENTS = Statement(
         SELECT o.id AS organisation_id, u.* FROM unnest($2::bigint[], $3::text[]) WITH ORDINALITY
             AS u (contact_id, phone, position) OFFSET 0) w
     CROSS JOIN LATERAL (
-        SELECT EXISTS (SELECT FROM opt_outs
-                       WHERE phone = w.phone AND organisation_id = w.organisation_id AND opted_out)
+        SELECT EXISTS ({NUMBER_OPT_OUT.format(phone="w.phone", organisation="w.organisation_id")})
             AS opted_out OFFSET 0) n
     LEFT JOIN LATERAL (
         (SELECT {_COLUMNS} FROM contacts WHERE id = w.contact_id AND organisation_id = w.organisation_id)

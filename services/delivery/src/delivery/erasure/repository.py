@@ -1,4 +1,4 @@
-"""The statements that erase a person's messages of both directions, and their webhook events."""
+"""The statements that erase a person's messages of both directions, their webhook events, and the phone of opt-outs."""
 # ruff: noqa: S608 (the parts of the statements are constants)
 
 from collections.abc import Collection, Sequence
@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.bulk import Columns
 from delivery.models import FINAL, WAITING, MessageStatus, sql_list
+from delivery.opt_outs.rules import ErasedOptOut
 from delivery.retention import REMOVE_CONTENT, REMOVE_INBOUND_CONTENT
 
 _CONTACT = Columns(organisation_id="text", contact_id="bigint")
@@ -43,6 +44,44 @@ _ERASE_INBOUND = text(
     SELECT (SELECT count(*) FROM erased), (SELECT count(*) FROM gone)
     """
 )
+# An opt-out of a contact becomes one of the phone, because the contact will not have the phone. The row of a phone that
+# is not opted out is deleted.
+_ERASE_OPT_OUTS = text(
+    """
+    WITH gone AS (
+        DELETE FROM opt_outs
+        WHERE phone = :phone AND (CAST(:organisation AS text) IS NULL OR organisation_id = :organisation)
+        RETURNING organisation_id, opted_out, changed_at, source
+    ), kept AS (
+        SELECT organisation_id, changed_at, source FROM gone WHERE opted_out
+        UNION ALL
+        SELECT DISTINCT c.organisation_id, now(), 'reply'
+        FROM unnest(CAST(:opted_out_at AS text[])) AS c (organisation_id)
+        WHERE NOT EXISTS (SELECT FROM gone g WHERE g.organisation_id = c.organisation_id AND g.opted_out)
+    )
+    INSERT INTO erased_opt_outs AS e (organisation_id, phone_hash, changed_at, source, version)
+    SELECT organisation_id, erased_phone_hash(organisation_id, :phone), changed_at, source, nextval('opt_out_versions')
+    FROM kept
+    ON CONFLICT (organisation_id, phone_hash) DO UPDATE SET version = excluded.version
+    """
+)
+_FIND_ERASED_OPT_OUTS = text(
+    """
+    SELECT organisation_id, changed_at, source, version FROM erased_opt_outs
+    WHERE (CAST(:organisation AS text) IS NULL OR organisation_id = :organisation)
+      AND phone_hash = erased_phone_hash(organisation_id, :phone)
+    ORDER BY organisation_id
+    """
+)
+
+
+async def erase_opt_outs_all_tenants(
+    session: AsyncSession, phone: str, organisation: str | None, opted_out_at: Collection[str]
+) -> list[ErasedOptOut]:
+    """Erase the phone of its opt-outs, with those of contacts at these organisations. Return all of the phone."""
+    values = {"phone": phone, "organisation": organisation}
+    await session.execute(_ERASE_OPT_OUTS, {**values, "opted_out_at": list(opted_out_at)})
+    return [ErasedOptOut(*row) for row in await session.execute(_FIND_ERASED_OPT_OUTS, values)]
 
 
 async def find_messages_all_tenants(

@@ -1,15 +1,13 @@
-"""Erase a person's messages: content and phone leave, rows and usage stay. An operator starts it."""
+"""Erase a person's messages: content and phone leave, rows, usage and opt-outs stay. An operator starts it."""
 
 from collections.abc import Collection, Sequence
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from delivery.erasure import repository
 from delivery.messages import service as messages
-from delivery.opt_outs import service as opt_outs
-from delivery.opt_outs.rules import OptOutChange
+from delivery.opt_outs.rules import ErasedOptOut
 
 
 class Found(NamedTuple):
@@ -52,13 +50,12 @@ async def erase_inbound(session: AsyncSession, ids: Collection[int]) -> Erased:
     return Erased(messages=erased, cancelled=0, webhook_events=events)
 
 
-async def keep_opt_outs(session: AsyncSession, phone: str, organisations: Collection[str]) -> None:
-    """Opt the phone out at organisations whose contact opted out, because the contact will not have the phone."""
-    now = datetime.now(UTC)
-    await opt_outs.apply_opt_out_changes(
-        session,
-        [
-            OptOutChange(organisation_id=organisation, phone=phone, opted_out=True, at=now, source="reply")
-            for organisation in sorted(set(organisations))
-        ],
-    )
+async def erase_opt_outs(
+    session: AsyncSession, phone: str, organisation: str | None, opted_out_at: Collection[str]
+) -> list[ErasedOptOut]:
+    """Replace the phone of its opt-outs by a hash, which still refuses messages to the phone. Return the opt-outs.
+
+    `opted_out_at` names organisations whose contact with the phone opted out. Nothing is published, because an event
+    has the phone: the caller gives the opt-outs to contacts.
+    """
+    return await repository.erase_opt_outs_all_tenants(session, phone, organisation, opted_out_at)

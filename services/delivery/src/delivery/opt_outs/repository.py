@@ -1,4 +1,4 @@
-"""Every statement that writes `opt_outs` and `contact_opt_outs`."""
+"""Every statement on `opt_outs`, `erased_opt_outs` and `contact_opt_outs` but for the erasure of a phone."""
 # ruff: noqa: S608 (the parts of the statements are constants)
 
 from collections.abc import Collection, Mapping, Sequence
@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.bulk import Columns
 from common.events import ContactState
-from delivery.opt_outs.rules import Number, OptOutChange, OptOutRow, OptOutState
+from delivery.opt_outs.rules import ANY_ERASED, Number, OptOutChange, OptOutRow, OptOutState
 
 _ROW = "organisation_id, phone, opted_out, changed_at, source, message_id, version"
 _NUMBERS = Columns(organisation_id="text", phone="text")
@@ -18,12 +18,20 @@ _CHANGES = Columns(organisation_id="text", phone="text", opted_out="boolean", so
 _CONTACTS = Columns(organisation_id="text", contact_id="bigint", phone="text", opt_out="boolean", version="bigint")
 
 # The row is inserted before the first change is applied, so that two first changes of a number wait for each other.
-# Sorted, so that two transactions lock the same rows in the same order.
+# Sorted, so that two transactions lock the same rows in the same order. The row of an erased phone gets the phone
+# again, because the person or a contact has given it to us anew.
 _LOCK = text(
     f"""
+    WITH known AS (
+        DELETE FROM erased_opt_outs e USING {_NUMBERS.unnest("n")}
+        WHERE {ANY_ERASED} AND e.organisation_id = n.organisation_id
+          AND e.phone_hash = erased_phone_hash(n.organisation_id, n.phone)
+        RETURNING n.organisation_id, n.phone, e.changed_at, e.source, e.version
+    )
     INSERT INTO opt_outs AS o (organisation_id, phone, opted_out, changed_at, source, version)
-    SELECT n.organisation_id, n.phone, false, to_timestamp(0), 'confirmed', nextval('opt_out_versions')
-    FROM {_NUMBERS.unnest("n")}
+    SELECT n.organisation_id, n.phone, k.phone IS NOT NULL, coalesce(k.changed_at, to_timestamp(0)),
+           coalesce(k.source, 'confirmed'), coalesce(k.version, nextval('opt_out_versions'))
+    FROM {_NUMBERS.unnest("n")} LEFT JOIN known k USING (organisation_id, phone)
     ORDER BY n.phone, n.organisation_id
     ON CONFLICT (phone, organisation_id) DO UPDATE SET version = o.version
     RETURNING o.organisation_id, o.phone, o.opted_out, o.changed_at
@@ -50,9 +58,14 @@ _OPTED_OUT = text(
     f"""
     SELECT o.organisation_id, o.phone
     FROM {_NUMBERS.unnest("n")} JOIN opt_outs o USING (phone, organisation_id) WHERE o.opted_out
+    UNION
+    SELECT n.organisation_id, n.phone
+    FROM {_NUMBERS.unnest("n")} JOIN erased_opt_outs e
+        ON e.organisation_id = n.organisation_id AND e.phone_hash = erased_phone_hash(n.organisation_id, n.phone)
+    WHERE {ANY_ERASED}
     """
 )
-_COUNT = text("SELECT count(*) FROM opt_outs WHERE opted_out")
+_COUNT = text("SELECT (SELECT count(*) FROM opt_outs WHERE opted_out) + (SELECT count(*) FROM erased_opt_outs)")
 _CHANGED_SINCE = text(
     f"""
     SELECT {_ROW} FROM opt_outs

@@ -8,19 +8,26 @@ from typing import Literal, NamedTuple
 Source = Literal["reply", "provider", "confirmed"]
 Number = tuple[str, str]  # organisation and phone (E.164)
 
+# Whether there is any erased opt-out. PostgreSQL finds it out once for a statement. Because of the order it reads one
+# row of the index, also in a tenant session and among many rows of other organisations.
+ANY_ERASED = "coalesce((SELECT true FROM erased_opt_outs ORDER BY organisation_id, phone_hash LIMIT 1), false)"
 # The one condition "this recipient opted out", for a row {m} with an organisation, a phone and a contact or none: the
-# contact opted out, another contact with the phone did, or the phone itself did. These are scalar subqueries because
-# PostgreSQL may plan EXISTS as a hash of the whole table.
-RECIPIENT_OPTED_OUT = """
+# contact opted out, another contact with the phone did, or the phone itself did, maybe before it was erased. These are
+# scalar subqueries because PostgreSQL may plan EXISTS as a hash of the whole table.
+RECIPIENT_OPTED_OUT = f"""
     coalesce(
         (SELECT true FROM contact_opt_outs c
-         WHERE c.organisation_id = {m}.organisation_id AND c.contact_id = {m}.contact_id AND c.opt_out),
+         WHERE c.organisation_id = {{m}}.organisation_id AND c.contact_id = {{m}}.contact_id AND c.opt_out),
         (SELECT true FROM contact_opt_outs c
-         WHERE c.organisation_id = {m}.organisation_id AND c.phone = {m}.phone AND c.opt_out LIMIT 1),
+         WHERE c.organisation_id = {{m}}.organisation_id AND c.phone = {{m}}.phone AND c.opt_out LIMIT 1),
         (SELECT true FROM opt_outs o
-         WHERE o.organisation_id = {m}.organisation_id AND o.phone = {m}.phone AND o.opted_out),
+         WHERE o.organisation_id = {{m}}.organisation_id AND o.phone = {{m}}.phone AND o.opted_out),
+        CASE WHEN {ANY_ERASED} THEN
+            (SELECT true FROM erased_opt_outs e
+             WHERE e.organisation_id = {{m}}.organisation_id
+               AND e.phone_hash = erased_phone_hash({{m}}.organisation_id, {{m}}.phone)) END,
         false)
-"""
+"""  # noqa: S608  # constants
 # The message {m} must not be sent. Our auto-reply to STOP or HELP goes to opted-out numbers too.
 REFUSES_RECIPIENT = f"{{m}}.auto_reply_to IS NULL AND {RECIPIENT_OPTED_OUT}"
 # The recipient of the message {m} opted out by a keyword that reached us through the message's own provider. A provider
@@ -67,6 +74,15 @@ class OptOutRow(NamedTuple):
     changed_at: datetime
     source: Source
     message_id: int | None
+    version: int
+
+
+class ErasedOptOut(NamedTuple):
+    """An opt-out whose phone was erased, without the hash."""
+
+    organisation_id: str
+    changed_at: datetime
+    source: Source
     version: int
 
 
