@@ -175,7 +175,7 @@ def test_the_workers_together_make_no_more_requests_than_an_account_may(manifest
 
 
 def test_the_ingress_leads_to_the_gateway_with_tls(manifests: Manifests) -> None:
-    (ingress,) = manifests.of("Ingress")
+    ingress = manifests.named("Ingress")["gateway"]
     (rule,) = ingress["spec"]["rules"]
     (path,) = rule["http"]["paths"]
     assert path["backend"]["service"] == {"name": "gateway", "port": {"name": "http"}}
