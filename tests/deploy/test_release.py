@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tools.bench.__main__ import read_arguments
+
 from .manifests import ROOT
 
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
@@ -97,3 +99,13 @@ def test_a_workflow_runs_make_targets_only(path: Path) -> None:
     for command in commands:
         program, target = command.split()[:2]
         assert (program == "make" and target in targets) or (program, target) == ("gh", "release"), command
+
+
+def test_the_nightly_bench_continues_the_history_of_the_runs_before() -> None:
+    steps = yaml.safe_load((ROOT / ".github/workflows/nightly.yml").read_text())["jobs"]["bench"]["steps"]
+    names = [step.get("run") or step["uses"].split("@")[0] for step in steps][2:]
+    assert names == ["actions/cache/restore", "make bench", "actions/cache/save", "actions/upload-artifact"]
+    restore, save, upload = (step["with"] for step in steps[2:] if "uses" in step)
+    assert restore["path"] == save["path"] == upload["path"] == f"{read_arguments([]).home}/history.jsonl"
+    assert save["key"].startswith(restore["restore-keys"])
+    assert all(step["if"] == "always()" for step in steps[4:]), "a figure that failed belongs to the history, too"
