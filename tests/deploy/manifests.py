@@ -100,8 +100,8 @@ class Manifests:
         reference = variable.get("valueFrom", {}).get("configMapKeyRef")
         if reference is None:
             return variable.get("value")
-        found: str = self.named("ConfigMap")[reference["name"]]["data"][reference["key"]]
-        return found
+        values: dict[str, str] = self.named("ConfigMap")[reference["name"]]["data"]
+        return values.get(reference["key"]) if reference.get("optional") else values[reference["key"]]
 
 
 def files() -> list[Path]:
