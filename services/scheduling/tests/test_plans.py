@@ -93,6 +93,15 @@ async def test_no_statement_reads_the_whole_table(stage: Stage, batch_id: int, s
     assert not await find_scans_of_single(scheduling_url)
 
 
+async def test_claim_of_messages_does_not_read_those_that_are_done(stage: Stage, batch_id: int) -> None:
+    assert batch_id
+    async with stage.database.all_tenants() as session:
+        values = {"batch": 500, "window": 5000, "refill": 500}
+        plan = "\n".join((await session.scalars(text(f"EXPLAIN {dispatch._CLAIM_MESSAGES.text}"), values)).all())
+    assert plan.count("using schedules_batch_messages on schedules m") == 2, plan
+    assert plan.count("(status = 'pending'::text))") == 2, plan
+
+
 async def find_scans_of_single(scheduling_url: str) -> list[tuple[str, dict[str, Any]]]:
     """Return the single statements of a tenant whose plans read the whole table, with those nodes."""
     first, last = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)

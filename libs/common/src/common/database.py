@@ -29,6 +29,7 @@ T = TypeVar("T")
 OUTBOX = "outbox"  # the name of the event that wakes the relay
 _IDLE_CHECK_S = 5.0
 _SET_ORGANISATION = text("SELECT set_config('app.organisation_id', :organisation, true)")
+_KEEP_PLANS = text("SELECT set_config('plan_cache_mode', 'force_generic_plan', true)")
 _NOT_CONNECTED = (OSError, TimeoutError, PoolTimeoutError)
 _TRANSIENT = ("25006", "40001", "40P01", "08", "57P01", "57P02", "57P03")
 
@@ -90,6 +91,14 @@ class Database:
         await self._all.dispose()
         await self.pool.close()
         await self._notifying.close()
+
+
+async def keep_plans(session: AsyncSession) -> None:
+    """Use plans that were made before, until the end of the transaction, for statements that take long to plan.
+
+    A kept plan must be good for a table of any size: its tests make it while the table is empty.
+    """
+    await session.execute(_KEEP_PLANS)
 
 
 def _engine(url: URL, application: str, size: int, name: str) -> AsyncEngine:

@@ -13,10 +13,7 @@ from common.events import Event
 
 _EVENT = Columns(event_id="uuid", topic="text", key="text", body="bytea", request_id="text", traceparent="text")
 _ADD = text(
-    f"""
-    INSERT INTO outbox ({", ".join(_EVENT.names)}) SELECT * FROM {_EVENT.unnest("new")}
-    ON CONFLICT (event_id) DO NOTHING
-    """  # noqa: S608  # constants of this file
+    f"INSERT INTO outbox ({', '.join(_EVENT.names)}) SELECT * FROM {_EVENT.unnest('new')}"  # noqa: S608  # constants
 )
 
 

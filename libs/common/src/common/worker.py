@@ -29,6 +29,8 @@ log = structlog.get_logger()
 _START_TIMEOUT_S = 60.0
 _BROKER_PAUSE_S = 0.5  # no event says that a broker has come back
 _WATCH_S = 5.0
+# The fallback that looks for work pauses for 100 times as long as it took, and for 3 s at most.
+_FIND_WORK_SHARE, _MAX_FIND_WORK_PAUSE_S = 100.0, 3.0
 _SLOW_S = 30.0
 _MAX_OUTBOX_AGE_S = 60.0
 _OUTBOX_AGE = text("SELECT extract(epoch FROM now() - created_at)::float8 FROM outbox ORDER BY id LIMIT 1")
@@ -68,7 +70,7 @@ class Worker:
         interval_s = self.settings.find_work_interval_ms / 1000
         loops = [
             *self.loops,
-            Loop("find work", partial(_find_work, self.database, work), interval_s),
+            Loop("find work", FindWork(self.database, work), interval_s),
             Loop("outbox age", partial(_report_outbox_age, self.database, outbox), 30.0),
             make_loop(self.database, self.settings, [*self.retention, *COMMON_RULES]),
         ]
@@ -158,9 +160,25 @@ async def _report_outbox_age(database: Database, state: StateLog) -> bool:
     return False
 
 
-async def _find_work(database: Database, conditions: Mapping[str, str]) -> bool:
-    database.wakes.set_here(*await database.find_work(conditions))
-    return False
+class FindWork:
+    """Wakes the loops that have work, by the SQL conditions of their wake events. It is the step of a loop.
+
+    Loops are usually woken by a change, so this is a fallback. Under load the conditions read past index entries of
+    many rows that are done, so the next look is the later, the longer the last one took.
+    """
+
+    def __init__(self, database: Database, conditions: Mapping[str, str]) -> None:
+        self._database = database
+        self._conditions = conditions
+        self._next = 0.0
+
+    async def __call__(self) -> bool:
+        began = time.monotonic()
+        if began >= self._next:
+            self._database.wakes.set_here(*await self._database.find_work(self._conditions))
+            ended = time.monotonic()
+            self._next = ended + min(_FIND_WORK_SHARE * (ended - began), _MAX_FIND_WORK_PAUSE_S)
+        return False
 
 
 async def _watch(

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import asyncpg
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.events import FailureCategory
@@ -89,6 +89,42 @@ async def test_no_statement_on_the_way_of_a_message_reads_the_whole_table(stage:
     assert "Seq Scan on messages" not in plan, plan
     assert "erased_opt_outs_pkey" in plan
     assert "Seq Scan on erased_opt_outs" not in plan, plan
+
+
+def literal(value: Any) -> str:
+    """Return a value of the claim as SQL."""
+    if isinstance(value, bool | int):
+        return str(value)
+    if isinstance(value, str):
+        return f"'{value}'"
+    return f"'{{{','.join(value)}}}'"
+
+
+async def test_the_kept_plan_of_a_claim_uses_its_index(stage: Stage) -> None:
+    async with stage.database.all_tenants() as session:
+        raw = (await (await session.connection()).get_raw_connection()).driver_connection
+        claims: list[tuple[str, Any]] = []
+
+        def remember(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> None:
+            claims.append((statement, parameters))
+
+        connection = (await session.connection()).sync_connection
+        event.listen(connection, "before_cursor_execute", remember)
+        await repository.claim(session, "log", capacity(500), SHARES[0])
+        event.remove(connection, "before_cursor_execute", remember)
+        statement, values = claims[-1]
+        await raw.execute(f"PREPARE claim AS {statement}")
+        execute = f"EXECUTE claim ({', '.join(literal(value) for value in values)})"
+        await raw.execute(execute)  # makes the plan, while the table is empty
+        for first in range(0, 200_000, 10_000):
+            await session.execute(text(FILL), {"first": first})
+        lines = [line[0] for line in await raw.fetch(f"EXPLAIN {execute}")]
+        await raw.execute("DEALLOCATE claim")
+        await session.rollback()
+    used = [line for line in lines if " on messages" in line]
+    assert "$1" in "\n".join(lines)  # it is the kept plan, and not one for these values
+    assert used
+    assert all("messages_queued" in line for line in used), "\n".join(lines)
 
 
 async def test_a_claim_uses_its_index_when_nothing_was_queued_at_the_last_analyze(

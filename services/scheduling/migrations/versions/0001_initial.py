@@ -136,6 +136,8 @@ _SCHEDULES = f"""
 # Every change of a status writes an entry to every index, so there are few. The primary key serves the foreign key too.
 # When a row is deleted, PostgreSQL looks for messages with its id as their batch. The condition of
 # schedules_batch_messages is one that this look-up implies.
+# Only statements that name a position can use schedules_batch_positions. If its condition were the kind, the claim would
+# use it whenever few messages were pending at the last ANALYZE, and read all messages of the batch.
 # schedules_retained gets an entry when a schedule becomes final, not while it waits or is dispatched.
 _SCHEDULE_INDEXES = f"""
     CREATE INDEX schedules_due ON schedules (kind, scheduled_time, id)
@@ -146,7 +148,7 @@ _SCHEDULE_INDEXES = f"""
         WHERE kind = 'batch' AND fanned_out_at IS NULL AND status IN ({sql_list(OPEN)});
     CREATE INDEX schedules_batch_messages ON schedules (batch_id, status, id) WHERE batch_id IS NOT NULL;
     CREATE UNIQUE INDEX schedules_batch_positions ON schedules (batch_id, batch_position)
-        WHERE kind = 'batch_message';
+        WHERE batch_position IS NOT NULL;
     CREATE INDEX schedules_listed ON schedules (organisation_id, kind, scheduled_time DESC, id DESC)
         WHERE kind <> 'batch_message';
     CREATE INDEX schedules_of_contact ON schedules (organisation_id, contact_id) WHERE contact_id IS NOT NULL;

@@ -80,11 +80,11 @@ async def set_resending(session: AsyncSession, messages: Sequence[InSubmission])
     await repository.set_resending(session, messages)
 
 
-async def apply_results(session: AsyncSession, results: Sequence[Result], *, min_delay_s: float) -> None:
+async def apply_results(session: AsyncSession, results: Sequence[Result], *, min_delay_s: float) -> list[OutcomeRow]:
     """Apply the results of submissions, at most one for each message and submission, and publish what they mean.
 
     A delay is published when it is at least `min_delay_s`. The parts of messages that no provider accepted are
-    returned. A number that a provider refused as opted out is added to our opt-outs.
+    returned. A number that a provider refused as opted out is added to our opt-outs. Return the messages that changed.
     """
     rows = await repository.apply_results(session, results)
     accepted = [row for row in rows if row.status == MessageStatus.SENT]
@@ -96,6 +96,7 @@ async def apply_results(session: AsyncSession, results: Sequence[Result], *, min
     late = [result for result in results if result.status == MessageStatus.SENT and result.message_id not in applied]
     if late:
         await repository.complete(session, late)
+    return rows
 
 
 async def apply_receipts(session: AsyncSession, updates: Sequence[MessageUpdate]) -> list[OutcomeRow]:

@@ -79,17 +79,18 @@ async def record_results(session: AsyncSession, results: Sequence[Result], polic
         if result.status == MessageStatus.SENT or (result.message_id, result.key) not in best:
             best[result.message_id, result.key] = result
     min_delay_s = min(PUBLISHED_DELAY_S, policy.retry_base_s)
-    await messages.apply_results(session, list(best.values()), min_delay_s=min_delay_s)
+    applied = await messages.apply_results(session, list(best.values()), min_delay_s=min_delay_s)
     unknown = {result.key: result for result in best.values() if result.status == MessageStatus.UNKNOWN}
     if unknown:
         await submissions.mark_unknown(session, unknown.values(), policy)
-    await remove_resolved(session, {r.key for r in best.values() if r.status != MessageStatus.UNKNOWN})
+    answered = {result.key for result in best.values() if result.status != MessageStatus.UNKNOWN}
+    await remove_resolved(session, answered, [row.id for row in applied if row.status not in IN_SUBMISSION])
 
 
-async def remove_resolved(session: AsyncSession, keys: Collection[UUID]) -> None:
-    """Delete submissions all of whose messages have an outcome."""
+async def remove_resolved(session: AsyncSession, keys: Collection[UUID], resolved: Collection[int] = ()) -> None:
+    """Delete submissions all of whose messages have an outcome. `resolved` are ids of messages known to have one."""
     if keys:
-        await submissions.remove_resolved(session, keys)
+        await submissions.remove_resolved(session, keys, resolved)
 
 
 async def resolve_submissions(

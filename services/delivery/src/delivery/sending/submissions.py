@@ -55,9 +55,10 @@ _MARK_UNKNOWN = text(
 )
 _REMOVE_RESOLVED = text(
     f"""
-    DELETE FROM submissions s WHERE s.key = ANY(CAST(:keys AS uuid[])) AND NOT EXISTS (
-        SELECT FROM messages m WHERE m.id = ANY(s.message_ids) AND m.submission_key = s.key
-                                 AND m.status IN ({sql_list(IN_SUBMISSION)}))
+    DELETE FROM submissions s WHERE s.key = ANY(CAST(:keys AS uuid[]))
+      AND (s.message_ids <@ CAST(:resolved AS bigint[]) OR NOT EXISTS (
+            SELECT FROM messages m WHERE m.id = ANY(s.message_ids) AND m.submission_key = s.key
+                                     AND m.status IN ({sql_list(IN_SUBMISSION)})))
     """
 )
 # Leases that ended (open) come before what waits for a free request.
@@ -136,9 +137,9 @@ async def mark_unknown(session: AsyncSession, results: Collection[Result], polic
     await session.execute(_MARK_UNKNOWN, {**_UNKNOWN.bind(results), **_pauses(policy)})
 
 
-async def remove_resolved(session: AsyncSession, keys: Collection[UUID]) -> None:
-    """Delete submissions all of whose messages have an outcome."""
-    await session.execute(_REMOVE_RESOLVED, {"keys": list(keys)})
+async def remove_resolved(session: AsyncSession, keys: Collection[UUID], resolved: Collection[int] = ()) -> None:
+    """Delete submissions all of whose messages have an outcome. `resolved` are ids of messages known to have one."""
+    await session.execute(_REMOVE_RESOLVED, {"keys": list(keys), "resolved": list(resolved)})
 
 
 async def due(session: AsyncSession, provider: str, batch: int) -> list[DueSubmission]:
