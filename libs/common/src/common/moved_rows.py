@@ -130,7 +130,7 @@ class Written(NamedTuple):
 
 
 def to_json(rows: Iterable[Any], new_ids: Mapping[int, int] | None = None) -> str:
-    """Return named tuples as a JSON array for `jsonb_to_recordset`, with `new_id` by the rows' `old_id`."""
+    """Return named tuples as a JSON array for `json_to_recordset`, with `new_id` by the rows' `old_id`."""
     if new_ids is None:
         return orjson.dumps([row._asdict() for row in rows]).decode()
     return orjson.dumps([row._asdict() | {"new_id": new_ids[row.old_id]} for row in rows]).decode()
@@ -138,8 +138,8 @@ def to_json(rows: Iterable[Any], new_ids: Mapping[int, int] | None = None) -> st
 
 def hash_row(row: Any) -> str:
     """Return the hash of what is imported of a row: of its `source_values()` if it has them, else of all values."""
-    values = row.source_values() if hasattr(row, "source_values") else row
-    return hashlib.blake2b(orjson.dumps(list(values)), digest_size=16).hexdigest()
+    values = row.source_values() if hasattr(row, "source_values") else tuple(row)
+    return hashlib.blake2b(orjson.dumps(values), digest_size=16).hexdigest()
 
 
 def moved_row(system: str, kind: str, row: Any, new_id: int, **further: Any) -> MovedRow:
@@ -171,8 +171,14 @@ def checksum(*values: Any) -> int:
 async def split_rows(session: AsyncSession, system: str, kind: str, rows: Sequence[Row]) -> PageRows[Row]:
     """Find out which rows of a page are new and which changed since they were imported."""
     given: Sequence[Any] = rows
-    found = await _find(session, system, kind, {OldId(row.organisation_id, row.old_id) for row in given})
-    known = {key.old_id: row for key, row in found.items()}
+    owners = {row.old_id: row.organisation_id for row in given}
+    wanted = {"ids": sorted(owners), "organisations": sorted(set(owners.values()))}
+    found = await session.execute(_FIND, {"kind": kind, "system": system, **wanted})
+    known = {
+        row.old_id: KnownRow(row.new_id, row.hash, row.is_compared)
+        for row in found
+        if owners[row.old_id] == row.organisation_id
+    }
     return PageRows(
         new=[row for row in given if row.old_id not in known],
         changed=[row for row in given if row.old_id in known and known[row.old_id].hash != hash_row(row)],
@@ -182,13 +188,11 @@ async def split_rows(session: AsyncSession, system: str, kind: str, rows: Sequen
 
 async def find_new_ids(session: AsyncSession, system: str, kind: str, ids: Collection[OldId]) -> dict[OldId, int]:
     """Return the ids that rows have here. Rows that were not imported are missing."""
-    return {key: row.new_id for key, row in (await _find(session, system, kind, ids)).items()}
-
-
-async def _find(session: AsyncSession, system: str, kind: str, ids: Collection[OldId]) -> dict[OldId, KnownRow]:
+    if not ids:
+        return {}
     rows = await session.execute(_FIND, {"kind": kind, "system": system, **bind_ids(ids)})
-    found = {OldId(row.organisation_id, row.old_id): KnownRow(row.new_id, row.hash, row.is_compared) for row in rows}
-    return {key: row for key, row in found.items() if key in ids}
+    found = {OldId(row.organisation_id, row.old_id): row.new_id for row in rows}
+    return {key: new_id for key, new_id in found.items() if key in ids}
 
 
 def bind_ids(ids: Collection[OldId]) -> dict[str, list[Any]]:

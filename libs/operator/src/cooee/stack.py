@@ -25,6 +25,9 @@ STORES = ("contacts", "scheduling", "delivery")
 # The codes of PostgreSQL for a connection that failed: connection lost, log-in, unknown database, too many connections,
 # and a server that stops or starts.
 _NOT_CONNECTED = ("08", "28", "3D", "53300", "57P")
+_SHARED_SESSIONS = 3
+# A connection prepares its statements once. Tables grow during a command, so a plan must not stay for all of it.
+_PLAN_EACH_TIME = text("SET LOCAL plan_cache_mode = force_custom_plan")
 
 
 class Stack:
@@ -37,6 +40,7 @@ class Stack:
         """Set the environment variables of the services, and what a person calls their source."""
         self.environment = environment
         self.description = description
+        self._shared: dict[str, Database] | None = None
 
     @classmethod
     def from_environment(cls) -> "Stack":
@@ -89,21 +93,34 @@ class Stack:
             raise WrongSettings(f"{subject}: {described}") from None
 
     @asynccontextmanager
+    async def shared_connections(self) -> AsyncIterator[None]:
+        """Let the sessions within share the connections of each service: at most `_SHARED_SESSIONS` at once.
+
+        A command with thousands of transactions needs it, because a connection takes longer than a small one.
+        """
+        self._shared = {}
+        try:
+            yield
+        finally:
+            shared, self._shared = self._shared, None
+            for database in shared.values():
+                await database.close()
+
+    @asynccontextmanager
     async def session(self, service: str, organisation: str | None = None) -> AsyncIterator[AsyncSession]:
         """Begin a transaction in a service's schema that sees one organisation, or every one.
 
         Raises Unreachable, WrongSettings when the environment does not name the database, and CommandError for
         another error of the database.
         """
-        variable = _database_variable(service)
-        if not (url := self.environment.get(variable)):
-            raise WrongSettings(f"{variable} is not set: set it, or set COOEE_HOME to the folder of an embedded stack")
-        try:
-            database = Database(url, "operator", tenant_pool=1, all_pool=1)
-        except (SQLAlchemyError, ValueError):  # their texts may have the password
-            raise WrongSettings(f"{variable} is not the URL of a PostgreSQL database") from None
+        shared = self._shared
+        database = self._open(service) if shared is None or service not in shared else shared[service]
+        if shared is not None:
+            shared[service] = database
         try:
             async with database.all_tenants() if organisation is None else database.tenant(organisation) as session:
+                if shared is not None:
+                    await session.execute(_PLAN_EACH_TIME)
                 yield session
         except (OSError, DBAPIError, PoolTimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             problem = f"{service}'s database: {_reason(error)}"
@@ -112,7 +129,19 @@ class Stack:
             # The error itself has the values of the statement, and they may be phones.
             raise CommandError(f"an error of cooee itself: {problem} (--debug prints where)") from None
         finally:
-            await database.close()
+            if shared is None:
+                await database.close()
+
+    def _open(self, service: str) -> Database:
+        """Return a service's database. Raises WrongSettings when the environment does not name one."""
+        variable = _database_variable(service)
+        if not (url := self.environment.get(variable)):
+            raise WrongSettings(f"{variable} is not set: set it, or set COOEE_HOME to the folder of an embedded stack")
+        size = 1 if self._shared is None else _SHARED_SESSIONS
+        try:
+            return Database(url, "operator", tenant_pool=size, all_pool=size)
+        except (SQLAlchemyError, ValueError):  # their texts may have the password
+            raise WrongSettings(f"{variable} is not the URL of a PostgreSQL database") from None
 
     async def rows(self, service: str, statement: str, **parameters: Any) -> Sequence[Row[Any]]:
         """Return the rows of a statement in a service's database."""

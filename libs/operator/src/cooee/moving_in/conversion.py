@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from common.fields import clean_text, is_blank
 from common.moved_rows import OldId
@@ -24,6 +24,9 @@ _EXPIRED = "Its time had passed when the organisation moved here, so it was not 
 _BATCH_ENDED = "Its batch had ended when the organisation moved here, so it was not sent."
 _UNKNOWN = "It was being sent when the organisation moved here. Whether it was sent is not known."
 _FAILED = "The earlier system could not send it."
+
+
+Found = TypeVar("Found")
 
 
 class RowRejected(Exception):
@@ -99,6 +102,8 @@ def _time(row: Row, name: str) -> datetime | None:
         return None
     if not 1990 <= value.year <= 2100:
         raise RowRejected(f"Its {name} is not between the years 1990 and 2100.")
+    if value.tzinfo is UTC:
+        return value
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
@@ -115,7 +120,8 @@ def _authorship(context: ImportContext, row: Row) -> dict[str, Any]:
 
 def month_of(moment: datetime) -> date:
     """Return the first day of a time's month, in UTC."""
-    return moment.astimezone(UTC).date().replace(day=1)
+    found = moment.astimezone(UTC)
+    return date(found.year, found.month, 1)
 
 
 def _text(context: ImportContext, row: Row, name: str, length: int) -> str:
@@ -238,21 +244,21 @@ def kind_of(row: Row) -> ScheduleKind:
     return ScheduleKind.BATCH if is_batch else ScheduleKind.SINGLE
 
 
-def to_schedule(context: ImportContext, row: Row, found: References) -> ScheduleIn:
-    """Return a schedule. Raises PendingCutOver for one that the earlier system may still send."""
-    organisation, kind = context.organisation(row), kind_of(row)
+def to_schedule(context: ImportContext, row: Row, kind: ScheduleKind, found: References) -> ScheduleIn:
+    """Return a schedule of a kind. Raises PendingCutOver for one that the earlier system may still send."""
+    organisation = context.organisation(row)
     status = context.status(row["status"])
     if status is None:
         raise RowRejected("Its status is unknown.")
     _check_cut_over(context, row, kind, status)
-    contact = found.contacts.get(OldId(organisation, row["contact_id"] or 0))
+    contact = _found(found.contacts, organisation, row["contact_id"])
     batch_id, group_id = _batch_and_group(organisation, row, kind, found)
     authorship = _authorship(context, row)
     sent, given = _time(row, "sent_time"), _time(row, "scheduled_time")
     moment = given or _time(row, "parent_time") or sent or authorship["created_at"]
     text, form = clean_text(row["text"] or row["parent_text"] or ""), _format(row)
     _note_missing(context, row, kind, contact)
-    became, error, category = _outcome(context, row, status, moment)
+    became, error, category = _outcome(context, row, kind, status, moment)
     if became == ScheduleStatus.PENDING:
         _check_sendable(kind, text, form, row["media_url"])
     return ScheduleIn(
@@ -269,7 +275,7 @@ def to_schedule(context: ImportContext, row: Row, found: References) -> Schedule
         phone=None if kind == ScheduleKind.BATCH else _phone_of(row, contact),
         fields=_fields(contact),
         name=_name(context, row, "Batch") if kind == ScheduleKind.BATCH else _text(context, row, "name", 200) or None,
-        template_id=found.templates.get(OldId(organisation, row["template_id"] or 0)),
+        template_id=_found(found.templates, organisation, row["template_id"]),
         text=text,
         message_parts=None
         if status == ScheduleStatus.PENDING or kind == ScheduleKind.BATCH
@@ -284,6 +290,11 @@ def to_schedule(context: ImportContext, row: Row, found: References) -> Schedule
         failure_category=category,
         **authorship,
     )
+
+
+def _found(known: Mapping[OldId, Found], organisation: str, old_id: int | None) -> Found | None:
+    """Return the row here that an old id became. Most rows refer to few others, so None is the usual case."""
+    return known.get(OldId(organisation, old_id)) if old_id is not None else None
 
 
 def _check_cut_over(context: ImportContext, row: Row, kind: ScheduleKind, status: ScheduleStatus) -> None:
@@ -318,9 +329,9 @@ def _phone_of(row: Row, contact: MovedContact | None) -> str:
 def _batch_and_group(
     organisation: str, row: Row, kind: ScheduleKind, found: References
 ) -> tuple[int | None, int | None]:
-    if OldId(organisation, row["id"]) in found.batch_messages:
+    if found.batch_messages and OldId(organisation, row["id"]) in found.batch_messages:
         raise RowRejected("It is here as a message of a batch. Its batch, or the group of that, is gone since.")
-    group_id = found.groups.get(OldId(organisation, row["group_id"] or 0))
+    group_id = _found(found.groups, organisation, row["group_id"])
     if kind == ScheduleKind.BATCH and group_id is None:
         raise RowRejected("It is a batch, and its group is missing. Its messages are imported as single ones.")
     if kind != ScheduleKind.BATCH_MESSAGE:
@@ -355,12 +366,12 @@ def _check_sendable(kind: ScheduleKind, text: str, form: str, media_url: str | N
 
 
 def _outcome(
-    context: ImportContext, row: Row, status: ScheduleStatus, moment: datetime
+    context: ImportContext, row: Row, kind: ScheduleKind, status: ScheduleStatus, moment: datetime
 ) -> tuple[ScheduleStatus, str | None, str | None]:
     """Return the status of a schedule here, with its error and its failure category."""
     if status == ScheduleStatus.FAILED:
         return status, clean_text(row["error"] or "") or _FAILED, "unknown"
-    if kind_of(row) == ScheduleKind.BATCH:  # its messages decide
+    if kind == ScheduleKind.BATCH:  # its messages decide
         return (ScheduleStatus.PENDING if status in OPEN else status), None, None
     if status == ScheduleStatus.PROCESSING:
         return ScheduleStatus.FAILED, _UNKNOWN, "outcome_unknown"

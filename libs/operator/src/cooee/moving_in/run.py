@@ -43,9 +43,12 @@ async def run_import(
     )
     problems = Problems(options.report)
     try:
-        async with open_source(
-            options.source, system, options.table_prefix, options.page_rows, is_dry_run=options.dry_run
-        ) as source:
+        async with (
+            stack.shared_connections(),
+            open_source(
+                options.source, system, options.table_prefix, options.page_rows, is_dry_run=options.dry_run
+            ) as source,
+        ):
             run = ImportRun(
                 stack=stack,
                 source=source,

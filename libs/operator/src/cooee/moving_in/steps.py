@@ -13,6 +13,7 @@ from cooee.moving_in.columns import SchedulePass
 from cooee.moving_in.conversion import ImportContext, References
 from cooee.moving_in.import_run import ImportRun
 from cooee.moving_in.source import Joined, Row
+from cooee.moving_in.write_behind import WriteBehind
 from delivery.moving_in import service as delivery
 from scheduling.models import ScheduleKind
 from scheduling.moving_in import service as scheduling
@@ -69,10 +70,10 @@ _CONFIGS = _Simple(
 async def import_simple(run: ImportRun, one: _Simple) -> None:
     """Import the contacts, groups, templates or configs."""
     table = run.system.table(one.role)
-    async with run.progress(table) as progress:
+    async with run.progress(table) as progress, WriteBehind() as behind:
         async for page in run.source.pages(table, run.wanted):
             rows = run.convert(one.kind, page, partial(one.convert, run.context))
-            run.count(one.kind, rows, await _write(one.service, one.write, run, rows))
+            await behind.write(partial(_write, one.service, one.write, run, rows), partial(run.count, one.kind, rows))
             progress.add(len(page))
 
 
@@ -89,16 +90,23 @@ async def import_members(run: ImportRun) -> None:
         f" LEFT JOIN {source.relation(run.system.table('contact'))} c ON c.id = t.contact_id",
     )
     after = -(2**63)
-    async with run.progress(members) as progress:
+    async with run.progress(members) as progress, WriteBehind() as behind:
         async for page in source.pages(members, run.wanted, joined, "g.organisation_id"):
-            await _remove_members(run, after, page[-1]["id"], [row["id"] for row in page])
-            after = page[-1]["id"]
             found = await find_references(run, page)
             rows = run.convert(contacts.MEMBER, page, partial(conversion.to_member, run.context, found=found))
-            written = await _write("contacts", contacts.import_members, run, rows)
-            run.count(contacts.MEMBER, rows, written)
+            old_ids = [row["id"] for row in page]
+            await behind.write(
+                partial(_write_members, run, rows, after, old_ids), partial(run.count, contacts.MEMBER, rows)
+            )
+            after = old_ids[-1]
             progress.add(len(page))
     await _remove_members(run, after, 2**63 - 1, [])
+
+
+async def _write_members(run: ImportRun, rows: Sequence[Any], after: int, old_ids: Sequence[int]) -> Written:
+    """Write the members of a page. Remove those whose old id is after the page before and not in this one."""
+    await _remove_members(run, after, old_ids[-1], old_ids)
+    return await _write("contacts", contacts.import_members, run, rows)
 
 
 async def _remove_members(run: ImportRun, after: int, until: int, old_ids: Sequence[int]) -> None:
@@ -136,43 +144,53 @@ def _joined(run: ImportRun, one: SchedulePass) -> Joined:
 
 
 async def _import_pass(run: ImportRun, one: SchedulePass) -> None:
-    async with run.progress(one.table, one.condition) as progress:
+    async with run.progress(one.table, one.condition) as progress, WriteBehind() as behind:
         async for page in run.source.pages(one.table, run.wanted, _joined(run, one)):
-            found = await find_references(run, page)
-            for kind in ScheduleKind:
-                of_kind = [row for row in page if conversion.kind_of(row) == kind]
-                if not of_kind:
-                    continue
-                rows = run.convert(_KINDS[kind], of_kind, partial(conversion.to_schedule, run.context, found=found))
-                write = partial(scheduling.import_schedules, kind=_KINDS[kind])
-                run.count(_KINDS[kind], rows, await _write("scheduling", write, run, rows))
+            by_kind: dict[ScheduleKind, list[Row]] = {kind: [] for kind in ScheduleKind}
+            for row in page:
+                by_kind[conversion.kind_of(row)].append(row)
+            found = await find_references(run, page, by_kind[ScheduleKind.SINGLE])
+            for kind, of_kind in by_kind.items():
+                if of_kind:
+                    convert = partial(conversion.to_schedule, run.context, kind=kind, found=found)
+                    rows = run.convert(_KINDS[kind], of_kind, convert)
+                    write = partial(scheduling.import_schedules, kind=_KINDS[kind])
+                    await behind.write(
+                        partial(_write, "scheduling", write, run, rows), partial(run.count, _KINDS[kind], rows)
+                    )
             progress.add(len(page))
 
 
-async def find_references(run: ImportRun, page: Sequence[Row]) -> References:
-    """Return what the rows of a page refer to. In a dry run all of it counts as imported."""
+async def find_references(run: ImportRun, page: Sequence[Row], singles: Sequence[Row] = ()) -> References:
+    """Return what the rows of a page refer to. `singles` are those of them that become single messages.
+
+    In a dry run all of it counts as imported.
+    """
 
     organisations, system = run.context.organisations, run.system.name
 
     def wanted(name: str, rows: Sequence[Row] = page) -> set[OldId]:
+        found = {(row["organisation_id"], row.get(name)) for row in rows}
         return {
-            OldId(organisations[row["organisation_id"]], row[name])
-            for row in rows
-            if row.get(name) is not None and row["organisation_id"] in organisations
+            OldId(organisations[owner], old_id)
+            for owner, old_id in found
+            if old_id is not None and owner in organisations
         }
 
+    of_contacts, of_groups, of_batches = wanted("contact_id"), wanted("group_id"), wanted("parent_id")
     if run.is_dry_run:
-        return conversion.assume_imported(wanted("contact_id"), wanted("group_id"), wanted("parent_id"))
+        return conversion.assume_imported(of_contacts, of_groups, of_batches)
     async with run.stack.session("contacts") as session:
-        people = await contacts.find_contacts(session, system, wanted("contact_id"))
-        groups = await moved_rows.find_new_ids(session, system, contacts.GROUP, wanted("group_id"))
-    if not wanted("template_id") and not wanted("parent_id"):
+        people = await contacts.find_contacts(session, system, of_contacts)
+        groups = await moved_rows.find_new_ids(session, system, contacts.GROUP, of_groups)
+    of_templates = wanted("template_id")
+    if not of_templates and not of_batches:
         return References(people, groups, {}, {})
     async with run.stack.session("scheduling") as session:
-        templates = await moved_rows.find_new_ids(session, system, scheduling.TEMPLATE, wanted("template_id"))
-        batches = await moved_rows.find_new_ids(session, system, scheduling.BATCH, wanted("parent_id"))
-        alone = [row for row in page if row["parent_id"] and conversion.kind_of(row) == ScheduleKind.SINGLE]
-        known = await moved_rows.find_new_ids(session, system, scheduling.BATCH_MESSAGE, wanted("id", alone))
+        templates = await moved_rows.find_new_ids(session, system, scheduling.TEMPLATE, of_templates)
+        batches = await moved_rows.find_new_ids(session, system, scheduling.BATCH, of_batches)
+        alone = wanted("id", [row for row in singles if row["parent_id"]])
+        known = await moved_rows.find_new_ids(session, system, scheduling.BATCH_MESSAGE, alone)
     return References(people, groups, templates, batches, batch_messages=known)
 
 

@@ -35,7 +35,7 @@ def _given(row_class: type[Any], **further: str) -> str:
     """Return the rows of the parameter `rows` as a table `n`."""
     types = {name: _TYPES.get(name, "text") for name in row_class._fields} | further
     columns = ", ".join(f"{name} {kind}" for name, kind in types.items())
-    return f"jsonb_to_recordset(CAST(:rows AS jsonb)) AS n ({columns})"
+    return f"json_to_recordset(CAST(:rows AS json)) AS n ({columns})"
 
 
 _CONTACT = ", ".join(f"c.{name}" for name in ContactRow._fields)
@@ -215,8 +215,7 @@ async def contact_states_all_tenants(
 ) -> dict[OldId, MovedContact]:
     """Return the contacts that rows became, by old id."""
     rows = await session.execute(_STATES, {"system": system, **bind_ids(ids)})
-    found = {OldId(*row[:2]): MovedContact(*row[2:]) for row in rows}
-    return {key: contact for key, contact in found.items() if key in ids}
+    return {key: MovedContact(*row[2:]) for row in rows if (key := OldId(row[0], row[1])) in ids}
 
 
 async def add_groups_all_tenants(session: AsyncSession, rows: Sequence[GroupIn]) -> dict[int, int]:

@@ -30,7 +30,7 @@ _TYPES = {
 def _given(row_class: type[Any], *further: str) -> str:
     """Return the rows of the parameter `rows` as a table `n`."""
     columns = ", ".join(f"{name} {_TYPES.get(name, 'text')}" for name in (*row_class._fields, *further))
-    return f"jsonb_to_recordset(CAST(:rows AS jsonb)) AS n ({columns})"
+    return f"json_to_recordset(CAST(:rows AS json)) AS n ({columns})"
 
 
 _TEMPLATE = ("organisation_id", "name", "text", "is_active", "created_by", "updated_by", "created_at", "updated_at")
