@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import asyncpg
 
 from cooee.errors import CommandError, Refused, Unreachable, WrongUsage
+from cooee.moving_in.column_types import find_wrong, readable
 from cooee.moving_in.columns import SourceTable, System
 
 Row = Mapping[str, Any]
@@ -16,7 +17,7 @@ PAGE = 5000
 _LOCK = 7_267_336_001  # of the session that reads, in the earlier system's database
 _OF_PRISMA = {"schema", "connection_limit", "pool_timeout", "socket_timeout", "pgbouncer", "statement_cache_size"}
 _COLUMNS = """
-    SELECT table_name, column_name FROM information_schema.columns
+    SELECT table_name, column_name, data_type FROM information_schema.columns
     WHERE table_schema = ANY(current_schemas(false)) AND table_name = ANY($1)
 """
 
@@ -34,7 +35,11 @@ class Source:
     """A snapshot of an earlier system. Several runs see different snapshots, one run sees one."""
 
     def __init__(
-        self, connection: "asyncpg.Connection[Any]", prefix: str, columns: Mapping[str, set[str]], page_rows: int
+        self,
+        connection: "asyncpg.Connection[Any]",
+        prefix: str,
+        columns: Mapping[str, Mapping[str, str]],
+        page_rows: int,
     ) -> None:
         self._connection = connection
         self._page_rows = page_rows
@@ -43,12 +48,30 @@ class Source:
 
     def relation(self, table: SourceTable) -> str:
         """Return a table as a subquery whose columns are the fields of the table."""
-        found = self._columns.get(self._prefix + table.name, set())
+        found = self._types(table)
         selected = []
         for column in table.columns:
             name = next((name for name in column.names if name in found), None)
-            selected.append(f'{_quoted(name) if name else column.absent} AS "{column.field}"')
+            value = readable(column, _quoted(name), found[name]) if name else column.absent
+            selected.append(f'{value} AS "{column.field}"')
         return f"(SELECT {', '.join(selected)} FROM {_quoted(self._prefix + table.name)})"  # noqa: S608  # known names
+
+    def _types(self, table: SourceTable) -> Mapping[str, str]:
+        return self._columns.get(self._prefix + table.name, {})
+
+    async def check_types(self, system: System) -> None:
+        """Raise WrongUsage when a column has values of a type that an import cannot read. Name a row of each."""
+        problems = []
+        for wrong in (found for table in system.tables for found in find_wrong(table, self._types(table))):
+            relation = self.relation(wrong.table)
+            statement = f'SELECT t.id FROM {relation} t WHERE t."{wrong.column.field}" IS NOT NULL ORDER BY 1 LIMIT 1'  # noqa: S608  # names of columns
+            row = await self._connection.fetchval(statement)
+            if row is not None or wrong.is_joined:
+                example = "" if row is None else f", for example in the row with the id {row}"
+                column = f"{self._prefix}{wrong.table.name}.{wrong.name}"
+                problems.append(f"{column} must be {wrong.values}, and it is of the type {wrong.type}{example}")
+        if problems:
+            raise WrongUsage(f"--source: {'; '.join(problems[:5])}")
 
     async def rows(self, table: SourceTable) -> list[Row]:
         """Return all rows of a small table by id, which may be a text."""
@@ -94,8 +117,8 @@ async def open_source(
 ) -> AsyncIterator[Source]:
     """Open a snapshot that cannot be written.
 
-    Raises Unreachable, WrongUsage when the URL is none or a table or column is missing, and Refused while another
-    import that writes reads this database: two at once would add rows twice.
+    Raises Unreachable, WrongUsage when the URL is none or a column is missing or has a wrong type, and Refused while
+    another import that writes reads this database: two at once would add rows twice.
     """
     try:
         connection = await asyncpg.connect(**_connection(url), timeout=10)
@@ -107,7 +130,9 @@ async def open_source(
         if not is_dry_run:
             await _lock(connection)
         async with connection.transaction(isolation="repeatable_read", readonly=True):
-            yield Source(connection, prefix, await _find_columns(connection, system, prefix), page_rows)
+            source = Source(connection, prefix, await _find_columns(connection, system, prefix), page_rows)
+            await source.check_types(system)
+            yield source
     except (asyncpg.PostgresConnectionError, ConnectionError) as error:
         raise Unreachable(f"the earlier system's database: {error}. Start the command again") from None
     except asyncpg.PostgresError as error:
@@ -140,16 +165,18 @@ def _connection(url: str) -> dict[str, Any]:
     return {"dsn": urlunsplit(parts._replace(query=kept)), "server_settings": settings}
 
 
-async def _find_columns(connection: "asyncpg.Connection[Any]", system: System, prefix: str) -> dict[str, set[str]]:
-    """Return the columns of each table. Raises WrongUsage when one that must be there is missing."""
-    found: dict[str, set[str]] = {}
+async def _find_columns(
+    connection: "asyncpg.Connection[Any]", system: System, prefix: str
+) -> dict[str, dict[str, str]]:
+    """Return the columns of each table with their types. Raises WrongUsage when one that must be there is missing."""
+    found: dict[str, dict[str, str]] = {}
     for row in await connection.fetch(_COLUMNS, [prefix + table.name for table in system.tables]):
-        found.setdefault(row["table_name"], set()).add(row["column_name"])
+        found.setdefault(row["table_name"], {})[row["column_name"]] = row["data_type"]
     missing = [
         f"{prefix}{table.name}.{' or '.join(column.names)}"
         for table in system.tables
         for column in table.columns
-        if column.required and not found.get(prefix + table.name, set()) & set(column.names)
+        if column.required and not found.get(prefix + table.name, {}).keys() & set(column.names)
     ]
     if missing:
         cause = ", or --table-prefix is wrong" if system.prefix else ""
