@@ -47,10 +47,14 @@ class SourceTable:
 
 @dataclass(frozen=True)
 class SchedulePass:
-    """A reading of schedules: rows of a table with a condition, and the table that has their batches."""
+    """A reading of schedules: rows of a table with a condition, and the table that has their batches.
+
+    `kinds` are the tables of the report that most of its rows belong to, for the progress.
+    """
 
     table: SourceTable
     batches: SourceTable
+    kinds: str
     condition: str = "true"
 
 

@@ -258,7 +258,7 @@ def to_schedule(context: ImportContext, row: Row, kind: ScheduleKind, found: Ref
     moment = given or _time(row, "parent_time") or sent or authorship["created_at"]
     text, form = clean_text(row["text"] or row["parent_text"] or ""), _format(row)
     _note_missing(context, row, kind, contact)
-    became, error, category = _outcome(context, row, kind, status, moment)
+    became, error, category = _outcome(context, row, status, kind=kind, moment=moment)
     if became == ScheduleStatus.PENDING:
         _check_sendable(kind, text, form, row["media_url"])
     return ScheduleIn(
@@ -366,7 +366,7 @@ def _check_sendable(kind: ScheduleKind, text: str, form: str, media_url: str | N
 
 
 def _outcome(
-    context: ImportContext, row: Row, kind: ScheduleKind, status: ScheduleStatus, moment: datetime
+    context: ImportContext, row: Row, status: ScheduleStatus, *, kind: ScheduleKind, moment: datetime
 ) -> tuple[ScheduleStatus, str | None, str | None]:
     """Return the status of a schedule here, with its error and its failure category."""
     if status == ScheduleStatus.FAILED:

@@ -74,24 +74,48 @@ class Counts:
         ]
 
 
+@dataclass
+class ReasonCount:
+    """The number of rows with one reason, and the old id of the first."""
+
+    first_id: int | str
+    rows: int = 0
+
+
 class Problems:
-    """The report of rows that were rejected, merged or changed on the way: a CSV file, and the first ones as lines."""
+    """The report of rows that were rejected, merged or changed on the way: a CSV file, and the number by reason."""
 
     def __init__(self, path: Path | None) -> None:
         self.first: list[Mapping[str, Any]] = []
         self.numbers: dict[str, int] = defaultdict(int)
+        self._reasons: dict[tuple[str, str, str], ReasonCount] = {}
         self._file = _open(path) if path else None
         self._writer = csv.writer(self._file) if self._file else None
         if self._writer:
             self._writer.writerow(("table", "id", "outcome", "reason"))
 
-    def add(self, table: str, old_id: int | str, outcome: str, reason: str) -> None:
-        """Add a row of the source with what became of it."""
+    def add(self, table: str, old_id: int | str, outcome: str, reason: str, *, detail: str = "") -> None:
+        """Add a row of the source with what became of it. `detail` is what only this row has of the reason."""
         self.numbers[outcome] += 1
+        key = (table, outcome, reason)
+        if (counted := self._reasons.get(key)) is None:
+            counted = self._reasons[key] = ReasonCount(old_id)
+        counted.rows += 1
+        if detail:
+            reason = f"{reason.removesuffix('.')}: {detail}"
         if len(self.first) < SHOWN_PROBLEMS:
             self.first.append({"table": table, "id": old_id, "outcome": outcome, "reason": reason})
         if self._writer:
             self._writer.writerow((table, old_id, outcome, reason))
+
+    @property
+    def by_reason(self) -> list[Mapping[str, Any]]:
+        """The number of rows by table, outcome and reason, with an example. The most frequent is first."""
+        found = sorted(self._reasons.items(), key=lambda one: (-one[1].rows, one[0]))
+        return [
+            {"table": table, "outcome": outcome, "reason": reason, "rows": one.rows, "first_id": str(one.first_id)}
+            for (table, outcome, reason), one in found
+        ]
 
     def close(self) -> None:
         """Write the rest of the file."""

@@ -1,8 +1,9 @@
 """An import from an earlier system: where it reads and writes, and what it has counted."""
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -53,6 +54,7 @@ class ImportRun:
     problems: Problems
     is_dry_run: bool
     organisation: str | None
+    began: float = field(default_factory=time.monotonic)
 
     @property
     def system(self) -> System:
@@ -116,9 +118,9 @@ class ImportRun:
             return await write(session)
 
     @asynccontextmanager
-    async def progress(self, table: SourceTable, condition: str = "true") -> AsyncIterator[Progress]:
-        """Show how the rows of a table, those with a condition, are read."""
-        shown = Progress(table.name, await self.source.count(table, condition))
+    async def progress(self, kinds: str, table: SourceTable, condition: str = "true") -> AsyncIterator[Progress]:
+        """Show how the rows of a table, those with a condition, are read. `kinds` names them as the report does."""
+        shown = Progress(kinds, await self.source.count(table, condition))
         yield shown
         shown.show()
 

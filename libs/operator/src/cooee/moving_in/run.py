@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,6 +27,8 @@ from scheduling.moving_in import service as scheduling
 
 _SERVICES = {"contacts": contacts, "scheduling": scheduling, "delivery": delivery}
 _HEADINGS = ("table", "month", "source", "imported", "merged", "pending cut-over", "rejected", "here", "agrees")
+
+_REASON_HEADINGS = ("table", "outcome", "rows", "first id", "reason")
 
 
 async def run_import(
@@ -75,8 +78,8 @@ async def run_import(
 def _report_unknown_users(run: ImportRun) -> None:
     """Report the users that rows refer to and who are not known here."""
     for old_id, number in sorted(run.context.unknown_users.items()):
-        reason = f"There is no user here for it: {quantity(number, 'reference')} to it became null."
-        run.problems.add("user", old_id, "unknown", reason)
+        detail = f"{quantity(number, 'reference')} to it became null."
+        run.problems.add("user", old_id, "unknown", "There is no user here for it.", detail=detail)
 
 
 async def _set_usage(run: ImportRun) -> None:
@@ -117,6 +120,7 @@ def _report(run: ImportRun, lines: list[Line], options: argparse.Namespace) -> R
     is_incomplete = run.problems.numbers["rejected"] > 0 and not options.allow_rejected
     agrees = run.is_dry_run or all(line.agrees for line in lines)
     pending = sum(line.source.pending_cut_over for line in lines)
+    rows, seconds = sum(line.source.rows for line in lines), max(time.monotonic() - run.began, 0.001)
     document = {
         "organisation_id": run.organisation,
         "dry_run": run.is_dry_run,
@@ -127,11 +131,16 @@ def _report(run: ImportRun, lines: list[Line], options: argparse.Namespace) -> R
         "agrees": agrees,
         "problems": dict(run.problems.numbers),
         "first_problems": run.problems.first,
+        "reasons": run.problems.by_reason,
+        "seconds": round(seconds, 1),
+        "rows_per_second": round(rows / seconds),
         "tables": [_line_document(line, is_dry_run=run.is_dry_run) for line in lines],
     }
     shown = [
         *table(_HEADINGS, (_cells(line, is_dry_run=run.is_dry_run) for line in lines)),
         *_sentences(run, pending),
+        f"{quantity(rows, 'row')} of the source in {seconds:,.1f} s: {rows / seconds:,.0f} rows/s",
+        *_reasons(run, has_report=options.report is not None),
     ]
     if not agrees:
         shown.append("the rows here do not agree with the source: see the lines with NO")
@@ -177,11 +186,18 @@ def _sentences(run: ImportRun, pending: int) -> Iterable[str]:
         yield f"{quantity(run.counts.added, 'row')} added, {quantity(run.counts.updated, 'row')} updated"
     if pending:
         yield f"{quantity(pending, 'row')} may still be sent by {run.system.name} and wait for --cut-over"
-    for problem in run.problems.first:
-        yield "{table} {id}: {outcome}: {reason}".format(**problem)
-    total = sum(run.problems.numbers.values())
-    if total > len(run.problems.first):
-        yield f"and {total - len(run.problems.first):,} more: --report FILE has all"
+
+
+def _reasons(run: ImportRun, *, has_report: bool) -> Iterable[str]:
+    """Return the table of the reasons, with the number of rows and the id of the first one."""
+    found = run.problems.by_reason
+    if not found:
+        return
+    yield ""
+    rows = ([one[name.replace(" ", "_")] for name in _REASON_HEADINGS] for one in found)
+    yield from table(_REASON_HEADINGS, rows)
+    if not has_report:
+        yield "--report FILE has a line for each of these rows"
 
 
 def _read_file(value: str) -> Path:

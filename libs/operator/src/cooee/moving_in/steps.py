@@ -35,6 +35,7 @@ class _Simple:
     convert: Callable[[ImportContext, Row], Any]
     service: str
     write: ImportRows
+    find_rejected: Callable[[Sequence[Any]], Written] | None = None  # what a dry run knows of the writing
 
 
 _CONTACTS = _Simple(
@@ -64,17 +65,24 @@ _CONFIGS = _Simple(
     convert=conversion.to_config,
     service="delivery",
     write=delivery.import_configs,
+    find_rejected=delivery.find_rejected,
 )
 
 
 async def import_simple(run: ImportRun, one: _Simple) -> None:
     """Import the contacts, groups, templates or configs."""
     table = run.system.table(one.role)
-    async with run.progress(table) as progress, WriteBehind() as behind:
+    async with run.progress(one.kind, table) as progress, WriteBehind() as behind:
         async for page in run.source.pages(table, run.wanted):
             rows = run.convert(one.kind, page, partial(one.convert, run.context))
-            await behind.write(partial(_write, one.service, one.write, run, rows), partial(run.count, one.kind, rows))
+            await behind.write(partial(_write_simple, run, one, rows), partial(run.count, one.kind, rows))
             progress.add(len(page))
+
+
+async def _write_simple(run: ImportRun, one: _Simple, rows: Sequence[Any]) -> Written:
+    if run.is_dry_run and one.find_rejected is not None:
+        return one.find_rejected(rows)
+    return await _write(one.service, one.write, run, rows)
 
 
 async def _write(service: str, write: ImportRows, run: ImportRun, rows: Sequence[Any]) -> Written:
@@ -90,7 +98,7 @@ async def import_members(run: ImportRun) -> None:
         f" LEFT JOIN {source.relation(run.system.table('contact'))} c ON c.id = t.contact_id",
     )
     after = -(2**63)
-    async with run.progress(members) as progress, WriteBehind() as behind:
+    async with run.progress(contacts.MEMBER, members) as progress, WriteBehind() as behind:
         async for page in source.pages(members, run.wanted, joined, "g.organisation_id"):
             found = await find_references(run, page)
             rows = run.convert(contacts.MEMBER, page, partial(conversion.to_member, run.context, found=found))
@@ -144,7 +152,7 @@ def _joined(run: ImportRun, one: SchedulePass) -> Joined:
 
 
 async def _import_pass(run: ImportRun, one: SchedulePass) -> None:
-    async with run.progress(one.table, one.condition) as progress, WriteBehind() as behind:
+    async with run.progress(one.kinds, one.table, one.condition) as progress, WriteBehind() as behind:
         async for page in run.source.pages(one.table, run.wanted, _joined(run, one)):
             by_kind: dict[ScheduleKind, list[Row]] = {kind: [] for kind in ScheduleKind}
             for row in page:

@@ -213,7 +213,7 @@ def _count_parts(text: str) -> int:
 V1 = System(
     name="v1",
     tables=(_USER, _CONTACT, _GROUP, _MEMBER, _TEMPLATE, _CONFIG, _BATCH, _SCHEDULE),
-    passes=(SchedulePass(_BATCH, _BATCH), SchedulePass(_SCHEDULE, _BATCH)),
+    passes=(SchedulePass(_BATCH, _BATCH, "batch"), SchedulePass(_SCHEDULE, _BATCH, "schedule and batch_message")),
     statuses={
         "pending": ScheduleStatus.PENDING,
         "sent": ScheduleStatus.SENT,

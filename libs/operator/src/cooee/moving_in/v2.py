@@ -174,8 +174,8 @@ V2 = System(
         _SCHEDULE,
     ),
     passes=(
-        SchedulePass(_SCHEDULE, _SCHEDULE, "t.parent_id IS NULL"),
-        SchedulePass(_SCHEDULE, _SCHEDULE, "t.parent_id IS NOT NULL"),
+        SchedulePass(_SCHEDULE, _SCHEDULE, "schedule and batch", "t.parent_id IS NULL"),
+        SchedulePass(_SCHEDULE, _SCHEDULE, "batch_message", "t.parent_id IS NOT NULL"),
     ),
     # The words of v2, and those of v1 that its rows may still have.
     statuses={

@@ -24,14 +24,8 @@ _PAGE = 1000
 
 async def import_configs(session: AsyncSession, system: str, rows: Sequence[ConfigIn]) -> Written:
     """Add or replace configs whose row is new or changed. A value that this system does not accept is rejected."""
-    accepted: dict[tuple[str, str], ConfigIn] = {}
-    rejected = []
-    for row in sorted(rows, key=lambda row: row.old_id):
-        if problem := _problem(row) or (_TWICE if (row.organisation_id, row.name) in accepted else None):
-            rejected.append((row.old_id, problem))
-        else:
-            accepted[row.organisation_id, row.name] = row
-    page = await moved_rows.split_rows(session, system, CONFIG, list(accepted.values()))
+    accepted, rejected = _split(rows)
+    page = await moved_rows.split_rows(session, system, CONFIG, accepted)
     if written := page.new + page.changed:
         ids = await repository.save_all_tenants(session, written)
         await moved_rows.save(
@@ -39,7 +33,24 @@ async def import_configs(session: AsyncSession, system: str, rows: Sequence[Conf
         )
     if any(row.name == TIMEZONE.name for row in written):
         await _publish_zones(session)
-    return Written(added=len(page.new), updated=len(page.changed), rejected=tuple(rejected))
+    return Written(added=len(page.new), updated=len(page.changed), rejected=rejected)
+
+
+def find_rejected(rows: Sequence[ConfigIn]) -> Written:
+    """Return the configs that `import_configs` would reject. Nothing is written."""
+    return Written(rejected=_split(rows)[1])
+
+
+def _split(rows: Sequence[ConfigIn]) -> tuple[list[ConfigIn], tuple[tuple[int, str], ...]]:
+    """Return the configs that are accepted, and (old id, reason) of the others."""
+    accepted: dict[tuple[str, str], ConfigIn] = {}
+    rejected = []
+    for row in sorted(rows, key=lambda row: row.old_id):
+        if problem := _problem(row) or (_TWICE if (row.organisation_id, row.name) in accepted else None):
+            rejected.append((row.old_id, problem))
+        else:
+            accepted[row.organisation_id, row.name] = row
+    return list(accepted.values()), tuple(rejected)
 
 
 def _problem(row: ConfigIn) -> str | None:
