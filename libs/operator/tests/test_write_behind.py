@@ -1,4 +1,4 @@
-"""Pages are written in their order, one at a time, while the block goes on."""
+"""Pages are written in their order while the block goes on, as many at once as the caller allows."""
 
 import asyncio
 from functools import partial
@@ -66,4 +66,48 @@ async def test_an_error_of_the_block_cancels_the_page() -> None:
             await behind.write(write, ended.append)
             await began.wait()
             raise ValueError("reading")
+    assert ended == ["rolled back"]
+
+
+async def test_two_pages_are_written_at_once_and_counted_in_their_order() -> None:
+    done: list[str] = []
+    second_ended = asyncio.Event()
+
+    async def first() -> str:
+        await second_ended.wait()
+        return "first"
+
+    async def second() -> str:
+        second_ended.set()
+        return "second"
+
+    async def third() -> str:
+        return f"third after {done}"
+
+    async with WriteBehind() as behind:
+        await behind.write(first, done.append, at_once=2)
+        await behind.write(second, done.append, at_once=2)
+        await behind.write(third, done.append)
+    assert done == ["first", "second", "third after ['first', 'second']"]
+
+
+async def test_an_error_rolls_the_later_page_back() -> None:
+    ended: list[str] = []
+    began = asyncio.Event()
+
+    async def fail() -> None:
+        await began.wait()
+        raise ValueError("page 1")
+
+    async def write() -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("rolled back")
+
+    with pytest.raises(ValueError, match="page 1"):
+        async with WriteBehind() as behind:
+            await behind.write(fail, ended.append, at_once=2)
+            await behind.write(write, ended.append, at_once=2)
     assert ended == ["rolled back"]

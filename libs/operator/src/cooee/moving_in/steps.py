@@ -23,6 +23,8 @@ _KINDS = {
     ScheduleKind.BATCH: scheduling.BATCH,
     ScheduleKind.BATCH_MESSAGE: scheduling.BATCH_MESSAGE,
 }
+# Two pages of messages of one batch at once would number them twice.
+_AT_ONCE = {ScheduleKind.SINGLE: 2, ScheduleKind.BATCH: 2, ScheduleKind.BATCH_MESSAGE: 1}
 ImportRows = Callable[..., Awaitable[Written]]
 
 
@@ -164,7 +166,9 @@ async def _import_pass(run: ImportRun, one: SchedulePass) -> None:
                     rows = run.convert(_KINDS[kind], of_kind, convert)
                     write = partial(scheduling.import_schedules, kind=_KINDS[kind])
                     await behind.write(
-                        partial(_write, "scheduling", write, run, rows), partial(run.count, _KINDS[kind], rows)
+                        partial(_write, "scheduling", write, run, rows),
+                        partial(run.count, _KINDS[kind], rows),
+                        at_once=_AT_ONCE[kind],
                     )
             progress.add(len(page))
 

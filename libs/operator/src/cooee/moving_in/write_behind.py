@@ -1,21 +1,20 @@
-"""Write a page of rows while the next one is read and converted."""
+"""Write pages of rows while the next ones are read and converted."""
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self
 
 
 class WriteBehind:
-    """Write pages in their order, each in the background until the next one is ready.
+    """Begin to write pages in their order, in the background, and count them in their order.
 
-    An error of a page is raised by the next call, or at the end of the block. At most one page is written at a time,
-    so an interrupted import has written all pages before it and none after it.
+    An error of a page is raised by a later call, or at the end of the block. Then the pages behind it are rolled back.
     """
 
     def __init__(self) -> None:
-        self._task: asyncio.Future[Any] | None = None
-        self._count: Callable[[Any], None] = lambda _: None
+        self._pages: deque[tuple[asyncio.Future[Any], Callable[[Any], None]]] = deque()
 
     async def __aenter__(self) -> Self:
         """Begin without a page."""
@@ -24,20 +23,27 @@ class WriteBehind:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Wait for the last page, or roll it back after an error."""
-        if kind is None:
-            await self._finish()
-        elif self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        """Wait for the last pages, or roll them back after an error."""
+        try:
+            if kind is None:
+                await self._finish(0)
+        finally:
+            tasks = [task for task, _ in self._pages]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def write(self, write: Callable[[], Awaitable[Any]], count: Callable[[Any], None]) -> None:
-        """Wait for the page before, then start `write`. `count` gets its result when it is done."""
-        await self._finish()
-        self._task, self._count = asyncio.ensure_future(write()), count
+    async def write(
+        self, write: Callable[[], Awaitable[Any]], count: Callable[[Any], None], *, at_once: int = 1
+    ) -> None:
+        """Start `write` when fewer than `at_once` pages are being written. `count` gets its result when it is done."""
+        await self._finish(at_once - 1)
+        self._pages.append((asyncio.ensure_future(write()), count))
 
-    async def _finish(self) -> None:
-        if self._task is not None:
-            written = await self._task
-            self._task = None
-            self._count(written)
+    async def _finish(self, remaining: int) -> None:
+        """Wait until only the last `remaining` pages are being written."""
+        while len(self._pages) > remaining:
+            task, count = self._pages[0]
+            written = await task
+            self._pages.popleft()
+            count(written)
