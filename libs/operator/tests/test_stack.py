@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from cooee.stack import Stack
 from tools.embedded.environment import stack_environment
@@ -60,3 +61,18 @@ def test_variables_of_the_shell_do_not_reach_the_commands_while_a_stack_runs(
     monkeypatch.setattr(os, "environ", {"COOEE_HOME": str(tmp_path), **shell})
     stack = Stack.from_environment()  # the file of a killed stack
     assert (stack.environment["MOBILE_MESSAGE_PASSWORD"], stack.description) == ("other", "the environment variables")
+
+
+async def test_sessions_share_connections_within_the_block_only(urls: dict[str, str]) -> None:
+    stack = Stack({f"{service.upper()}_DATABASE_URL": url for service, url in urls.items()})
+
+    async def connection() -> int:
+        async with stack.session("contacts") as session:
+            return int(await session.scalar(text("SELECT pg_backend_pid()")) or 0)
+
+    assert await connection() != await connection()
+    async with stack.shared_connections():
+        assert await connection() == await connection()
+        async with stack.session("contacts"), stack.session("contacts"), stack.session("contacts"):
+            pass
+    assert await connection() != await connection()

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from cooee.moving_in.counts import Counts, Line, Problems, write_csv
 from cooee.moving_in.import_run import ImportRun
 from cooee.moving_in.source import PAGE, open_source
 from cooee.moving_in.steps import STEPS
+from cooee.moving_in.write_behind import WriteBehind
 from cooee.output import quantity, table
 from cooee.stack import STORES, Stack
 from delivery.moving_in import service as delivery
@@ -69,8 +71,9 @@ async def run_import(
             _report_unknown_users(run)
             if run.is_dry_run:
                 return _report(run, run.counts.lines([]), options)
-            await _set_usage(run)
-            lines = run.counts.lines(await _check(run))
+            async with WriteBehind() as behind:
+                await behind.write(partial(_set_usage, run), lambda _: None)
+                lines = run.counts.lines(await _check(run))
             if options.map_out:
                 await _write_map(run, options.map_out)
             return _report(run, lines, options)
