@@ -172,13 +172,8 @@ async def split_rows(session: AsyncSession, system: str, kind: str, rows: Sequen
     """Find out which rows of a page are new and which changed since they were imported."""
     given: Sequence[Any] = rows
     owners = {row.old_id: row.organisation_id for row in given}
-    wanted = {"ids": sorted(owners), "organisations": sorted(set(owners.values()))}
-    found = await session.execute(_FIND, {"kind": kind, "system": system, **wanted})
-    known = {
-        row.old_id: KnownRow(row.new_id, row.hash, row.is_compared)
-        for row in found
-        if owners[row.old_id] == row.organisation_id
-    }
+    found = await session.execute(_FIND, {"kind": kind, "system": system, **bind_ids(given)})
+    known = {row.old_id: KnownRow(*row[2:]) for row in found if owners[row.old_id] == row.organisation_id}
     return PageRows(
         new=[row for row in given if row.old_id not in known],
         changed=[row for row in given if row.old_id in known and known[row.old_id].hash != hash_row(row)],
@@ -188,15 +183,12 @@ async def split_rows(session: AsyncSession, system: str, kind: str, rows: Sequen
 
 async def find_new_ids(session: AsyncSession, system: str, kind: str, ids: Collection[OldId]) -> dict[OldId, int]:
     """Return the ids that rows have here. Rows that were not imported are missing."""
-    if not ids:
-        return {}
-    rows = await session.execute(_FIND, {"kind": kind, "system": system, **bind_ids(ids)})
-    found = {OldId(row.organisation_id, row.old_id): row.new_id for row in rows}
-    return {key: new_id for key, new_id in found.items() if key in ids}
+    rows = await session.execute(_FIND, {"kind": kind, "system": system, **bind_ids(ids)}) if ids else ()
+    return {key: row.new_id for row in rows if (key := OldId(row.organisation_id, row.old_id)) in ids}
 
 
-def bind_ids(ids: Collection[OldId]) -> dict[str, list[Any]]:
-    """Return bind values for a condition on both parts. The rows it finds may have pairs that are not in `ids`."""
+def bind_ids(ids: Collection[Any]) -> dict[str, list[Any]]:
+    """Return bind values for both parts of ids or rows. The condition may find pairs that are not among them."""
     return {"ids": sorted({key.old_id for key in ids}), "organisations": sorted({key.organisation_id for key in ids})}
 
 
