@@ -24,6 +24,8 @@ CLIENTS = 3
 SETTINGS = """
 CLERK_ISSUER=https://clerk.test
 CLERK_JWT_KEY={key}
+CLERK_PUBLISHABLE_KEY=pk_test_Y2xlcmsudGVzdCQ
+OPERATORS_ORGANISATION=org_operators
 SMS_PROVIDERS=log
 THROTTLE_RATE_ANON=100000/min
 THROTTLE_RATE_USER=100000/min
@@ -103,6 +105,8 @@ def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]
     (folder / "production.env").write_text(settings(folder))
     environment = {
         **os.environ,
+        "COMPOSE_PROFILES": "page",
+        "OPERATORS_HOST": "operators.example.com",
         "COMPOSE_PROJECT_NAME": f"cooee-production-{os.getpid()}",
         "COMPOSE_FILE": "docker-compose.production.yml:tests/e2e/production/compose.yml",
         "COMPOSE_ENV_FILES": str(folder / "production.env"),
@@ -213,13 +217,24 @@ def test_a_container_that_does_not_become_healthy_leaves_the_old_one_in_place(pr
     assert production.containers("contacts") == before
 
 
+async def test_only_the_host_of_the_operators_leads_to_their_page(production: Production) -> None:
+    async with aiohttp.ClientSession(production.url) as client:
+        async with client.get("/organisations", headers={"Host": "operators.example.com"}) as answer:
+            assert answer.status == 401
+            assert "Sign in" in await answer.text()
+        async with client.get("/organisations", headers={"Host": "api.example.com"}) as answer:
+            assert (answer.status, (await answer.json())["code"]) == (404, "not_found")
+
+
 def test_a_backup_is_written_by_the_command_of_the_page(production: Production) -> None:
     """The restore itself is tested in tests/deploy/test_backup.py."""
     output = production.compose("run", "--rm", "-T", "backup")
     (folder,) = (production.folder / "backups").iterdir()
     assert folder.name in output
     assert {path.name for path in folder.iterdir()} == {"SHA256SUMS", "cooee.dump", "roles.sql"}
-    assert "--replace" in production.compose_fails("run", "--rm", "-T", "backup", "restore.sh", "latest")
+    refused = production.compose_fails("run", "--rm", "-T", "backup", "restore.sh", "latest")
+    assert "in use" in refused
+    assert "nothing was restored" in refused
 
 
 def test_the_operators_commands_read_the_secrets(production: Production) -> None:
