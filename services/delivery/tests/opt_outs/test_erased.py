@@ -1,6 +1,8 @@
 """An opt-out whose phone was erased still refuses messages to the phone, until the person or a contact opts in."""
 
+import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -15,6 +17,7 @@ from services.delivery.tests.stage import Stage
 
 PHONE, OTHER = "+61453000001", "+61453000002"
 AT = datetime(2026, 4, 4, 16, 30, tzinfo=UTC)
+WAITS = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
 
 def change(organisation: str, *, opted_out: bool, minutes: int = 0) -> OptOutChange:
@@ -32,9 +35,17 @@ async def apply(stage: Stage, *changes: OptOutChange) -> None:
         await service.apply_opt_out_changes(session, changes)
 
 
-async def erase(stage: Stage, *opted_out_at: str, organisation: str | None = None) -> list[ErasedOptOut]:
+async def erase(stage: Stage, *organisations_with_opt_out: str, organisation: str | None = None) -> list[ErasedOptOut]:
     async with stage.database.all_tenants() as session:
-        return await erasure.erase_opt_outs(session, PHONE, organisation, opted_out_at)
+        return await erasure.erase_opt_outs(session, PHONE, organisation, organisations_with_opt_out)
+
+
+async def confirm(stage: Stage, at: datetime) -> None:
+    """Apply a change of a contact with a consent that was confirmed at this time."""
+    contact = ContactState(contact_id=9, version=2, phone=PHONE, is_active=True, opt_out=False, opt_in_confirmed_at=at)
+    async with stage.database.all_tenants() as session:
+        changed = ContactChanged(organisation_id=stage.organisation, contacts=(contact,))
+        await service.apply_contact_changes(session, [changed])
 
 
 async def is_opted_out(stage: Stage, organisation: str) -> bool:
@@ -133,20 +144,83 @@ async def test_a_start_of_the_phone_opts_it_in_and_is_published(stage: Stage, er
     assert await stage.statuses() == ["queued"]
 
 
-@pytest.mark.usefixtures("erased")
-async def test_an_older_start_changes_nothing(stage: Stage) -> None:
-    await apply(stage, change(stage.organisation, opted_out=False, minutes=-1))
+async def assert_is_erased(stage: Stage) -> None:
+    """Assert that the phone is opted out at the organisation and not stored, and that nothing was published."""
     assert await is_opted_out(stage, stage.organisation)
+    assert await stage.rows("SELECT * FROM opt_outs") == []
+    assert len(await stage.rows("SELECT 1 FROM erased_opt_outs")) == 1
     assert await stage.events() == []
 
 
 @pytest.mark.usefixtures("erased")
-async def test_a_confirmed_consent_of_a_contact_opts_the_phone_in(stage: Stage) -> None:
-    contact = ContactState(
-        contact_id=9, version=2, phone=PHONE, is_active=True, opt_out=False, opt_in_confirmed_at=AT + timedelta(days=1)
-    )
+async def test_a_start_of_before_the_opt_out_changes_nothing_and_does_not_store_the_phone(stage: Stage) -> None:
+    await apply(stage, change(stage.organisation, opted_out=False, minutes=-1))
+    await assert_is_erased(stage)
+
+
+@pytest.mark.usefixtures("erased")
+async def test_a_repeated_contact_change_of_before_the_opt_out_does_not_store_the_phone(stage: Stage) -> None:
+    await confirm(stage, AT - timedelta(days=1))
+    await assert_is_erased(stage)
+
+
+@pytest.mark.usefixtures("erased")
+async def test_a_newer_stop_moves_the_time_and_does_not_store_the_phone(stage: Stage) -> None:
+    await apply(stage, change(stage.organisation, opted_out=True, minutes=9))
+    await assert_is_erased(stage)
+    await apply(stage, change(stage.organisation, opted_out=False, minutes=5))
+    await assert_is_erased(stage)
+    stop = change(stage.organisation, opted_out=True, minutes=11)
+    await apply(stage, change(stage.organisation, opted_out=False, minutes=10), stop)
+    await assert_is_erased(stage)
+    assert [row.changed_at for row in await stage.rows("SELECT changed_at FROM erased_opt_outs")] == [stop.at]
+    await apply(stage, change(stage.organisation, opted_out=False, minutes=12))
+    assert not await is_opted_out(stage, stage.organisation)
+
+
+@pytest.mark.usefixtures("erased")
+async def test_a_refusal_by_a_provider_does_not_store_the_phone(stage: Stage) -> None:
     async with stage.database.all_tenants() as session:
-        changed = ContactChanged(organisation_id=stage.organisation, contacts=(contact,))
-        await service.apply_contact_changes(session, [changed])
+        await service.add_provider_opt_outs(session, [(stage.organisation, PHONE)])
+    await assert_is_erased(stage)
+
+
+@pytest.mark.usefixtures("erased")
+async def test_a_batch_with_other_numbers_stores_only_their_phones(stage: Stage) -> None:
+    stop = change("org_other", opted_out=True)
+    await apply(stage, change(stage.organisation, opted_out=False, minutes=-1), stop, replace(stop, phone=OTHER))
+    rows = await stage.rows("SELECT organisation_id, phone, opted_out FROM opt_outs ORDER BY phone")
+    assert [tuple(row) for row in rows] == [("org_other", PHONE, True), ("org_other", OTHER, True)]
+    assert await is_opted_out(stage, stage.organisation)
+
+
+@pytest.mark.usefixtures("erased")
+async def test_a_newer_stop_waits_for_a_start_that_is_not_committed(stage: Stage) -> None:
+    stop = change(stage.organisation, opted_out=True, minutes=2)
+    async with stage.database.all_tenants() as session:
+        await service.apply_opt_out_changes(session, [change(stage.organisation, opted_out=False, minutes=1)])
+        waiting = asyncio.create_task(apply(stage, stop))
+        while not (waiting.done() or await stage.rows(WAITS)):
+            pass
+    await waiting
+    (row,) = await stage.rows("SELECT opted_out, changed_at, version FROM opt_outs")
+    assert (row.opted_out, row.changed_at) == (True, stop.at)
+    assert [event.opted_out for event in await stage.events()] == [False, True]
+    assert row.version == (await stage.events())[-1].version
+    assert await stage.rows("SELECT 1 FROM erased_opt_outs") == []
+
+
+@pytest.mark.usefixtures("erased")
+async def test_the_next_erasure_removes_the_phone_of_a_number_that_opted_in(stage: Stage) -> None:
+    await apply(stage, change(stage.organisation, opted_out=False, minutes=1))
+    assert await stage.rows("SELECT 1 FROM opt_outs WHERE phone = :phone", phone=PHONE)
+    assert await erase(stage) == []
+    assert await stage.rows("SELECT 1 FROM opt_outs") == []
+    assert not await is_opted_out(stage, stage.organisation)
+
+
+@pytest.mark.usefixtures("erased")
+async def test_a_confirmed_consent_of_a_contact_opts_the_phone_in(stage: Stage) -> None:
+    await confirm(stage, AT + timedelta(days=1))
     assert not await is_opted_out(stage, stage.organisation)
     assert [(event.opted_out, event.source) for event in await stage.events()] == [(False, "confirmed")]

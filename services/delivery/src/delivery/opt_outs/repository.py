@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.bulk import Columns
 from common.events import ContactState
-from delivery.opt_outs.rules import ANY_ERASED, Number, OptOutChange, OptOutRow, OptOutState
+from delivery.opt_outs.rules import ANY_ERASED, IS_ERASED, Number, OptOutChange, OptOutRow, OptOutState
 
 _ROW = "organisation_id, phone, opted_out, changed_at, source, message_id, version"
 _NUMBERS = Columns(organisation_id="text", phone="text")
@@ -18,27 +18,47 @@ _CHANGES = Columns(organisation_id="text", phone="text", opted_out="boolean", so
 _CONTACTS = Columns(organisation_id="text", contact_id="bigint", phone="text", opt_out="boolean", version="bigint")
 
 # The row is inserted before the first change is applied, so that two first changes of a number wait for each other.
-# Sorted, so that two transactions lock the same rows in the same order. The row of an erased phone gets the phone
-# again, because the person or a contact has given it to us anew.
+# Sorted, so that two transactions lock the same rows in the same order. A number with an erased opt-out gets no row
+# here, because most changes have no effect on it and must not store the phone.
 _LOCK = text(
     f"""
-    WITH known AS (
-        DELETE FROM erased_opt_outs e USING {_NUMBERS.unnest("n")}
-        WHERE {ANY_ERASED} AND e.organisation_id = n.organisation_id
-          AND e.phone_hash = erased_phone_hash(n.organisation_id, n.phone)
-        RETURNING n.organisation_id, n.phone, e.changed_at, e.source, e.version
+    WITH erased AS (
+        SELECT n.organisation_id, n.phone, e.changed_at
+        FROM {_NUMBERS.unnest("n")} JOIN erased_opt_outs e ON {IS_ERASED.format(m="n")}
+        WHERE {ANY_ERASED} ORDER BY n.phone, n.organisation_id FOR UPDATE OF e
+    ), locked AS (
+        INSERT INTO opt_outs AS o (organisation_id, phone, opted_out, changed_at, source, version)
+        SELECT n.organisation_id, n.phone, false, to_timestamp(0), 'confirmed', nextval('opt_out_versions')
+        FROM {_NUMBERS.unnest("n")} LEFT JOIN erased e USING (organisation_id, phone)
+        WHERE e.phone IS NULL
+        ORDER BY n.phone, n.organisation_id
+        ON CONFLICT (phone, organisation_id) DO UPDATE SET version = o.version
+        RETURNING o.organisation_id, o.phone, o.opted_out, o.changed_at
+    )
+    SELECT organisation_id, phone, opted_out, changed_at, false AS is_erased FROM locked
+    UNION ALL SELECT organisation_id, phone, true, changed_at, true FROM erased
+    """
+)
+# The number opts in: the caller then saves the change, under a newer version.
+_RESTORE = text(
+    f"""
+    WITH restored AS (
+        DELETE FROM erased_opt_outs e USING {_NUMBERS.unnest("n")} WHERE {IS_ERASED.format(m="n")}
+        RETURNING n.organisation_id, n.phone, e.changed_at, e.source
     )
     INSERT INTO opt_outs AS o (organisation_id, phone, opted_out, changed_at, source, version)
-    SELECT n.organisation_id, n.phone, k.phone IS NOT NULL, coalesce(k.changed_at, to_timestamp(0)),
-           coalesce(k.source, 'confirmed'), coalesce(k.version, nextval('opt_out_versions'))
-    FROM {_NUMBERS.unnest("n")} LEFT JOIN known k USING (organisation_id, phone)
-    ORDER BY n.phone, n.organisation_id
-    ON CONFLICT (phone, organisation_id) DO UPDATE SET version = o.version
-    RETURNING o.organisation_id, o.phone, o.opted_out, o.changed_at
+    SELECT organisation_id, phone, true, changed_at, source, nextval('opt_out_versions') FROM restored
+    ORDER BY phone, organisation_id
+    ON CONFLICT (phone, organisation_id) DO UPDATE
+        SET opted_out = true, changed_at = excluded.changed_at, source = excluded.source, version = excluded.version
     """
 )
 _SAVE_TIMES = text(
     f"""
+    WITH erased AS (
+        UPDATE erased_opt_outs e SET changed_at = n.at
+        FROM {_TIMES.unnest("n")} WHERE {ANY_ERASED} AND {IS_ERASED.format(m="n")}
+    )
     UPDATE opt_outs o SET changed_at = n.at
     FROM {_TIMES.unnest("n")}
     WHERE o.phone = n.phone AND o.organisation_id = n.organisation_id
@@ -60,8 +80,7 @@ _OPTED_OUT = text(
     FROM {_NUMBERS.unnest("n")} JOIN opt_outs o USING (phone, organisation_id) WHERE o.opted_out
     UNION
     SELECT n.organisation_id, n.phone
-    FROM {_NUMBERS.unnest("n")} JOIN erased_opt_outs e
-        ON e.organisation_id = n.organisation_id AND e.phone_hash = erased_phone_hash(n.organisation_id, n.phone)
+    FROM {_NUMBERS.unnest("n")} JOIN erased_opt_outs e ON {IS_ERASED.format(m="n")}
     WHERE {ANY_ERASED}
     """
 )
@@ -87,11 +106,19 @@ _SAVE_CONTACTS = text(
 async def lock(session: AsyncSession, numbers: Collection[Number]) -> dict[Number, OptOutState]:
     """Lock the rows of these numbers and return their states. A new number is not opted out."""
     rows = await session.execute(_LOCK, _NUMBERS.bind_tuples(numbers))
-    return {(row.organisation_id, row.phone): OptOutState(row.opted_out, row.changed_at) for row in rows}
+    return {
+        (row.organisation_id, row.phone): OptOutState(row.opted_out, row.changed_at, is_erased=row.is_erased)
+        for row in rows
+    }
+
+
+async def restore(session: AsyncSession, numbers: Collection[Number]) -> None:
+    """Store the phone of these erased opt-outs again. They must be locked."""
+    await session.execute(_RESTORE, _NUMBERS.bind_tuples(numbers))
 
 
 async def save_times(session: AsyncSession, states: Mapping[Number, OptOutState]) -> None:
-    """Save the times of the newest changes."""
+    """Save the times of the newest changes, also of erased opt-outs."""
     values = [(organisation, phone, state.at) for (organisation, phone), state in states.items()]
     await session.execute(_SAVE_TIMES, _TIMES.bind_tuples(values))
 

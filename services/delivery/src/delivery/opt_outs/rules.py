@@ -11,6 +11,10 @@ Number = tuple[str, str]  # organisation and phone (E.164)
 # Whether there is any erased opt-out. PostgreSQL finds it out once for a statement. Because of the order it reads one
 # row of the index, also in a tenant session and among many rows of other organisations.
 ANY_ERASED = "coalesce((SELECT true FROM erased_opt_outs ORDER BY organisation_id, phone_hash LIMIT 1), false)"
+# The row e of the erased opt-outs is that of {m}, a row with an organisation and a phone.
+IS_ERASED = (
+    "e.organisation_id = {m}.organisation_id AND e.phone_hash = erased_phone_hash({m}.organisation_id, {m}.phone)"
+)
 # The one condition "this recipient opted out", for a row {m} with an organisation, a phone and a contact or none: the
 # contact opted out, another contact with the phone did, or the phone itself did, maybe before it was erased. These are
 # scalar subqueries because PostgreSQL may plan EXISTS as a hash of the whole table.
@@ -23,9 +27,7 @@ RECIPIENT_OPTED_OUT = f"""
         (SELECT true FROM opt_outs o
          WHERE o.organisation_id = {{m}}.organisation_id AND o.phone = {{m}}.phone AND o.opted_out),
         CASE WHEN {ANY_ERASED} THEN
-            (SELECT true FROM erased_opt_outs e
-             WHERE e.organisation_id = {{m}}.organisation_id
-               AND e.phone_hash = erased_phone_hash({{m}}.organisation_id, {{m}}.phone)) END,
+            (SELECT true FROM erased_opt_outs e WHERE {IS_ERASED}) END,
         false)
 """  # noqa: S608  # constants
 # The message {m} must not be sent. Our auto-reply to STOP or HELP goes to opted-out numbers too.
@@ -58,11 +60,15 @@ class OptOutChange:
 
 @dataclass(frozen=True, slots=True)
 class OptOutState:
-    """Whether a number is opted out, and the time of the newest change. `changed_by` is the change that took effect."""
+    """Whether a number is opted out, and the time of the newest change. `changed_by` is the change that took effect.
+
+    `is_erased`: the opt-out has a hash instead of the phone.
+    """
 
     opted_out: bool
     at: datetime
     changed_by: OptOutChange | None = None
+    is_erased: bool = False
 
 
 class OptOutRow(NamedTuple):

@@ -13,7 +13,10 @@ from delivery.opt_outs.rules import Number, OptOutChange, OptOutRow, OptOutState
 
 
 async def apply_opt_out_changes(session: AsyncSession, changes: Iterable[OptOutChange]) -> list[OptOutChange]:
-    """Apply changes of numbers, publish OptOutChanged for the numbers that changed, return the effective changes."""
+    """Apply changes of numbers, publish OptOutChanged for the numbers that changed, return the effective changes.
+
+    The phone of an erased opt-out is stored again only when the number opts in.
+    """
     by_number: dict[Number, list[OptOutChange]] = {}
     for change in changes:
         by_number.setdefault((change.organisation_id, change.phone), []).append(change)
@@ -25,17 +28,18 @@ async def apply_opt_out_changes(session: AsyncSession, changes: Iterable[OptOutC
     for number, of_number in by_number.items():
         new[number], changed = apply_changes(old[number], of_number)
         effective += changed
+    different = {
+        number: state.changed_by
+        for number, state in new.items()
+        if state.changed_by is not None and state.opted_out != old[number].opted_out
+    }
+    restored = [number for number in different if old[number].is_erased]
+    if restored:
+        await repository.restore(session, restored)
     newer = {number: state for number, state in new.items() if state.at != old[number].at}
     if newer:
         await repository.save_times(session, newer)
-    await _change(
-        session,
-        [
-            state.changed_by
-            for number, state in new.items()
-            if state.changed_by is not None and state.opted_out != old[number].opted_out
-        ],
-    )
+    await _change(session, different.values())
     return effective
 
 
