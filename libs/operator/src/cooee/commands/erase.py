@@ -53,9 +53,11 @@ async def erase(stack: Stack, options: argparse.Namespace) -> Report:
     number = 0
     # Contacts forgets the person last. Until then the next run finds the contacts, and their messages to other phones.
     if not _is_open(counts):
-        opted_out_at = [contact.organisation_id for contact in found if contact.opt_out]
+        organisations_with_opt_out = [contact.organisation_id for contact in found if contact.opt_out]
         async with stack.session("delivery") as session:
-            erased = await delivery.erase_opt_outs(session, **target, opted_out_at=opted_out_at)
+            erased = await delivery.erase_opt_outs(
+                session, **target, organisations_with_opt_out=organisations_with_opt_out
+            )
         opt_outs = [ErasedOptOut(*opt_out) for opt_out in erased]
         async with stack.session("contacts") as session:
             number = await contacts.finish_erasure(session, erasure_id, **target, opt_outs=opt_outs, counts=counts)

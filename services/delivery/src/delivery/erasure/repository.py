@@ -30,8 +30,8 @@ _ERASE = text(
     WITH erased AS (
         UPDATE messages SET {REMOVE_CONTENT}, phone = 'erased'
         WHERE id = ANY(CAST(:ids AS bigint[])) AND status IN ({sql_list(FINAL)}) RETURNING id
-    ), gone AS (DELETE FROM webhook_events WHERE message_id = ANY(ARRAY(SELECT id FROM erased)) RETURNING 1)
-    SELECT (SELECT count(*) FROM erased), (SELECT count(*) FROM gone)
+    ), deleted AS (DELETE FROM webhook_events WHERE message_id = ANY(ARRAY(SELECT id FROM erased)) RETURNING 1)
+    SELECT (SELECT count(*) FROM erased), (SELECT count(*) FROM deleted)
     """
 )
 _ERASE_INBOUND = text(
@@ -39,29 +39,29 @@ _ERASE_INBOUND = text(
     WITH erased AS (
         UPDATE inbound_messages SET {REMOVE_INBOUND_CONTENT}, phone = 'erased'
         WHERE id = ANY(CAST(:ids AS bigint[])) RETURNING fingerprint, provider
-    ), gone AS (DELETE FROM webhook_events e USING erased i
-                WHERE e.fingerprint = i.fingerprint AND e.provider = i.provider RETURNING 1)
-    SELECT (SELECT count(*) FROM erased), (SELECT count(*) FROM gone)
+    ), deleted AS (DELETE FROM webhook_events e USING erased i
+                   WHERE e.fingerprint = i.fingerprint AND e.provider = i.provider RETURNING 1)
+    SELECT (SELECT count(*) FROM erased), (SELECT count(*) FROM deleted)
     """
 )
 # An opt-out of a contact becomes one of the phone, because the contact will not have the phone. The row of a phone that
 # is not opted out is deleted.
 _ERASE_OPT_OUTS = text(
     """
-    WITH gone AS (
+    WITH deleted AS (
         DELETE FROM opt_outs
         WHERE phone = :phone AND (CAST(:organisation AS text) IS NULL OR organisation_id = :organisation)
         RETURNING organisation_id, opted_out, changed_at, source
-    ), kept AS (
-        SELECT organisation_id, changed_at, source FROM gone WHERE opted_out
+    ), to_store AS (
+        SELECT organisation_id, changed_at, source FROM deleted WHERE opted_out
         UNION ALL
         SELECT DISTINCT c.organisation_id, now(), 'reply'
-        FROM unnest(CAST(:opted_out_at AS text[])) AS c (organisation_id)
-        WHERE NOT EXISTS (SELECT FROM gone g WHERE g.organisation_id = c.organisation_id AND g.opted_out)
+        FROM unnest(CAST(:organisations_with_opt_out AS text[])) AS c (organisation_id)
+        WHERE NOT EXISTS (SELECT FROM deleted d WHERE d.organisation_id = c.organisation_id AND d.opted_out)
     )
     INSERT INTO erased_opt_outs AS e (organisation_id, phone_hash, changed_at, source, version)
     SELECT organisation_id, erased_phone_hash(organisation_id, :phone), changed_at, source, nextval('opt_out_versions')
-    FROM kept
+    FROM to_store
     ON CONFLICT (organisation_id, phone_hash) DO UPDATE SET version = excluded.version
     """
 )
@@ -76,11 +76,11 @@ _FIND_ERASED_OPT_OUTS = text(
 
 
 async def erase_opt_outs_all_tenants(
-    session: AsyncSession, phone: str, organisation: str | None, opted_out_at: Collection[str]
+    session: AsyncSession, phone: str, organisation: str | None, organisations_with_opt_out: Collection[str]
 ) -> list[ErasedOptOut]:
     """Erase the phone of its opt-outs, with those of contacts at these organisations. Return all of the phone."""
     values = {"phone": phone, "organisation": organisation}
-    await session.execute(_ERASE_OPT_OUTS, {**values, "opted_out_at": list(opted_out_at)})
+    await session.execute(_ERASE_OPT_OUTS, {**values, "organisations_with_opt_out": list(organisations_with_opt_out)})
     return [ErasedOptOut(*row) for row in await session.execute(_FIND_ERASED_OPT_OUTS, values)]
 
 

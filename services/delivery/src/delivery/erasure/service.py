@@ -51,11 +51,11 @@ async def erase_inbound(session: AsyncSession, ids: Collection[int]) -> Erased:
 
 
 async def erase_opt_outs(
-    session: AsyncSession, phone: str, organisation: str | None, opted_out_at: Collection[str]
+    session: AsyncSession, phone: str, organisation: str | None, organisations_with_opt_out: Collection[str]
 ) -> list[ErasedOptOut]:
     """Replace the phone of its opt-outs by a hash, which still refuses messages to the phone. Return the opt-outs.
 
-    `opted_out_at` names organisations whose contact with the phone opted out. Nothing is published, because an event
-    has the phone: the caller gives the opt-outs to contacts.
+    `organisations_with_opt_out` are those whose contact with the phone opted out. Nothing is published, because an
+    event has the phone: the caller gives the opt-outs to contacts.
     """
-    return await repository.erase_opt_outs_all_tenants(session, phone, organisation, opted_out_at)
+    return await repository.erase_opt_outs_all_tenants(session, phone, organisation, organisations_with_opt_out)
