@@ -14,7 +14,7 @@ from common.bulk import Columns
 from common.errors import NotFound
 from common.events import OptOutChanged
 from common.statements import ORGANISATION, ORGANISATION_CTE, Statement, Tenant
-from contacts.contacts.rules import ANY_ERASED, IMPORT_FIELDS, MAX_LENGTHS, NUMBER_OPT_OUT, SHOWN_COLUMNS
+from contacts.contacts.rules import ANY_ERASED, IMPORT_FIELDS, IS_ERASED, MAX_LENGTHS, NUMBER_OPT_OUT, SHOWN_COLUMNS
 from contacts.errors import PhoneExists
 from contacts.models import ContactRow, ImportedRow, NumberOptOut, OptOutSource, contacts
 
@@ -122,20 +122,19 @@ _NUMBER = Columns(
     message_id="bigint",
     version="bigint",
 )
-_IS_ERASED = "e.organisation_id = {organisation} AND e.phone_hash = erased_phone_hash({organisation}, {phone})"
 _SAVE_OPT_OUTS = text(
     f"""
-    WITH known AS (
+    WITH removed AS (
         DELETE FROM erased_opt_outs e USING {_NUMBER.unnest("new")}
         WHERE {ANY_ERASED} AND e.version < new.version
-          AND {_IS_ERASED.format(organisation="new.organisation_id", phone="new.phone")}
+          AND {IS_ERASED.format(organisation="new.organisation_id", phone="new.phone")}
     )
     INSERT INTO opt_outs AS o ({", ".join(_NUMBER.names)})
     SELECT * FROM {_NUMBER.unnest("new")}
     -- An event that is older than the erasure of its phone must not bring the phone back.
     WHERE NOT ({ANY_ERASED} AND EXISTS (
         SELECT FROM erased_opt_outs e
-        WHERE e.version >= new.version AND {_IS_ERASED.format(organisation="new.organisation_id", phone="new.phone")}))
+        WHERE e.version >= new.version AND {IS_ERASED.format(organisation="new.organisation_id", phone="new.phone")}))
     ON CONFLICT (phone, organisation_id) DO UPDATE
     SET opted_out = excluded.opted_out, changed_at = excluded.changed_at, source = excluded.source,
         message_id = excluded.message_id, version = excluded.version, received_at = now()
@@ -171,8 +170,8 @@ _CLEAN_SEARCH_INDEX = text("SELECT clean_search_index()")
 _FIND_OPT_OUT = text(NUMBER_OPT_OUT.format(phone="CAST(:phone AS text)", organisation=_OWN))
 _WITHDRAW_OPT_OUT = text(
     f"""
-    WITH known AS (
-        DELETE FROM erased_opt_outs e WHERE {_IS_ERASED.format(organisation=_OWN, phone="CAST(:phone AS text)")}
+    WITH removed AS (
+        DELETE FROM erased_opt_outs e WHERE {IS_ERASED.format(organisation=_OWN, phone="CAST(:phone AS text)")}
     )
     UPDATE opt_outs
     SET opted_out = false, changed_at = :now, source = '{OptOutSource.CONFIRMED}', message_id = NULL,

@@ -36,14 +36,14 @@ ERASED = "erased-"  # the phone of an erased contact is this and its id
 # Whether there is any erased opt-out. PostgreSQL finds it out once for a statement. Because of the order it reads one
 # row of the index, also in a tenant session and among many rows of other organisations.
 ANY_ERASED = "coalesce((SELECT true FROM erased_opt_outs ORDER BY organisation_id, phone_hash LIMIT 1), false)"
+# The row e of the erased opt-outs is that of a phone at an organisation.
+IS_ERASED = "e.organisation_id = {organisation} AND e.phone_hash = erased_phone_hash({organisation}, {phone})"
 # The opt-out of a number, also of one whose phone was erased since.
 NUMBER_OPT_OUT = f"""
-    SELECT changed_at, source, message_id FROM opt_outs known
-    WHERE known.phone = {{phone}} AND known.organisation_id = {{organisation}} AND known.opted_out
+    SELECT changed_at, source, message_id FROM opt_outs number
+    WHERE number.phone = {{phone}} AND number.organisation_id = {{organisation}} AND number.opted_out
     UNION ALL
-    SELECT changed_at, source, CAST(NULL AS bigint) FROM erased_opt_outs erased
-    WHERE {ANY_ERASED} AND erased.organisation_id = {{organisation}}
-      AND erased.phone_hash = erased_phone_hash({{organisation}}, {{phone}})
+    SELECT changed_at, source, CAST(NULL AS bigint) FROM erased_opt_outs e WHERE {ANY_ERASED} AND {IS_ERASED}
     LIMIT 1
 """  # noqa: S608  # constants
 _PHONE_SEPARATORS = str.maketrans("", "", " ().-")  # as people write phones

@@ -34,17 +34,17 @@ _ERASE = text(
 _OPT_OUTS = Columns(organisation_id="text", changed_at="timestamptz", source="text", version="bigint")
 _ERASE_OPT_OUTS = text(
     f"""
-    WITH gone AS (
+    WITH deleted AS (
         DELETE FROM opt_outs WHERE {_HAS_PHONE} RETURNING organisation_id, opted_out, changed_at, source, version
-    ), kept AS (
+    ), to_store AS (
         SELECT n.organisation_id, n.changed_at, n.source, n.version FROM {_OPT_OUTS.unnest("n")}
         UNION ALL
-        SELECT g.organisation_id, g.changed_at, g.source, g.version FROM gone g
-        WHERE g.opted_out AND NOT EXISTS (
-            SELECT FROM {_OPT_OUTS.unnest("n")} WHERE n.organisation_id = g.organisation_id)
+        SELECT d.organisation_id, d.changed_at, d.source, d.version FROM deleted d
+        WHERE d.opted_out AND NOT EXISTS (
+            SELECT FROM {_OPT_OUTS.unnest("n")} WHERE n.organisation_id = d.organisation_id)
     )
     INSERT INTO erased_opt_outs AS e (organisation_id, phone_hash, changed_at, source, version)
-    SELECT organisation_id, erased_phone_hash(organisation_id, :phone), changed_at, source, version FROM kept
+    SELECT organisation_id, erased_phone_hash(organisation_id, :phone), changed_at, source, version FROM to_store
     ON CONFLICT (organisation_id, phone_hash) DO UPDATE SET version = excluded.version
     WHERE e.version < excluded.version
     """
