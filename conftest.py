@@ -119,7 +119,10 @@ async def _empty_topics(servers: str) -> None:
 
 @pytest.fixture(scope="session")
 def open_database() -> Callable[[str, str], Awaitable[Database]]:
-    """`await open_database(url, service)` empties every table and returns the service's Database."""
+    """`await open_database(url, service)` empties the tables of the service and returns its Database.
+
+    The erasure key stays, because only a migration creates it.
+    """
 
     async def open_empty(url: str, service: str) -> Database:
         database = Database(url, f"{service} test", tenant_pool=20, all_pool=20)
