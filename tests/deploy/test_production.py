@@ -136,7 +136,7 @@ def test_a_container_has_time_to_drain_and_to_stop() -> None:
     script = (ROOT / "deploy/rolling-restart.sh").read_text()
     assert 'docker stop --time 75 "$id"' in script
     assert {one["stop_grace_period"] for one in RUNNING.values()} == {"75s"}
-    # An open request ends before Caddy, which has brought it.
+    # Caddy must outlive the requests that it forwards.
     assert seconds(ALL["caddy"]["stop_grace_period"]) >= stop_s("api", ALL["gateway"]["environment"])
     cached_s = inspect.signature(aiohttp.TCPConnector).parameters["ttl_dns_cache"].default
     assert int(re.findall(r"^addresses_s=(\d+)", script, re.MULTILINE)[0]) > cached_s
