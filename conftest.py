@@ -4,9 +4,10 @@ Both are embedded by default. TEST_DATABASE_URL and TEST_KAFKA_BOOTSTRAP_SERVERS
 """
 
 import asyncio
+import json
 import os
 import secrets
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ import pytest
 import structlog
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
-from sqlalchemy import make_url, text
+from sqlalchemy import event, make_url, text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.caller import Caller, sign
 from common.database import Database
@@ -242,3 +244,43 @@ async def outbox_events() -> Callable[[Database], Awaitable[list[Any]]]:
         return [TOPICS[row.topic].model_validate_json(row.body) for row in rows]
 
     return read
+
+
+@pytest.fixture
+def kept_plan() -> Callable[..., Awaitable[list[str]]]:
+    """`await kept_plan(session, run, fill)` returns the generic plan of the last statement of `run`, after `fill`.
+
+    PostgreSQL makes the plan before `fill` adds rows, so it is the plan that a connection keeps from an empty table.
+    """
+
+    async def explain(
+        session: AsyncSession, run: Callable[[], Awaitable[Any]], fill: Callable[[], Awaitable[Any]]
+    ) -> list[str]:
+        executed: list[tuple[str, Sequence[Any]]] = []
+
+        def remember(_: Any, __: Any, statement: str, parameters: Sequence[Any], *___: Any) -> None:
+            executed.append((statement, parameters))
+
+        connection = await session.connection()
+        event.listen(connection.sync_connection, "before_cursor_execute", remember)
+        await run()
+        event.remove(connection.sync_connection, "before_cursor_execute", remember)
+        statement, values = executed[-1]
+        raw: Any = (await connection.get_raw_connection()).driver_connection
+        await raw.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+        await raw.execute(f"PREPARE kept AS {statement}")
+        execute = f"EXECUTE kept ({', '.join(_literal(value) for value in values)})"
+        await raw.fetch(f"EXPLAIN {execute}")
+        await fill()
+        lines = [line[0] for line in await raw.fetch(f"EXPLAIN {execute}")]
+        await raw.execute("DEALLOCATE kept")
+        return lines
+
+    return explain
+
+
+def _literal(value: Any) -> str:
+    """Return a value as SQL."""
+    if isinstance(value, list | tuple):
+        return f"'{{{','.join(json.dumps(str(one)) for one in value)}}}'"
+    return str(value) if isinstance(value, bool | int | float) else f"'{value}'"

@@ -6,11 +6,13 @@ import signal
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
+from structlog.testing import capture_logs
+
 from common.bus import make_bus
 from common.database import Database
 from common.loops import Loop
 from common.settings import StoreSettings
-from common.worker import StopTime, Worker, _watch, run
+from common.worker import FindWork, ShutdownDeadline, Worker, _watch, run
 from tools.embedded.broker import EmbeddedBroker
 from tools.embedded.processes import free_port
 
@@ -83,20 +85,27 @@ async def test_a_stop_while_the_worker_looks_for_failures_is_no_failure(sample_u
     await worker.database.close()
 
 
-async def test_the_steps_of_a_stop_end_within_its_time_together() -> None:
+async def test_the_steps_of_a_shutdown_end_by_one_deadline() -> None:
     now = 100.0
-    stop = StopTime(60, clock=lambda: now)
-    assert [stop.share(15), stop.share(90)] == [15, 60]
+    deadline = ShutdownDeadline(60, clock=lambda: now)
+    assert [deadline.time_left(15), deadline.time_left(90)] == [15, 60]
     now = 150.0
-    assert stop.share(15) == 10, "less is left than the step wants"
+    assert deadline.time_left(15) == 10, "less is left than the limit of the step"
     now = 170.0
-    assert stop.share(15) == 0
-    ran = []
+    assert deadline.time_left(15) == 0
+    with capture_logs() as logs:
+        async with asyncio.timeout(10):
+            await deadline.run_step("drain", asyncio.Event().wait(), 15)
+    assert [(entry["event"], entry["step"]) for entry in logs] == [("shutdown step failed", "drain")]
 
-    async def never_ends() -> None:
-        ran.append("begun")
-        await asyncio.Event().wait()
-        ran.append("ended")
 
-    await stop.step("drain", never_ends(), 15)
-    assert "ended" not in ran, "a step without time left does not hold up the stop"
+async def test_a_slow_query_for_work_is_repeated_later(database: Database) -> None:
+    times = iter([0.0, 0.02, 2.0, 2.1, 2.1, 2.1])  # of each query the beginning and the end; at 2.0 it is too early
+    find_work = FindWork(database, {"queued": "true", "expired": "false"}, clock=lambda: next(times))
+    woken = []
+    for _ in range(3):
+        await find_work()
+        woken.append(database.wakes.event("queued").is_set())
+        database.wakes.event("queued").clear()
+    assert woken == [True, False, True]
+    assert not database.wakes.event("expired").is_set()

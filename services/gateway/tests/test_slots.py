@@ -62,7 +62,7 @@ async def test_an_organisation_has_fewer_slots_while_another_one_is_active() -> 
     assert requests.running == [0, 1, 2, 5, 3]
     requests.end.set()
     await asyncio.gather(*requests.tasks, return_exceptions=True)
-    assert not requests.slots._lines
+    assert not requests.slots._queues
 
 
 async def test_another_service_and_another_kind_have_slots_of_their_own() -> None:
@@ -109,7 +109,7 @@ async def test_a_request_that_is_cancelled_while_it_waits_loses_no_slot() -> Non
     await asyncio.gather(requests.tasks[0], *requests.tasks[2:])
     async with requests.slots.take(A):
         pass
-    assert not requests.slots._lines
+    assert not requests.slots._queues
 
 
 async def test_a_request_that_is_cancelled_in_the_moment_of_its_turn_hands_the_slot_on() -> None:
@@ -123,4 +123,4 @@ async def test_a_request_that_is_cancelled_in_the_moment_of_its_turn_hands_the_s
     await asyncio.gather(requests.tasks[0], return_exceptions=True)
     requests.end.set()
     await requests.tasks[1]
-    assert not slots._lines
+    assert not slots._queues

@@ -91,7 +91,8 @@ async def test_requests_without_a_user_are_counted_by_address(start: Start, issu
         assert await statuses(client, "GET", "/api/nothing/", {}, 1) == [429]
         assert await statuses(client, "GET", "/api/contacts/", issuer.headers(), 1) == [200]
         assert await statuses(client, "POST", "/api/webhooks/providers/x/", {}, 6) == [200] * 6
-        assert 429 not in await statuses(client, "GET", "/api/health/", {}, 6)
+        # 503 when a service did not answer within a second, as on a machine that pauses
+        assert set(await statuses(client, "GET", "/api/health/", {}, 6)) <= {200, 503}
 
 
 async def test_simultaneous_requests_stay_within_the_limit(settings: Callable[..., Settings]) -> None:

@@ -1,8 +1,9 @@
 """Plans with 200,000 rows and the statistics of empty tables: no statement reads the whole table."""
 
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -10,6 +11,7 @@ import pytest
 from sqlalchemy import TextClause, make_url, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from common.events import ContactState
 from common.statements import Statement
 from scheduling.batches import repository as batches
 from scheduling.dispatch import repository as dispatch
@@ -87,19 +89,39 @@ async def find_scans(session: AsyncSession, statements: Explained) -> list[tuple
 
 async def test_no_statement_reads_the_whole_table(stage: Stage, batch_id: int, scheduling_url: str) -> None:
     async with stage.database.all_tenants() as session:
+        await session.execute(text("SET LOCAL enable_seqscan = on"))  # so that a plan shows what PostgreSQL prefers
         assert not await find_scans(session, worker_statements(batch_id))
     async with stage.database.tenant("org_1") as session:
         assert not await find_scans(session, api_statements(batch_id))
     assert not await find_scans_of_single(scheduling_url)
 
 
-async def test_claim_of_messages_does_not_read_those_that_are_done(stage: Stage, batch_id: int) -> None:
-    assert batch_id
+@pytest.mark.usefixtures("batch_id")
+async def test_claim_of_messages_does_not_read_those_that_are_done(stage: Stage) -> None:
     async with stage.database.all_tenants() as session:
         values = {"batch": 500, "window": 5000, "refill": 500}
         plan = "\n".join((await session.scalars(text(f"EXPLAIN {dispatch._CLAIM_MESSAGES.text}"), values)).all())
     assert plan.count("using schedules_batch_messages on schedules m") == 2, plan
     assert plan.count("(status = 'pending'::text))") == 2, plan
+
+
+async def test_the_kept_plan_of_the_insertion_of_messages_uses_indexes(
+    stage: Stage, kept_plan: Callable[..., Awaitable[list[str]]]
+) -> None:
+    members = [
+        ContactState(contact_id=n, version=1, phone="+61491000999", is_active=True, opt_out=False) for n in range(500)
+    ]
+    async with stage.database.all_tenants() as session:
+
+        async def fill() -> None:
+            for statement in (SINGLES, BATCHES, MESSAGES):
+                await session.execute(text(statement))
+
+        plan = await kept_plan(session, partial(batches.add_messages, session, 1, members), fill)
+        await session.rollback()
+    used = [line for line in plan if " on schedules" in line and "Insert" not in line]
+    assert len(used) == 2
+    assert all("schedules_pkey" in line or "schedules_batch_positions" in line for line in used), "\n".join(plan)
 
 
 async def find_scans_of_single(scheduling_url: str) -> list[tuple[str, dict[str, Any]]]:

@@ -34,7 +34,7 @@ EventT = TypeVar("EventT", bound=Event)
 # How long the broker may hold a fetch of an idle consumer.
 _IDLE_WAIT_MS, _SELDOM_WAIT_MS = 500, 1000
 # aiokafka's fetcher wakes by events, and after this time as a fallback. Its default of 200 ms costs an idle worker CPU.
-_FETCHER_WAIT_MS = 2000
+_CONSUMER_TIMEOUT_MS = 2000
 _ENDS_TIMEOUT_S = 5.0
 # Consumers continue within 5 s of an outage's end. A pause for dead letters ends only when an operator acts.
 _MAX_BACK_OFF_S, _DEAD_LETTERS_PAUSE_S = 5.0, 30.0
@@ -120,7 +120,7 @@ class Bus:
             listener=FinishBatch(self, group, finished),
             batch=True,
             fetch_max_wait_ms=reader.idle_wait_ms,
-            consumer_timeout_ms=_FETCHER_WAIT_MS,
+            consumer_timeout_ms=_CONSUMER_TIMEOUT_MS,
             auto_offset_reset="earliest",
             session_timeout_ms=timeout_ms,
             heartbeat_interval_ms=timeout_ms // 3,

@@ -94,9 +94,9 @@ class Database:
 
 
 async def keep_plans(session: AsyncSession) -> None:
-    """Use plans that were made before, until the end of the transaction, for statements that take long to plan.
+    """Let PostgreSQL reuse the plans of statements until the end of the transaction, because planning them is slow.
 
-    A kept plan must be good for a table of any size: its tests make it while the table is empty.
+    A plan that was made while a table was empty must be good when it is full, so it needs a test.
     """
     await session.execute(_KEEP_PLANS)
 

@@ -39,7 +39,7 @@ class CommonSettings(BaseSettings):
     stop_timeout_s: float = Field(
         60.0,
         gt=0,
-        description="longest graceful stop: of a worker in all, and of an API twice the time for open requests",
+        description="longest graceful stop of a worker; an API waits half of it for open requests, after DRAIN_S",
     )
     drain_s: float = Field(
         0.0,
@@ -87,7 +87,9 @@ class StoreSettings(CommonSettings):
     retention_dead_letter_days: int = Field(
         90, ge=1, le=36_500, description="after that acknowledged dead letters are deleted"
     )
-    find_work_interval_ms: int = Field(1000, ge=1, description="how often a worker looks for work without being woken")
+    find_work_interval_ms: int = Field(
+        1000, ge=1, description="how often a worker looks for work without being woken; less often when a look is slow"
+    )
 
     @cached_property
     def kafka_tls(self) -> ssl.SSLContext | None:

@@ -29,8 +29,7 @@ log = structlog.get_logger()
 _START_TIMEOUT_S = 60.0
 _BROKER_PAUSE_S = 0.5  # no event says that a broker has come back
 _WATCH_S = 5.0
-# The fallback that looks for work pauses for 100 times as long as it took, and for 3 s at most.
-_FIND_WORK_SHARE, _MAX_FIND_WORK_PAUSE_S = 100.0, 3.0
+_FIND_WORK_PAUSE_FACTOR, _MAX_FIND_WORK_PAUSE_S = 100.0, 3.0
 _SLOW_S = 30.0
 _MAX_OUTBOX_AGE_S = 60.0
 _OUTBOX_AGE = text("SELECT extract(epoch FROM now() - created_at)::float8 FROM outbox ORDER BY id LIMIT 1")
@@ -79,22 +78,22 @@ class Worker:
         return loops
 
 
-class StopTime:
-    """The time of an orderly stop. All steps end within `timeout_s` together, before anything kills the process."""
+class ShutdownDeadline:
+    """The deadline of a worker's shutdown. All steps together take `timeout_s` at most."""
 
     def __init__(self, timeout_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin the stop."""
+        """Begin the shutdown."""
         self._clock = clock
         self._ends = clock() + timeout_s
 
-    def share(self, wanted_s: float) -> float:
-        """Return how long a step may take that would take up to `wanted_s`."""
-        return max(0.0, min(wanted_s, self._ends - self._clock()))
+    def time_left(self, limit_s: float) -> float:
+        """Return the seconds that a step may take: `limit_s`, or what is left."""
+        return max(0.0, min(limit_s, self._ends - self._clock()))
 
-    async def step(self, what: str, step: Awaitable[object], wanted_s: float) -> None:
-        """Run a step. Its failure, or the end of its time, is logged, and the stop goes on."""
+    async def run_step(self, what: str, step: Awaitable[object], limit_s: float) -> None:
+        """Run a step. Its failure, or the end of its time, is logged, and the shutdown continues."""
         try:
-            async with asyncio.timeout(self.share(wanted_s)):
+            async with asyncio.timeout(self.time_left(limit_s)):
                 await step
         except Exception as error:
             log.error("shutdown step failed", step=what, error=repr(error)[:300])
@@ -123,18 +122,18 @@ async def run(worker: Worker) -> int:
     bus_task.cancel()
     worker.ready = False
     stopping.set()
-    stop = StopTime(settings.stop_timeout_s)
-    await _stop_work(worker, loop_tasks, stop)
+    deadline = ShutdownDeadline(settings.stop_timeout_s)
+    await _stop_work(worker, loop_tasks, deadline)
     relay_stop.set()
-    await stop.step("relay loop", asyncio.wait([relay_task]), 15)
+    await deadline.run_step("relay loop", asyncio.wait([relay_task]), 15)
     for task in (relay_task, listen_task, *loop_tasks):
         task.cancel()
-    await stop.step("relay round", relay.step(), 15)
-    await stop.step("relay", relay.close(), 5)
+    await deadline.run_step("relay round", relay.step(), 15)
+    await deadline.run_step("relay", relay.close(), 5)
     for close in worker.close:
-        await stop.step("close", close(), 5)
-    await stop.step("database", worker.database.close(), 5)
-    await stop.step("health", health.close(), 5)
+        await deadline.run_step("close", close(), 5)
+    await deadline.run_step("database", worker.database.close(), 5)
+    await deadline.run_step("health", health.close(), 5)
     return code
 
 
@@ -161,23 +160,26 @@ async def _report_outbox_age(database: Database, state: StateLog) -> bool:
 
 
 class FindWork:
-    """Wakes the loops that have work, by the SQL conditions of their wake events. It is the step of a loop.
+    """Wakes the loops that have work, by the SQL conditions of their wake events. A loop runs this as its step.
 
-    Loops are usually woken by a change, so this is a fallback. Under load the conditions read past index entries of
-    many rows that are done, so the next look is the later, the longer the last one took.
+    It is the fallback for a notification that was lost. Under load the conditions read index entries of many rows that
+    are done. So a slow query is repeated later: the pause is 100 times its duration, at most 3 s.
     """
 
-    def __init__(self, database: Database, conditions: Mapping[str, str]) -> None:
+    def __init__(
+        self, database: Database, conditions: Mapping[str, str], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._database = database
         self._conditions = conditions
-        self._next = 0.0
+        self._clock = clock
+        self._next = float("-inf")
 
     async def __call__(self) -> bool:
-        began = time.monotonic()
+        began = self._clock()
         if began >= self._next:
             self._database.wakes.set_here(*await self._database.find_work(self._conditions))
-            ended = time.monotonic()
-            self._next = ended + min(_FIND_WORK_SHARE * (ended - began), _MAX_FIND_WORK_PAUSE_S)
+            ended = self._clock()
+            self._next = ended + min(_FIND_WORK_PAUSE_FACTOR * (ended - began), _MAX_FIND_WORK_PAUSE_S)
         return False
 
 
@@ -212,13 +214,13 @@ async def _watch(
     return 0
 
 
-async def _stop_work(worker: Worker, loop_tasks: Sequence[asyncio.Task[None]], stop: StopTime) -> None:
+async def _stop_work(worker: Worker, loop_tasks: Sequence[asyncio.Task[None]], deadline: ShutdownDeadline) -> None:
     """Stop the loops, then the consumers, then finish the work in flight. The relay still runs meanwhile."""
     log.info("worker stopping")
-    await stop.step("loops", asyncio.wait(loop_tasks), 15)
-    await stop.step("consumers", worker.bus.broker.stop(), 25)
+    await deadline.run_step("loops", asyncio.wait(loop_tasks), 15)
+    await deadline.run_step("consumers", worker.bus.broker.stop(), 25)
     for drain in worker.drain:
-        await stop.step("drain", drain(), 15)
+        await deadline.run_step("drain", drain(), 15)
 
 
 async def _serve_health(worker: Worker) -> HealthServer:

@@ -60,7 +60,7 @@ def create_app(settings: Settings) -> ASGIApp:
     own.include_router(docs.router)
     docs.mount_assets(own)
     # Only requests for the gateway's own routes reach FastAPI. Edge forwards all others.
-    slots = Slots(settings.organisation_slots, settings.organisation_slots_shared)
+    slots = Slots(settings.organisation_slots, settings.organisation_slots_contended)
     app: ASGIApp = RateLimitHeaders(RenderErrors(Edge(own, access=access, proxy=proxy, slots=slots)))
     app = V1Clients(app, settings)
     if settings.cors_allowed_origins:

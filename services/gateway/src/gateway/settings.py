@@ -49,7 +49,9 @@ class Settings(CommonSettings):
     organisation_slots: int = Field(
         8, ge=1, description="requests of one organisation that a service works on at a time; further ones wait"
     )
-    organisation_slots_shared: int = Field(2, ge=1, description="the same while other organisations have requests, too")
+    organisation_slots_contended: int = Field(
+        2, ge=1, description="the same while other organisations have requests, too; at most ORGANISATION_SLOTS"
+    )
     identity_ttl_s: float = Field(5.0, ge=0, description="how long an identity is cached, in seconds")
 
     cors_allowed_origins: CommaList = Field((), description="origins of browsers, separated by commas; empty: no CORS")

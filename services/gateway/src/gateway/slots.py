@@ -1,9 +1,9 @@
 """Bound the requests that the services work on at a time, so that no organisation and no service stops the others.
 
-Each organisation has a few slots for each service. Its further requests wait here, where a waiting request costs
-almost nothing, and requests beyond those are refused at once. So an organisation that sends many requests at once
-waits for itself, and the requests of others find a short line. It has more slots while no other organisation has
-requests. A service that does not answer fills only the slots of requests for itself.
+Each organisation has a few slots for each service, and fewer while other organisations have requests, too. Its further
+requests wait here, where a waiting request costs almost nothing, and requests beyond those are refused at once. So an
+organisation that sends many requests at once delays itself, and hardly the others. A service that does not answer fills
+only the slots of requests for itself. Imports and waiting sends have slots of their own, always the same number.
 """
 
 import asyncio
@@ -22,10 +22,13 @@ _BUSY = "Your organisation has too many requests at once. Try again in a moment.
 
 
 class Size(NamedTuple):
-    """How many requests of an organisation run at a time, alone and beside others, and how many wait for that."""
+    """How many requests of an organisation run at a time, and how many wait for that.
+
+    `contended` is the number while another organisation has had a request within a second, `alone` without one.
+    """
 
     alone: int
-    beside_others: int
+    contended: int
     waiting: int
 
 
@@ -37,7 +40,7 @@ class Lane(NamedTuple):
     kind: str
 
 
-class _Line:
+class _Queue:
     """The running and the waiting requests of a lane."""
 
     __slots__ = ("running", "waiting")
@@ -68,23 +71,23 @@ class _Activity:
 
 
 class Slots:
-    """The slots of one gateway process. `alone` and `beside_others` are the sizes of an ordinary lane, of kind `""`."""
+    """The slots of one gateway process. `alone` and `contended` are the sizes of an ordinary lane, of kind `""`."""
 
     def __init__(
         self,
         alone: int,
-        beside_others: int,
+        contended: int,
         *,
         in_service: int = _MAX_IN_SERVICE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sizes = {
-            "": Size(alone, min(alone, beside_others), 100),
+            "": Size(alone, min(alone, contended), 100),
             "import": Size(2, 2, 20),
             "waiting send": Size(100, 100, 0),
         }
         self._in_service = in_service
-        self._lines: dict[Lane, _Line] = {}
+        self._queues: dict[Lane, _Queue] = {}
         self._running: dict[str, int] = {}
         self._activity = _Activity(clock)
 
@@ -97,11 +100,11 @@ class Slots:
         if self._running.get(lane.service, 0) >= self._in_service:
             raise Unavailable(headers={"Retry-After": "1"})
         self._activity.add(lane.organisation)
-        line = self._lines.setdefault(lane, _Line())
-        if not line.waiting and line.running < self._limit(lane):
-            line.running += 1
-        elif len(line.waiting) < self._sizes[lane.kind].waiting:
-            await self._wait(lane, line)
+        queue = self._queues.setdefault(lane, _Queue())
+        if not queue.waiting and queue.running < self._limit(lane):
+            queue.running += 1
+        elif len(queue.waiting) < self._sizes[lane.kind].waiting:
+            await self._wait(lane, queue)
         else:
             raise Throttled(_BUSY, headers={"Retry-After": "1"})
         self._running[lane.service] = self._running.get(lane.service, 0) + 1
@@ -109,39 +112,39 @@ class Slots:
             yield
         finally:
             self._running[lane.service] -= 1
-            self._release(lane, line)
+            self._release(lane, queue)
 
     def _limit(self, lane: Lane) -> int:
         size = self._sizes[lane.kind]
-        return size.alone if self._activity.is_alone(lane.organisation) else size.beside_others
+        return size.alone if self._activity.is_alone(lane.organisation) else size.contended
 
-    async def _wait(self, lane: Lane, line: _Line) -> None:
+    async def _wait(self, lane: Lane, queue: _Queue) -> None:
         turn = asyncio.get_running_loop().create_future()
-        line.waiting.append(turn)
-        self._hand_out(lane, line)
+        queue.waiting.append(turn)
+        self._hand_out(lane, queue)
         try:
             async with asyncio.timeout(_MAX_WAIT_S):
                 await turn
         except BaseException as error:
             if turn.done() and not turn.cancelled():
-                self._release(lane, line)  # the slot was handed over in the same moment
-            elif turn in line.waiting:
-                line.waiting.remove(turn)
+                self._release(lane, queue)  # the slot was handed over in the same moment
+            elif turn in queue.waiting:
+                queue.waiting.remove(turn)
             if isinstance(error, TimeoutError):
                 raise Throttled(_BUSY, headers={"Retry-After": "1"}) from None
             raise
 
-    def _release(self, lane: Lane, line: _Line) -> None:
-        line.running -= 1
-        self._hand_out(lane, line)
-        if line.running == 0:
-            self._lines.pop(lane, None)
+    def _release(self, lane: Lane, queue: _Queue) -> None:
+        queue.running -= 1
+        self._hand_out(lane, queue)
+        if queue.running == 0:
+            self._queues.pop(lane, None)
 
-    def _hand_out(self, lane: Lane, line: _Line) -> None:
+    def _hand_out(self, lane: Lane, queue: _Queue) -> None:
         """Hand free slots to the requests that wait longest."""
         limit = self._limit(lane)
-        while line.waiting and line.running < limit:
-            turn = line.waiting.popleft()
+        while queue.waiting and queue.running < limit:
+            turn = queue.waiting.popleft()
             if not turn.done():
-                line.running += 1
+                queue.running += 1
                 turn.set_result(None)

@@ -84,7 +84,7 @@ async def apply_results(session: AsyncSession, results: Sequence[Result], *, min
     """Apply the results of submissions, at most one for each message and submission, and publish what they mean.
 
     A delay is published when it is at least `min_delay_s`. The parts of messages that no provider accepted are
-    returned. A number that a provider refused as opted out is added to our opt-outs. Return the messages that changed.
+    released. A number that a provider refused as opted out is added to our opt-outs. Return the messages that changed.
     """
     rows = await repository.apply_results(session, results)
     accepted = [row for row in rows if row.status == MessageStatus.SENT]

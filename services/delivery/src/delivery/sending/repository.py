@@ -84,7 +84,7 @@ async def claim(session: AsyncSession, provider: str, capacity: Capacity, share:
     Each lane begins after the organisation of its position, and campaigns get what all single messages leave. Rows
     that are locked already are skipped, and so is what is paused.
     """
-    # The statement names `messages` nine times, so planning it anew takes twice as long as executing it.
+    # The statement is large: planning it takes twice as long as executing it.
     await keep_plans(session)
     rows = await session.execute(
         _CLAIM,

@@ -83,8 +83,8 @@ async def record_results(session: AsyncSession, results: Sequence[Result], polic
     unknown = {result.key: result for result in best.values() if result.status == MessageStatus.UNKNOWN}
     if unknown:
         await submissions.mark_unknown(session, unknown.values(), policy)
-    answered = {result.key for result in best.values() if result.status != MessageStatus.UNKNOWN}
-    await remove_resolved(session, answered, [row.id for row in applied if row.status not in IN_SUBMISSION])
+    resolved_keys = {result.key for result in best.values() if result.status != MessageStatus.UNKNOWN}
+    await remove_resolved(session, resolved_keys, [row.id for row in applied if row.status not in IN_SUBMISSION])
 
 
 async def remove_resolved(session: AsyncSession, keys: Collection[UUID], resolved: Collection[int] = ()) -> None:

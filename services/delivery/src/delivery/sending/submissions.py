@@ -53,6 +53,7 @@ _MARK_UNKNOWN = text(
     WHERE submissions.key = u.key AND submissions.tries = u.tries AND state = 'open'
     """
 )
+# Known outcomes come first: they save reading the messages again.
 _REMOVE_RESOLVED = text(
     f"""
     DELETE FROM submissions s WHERE s.key = ANY(CAST(:keys AS uuid[]))
