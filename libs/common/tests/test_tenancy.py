@@ -56,3 +56,9 @@ async def test_neither_role_can_change_the_schema(database: Database) -> None:
         with pytest.raises(DBAPIError, match="permission denied|must be owner"):
             async with begin() as session:
                 await session.execute(text("CREATE TABLE sample.more (id int)"))
+
+
+async def test_neither_role_compiles_plans(database: Database) -> None:
+    for begin in (lambda: database.tenant("org_a"), database.all_tenants):
+        async with begin() as session:
+            assert await session.scalar(text("SHOW jit")) == "off"
