@@ -12,8 +12,8 @@ from cooee.moving_in import conversion
 from cooee.moving_in.columns import SchedulePass
 from cooee.moving_in.conversion import ImportContext, References
 from cooee.moving_in.import_run import ImportRun
+from cooee.moving_in.page_writer import PageWriter
 from cooee.moving_in.source import Joined, Row
-from cooee.moving_in.write_behind import WriteBehind
 from delivery.moving_in import service as delivery
 from scheduling.models import ScheduleKind
 from scheduling.moving_in import service as scheduling
@@ -74,10 +74,10 @@ _CONFIGS = _Simple(
 async def import_simple(run: ImportRun, one: _Simple) -> None:
     """Import the contacts, groups, templates or configs."""
     table = run.system.table(one.role)
-    async with run.progress(one.kind, table) as progress, WriteBehind() as behind:
+    async with run.progress(one.kind, table) as progress, PageWriter() as writer:
         async for page in run.source.pages(table, run.wanted):
             rows = run.convert(one.kind, page, partial(one.convert, run.context))
-            await behind.write(partial(_write_simple, run, one, rows), partial(run.count, one.kind, rows))
+            await writer.write(partial(_write_simple, run, one, rows), partial(run.count, one.kind, rows))
             progress.add(len(page))
 
 
@@ -100,12 +100,12 @@ async def import_members(run: ImportRun) -> None:
         f" LEFT JOIN {source.relation(run.system.table('contact'))} c ON c.id = t.contact_id",
     )
     after = -(2**63)
-    async with run.progress(contacts.MEMBER, members) as progress, WriteBehind() as behind:
+    async with run.progress(contacts.MEMBER, members) as progress, PageWriter() as writer:
         async for page in source.pages(members, run.wanted, joined, "g.organisation_id"):
             found = await find_references(run, page)
             rows = run.convert(contacts.MEMBER, page, partial(conversion.to_member, run.context, found=found))
             old_ids = [row["id"] for row in page]
-            await behind.write(
+            await writer.write(
                 partial(_write_members, run, rows, after, old_ids), partial(run.count, contacts.MEMBER, rows)
             )
             after = old_ids[-1]
@@ -154,7 +154,7 @@ def _joined(run: ImportRun, one: SchedulePass) -> Joined:
 
 
 async def _import_pass(run: ImportRun, one: SchedulePass) -> None:
-    async with run.progress(one.kinds, one.table, one.condition) as progress, WriteBehind() as behind:
+    async with run.progress(one.kinds, one.table, one.condition) as progress, PageWriter() as writer:
         async for page in run.source.pages(one.table, run.wanted, _joined(run, one)):
             by_kind: dict[ScheduleKind, list[Row]] = {kind: [] for kind in ScheduleKind}
             for row in page:
@@ -165,7 +165,7 @@ async def _import_pass(run: ImportRun, one: SchedulePass) -> None:
                     convert = partial(conversion.to_schedule, run.context, kind=kind, found=found)
                     rows = run.convert(_KINDS[kind], of_kind, convert)
                     write = partial(scheduling.import_schedules, kind=_KINDS[kind])
-                    await behind.write(
+                    await writer.write(
                         partial(_write, "scheduling", write, run, rows),
                         partial(run.count, _KINDS[kind], rows),
                         at_once=_AT_ONCE[kind],

@@ -7,23 +7,24 @@ from types import TracebackType
 from typing import Any, Self
 
 
-class WriteBehind:
-    """Begin to write pages in their order, in the background, and count them in their order.
+class PageWriter:
+    """Write pages in the background, starting and counting them in their order.
 
-    An error of a page is raised by a later call, or at the end of the block. Then the pages behind it are rolled back.
+    An error of a page is raised by a later call, or at the end of the block. Pages that are still being written are
+    cancelled, which rolls them back. A later page that has already committed stays; the next run finds it.
     """
 
     def __init__(self) -> None:
         self._pages: deque[tuple[asyncio.Future[Any], Callable[[Any], None]]] = deque()
 
     async def __aenter__(self) -> Self:
-        """Begin without a page."""
+        """Return the writer, which has no page yet."""
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Wait for the last pages, or roll them back after an error."""
+        """Wait for the last pages, or cancel them after an error."""
         try:
             if kind is None:
                 await self._finish(0)
@@ -36,7 +37,7 @@ class WriteBehind:
     async def write(
         self, write: Callable[[], Awaitable[Any]], count: Callable[[Any], None], *, at_once: int = 1
     ) -> None:
-        """Start `write` when fewer than `at_once` pages are being written. `count` gets its result when it is done."""
+        """Start `write` when fewer than `at_once` pages are being written. When it is done, `count` gets its result."""
         await self._finish(at_once - 1)
         self._pages.append((asyncio.ensure_future(write()), count))
 

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from cooee.moving_in.write_behind import WriteBehind
+from cooee.moving_in.page_writer import PageWriter
 
 
 async def test_a_page_is_written_while_the_block_goes_on_and_the_next_one_waits() -> None:
@@ -21,9 +21,9 @@ async def test_a_page_is_written_while_the_block_goes_on_and_the_next_one_waits(
         done.append("second began")
         return "second counted"
 
-    async with WriteBehind() as behind:
-        await behind.write(first, done.append)
-        next_page = asyncio.ensure_future(behind.write(second, done.append))
+    async with PageWriter() as writer:
+        await writer.write(first, done.append)
+        next_page = asyncio.ensure_future(writer.write(second, done.append))
         await asyncio.wait([next_page], timeout=0)
         done.append("next page is ready")
         may_end.set()
@@ -43,10 +43,10 @@ async def test_an_error_of_a_page_ends_the_block(is_last: bool) -> None:
         return number
 
     with pytest.raises(ValueError, match="page 1"):
-        async with WriteBehind() as behind:
-            await behind.write(_fail, written.append)
+        async with PageWriter() as writer:
+            await writer.write(_fail, written.append)
             if not is_last:
-                await behind.write(partial(write, 2), written.append)
+                await writer.write(partial(write, 2), written.append)
     assert written == []
 
 
@@ -62,8 +62,8 @@ async def test_an_error_of_the_block_cancels_the_page() -> None:
             ended.append("rolled back")
 
     with pytest.raises(ValueError, match="reading"):
-        async with WriteBehind() as behind:
-            await behind.write(write, ended.append)
+        async with PageWriter() as writer:
+            await writer.write(write, ended.append)
             await began.wait()
             raise ValueError("reading")
     assert ended == ["rolled back"]
@@ -84,14 +84,14 @@ async def test_two_pages_are_written_at_once_and_counted_in_their_order() -> Non
     async def third() -> str:
         return f"third after {done}"
 
-    async with WriteBehind() as behind:
-        await behind.write(first, done.append, at_once=2)
-        await behind.write(second, done.append, at_once=2)
-        await behind.write(third, done.append)
+    async with PageWriter() as writer:
+        await writer.write(first, done.append, at_once=2)
+        await writer.write(second, done.append, at_once=2)
+        await writer.write(third, done.append)
     assert done == ["first", "second", "third after ['first', 'second']"]
 
 
-async def test_an_error_rolls_the_later_page_back() -> None:
+async def test_an_error_cancels_a_later_page_that_is_being_written() -> None:
     ended: list[str] = []
     began = asyncio.Event()
 
@@ -107,7 +107,27 @@ async def test_an_error_rolls_the_later_page_back() -> None:
             ended.append("rolled back")
 
     with pytest.raises(ValueError, match="page 1"):
-        async with WriteBehind() as behind:
-            await behind.write(fail, ended.append, at_once=2)
-            await behind.write(write, ended.append, at_once=2)
+        async with PageWriter() as writer:
+            await writer.write(fail, ended.append, at_once=2)
+            await writer.write(write, ended.append, at_once=2)
     assert ended == ["rolled back"]
+
+
+async def test_a_later_page_that_was_written_before_the_error_stays_and_is_not_counted() -> None:
+    written: list[str] = []
+    counted: list[None] = []
+    second_ended = asyncio.Event()
+
+    async def fail() -> None:
+        await second_ended.wait()
+        raise ValueError("page 1")
+
+    async def second() -> None:
+        written.append("second")
+        second_ended.set()
+
+    with pytest.raises(ValueError, match="page 1"):
+        async with PageWriter() as writer:
+            await writer.write(fail, counted.append, at_once=2)
+            await writer.write(second, counted.append, at_once=2)
+    assert (written, counted) == (["second"], [])
