@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from cooee.stack import Stack
 from tools.embedded.environment import stack_environment
@@ -66,13 +67,26 @@ def test_variables_of_the_shell_do_not_reach_the_commands_while_a_stack_runs(
 async def test_sessions_share_connections_within_the_block_only(urls: dict[str, str]) -> None:
     stack = Stack({f"{service.upper()}_DATABASE_URL": url for service, url in urls.items()})
 
+    async def backend(session: AsyncSession) -> int:
+        return int(await session.scalar(text("SELECT pg_backend_pid()")) or 0)
+
     async def connection() -> int:
         async with stack.session("contacts") as session:
-            return int(await session.scalar(text("SELECT pg_backend_pid()")) or 0)
+            return await backend(session)
 
     assert await connection() != await connection()
     async with stack.shared_connections():
         assert await connection() == await connection()
-        async with stack.session("contacts"), stack.session("contacts"), stack.session("contacts"):
-            pass
+        async with (
+            stack.session("contacts") as first,
+            stack.session("contacts") as second,
+            stack.session("contacts") as third,
+        ):
+            assert len({await backend(session) for session in (first, second, third)}) == 3
     assert await connection() != await connection()
+
+
+async def test_sessions_of_commands_plan_each_statement_for_its_values(urls: dict[str, str]) -> None:
+    stack = Stack({f"{service.upper()}_DATABASE_URL": url for service, url in urls.items()})
+    async with stack.shared_connections(), stack.session("contacts") as session:
+        assert await session.scalar(text("SHOW plan_cache_mode")) == "force_custom_plan"

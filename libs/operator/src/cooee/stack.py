@@ -26,8 +26,6 @@ STORES = ("contacts", "scheduling", "delivery")
 # and a server that stops or starts.
 _NOT_CONNECTED = ("08", "28", "3D", "53300", "57P")
 _SHARED_SESSIONS = 3
-# A connection prepares its statements once. Tables grow during a command, so a plan must not stay for all of it.
-_PLAN_EACH_TIME = text("SET LOCAL plan_cache_mode = force_custom_plan")
 
 
 class Stack:
@@ -96,7 +94,8 @@ class Stack:
     async def shared_connections(self) -> AsyncIterator[None]:
         """Let the sessions within share the connections of each service: at most `_SHARED_SESSIONS` at once.
 
-        A command with thousands of transactions needs it, because a connection takes longer than a small one.
+        Opening a connection takes longer than a small transaction. A fourth session at once waits up to 2 s, then
+        fails.
         """
         self._shared = {}
         try:
@@ -119,8 +118,6 @@ class Stack:
             shared[service] = database
         try:
             async with database.all_tenants() if organisation is None else database.tenant(organisation) as session:
-                if shared is not None:
-                    await session.execute(_PLAN_EACH_TIME)
                 yield session
         except (OSError, DBAPIError, PoolTimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             problem = f"{service}'s database: {_reason(error)}"
