@@ -20,10 +20,10 @@ async def v2(postgres_url: str) -> str:
 @pytest.mark.parametrize(
     ("column", "kind", "problem"),
     [
-        ("app_schedule.scheduled_time", "text", "a timestamp, and it is of the type text"),
-        ("app_contact.is_active", "integer USING is_active::int", "true or false, and it is of the type integer"),
-        ("app_contact.phone", "bytea USING phone::bytea", "a text, and it is of the type bytea"),
-        ("app_contactgroupmember.group_id", "text", "a whole number, and it is of the type text"),
+        ("app_schedule.scheduled_time", "text", "text, expected a timestamp"),
+        ("app_contact.is_active", "integer USING is_active::int", "integer, expected a boolean"),
+        ("app_contact.phone", "bytea USING phone::bytea", "bytea, expected a text"),
+        ("app_contactgroupmember.group_id", "text", "text, expected an integer"),
     ],
 )
 async def test_a_column_of_a_wrong_type_is_named_with_a_row(
@@ -34,14 +34,41 @@ async def test_a_column_of_a_wrong_type_is_named_with_a_row(
     for arguments in ((), ("--dry-run",)):
         done = await cooee("import-v2", "--source", v2, *arguments)
         assert done.code == 2
-        assert f"--source: {column} must be {problem}, for example in the row with the id 1\n" in done.err
+        sentence = f"--source: {column} has the type {problem} (row 1). Change the type of the column, then start again"
+        assert f"{sentence}\n" in done.err
     assert not await sql("contacts", "SELECT FROM contacts UNION ALL SELECT FROM organisations")
 
 
-async def test_a_column_of_another_type_without_values_is_no_problem(cooee: Cooee, v2: str) -> None:
-    await change(v2, "ALTER TABLE app_contact ALTER company TYPE int USING NULL")
+@pytest.mark.parametrize(
+    ("column", "kind"),
+    [("app_contact.company", "int"), ("app_schedule.message_parts", "text"), ("app_schedule.template_id", "text")],
+)
+async def test_a_column_of_another_type_without_values_is_no_problem(
+    cooee: Cooee, v2: str, column: str, kind: str
+) -> None:
+    table, _, name = column.partition(".")
+    await change(v2, f"ALTER TABLE {table} ALTER {name} TYPE {kind} USING NULL")
     done = await cooee("import-v2", "--source", v2, "--json")
     assert done.document["agrees"], done.err
+
+
+async def test_a_joined_column_of_another_type_is_named_even_without_values(cooee: Cooee, v2: str) -> None:
+    await change(v2, "ALTER TABLE app_schedule ALTER parent_id TYPE text USING NULL")
+    done = await cooee("import-v2", "--source", v2)
+    assert (done.code, "app_schedule.parent_id has the type text, expected an integer. Change" in done.err) == (2, True)
+
+
+async def test_the_columns_that_an_error_does_not_name_are_counted(cooee: Cooee, v2: str) -> None:
+    names = ("first_name", "last_name", "phone", "email", "company", "created_at", "updated_at")
+    changes = ", ".join(f"ALTER {name} TYPE bytea USING ''::bytea" for name in names)
+    await change(v2, f"ALTER TABLE app_contact {changes}")
+    done = await cooee("import-v2", "--source", v2)
+    named = "app_contact.company has the type bytea, expected a text (row 1); and 2 more"
+    assert f"{named}. Change the type of each column, then start again\n" in done.err
+    await change(v2, "ALTER TABLE app_contact " + ", ".join(f"DROP {name}" for name in names[:3]))
+    await change(v2, "ALTER TABLE app_template " + ", ".join(f"DROP {name}" for name in ("name", "text", "is_active")))
+    missing = (await cooee("import-v2", "--source", v2)).err
+    assert missing.endswith("app_template.text or content or body, and 1 more\n"), missing
 
 
 async def test_an_enumeration_is_read_as_text(cooee: Cooee, v2: str) -> None:

@@ -1,4 +1,4 @@
-"""Know which types the columns of an earlier system must have, so that a wrong one is found before rows are read."""
+"""Check the column types of an earlier system before rows are read."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -20,32 +20,36 @@ _FIELDS_OF_TEXTS = (
 
 
 class ColumnType(NamedTuple):
-    """The types that a column may have, and what a person calls its values."""
+    """The types that a column may have, and the name of its values in an error."""
 
     values: str
     types: frozenset[str]
 
 
-_NUMBER = ColumnType("a whole number", _NUMBERS)
 _EXPECTED: Mapping[str, ColumnType] = {
-    **dict.fromkeys(_FIELDS_OF_NUMBERS, _NUMBER),
+    **dict.fromkeys(_FIELDS_OF_NUMBERS, ColumnType("an integer", _NUMBERS)),
     **dict.fromkeys(_FIELDS_OF_TIMES, ColumnType("a timestamp", _TIMES)),
     **dict.fromkeys(_FIELDS_OF_TEXTS, ColumnType("a text", _TEXTS)),
-    **dict.fromkeys(("is_active", "opt_out"), ColumnType("true or false", frozenset(("boolean",)))),
+    **dict.fromkeys(("is_active", "opt_out"), ColumnType("a boolean", frozenset(("boolean",)))),
 }
 # The ids of users may be of any type, because they are only compared.
 _ROLES_OF_ANY_ID = ("user", "membership")
+# The statements that read the tables compare these fields with integers.
+_JOINED = frozenset(("id", "organisation_id", "group_id", "contact_id", "parent_id"))
 
 
 class WrongColumn(NamedTuple):
-    """A column whose type is not the one that an import reads. `is_joined`: tables are joined by it."""
+    """A column whose type is not the one that an import reads.
+
+    `is_needed_without_values` says that the type must be right even if all values are null.
+    """
 
     table: SourceTable
     column: SourceColumn
     name: str
     type: str
     values: str
-    is_joined: bool
+    is_needed_without_values: bool
 
 
 def find_wrong(table: SourceTable, found: Mapping[str, str]) -> list[WrongColumn]:
@@ -64,16 +68,17 @@ def find_wrong(table: SourceTable, found: Mapping[str, str]) -> list[WrongColumn
                     name=name,
                     type=found[name],
                     values=expected.values,
-                    is_joined=expected is _NUMBER,
+                    is_needed_without_values=column.field in _JOINED,
                 )
             )
     return wrong
 
 
-def readable(column: SourceColumn, quoted: str, found: str | None) -> str:
+def select_expression(column: SourceColumn, quoted: str, found: str | None) -> str:
     """Return the SQL expression that reads a column of the type `found`.
 
-    Python has no time outside of the years 1 to 9999, so a time far away is read as one that is rejected.
+    Python cannot represent times outside the years 1 to 9999. Such a time is replaced by one that the conversion
+    rejects.
     """
     if column.field not in _FIELDS_OF_TIMES or found not in _TIMES:
         return quoted

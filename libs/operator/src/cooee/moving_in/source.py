@@ -9,11 +9,12 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import asyncpg
 
 from cooee.errors import CommandError, Refused, Unreachable, WrongUsage
-from cooee.moving_in.column_types import find_wrong, readable
+from cooee.moving_in.column_types import find_wrong, select_expression
 from cooee.moving_in.columns import SourceTable, System
 
 Row = Mapping[str, Any]
 PAGE = 5000
+_SHOWN = 5  # columns that an error names
 _LOCK = 7_267_336_001  # of the session that reads, in the earlier system's database
 _OF_PRISMA = {"schema", "connection_limit", "pool_timeout", "socket_timeout", "pgbouncer", "statement_cache_size"}
 _COLUMNS = """
@@ -52,7 +53,7 @@ class Source:
         selected = []
         for column in table.columns:
             name = next((name for name in column.names if name in found), None)
-            value = readable(column, _quoted(name), found[name]) if name else column.absent
+            value = select_expression(column, _quoted(name), found[name]) if name else column.absent
             selected.append(f'{value} AS "{column.field}"')
         return f"(SELECT {', '.join(selected)} FROM {_quoted(self._prefix + table.name)})"  # noqa: S608  # known names
 
@@ -66,12 +67,15 @@ class Source:
             relation = self.relation(wrong.table)
             statement = f'SELECT t.id FROM {relation} t WHERE t."{wrong.column.field}" IS NOT NULL ORDER BY 1 LIMIT 1'  # noqa: S608  # names of columns
             row = await self._connection.fetchval(statement)
-            if row is not None or wrong.is_joined:
-                example = "" if row is None else f", for example in the row with the id {row}"
+            # Null reads the same from a column of any type. PostgreSQL refuses to compare a text with an integer even
+            # if each text is null.
+            if row is not None or wrong.is_needed_without_values:
+                example = "" if row is None else f" (row {row})"
                 column = f"{self._prefix}{wrong.table.name}.{wrong.name}"
-                problems.append(f"{column} must be {wrong.values}, and it is of the type {wrong.type}{example}")
+                problems.append(f"{column} has the type {wrong.type}, expected {wrong.values}{example}")
         if problems:
-            raise WrongUsage(f"--source: {'; '.join(problems[:5])}")
+            change = "Change the type of " + ("the column" if len(problems) == 1 else "each column")
+            raise WrongUsage(f"--source: {_listed(problems, '; ')}. {change}, then start again")
 
     async def rows(self, table: SourceTable) -> list[Row]:
         """Return all rows of a small table by id, which may be a text."""
@@ -105,6 +109,12 @@ class Source:
         """Return the number of rows, for the progress."""
         statement = f"SELECT count(*) FROM {self.relation(table)} t WHERE {condition}"  # noqa: S608  # a name and a constant
         return int(await self._connection.fetchval(statement))
+
+
+def _listed(problems: Sequence[str], separator: str) -> str:
+    """Return the first problems in one text, with the number of the others."""
+    more = len(problems) - _SHOWN
+    return separator.join([*problems[:_SHOWN], *([f"and {more:,} more"] if more > 0 else ())])
 
 
 def _quoted(name: str) -> str:
@@ -180,5 +190,5 @@ async def _find_columns(
     ]
     if missing:
         cause = ", or --table-prefix is wrong" if system.prefix else ""
-        raise WrongUsage(f"--source: this is no database of {system.name}{cause}. Missing: {', '.join(missing[:5])}")
+        raise WrongUsage(f"--source: this is no database of {system.name}{cause}. Missing: {_listed(missing, ', ')}")
     return found
