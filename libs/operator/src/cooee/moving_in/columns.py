@@ -47,14 +47,14 @@ class SourceTable:
 
 @dataclass(frozen=True)
 class SchedulePass:
-    """A reading of schedules: rows of a table with a condition, and the table that has their batches.
+    """A reading of schedules: the rows of a table that meet a condition, and the table that has their batches.
 
-    `kinds` are the tables of the report that most of its rows belong to, for the progress.
+    `label` is the label of this pass in the progress.
     """
 
     table: SourceTable
     batches: SourceTable
-    kinds: str
+    label: str
     condition: str = "true"
 
 

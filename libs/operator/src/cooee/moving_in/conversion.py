@@ -26,7 +26,7 @@ _UNKNOWN = "It was being sent when the organisation moved here. Whether it was s
 _FAILED = "The earlier system could not send it."
 
 
-Found = TypeVar("Found")
+T = TypeVar("T")
 
 
 class RowRejected(Exception):
@@ -57,19 +57,19 @@ class ImportContext:
 
     def organisation(self, row: Row) -> str:
         """Return the organisation of a row. Raises RowRejected."""
-        found = self.organisations.get(row["organisation_id"])
-        if found is None:
+        organisation = self.organisations.get(row["organisation_id"])
+        if organisation is None:
             raise RowRejected("Its organisation was not imported.")
-        return found
+        return organisation
 
     def user(self, old_id: int | str | None) -> int | None:
         """Return the id of a user. Return None for an unknown one, and count it."""
         if old_id is None:
             return None
-        found = self.users.get(str(old_id))
-        if found is None:
+        user_id = self.users.get(str(old_id))
+        if user_id is None:
             self.unknown_users[str(old_id)] += 1
-        return found
+        return user_id
 
     def status(self, given: str | None) -> ScheduleStatus | None:
         """Return what a status means here, None for an unknown one."""
@@ -85,15 +85,15 @@ class References:
 
     contacts: Mapping[OldId, MovedContact]
     groups: Mapping[OldId, int]
-    templates: Mapping[OldId, int]
-    batches: Mapping[OldId, int]
+    templates: Mapping[OldId, int] = field(default_factory=dict)
+    batches: Mapping[OldId, int] = field(default_factory=dict)
     batch_messages: Collection[OldId] = ()
 
 
-def assume_imported(contacts: Collection[OldId], groups: Collection[OldId], batches: Collection[OldId]) -> References:
-    """Return references under which every row that is referred to was imported, for a dry run."""
+def assume_imported(contacts: Collection[OldId], groups: Collection[OldId]) -> References:
+    """Return references under which all of these contacts and groups were imported, for a dry run."""
     some_one = MovedContact(contact_id=1, version=1, phone="+61400000000", first_name="", last_name="", company="")
-    return References(dict.fromkeys(contacts, some_one), dict.fromkeys(groups, 1), {}, dict.fromkeys(batches, 1))
+    return References(dict.fromkeys(contacts, some_one), dict.fromkeys(groups, 1))
 
 
 def _time(row: Row, name: str) -> datetime | None:
@@ -120,8 +120,8 @@ def _authorship(context: ImportContext, row: Row) -> dict[str, Any]:
 
 def month_of(moment: datetime) -> date:
     """Return the first day of a time's month, in UTC."""
-    found = moment.astimezone(UTC)
-    return date(found.year, found.month, 1)
+    in_utc = moment.astimezone(UTC)
+    return date(in_utc.year, in_utc.month, 1)
 
 
 def _text(context: ImportContext, row: Row, name: str, length: int) -> str:
@@ -190,7 +190,7 @@ def to_group(context: ImportContext, row: Row) -> GroupIn:
     )
 
 
-def to_member(context: ImportContext, row: Row, found: References) -> MemberIn:
+def to_member(context: ImportContext, row: Row, references: References) -> MemberIn:
     """Return a membership of a group. `row` has the organisations of the group and of the contact."""
     if row["group_organisation"] is None or row["contact_organisation"] is None:
         raise RowRejected("Its group or its contact does not exist.")
@@ -199,8 +199,8 @@ def to_member(context: ImportContext, row: Row, found: References) -> MemberIn:
     organisation = context.organisations.get(row["group_organisation"])
     if organisation is None:
         raise RowRejected("Its organisation was not imported.")
-    group_id = found.groups.get(OldId(organisation, row["group_id"]))
-    contact = found.contacts.get(OldId(organisation, row["contact_id"]))
+    group_id = references.groups.get(OldId(organisation, row["group_id"]))
+    contact = references.contacts.get(OldId(organisation, row["contact_id"]))
     if group_id is None or contact is None:
         raise RowRejected("Its group or its contact was not imported.")
     return MemberIn(row["id"], organisation, group_id, contact.contact_id)
@@ -244,15 +244,15 @@ def kind_of(row: Row) -> ScheduleKind:
     return ScheduleKind.BATCH if is_batch else ScheduleKind.SINGLE
 
 
-def to_schedule(context: ImportContext, row: Row, kind: ScheduleKind, found: References) -> ScheduleIn:
+def to_schedule(context: ImportContext, row: Row, kind: ScheduleKind, references: References) -> ScheduleIn:
     """Return a schedule of a kind. Raises PendingCutOver for one that the earlier system may still send."""
     organisation = context.organisation(row)
     status = context.status(row["status"])
     if status is None:
         raise RowRejected("Its status is unknown.")
     _check_cut_over(context, row, kind, status)
-    contact = _found(found.contacts, organisation, row["contact_id"])
-    batch_id, group_id = _batch_and_group(organisation, row, kind, found)
+    contact = _lookup(references.contacts, organisation, row["contact_id"])
+    batch_id, group_id = _batch_and_group(organisation, row, kind, references)
     authorship = _authorship(context, row)
     sent, given = _time(row, "sent_time"), _time(row, "scheduled_time")
     moment = given or _time(row, "parent_time") or sent or authorship["created_at"]
@@ -275,7 +275,7 @@ def to_schedule(context: ImportContext, row: Row, kind: ScheduleKind, found: Ref
         phone=None if kind == ScheduleKind.BATCH else _phone_of(row, contact),
         fields=_fields(contact),
         name=_name(context, row, "Batch") if kind == ScheduleKind.BATCH else _text(context, row, "name", 200) or None,
-        template_id=_found(found.templates, organisation, row["template_id"]),
+        template_id=_lookup(references.templates, organisation, row["template_id"]),
         text=text,
         message_parts=None
         if status == ScheduleStatus.PENDING or kind == ScheduleKind.BATCH
@@ -292,9 +292,9 @@ def to_schedule(context: ImportContext, row: Row, kind: ScheduleKind, found: Ref
     )
 
 
-def _found(known: Mapping[OldId, Found], organisation: str, old_id: int | None) -> Found | None:
-    """Return the row here that an old id became. Most rows refer to few others, so None is the usual case."""
-    return known.get(OldId(organisation, old_id)) if old_id is not None else None
+def _lookup(new_by_old: Mapping[OldId, T], organisation: str, old_id: int | None) -> T | None:
+    """Return the value for an old id, or None when the row refers to nothing or the target was not imported."""
+    return new_by_old.get(OldId(organisation, old_id)) if old_id is not None else None
 
 
 def _check_cut_over(context: ImportContext, row: Row, kind: ScheduleKind, status: ScheduleStatus) -> None:
@@ -327,16 +327,16 @@ def _phone_of(row: Row, contact: MovedContact | None) -> str:
 
 
 def _batch_and_group(
-    organisation: str, row: Row, kind: ScheduleKind, found: References
+    organisation: str, row: Row, kind: ScheduleKind, references: References
 ) -> tuple[int | None, int | None]:
-    if found.batch_messages and OldId(organisation, row["id"]) in found.batch_messages:
+    if references.batch_messages and OldId(organisation, row["id"]) in references.batch_messages:
         raise RowRejected("It is here as a message of a batch. Its batch, or the group of that, is gone since.")
-    group_id = _found(found.groups, organisation, row["group_id"])
+    group_id = _lookup(references.groups, organisation, row["group_id"])
     if kind == ScheduleKind.BATCH and group_id is None:
         raise RowRejected("It is a batch, and its group is missing. Its messages are imported as single ones.")
     if kind != ScheduleKind.BATCH_MESSAGE:
         return None, group_id
-    batch_id = found.batches.get(OldId(organisation, row["parent_id"]))
+    batch_id = references.batches.get(OldId(organisation, row["parent_id"]))
     if batch_id is None:
         raise RowRejected("Its batch was not imported.")
     return batch_id, None

@@ -118,9 +118,9 @@ class ImportRun:
             return await write(session)
 
     @asynccontextmanager
-    async def progress(self, kinds: str, table: SourceTable, condition: str = "true") -> AsyncIterator[Progress]:
-        """Show how the rows of a table, those with a condition, are read. `kinds` names them as the report does."""
-        shown = Progress(kinds, await self.source.count(table, condition))
+    async def progress(self, label: str, table: SourceTable, condition: str = "true") -> AsyncIterator[Progress]:
+        """Show the progress of reading the rows that meet the condition. `label` names them as the report does."""
+        shown = Progress(label, await self.source.count(table, condition))
         yield shown
         shown.show()
 

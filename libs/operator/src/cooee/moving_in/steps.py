@@ -1,7 +1,7 @@
 """The steps of an import: each table in pages, through the use cases of the service that owns its rows."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -30,14 +30,17 @@ ImportRows = Callable[..., Awaitable[Written]]
 
 @dataclass(frozen=True)
 class _Simple:
-    """A table whose rows refer to users and organisations only, and the use case that imports them."""
+    """A table whose rows refer to users and organisations only, and the use case that imports them.
+
+    `find_rejected` finds the rows that the import would reject, for a dry run.
+    """
 
     role: str
     kind: str
     convert: Callable[[ImportContext, Row], Any]
     service: str
     write: ImportRows
-    find_rejected: Callable[[Sequence[Any]], Written] | None = None  # what a dry run knows of the writing
+    find_rejected: Callable[[Sequence[Any]], Written] | None = None
 
 
 _CONTACTS = _Simple(
@@ -102,8 +105,8 @@ async def import_members(run: ImportRun) -> None:
     after = -(2**63)
     async with run.progress(contacts.MEMBER, members) as progress, PageWriter() as writer:
         async for page in source.pages(members, run.wanted, joined, "g.organisation_id"):
-            found = await find_references(run, page)
-            rows = run.convert(contacts.MEMBER, page, partial(conversion.to_member, run.context, found=found))
+            references = await _find_contacts_and_groups(run, page)
+            rows = run.convert(contacts.MEMBER, page, partial(conversion.to_member, run.context, references=references))
             old_ids = [row["id"] for row in page]
             await writer.write(
                 partial(_write_members, run, rows, after, old_ids), partial(run.count, contacts.MEMBER, rows)
@@ -154,15 +157,15 @@ def _joined(run: ImportRun, one: SchedulePass) -> Joined:
 
 
 async def _import_pass(run: ImportRun, one: SchedulePass) -> None:
-    async with run.progress(one.kinds, one.table, one.condition) as progress, PageWriter() as writer:
+    async with run.progress(one.label, one.table, one.condition) as progress, PageWriter() as writer:
         async for page in run.source.pages(one.table, run.wanted, _joined(run, one)):
             by_kind: dict[ScheduleKind, list[Row]] = {kind: [] for kind in ScheduleKind}
             for row in page:
                 by_kind[conversion.kind_of(row)].append(row)
-            found = await find_references(run, page, by_kind[ScheduleKind.SINGLE])
+            references = await _find_references(run, page, by_kind[ScheduleKind.SINGLE])
             for kind, of_kind in by_kind.items():
                 if of_kind:
-                    convert = partial(conversion.to_schedule, run.context, kind=kind, found=found)
+                    convert = partial(conversion.to_schedule, run.context, kind=kind, references=references)
                     rows = run.convert(_KINDS[kind], of_kind, convert)
                     write = partial(scheduling.import_schedules, kind=_KINDS[kind])
                     await writer.write(
@@ -173,37 +176,51 @@ async def _import_pass(run: ImportRun, one: SchedulePass) -> None:
             progress.add(len(page))
 
 
-async def find_references(run: ImportRun, page: Sequence[Row], singles: Sequence[Row] = ()) -> References:
-    """Return what the rows of a page refer to. `singles` are those of them that become single messages.
+async def _find_contacts_and_groups(run: ImportRun, page: Sequence[Row]) -> References:
+    """Return the contacts and groups that the rows of a page refer to.
 
-    In a dry run all of it counts as imported.
+    In a dry run every referenced row counts as imported.
     """
-
-    organisations, system = run.context.organisations, run.system.name
-
-    def wanted(name: str, rows: Sequence[Row] = page) -> set[OldId]:
-        found = {(row["organisation_id"], row.get(name)) for row in rows}
-        return {
-            OldId(organisations[owner], old_id)
-            for owner, old_id in found
-            if old_id is not None and owner in organisations
-        }
-
-    of_contacts, of_groups, of_batches = wanted("contact_id"), wanted("group_id"), wanted("parent_id")
+    contact_ids, group_ids = _old_ids(run, page, "contact_id"), _old_ids(run, page, "group_id")
     if run.is_dry_run:
-        return conversion.assume_imported(of_contacts, of_groups, of_batches)
+        return conversion.assume_imported(contact_ids, group_ids)
     async with run.stack.session("contacts") as session:
-        people = await contacts.find_contacts(session, system, of_contacts)
-        groups = await moved_rows.find_new_ids(session, system, contacts.GROUP, of_groups)
-    of_templates = wanted("template_id")
-    if not of_templates and not of_batches:
-        return References(people, groups, {}, {})
+        return References(
+            contacts=await contacts.find_contacts(session, run.system.name, contact_ids),
+            groups=await moved_rows.find_new_ids(session, run.system.name, contacts.GROUP, group_ids),
+        )
+
+
+async def _find_references(run: ImportRun, page: Sequence[Row], singles: Sequence[Row]) -> References:
+    """Return what the schedules of a page refer to. `singles` are those that become single messages.
+
+    In a dry run every referenced row counts as imported.
+    """
+    found, system = await _find_contacts_and_groups(run, page), run.system.name
+    template_ids, batch_ids = _old_ids(run, page, "template_id"), _old_ids(run, page, "parent_id")
+    if run.is_dry_run:
+        return replace(found, batches=dict.fromkeys(batch_ids, 1))
+    if not template_ids and not batch_ids:
+        return found
+    single_ids = _old_ids(run, [row for row in singles if row["parent_id"] is not None], "id")
     async with run.stack.session("scheduling") as session:
-        templates = await moved_rows.find_new_ids(session, system, scheduling.TEMPLATE, of_templates)
-        batches = await moved_rows.find_new_ids(session, system, scheduling.BATCH, of_batches)
-        alone = wanted("id", [row for row in singles if row["parent_id"]])
-        known = await moved_rows.find_new_ids(session, system, scheduling.BATCH_MESSAGE, alone)
-    return References(people, groups, templates, batches, batch_messages=known)
+        return replace(
+            found,
+            templates=await moved_rows.find_new_ids(session, system, scheduling.TEMPLATE, template_ids),
+            batches=await moved_rows.find_new_ids(session, system, scheduling.BATCH, batch_ids),
+            batch_messages=await moved_rows.find_new_ids(session, system, scheduling.BATCH_MESSAGE, single_ids),
+        )
+
+
+def _old_ids(run: ImportRun, rows: Sequence[Row], column: str) -> set[OldId]:
+    """Return the old ids in a column of rows. Those of organisations that were not imported are left out."""
+    organisations = run.context.organisations
+    distinct = {(row["organisation_id"], row[column]) for row in rows}
+    return {
+        OldId(organisations[owner], old_id)
+        for owner, old_id in distinct
+        if old_id is not None and owner in organisations
+    }
 
 
 # Each step refers to rows that the steps before it have imported. The people of a system come first.
