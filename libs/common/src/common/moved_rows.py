@@ -188,7 +188,11 @@ async def find_new_ids(session: AsyncSession, system: str, kind: str, ids: Colle
 
 
 def bind_ids(ids: Collection[Any]) -> dict[str, list[Any]]:
-    """Return bind values for both parts of ids or rows. The condition may find pairs that are not among them."""
+    """Return the bind values `ids` and `organisations` for a condition that compares each of them with its own array.
+
+    Such a condition also finds an old id of one pair with the organisation of another, so the caller must drop rows
+    whose pair is not among `ids`.
+    """
     return {"ids": sorted({key.old_id for key in ids}), "organisations": sorted({key.organisation_id for key in ids})}
 
 

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 from common.moved_rows import CheckedMonth
 from cooee.errors import CommandError
 
-SHOWN_PROBLEMS = 20
+_FIRST_PROBLEMS = 20  # that the JSON document has
 _PROGRESS_S = 2.0
 
 
@@ -83,7 +83,11 @@ class ReasonCount:
 
 
 class Problems:
-    """The report of rows that were rejected, merged or changed on the way: a CSV file, and the number by reason."""
+    """The report of rows that were rejected, merged or changed on the way.
+
+    A CSV file has a line for each of them. `by_reason` has the number of rows with each reason, and `first` has the
+    first problems for the JSON document.
+    """
 
     def __init__(self, path: Path | None) -> None:
         self.first: list[Mapping[str, Any]] = []
@@ -95,7 +99,10 @@ class Problems:
             self._writer.writerow(("table", "id", "outcome", "reason"))
 
     def add(self, table: str, old_id: int | str, outcome: str, reason: str, *, detail: str = "") -> None:
-        """Add a row of the source with what became of it. `detail` is what only this row has of the reason."""
+        """Add a row of the source with its outcome.
+
+        `detail` is added to the reason in the report and not grouped.
+        """
         self.numbers[outcome] += 1
         key = (table, outcome, reason)
         if (counted := self._reasons.get(key)) is None:
@@ -103,7 +110,7 @@ class Problems:
         counted.rows += 1
         if detail:
             reason = f"{reason.removesuffix('.')}: {detail}"
-        if len(self.first) < SHOWN_PROBLEMS:
+        if len(self.first) < _FIRST_PROBLEMS:
             self.first.append({"table": table, "id": old_id, "outcome": outcome, "reason": reason})
         if self._writer:
             self._writer.writerow((table, old_id, outcome, reason))
