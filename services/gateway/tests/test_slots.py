@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -28,6 +29,10 @@ class Requests:
         self.tasks += [asyncio.create_task(self._run(lane, first + number)) for number in range(count)]
         for _ in range(5):
             await asyncio.sleep(0)
+
+    async def is_running(self, numbers: list[int]) -> bool:
+        """Return whether exactly these requests run."""
+        return self.running == numbers
 
     async def _run(self, lane: Lane, number: int) -> None:
         async with self.slots.take(lane):
@@ -63,6 +68,39 @@ async def test_an_organisation_has_fewer_slots_while_another_one_is_active() -> 
     requests.end.set()
     await asyncio.gather(*requests.tasks, return_exceptions=True)
     assert not requests.slots._queues
+
+
+async def test_a_request_that_waits_begins_when_no_other_organisation_is_active_any_more(
+    eventually: Eventually,
+) -> None:
+    now = 0.0
+    requests = Requests(Slots(2, 1, active_s=0.01, clock=lambda: now))
+    await requests.start(B, 1)
+    await requests.start(A, 2)
+    assert requests.running == [0, 1]
+    now = 1.0
+    await eventually(partial(requests.is_running, [0, 1, 2]))
+    requests.end.set()
+    await asyncio.gather(*requests.tasks)
+    assert not requests.slots._queues
+
+
+async def test_requests_that_waited_do_not_exceed_the_limit_of_the_service() -> None:
+    now = 0.0
+    slots = Slots(4, 1, in_service=3, clock=lambda: now)
+    requests = Requests(slots)
+    await requests.start(B, 1)
+    first = slots.take(A)
+    await first.__aenter__()
+    await requests.start(A, 3)
+    assert requests.running == [0]
+    now = 5.0  # each is the only active organisation now, so A has four slots
+    await first.__aexit__(None, None, None)
+    await requests.start(B, 0)
+    assert requests.running == [0, 1, 2], "with one of B, the service has three requests"
+    requests.end.set()
+    await asyncio.gather(*requests.tasks)
+    assert not slots._queues
 
 
 async def test_another_service_and_another_kind_have_slots_of_their_own() -> None:

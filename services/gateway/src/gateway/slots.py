@@ -8,7 +8,7 @@ only the slots of requests for itself. Imports and waiting sends have slots of t
 
 import asyncio
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import NamedTuple
@@ -53,7 +53,8 @@ class _Queue:
 class _Activity:
     """The times of the last requests: enough to know whether an organisation is the only active one."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, active_s: float, clock: Callable[[], float]) -> None:
+        self._active_s = active_s
         self._clock = clock
         self._organisation = ""
         self._time = self._time_of_others = float("-inf")
@@ -67,7 +68,7 @@ class _Activity:
     def is_alone(self, organisation: str) -> bool:
         """Return whether no other organisation has had a request lately."""
         others = self._time_of_others if organisation == self._organisation else self._time
-        return self._clock() - others > _ACTIVE_S
+        return self._clock() - others > self._active_s
 
 
 class Slots:
@@ -79,6 +80,7 @@ class Slots:
         contended: int,
         *,
         in_service: int = _MAX_IN_SERVICE,
+        active_s: float = _ACTIVE_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sizes = {
@@ -88,8 +90,9 @@ class Slots:
         }
         self._in_service = in_service
         self._queues: dict[Lane, _Queue] = {}
-        self._running: dict[str, int] = {}
-        self._activity = _Activity(clock)
+        self._running: dict[str, int] = defaultdict(int)
+        self._active_s = active_s
+        self._activity = _Activity(active_s, clock)
 
     @asynccontextmanager
     async def take(self, lane: Lane) -> AsyncIterator[None]:
@@ -97,21 +100,19 @@ class Slots:
 
         Raises Throttled when too many requests of the lane wait, and Unavailable when the service has too many.
         """
-        if self._running.get(lane.service, 0) >= self._in_service:
+        if self._running[lane.service] >= self._in_service:
             raise Unavailable(headers={"Retry-After": "1"})
         self._activity.add(lane.organisation)
         queue = self._queues.setdefault(lane, _Queue())
         if not queue.waiting and queue.running < self._limit(lane):
-            queue.running += 1
+            self._begin(lane, queue)
         elif len(queue.waiting) < self._sizes[lane.kind].waiting:
             await self._wait(lane, queue)
         else:
             raise Throttled(_BUSY, headers={"Retry-After": "1"})
-        self._running[lane.service] = self._running.get(lane.service, 0) + 1
         try:
             yield
         finally:
-            self._running[lane.service] -= 1
             self._release(lane, queue)
 
     def _limit(self, lane: Lane) -> int:
@@ -124,7 +125,11 @@ class Slots:
         self._hand_out(lane, queue)
         try:
             async with asyncio.timeout(_MAX_WAIT_S):
-                await turn
+                while (
+                    not turn.done()
+                ):  # nothing else wakes the queue when the last of the others is not active any more
+                    await asyncio.wait([turn], timeout=self._active_s)
+                    self._hand_out(lane, queue)
         except BaseException as error:
             if turn.done() and not turn.cancelled():
                 self._release(lane, queue)  # the slot was handed over in the same moment
@@ -136,15 +141,23 @@ class Slots:
 
     def _release(self, lane: Lane, queue: _Queue) -> None:
         queue.running -= 1
+        self._running[lane.service] -= 1
         self._hand_out(lane, queue)
         if queue.running == 0:
             self._queues.pop(lane, None)
 
     def _hand_out(self, lane: Lane, queue: _Queue) -> None:
-        """Hand free slots to the requests that wait longest."""
+        """Hand free slots to the requests that wait longest.
+
+        While the service has too many requests, an organisation continues with one.
+        """
         limit = self._limit(lane)
-        while queue.waiting and queue.running < limit:
+        while queue.waiting and queue.running < (limit if self._running[lane.service] < self._in_service else 1):
             turn = queue.waiting.popleft()
             if not turn.done():
-                queue.running += 1
+                self._begin(lane, queue)
                 turn.set_result(None)
+
+    def _begin(self, lane: Lane, queue: _Queue) -> None:
+        queue.running += 1
+        self._running[lane.service] += 1
