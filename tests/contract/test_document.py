@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Callable
@@ -62,13 +63,16 @@ async def test_pages_of_the_document_use_no_other_host(client_of: ClientOf) -> N
 
 
 async def test_random_requests_are_answered_as_documented(stack: Stack, client_of: ClientOf, tmp_path: Path) -> None:
-    """Run Schemathesis for an organisation with contents, with every check, also on sequences of requests."""
-    await furnish(client_of("org_random", "admin"))
-    token = mint(Session("user_1", "org_random", "admin"), Issuer(stack.home, stack.environment["CLERK_ISSUER"]))
+    """Run Schemathesis for an organisation with contents, with nearly every check, also on sequences of requests."""
+    organisation = f"org_random_{secrets.token_hex(4)}"  # a second run finds no contents of the first
+    await furnish(client_of(organisation, "admin"))
+    token = mint(Session("user_1", organisation, "admin"), Issuer(stack.home, stack.environment["CLERK_ISSUER"]))
     amount = ["--max-examples", str(EXAMPLES_OF_A_ROUND), "--max-time", str(ROUNDS_S)]
     arguments = [
         *("--config-file", HERE / "schemathesis.toml", "run", f"{stack.url('gateway')}/api/schema/"),
         *("--header", f"Authorization: Bearer {token}", "--checks", "all"),
+        # A deleted contact, group or template can still be read, with `is_active` false.
+        *("--exclude-checks", "use_after_free"),
         *("--phases", "examples,coverage,fuzzing,stateful"),
         *(["--max-examples", EXAMPLES] if EXAMPLES else amount),
         # One worker, because CPython 3.11 raises SystemError when several threads parse source at the same time.
