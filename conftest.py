@@ -281,6 +281,8 @@ def kept_plan() -> Callable[..., Awaitable[list[str]]]:
 
 def _literal(value: Any) -> str:
     """Return a value as SQL."""
-    if isinstance(value, list | tuple):
-        return f"'{{{','.join(json.dumps(str(one)) for one in value)}}}'"
-    return str(value) if isinstance(value, bool | int | float) else f"'{value}'"
+    if isinstance(value, bool | int | float):
+        return str(value)
+    listed = isinstance(value, list | tuple)
+    plain = f"{{{','.join(json.dumps(str(one)) for one in value)}}}" if listed else str(value)
+    return "'" + plain.replace("'", "''") + "'"

@@ -90,7 +90,7 @@ async def kill_in_the_middle(urls: dict[str, str], *arguments: str, phone: str, 
                 "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND locktype = 'transactionid')"
             ):
                 assert process.returncode is None, "it ended before it was killed"
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.02)  # no event says that a statement waits for a lock
         process.send_signal(signal.SIGKILL)
         assert await process.wait() == -signal.SIGKILL
     finally:
