@@ -97,6 +97,7 @@ class ContactsStandIn(StandIn):
             web.post("/internal/recipients/", self._recipients),
             web.get(r"/internal/contacts/{id:\d+}/", self._contact),
             web.get(r"/internal/groups/{id:\d+}/", self._group),
+            web.get(r"/internal/groups/{id:\d+}/audience/", self._audience),
             web.get(r"/internal/groups/{id:\d+}/members/", self._members),
         ]
 
@@ -135,23 +136,30 @@ class ContactsStandIn(StandIn):
 
     async def _group(self, request: web.Request) -> web.Response:
         group = self._find(self.groups, request[ORGANISATION], int(request.match_info["id"]))
-        if group is None:
-            return not_found()
-        answer = {name: group[name] for name in ("id", "name", "is_active")}
-        eligible = len(self._eligible(group))
-        if group.get("is_emptied_next"):  # by another request, before the members are read
-            group["members"] = []
-        return web.json_response({**answer, "eligible_count": eligible})
+        return web.json_response(self._state(group)) if group else not_found()
 
-    async def _members(self, request: web.Request) -> web.Response:
+    def _state(self, group: dict[str, Any]) -> dict[str, Any]:
+        return {name: group[name] for name in ("id", "name", "is_active")}
+
+    async def _audience(self, request: web.Request) -> web.Response:
         group = self._find(self.groups, request[ORGANISATION], int(request.match_info["id"]))
         if group is None:
             return not_found()
+        count = len(self._eligible(group))
+        answer = {"group": self._state(group), "eligible_count": count, **self._page(group, request)}
+        if group.get("is_emptied_next"):  # by another request
+            group["members"] = []
+        return web.json_response(answer)
+
+    async def _members(self, request: web.Request) -> web.Response:
+        group = self._find(self.groups, request[ORGANISATION], int(request.match_info["id"]))
+        return web.json_response(self._page(group, request)) if group else not_found()
+
+    def _page(self, group: dict[str, Any], request: web.Request) -> dict[str, Any]:
         after, limit = int(request.query.get("after", 0)), int(request.query["limit"])
         found = [m for m in self._eligible(group) if m["contact_id"] > after]
-        more = len(found) > limit
         page = found[:limit]
-        return web.json_response({"members": page, "next": page[-1]["contact_id"] if more else None})
+        return {"members": page, "next": page[-1]["contact_id"] if len(found) > limit else None}
 
 
 class DeliveryStandIn(StandIn):

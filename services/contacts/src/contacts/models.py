@@ -216,12 +216,11 @@ class GroupRow(NamedTuple):
 
 
 class GroupStateRow(NamedTuple):
-    """A group with the number of its members who may be messaged."""
+    """A group as scheduling needs it."""
 
     id: int
     name: str
     is_active: bool
-    eligible_count: int
 
 
 class UserRow(NamedTuple):

@@ -87,7 +87,43 @@ async def test_eligible_members_are_paged_by_id_with_their_placeholder_fields(st
     assert early == {"members": [], "next": None}
 
 
-@pytest.mark.parametrize("path", ["recipients/", "contacts/1/", "groups/1/", "groups/1/members/", "identity/"])
+async def test_an_audience_is_a_group_with_its_eligible_members_counted_and_the_first_of_them(stage: Stage) -> None:
+    ana, bea, abe = [
+        (await stage.mine.add_contact(phone))["id"] for phone in ("0491570006", "0491570110", "0491570156")
+    ]
+    opted_out = (await stage.mine.add_contact("0491570157", opt_out=True))["id"]
+    deleted = (await stage.mine.add_contact("0491570158"))["id"]
+    group = await stage.mine.add_group("A", abe, opted_out, deleted, bea, ana)
+    await stage.mine.call("DELETE", f"/api/contacts/{deleted}/")
+    path = f"/internal/groups/{group['id']}/"
+    audience = await stage.scheduling.get(path + "audience/", limit=2)
+    assert audience["group"] == {"id": group["id"], "name": "A", "is_active": True}
+    assert audience["eligible_count"] == 3
+    assert {name: audience[name] for name in ("members", "next")} == await stage.scheduling.get(
+        path + "members/", limit=2
+    )
+    assert [member["contact_id"] for member in audience["members"]] == [ana, bea]
+    whole = await stage.scheduling.get(path + "audience/")
+    assert ([member["contact_id"] for member in whole["members"]], whole["next"]) == ([ana, bea, abe], None)
+
+
+async def test_the_audience_of_an_empty_a_deleted_and_another_organisations_group(stage: Stage) -> None:
+    member = await stage.mine.add_contact("0491570006", opt_out=True)
+    empty = await stage.mine.add_group("A", member["id"])
+    await stage.mine.call("DELETE", f"/api/groups/{empty['id']}/")
+    audience = await stage.scheduling.get(f"/internal/groups/{empty['id']}/audience/")
+    state = {"id": empty["id"], "name": "A", "is_active": False}
+    assert audience == {"group": state, "eligible_count": 0, "members": [], "next": None}
+    foreign = await stage.theirs.add_group("B", (await stage.theirs.add_contact("0491570110"))["id"])
+    for group_id in (foreign["id"], 999):
+        answer = await stage.scheduling.call("GET", f"/internal/groups/{group_id}/audience/")
+        assert answer.status_code == 404
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["recipients/", "contacts/1/", "groups/1/", "groups/1/audience/", "groups/1/members/", "identity/"],
+)
 async def test_internal_route_called_by_another_service_answers_401(stage: Stage, path: str) -> None:
     refused = {"identity/": ("delivery", "scheduling"), "contacts/1/": ("gateway",)}
     for issuer in refused.get(path, ("delivery", "gateway")):

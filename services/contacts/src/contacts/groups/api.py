@@ -95,5 +95,5 @@ async def remove_members(group_id: Id, body: MembersIn, session: SessionDep) -> 
 
 @router.get("/internal/groups/{group_id}/", include_in_schema=False)
 async def get_group_state(group_id: Id, session: FromScheduling) -> GroupState:
-    """Return a group with the number of its members who may be messaged."""
+    """Return a group, active or deleted, without counting its members."""
     return GroupState.model_validate(await service.get_state(session, group_id))

@@ -14,12 +14,7 @@ from contacts.models import GroupRow, GroupStateRow, contacts, group_members, gr
 
 # LATERAL with OFFSET makes PostgreSQL read the members one by one. Without it, and without statistics on an
 # organisation that was just imported, PostgreSQL would look for each member in all contacts of the organisation.
-_MEMBER = (
-    select(contacts.c.is_active, contacts.c.opt_out)
-    .where(contacts.c.id == group_members.c.contact_id)
-    .offset(0)
-    .lateral("member")
-)
+_MEMBER = select(contacts.c.is_active).where(contacts.c.id == group_members.c.contact_id).offset(0).lateral("member")
 _MEMBER_COUNT = (
     select(func.count())
     .select_from(group_members.join(_MEMBER, literal(True)))
@@ -74,9 +69,8 @@ async def get(session: AsyncSession, group_id: int) -> GroupRow:
 
 
 async def get_state(session: AsyncSession, group_id: int) -> GroupStateRow:
-    """Return a group with the number of its members who may be messaged. Raises NotFound."""
-    eligible = _MEMBER_COUNT.where(~_MEMBER.c.opt_out).scalar_subquery().label("eligible_count")
-    statement = select(groups.c.id, groups.c.name, groups.c.is_active, eligible).where(groups.c.id == group_id)
+    """Return a group, active or deleted, without counting its members. Raises NotFound."""
+    statement = select(groups.c.id, groups.c.name, groups.c.is_active).where(groups.c.id == group_id)
     return GroupStateRow._make(await _one(session, statement))
 
 

@@ -79,11 +79,10 @@ class MembersRemoved(BaseModel):
 
 
 class GroupState(BaseModel):
-    """A group as scheduling needs it. `eligible_count` is the number of members who may be messaged."""
+    """A group as scheduling needs it."""
 
     model_config = ConfigDict(from_attributes=True)
 
     id: int
     name: str
     is_active: bool
-    eligible_count: int

@@ -80,7 +80,7 @@ async def add_imported(session: AsyncSession, group_id: int, contact_ids: Sequen
 
 
 async def get_state(session: AsyncSession, group_id: int) -> GroupStateRow:
-    """Return a group with the number of its members who may be messaged. Raises NotFound."""
+    """Return a group, active or deleted, without counting its members. Raises NotFound."""
     return await repository.get_state(session, group_id)
 
 

@@ -1,5 +1,6 @@
 """The internal routes about recipients, for scheduling and delivery."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -13,9 +14,11 @@ from common.http.deps import internal_session, internal_tenant
 from common.http.render import json_response
 from common.statements import Tenant
 from contacts.contacts.rules import contact_state
+from contacts.groups.schemas import GroupState
+from contacts.models import ContactRow
 from contacts.recipients import service
 from contacts.recipients.rules import Recipient
-from contacts.recipients.schemas import EligibleMembers, RecipientsIn, RecipientsOut
+from contacts.recipients.schemas import AudienceOut, EligibleMembers, RecipientsIn, RecipientsOut
 
 router = feature_router("contacts")
 FromScheduling = Annotated[AsyncSession, Depends(internal_session("scheduling"), scope="function")]
@@ -41,6 +44,17 @@ async def get_contact(contact_id: Id, tenant: SchedulingOrDeliveryTenant) -> Res
     return json_response(contact_state(await service.get_contact(tenant, contact_id)).model_dump(mode="json"))
 
 
+@router.get("/internal/groups/{group_id}/audience/", include_in_schema=False)
+async def read_audience(
+    group_id: Id, tenant: SchedulingTenant, limit: Annotated[int, Query(ge=1, le=1000)] = 50
+) -> AudienceOut:
+    """Return a group, active or deleted, with the first of its members who may be messaged, by id."""
+    audience = await service.read_audience(tenant, group_id, limit)
+    group = GroupState.model_validate(audience.group)
+    page = _page(audience.members, limit)
+    return AudienceOut(group=group, eligible_count=audience.eligible_count, members=page.members, next=page.next)
+
+
 @router.get("/internal/groups/{group_id}/members/", include_in_schema=False)
 async def list_eligible_members(
     group_id: Id,
@@ -53,6 +67,10 @@ async def list_eligible_members(
     members = await service.list_eligible_members(
         session, group_id, after=after, limit=limit, joined_before=joined_before
     )
+    return _page(members, limit)
+
+
+def _page(members: Sequence[ContactRow], limit: int) -> EligibleMembers:
     return EligibleMembers(
         members=[contact_state(member) for member in members],
         next=members[-1].id if len(members) == limit else None,

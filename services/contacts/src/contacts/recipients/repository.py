@@ -9,7 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from common.errors import NotFound
 from common.statements import ORGANISATION, Statement, Tenant
 from contacts.contacts.rules import NUMBER_OPT_OUT
-from contacts.models import ContactRow, contacts, group_members
+from contacts.models import ContactRow, GroupStateRow, contacts, group_members
+from contacts.recipients.rules import Audience
 
 _CONTACT = select(*(contacts.c[name] for name in ContactRow._fields))
 _COLUMNS = ", ".join(ContactRow._fields)
@@ -34,6 +35,25 @@ _READ = Statement(
     f"""
     SELECT c.* FROM {ORGANISATION}
     CROSS JOIN LATERAL (SELECT {_COLUMNS} FROM contacts WHERE id = $2 AND organisation_id = o.id) c
+    """  # noqa: S608  # constants of this file
+)
+# One statement, so that the number of members and the first of them are of the same moment. Each LATERAL has OFFSET or
+# LIMIT, so that PostgreSQL reads the contacts of the members one by one: see contacts/groups/repository.py.
+_AUDIENCE = Statement(
+    f"""
+    SELECT n.eligible_count, g.*, c.* FROM {ORGANISATION}
+    CROSS JOIN LATERAL (SELECT id, name, is_active FROM groups WHERE id = $2 AND organisation_id = o.id OFFSET 0) g
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS eligible_count
+        FROM group_members m
+        CROSS JOIN LATERAL (SELECT is_active, opt_out FROM contacts WHERE id = m.contact_id OFFSET 0) member
+        WHERE m.group_id = g.id AND member.is_active AND NOT member.opt_out) n
+    LEFT JOIN LATERAL (
+        SELECT member.* FROM group_members m
+        CROSS JOIN LATERAL (SELECT {_COLUMNS} FROM contacts WHERE id = m.contact_id OFFSET 0) member
+        WHERE m.group_id = g.id AND member.is_active AND NOT member.opt_out
+        ORDER BY m.contact_id LIMIT $3) c ON true
+    ORDER BY c.id
     """  # noqa: S608  # constants of this file
 )
 
@@ -61,6 +81,19 @@ async def find_candidates(
         if columns[0] is not None:
             found[position - 1].append(ContactRow(*columns))
     return list(zip(found, opted_out, strict=True))
+
+
+async def read_audience(tenant: Tenant, group_id: int, limit: int) -> Audience:
+    """Return a group, active or deleted, with its first `limit` members who may be messaged. Raises NotFound."""
+    rows = await tenant.fetch(_AUDIENCE, group_id, limit)
+    if not rows:
+        raise NotFound
+    end = 1 + len(GroupStateRow._fields)
+    return Audience(
+        group=GroupStateRow._make(rows[0][1:end]),
+        eligible_count=rows[0][0],
+        members=[ContactRow._make(row[end:]) for row in rows if row[end] is not None],
+    )
 
 
 async def page_of_eligible_members(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
-from contacts.models import ContactRow
+from contacts.models import ContactRow, GroupStateRow
 
 
 class Refusal(StrEnum):
@@ -24,6 +24,14 @@ class Recipient(NamedTuple):
     contact: ContactRow | None
     phone: str
     refusal: Refusal | None
+
+
+class Audience(NamedTuple):
+    """A group, the number of its members who may be messaged, and the first of them by id, all of the same moment."""
+
+    group: GroupStateRow
+    eligible_count: int
+    members: list[ContactRow]
 
 
 def choose_recipient(

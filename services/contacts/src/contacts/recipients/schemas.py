@@ -5,6 +5,7 @@ from pydantic import BaseModel, Field
 from common.events import ContactState
 from common.fields import Id
 from contacts.contacts.schemas import Phone
+from contacts.groups.schemas import GroupState
 
 
 class RecipientIn(BaseModel):
@@ -42,3 +43,10 @@ class EligibleMembers(BaseModel):
 
     members: list[ContactState]
     next: int | None
+
+
+class AudienceOut(EligibleMembers):
+    """A group, the number of its members who may be messaged, and the first page of them, all of the same moment."""
+
+    group: GroupState
+    eligible_count: int

@@ -9,7 +9,7 @@ from common.errors import Invalid
 from common.statements import Tenant
 from contacts.models import ContactRow
 from contacts.recipients import repository, rules
-from contacts.recipients.rules import Recipient
+from contacts.recipients.rules import Audience, Recipient
 
 
 async def get_contact(tenant: Tenant, contact_id: int) -> ContactRow:
@@ -29,6 +29,11 @@ async def find_recipients(tenant: Tenant, wanted: Sequence[tuple[int | None, str
         rules.choose_recipient(found, contact_id=contact_id, phone=phone, number_opted_out=opted_out)
         for (contact_id, phone), (found, opted_out) in zip(wanted, candidates, strict=True)
     ]
+
+
+async def read_audience(tenant: Tenant, group_id: int, limit: int) -> Audience:
+    """Return a group, active or deleted, with its first `limit` members who may be messaged. Raises NotFound."""
+    return await repository.read_audience(tenant, group_id, limit)
 
 
 async def list_eligible_members(

@@ -5,19 +5,10 @@ from dataclasses import dataclass
 
 from common.errors import Invalid
 from common.fields import is_blank
-from scheduling.clients.contacts import Group, Members
 from scheduling.models import OPEN, Content, Schedule, ScheduleStatus
 from scheduling.schedules.rules import check_media
 from scheduling.templates.rules import fill
 from scheduling.texts.rules import count_parts, describe_excess
-
-
-@dataclass(frozen=True, slots=True)
-class Audience:
-    """The group that a batch goes to, and the first page of its members."""
-
-    group: Group
-    first_members: Members
 
 
 @dataclass(frozen=True, slots=True)

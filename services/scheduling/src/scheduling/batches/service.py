@@ -15,7 +15,7 @@ from common.errors import Invalid
 from common.paging import Page
 from scheduling.batches import repository, rules
 from scheduling.batches.schemas import GroupScheduleCreate, GroupScheduleUpdate
-from scheduling.clients.contacts import Members
+from scheduling.clients.contacts import Audience, Members
 from scheduling.clients.services import OtherServices, WriteContext
 from scheduling.errors import NoRecipients, ScheduleNotPending
 from scheduling.models import DISPATCH, FAN_OUT, OPEN, Schedule, ScheduleStatus
@@ -29,17 +29,13 @@ FIRST_MESSAGES = 50
 FAN_OUT_PAGE = 1000
 
 
-async def read_audience(context: WriteContext, group_id: int) -> rules.Audience:
+async def read_audience(context: WriteContext, group_id: int) -> Audience:
     """Return a group that can be messaged, and its first members. Raises NotFound, Invalid, NoRecipients."""
-    contacts = context.services.contacts
-    group = await contacts.get_group(context.caller, group_id)
-    check_group(group)
-    if group.eligible_count == 0:
+    audience = await context.services.contacts.read_audience(context.caller, group_id, FIRST_MESSAGES)
+    check_group(audience.group)
+    if audience.eligible_count == 0:
         raise NoRecipients
-    members = await contacts.page_members(context.caller, group_id, 0, FIRST_MESSAGES)
-    if not members.members and members.next is None:
-        raise NoRecipients  # the group was emptied, or its organisation closed, between the two questions
-    return rules.Audience(group, members)
+    return audience
 
 
 async def create_batch(
@@ -66,23 +62,23 @@ def _required_group(body: GroupScheduleUpdate) -> int:
 async def add_batch(
     session: AsyncSession,
     caller: Caller,
-    audience: rules.Audience,
+    audience: Audience,
     draft: drafts.Draft,
     reservation: UUID | None = None,
     *,
     outcome_awaited: bool = False,
 ) -> int:
     """Insert a batch and the messages to its first members. Return its id. A due batch gets the status `processing`."""
-    group, members = audience.group, audience.first_members
+    group = audience.group
     is_due = draft.scheduled_time <= datetime.now(UTC)
     values: dict[str, Any] = {**drafts.draft_columns(draft), "group_id": group.id, "group_name": group.name}
     status = ScheduleStatus.PROCESSING if is_due else ScheduleStatus.PENDING
-    values |= {"status": status, "message_count": group.eligible_count}
+    values |= {"status": status, "message_count": audience.eligible_count}
     values |= {"reservation": reservation, "outcome_awaited": outcome_awaited, "request_id": request_id()}
     values |= {"organisation_id": caller.organisation_id, "user_id": caller.user_id}
     batch_id = await repository.add(session, values)
-    await repository.add_messages(session, batch_id, members.members)
-    await repository.move_cursor(session, batch_id, members.next)
+    await repository.add_messages(session, batch_id, audience.members)
+    await repository.move_cursor(session, batch_id, audience.next)
     wake_after_commit(session, FAN_OUT)
     wake_after_commit(session, DISPATCH)
     return batch_id

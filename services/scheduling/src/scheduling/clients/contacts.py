@@ -39,12 +39,11 @@ class RecipientQuestion(NamedTuple):
 
 
 class Group(BaseModel):
-    """A group. `eligible_count` counts its members that are active and not opted out."""
+    """A group, active or deleted."""
 
     id: int
     name: str
     is_active: bool
-    eligible_count: int
 
 
 class Members(BaseModel):
@@ -52,6 +51,16 @@ class Members(BaseModel):
 
     members: list[ContactState]
     next: int | None
+
+
+class Audience(Members):
+    """The group that a batch goes to and the first page of its members, of the same moment.
+
+    `eligible_count` counts the members that are active and not opted out.
+    """
+
+    group: Group
+    eligible_count: int
 
 
 class Contacts:
@@ -81,6 +90,11 @@ class Contacts:
     async def get_group(self, caller: Caller, group_id: int) -> Group:
         """Return a group, also a deleted one. Raises NotFound."""
         return Group.model_validate(await self._call(caller, "GET", f"/internal/groups/{group_id}/"))
+
+    async def read_audience(self, caller: Caller, group_id: int, limit: int) -> Audience:
+        """Return a group, also a deleted one, and its first members. Raises NotFound."""
+        path = f"/internal/groups/{group_id}/audience/"
+        return Audience.model_validate(await self._call(caller, "GET", path, params={"limit": str(limit)}))
 
     async def page_members(
         self, caller: Caller, group_id: int, after: int, limit: int, joined_before: datetime | None = None

@@ -116,7 +116,7 @@ async def send_to_group(
     """Send a message to a group now. Opted-out and inactive members are left out."""
     async with _session(request, context.caller.organisation_id) as session:
         accepted = await service.send_to_group(session, context, body, outcome_awaited=read_wait(prefer) > 0)
-    return render_accepted_batch(accepted.batch_id, accepted.group)
+    return render_accepted_batch(accepted.batch_id, accepted.audience)
 
 
 @asynccontextmanager

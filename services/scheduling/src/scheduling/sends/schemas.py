@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from common.context import request_id
 from common.events import FailureCategory
 from common.fields import Id, RequestBody
-from scheduling.clients.contacts import Group
+from scheduling.clients.contacts import Audience
 from scheduling.models import OPEN, SUCCESSFUL, Schedule, ScheduleStatus
 from scheduling.schedules.schemas import Phone, Subject, Url
 from scheduling.templates.schemas import AnyText, Text
@@ -117,14 +117,14 @@ def render_accepted(schedule_id: int) -> Sent:
     return Sent(success=True, message="Message accepted.", schedule_id=schedule_id, status=ScheduleStatus.PROCESSING)
 
 
-def render_accepted_batch(batch_id: int, group: Group) -> SentToGroup:
+def render_accepted_batch(batch_id: int, audience: Audience) -> SentToGroup:
     """Return the answer of an accepted batch."""
-    count = group.eligible_count
+    count = audience.eligible_count
     return SentToGroup(
         success=True,
         message=f"{count} messages accepted.",
         results=Results(successful=count, failed=0, total=count),
-        group_name=group.name,
+        group_name=audience.group.name,
         group_schedule_id=batch_id,
     )
 

@@ -14,7 +14,7 @@ from common.errors import Unavailable
 from common.statements import Tenant
 from scheduling.batches import service as batches
 from scheduling.batches.rules import check_content
-from scheduling.clients.contacts import Group
+from scheduling.clients.contacts import Audience
 from scheduling.clients.delivery import ReservationRequest
 from scheduling.clients.services import WriteContext
 from scheduling.dispatch.rules import DueSchedule, make_event
@@ -33,7 +33,7 @@ class AcceptedBatch(NamedTuple):
     """A send to a group that was accepted."""
 
     batch_id: int
-    group: Group
+    audience: Audience
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,15 +163,14 @@ async def send_to_group(
     """
     now = datetime.now(UTC)
     audience = await batches.read_audience(context, body.group_id)
-    group = audience.group
     content = Content(text=body.message, format="sms")
     parts = check_content(content, context.max_parts, "message")
-    (reservation,) = await _reserve(context, [_reservation(Draft(content, now), group.eligible_count * parts)])
+    (reservation,) = await _reserve(context, [_reservation(Draft(content, now), audience.eligible_count * parts)])
     if isinstance(reservation, Exception):
         raise reservation
     local = now.astimezone(await get_zone(session))
     time = f" {local:%Y-%m-%d %H:%M}"
-    draft = Draft(content, now, name=group.name[: _NAME_LENGTH - len(time)] + time)
+    draft = Draft(content, now, name=audience.group.name[: _NAME_LENGTH - len(time)] + time)
     batch_id = await batches.add_batch(
         session,
         context.caller,
@@ -180,7 +179,7 @@ async def send_to_group(
         reservation=reservation,
         outcome_awaited=outcome_awaited,
     )
-    return AcceptedBatch(batch_id, group)
+    return AcceptedBatch(batch_id, audience)
 
 
 def _reservation(draft: Draft, parts: int, recipient: Address | None = None) -> ReservationRequest:
