@@ -288,17 +288,18 @@ SEARCH_FUNCTION = f"""
     END $$
 """
 # Only the owner of an index may move its pending entries. The function returns the number of pages that it moved.
-# ANALYZE once the table is four times as large as the planner believes: after a first import, a search would else read
-# all contacts of the organisation until autovacuum comes, which takes a minute or more.
+# ANALYZE once the table has four times as many rows as the planner believes: after a first import, a search would else
+# read all contacts of the organisation until autovacuum comes, which takes a minute or more. Only committed rows count:
+# ANALYZE during a first import would find pages without rows. With such statistics all indexes seem equally cheap, and
+# a look-up by id read all contacts of the organisation.
 CLEAN_FUNCTION = """
     CREATE FUNCTION clean_search_index() RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = contacts, pg_temp AS $$
     DECLARE
         moved bigint := gin_clean_pending_list('contacts_searched');
-        known_size bigint := (SELECT relpages FROM pg_class WHERE oid = 'contacts'::regclass)
-            * current_setting('block_size')::bigint;
+        known real := (SELECT reltuples FROM pg_class WHERE oid = 'contacts'::regclass); -- -1: never analysed
     BEGIN
-        IF pg_relation_size('contacts') > 4 * known_size THEN
+        IF pg_stat_get_live_tuples('contacts'::regclass) > 4 * greatest(known, 0) THEN
             ANALYZE contacts;
         END IF;
         RETURN moved;
