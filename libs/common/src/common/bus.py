@@ -32,7 +32,7 @@ log = structlog.get_logger()
 
 EventT = TypeVar("EventT", bound=Event)
 # How long the broker may hold a fetch of an idle consumer.
-_IDLE_WAIT_MS, _SELDOM_WAIT_MS = 500, 1000
+_IDLE_WAIT_MS, _SELDOM_WAIT_MS = 200, 1000
 # aiokafka's fetcher wakes by events, and after this time as a fallback. Its default of 200 ms costs an idle worker CPU.
 _CONSUMER_TIMEOUT_MS = 2000
 _ENDS_TIMEOUT_S = 5.0
