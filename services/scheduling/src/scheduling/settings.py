@@ -18,5 +18,5 @@ class Settings(MessageStoreSettings):
     contacts_url: str = Field("http://127.0.0.1:8081", description="internal address of contacts")
     delivery_url: str = Field("http://127.0.0.1:8083", description="internal address of delivery")
     sms_max_parts: int = Field(10, ge=1, le=255, description="parts of the longest SMS that is accepted")
-    bulk_window: int = Field(5000, ge=1, description="messages of one batch that are in processing at a time")
+    bulk_window: int = Field(3000, ge=1, description="messages of one batch that are in processing at a time")
     sweep_after_s: float = Field(120.0, gt=0, description="seconds in processing before delivery is asked")
