@@ -96,6 +96,26 @@ async def test_no_statement_reads_the_whole_table(stage: Stage, batch_id: int, s
     assert not await find_scans_of_single(scheduling_url)
 
 
+def indexes(node: dict[str, Any]) -> Iterator[str]:
+    """Yield the indexes that a plan reads."""
+    if "Index Name" in node:
+        yield node["Index Name"]
+    for inner in node.get("Plans", []):
+        yield from indexes(inner)
+
+
+async def test_outcomes_are_applied_without_reading_what_ended_or_is_in_processing(
+    stage: Stage, batch_id: int
+) -> None:
+    statements = (outcomes._APPLY_USUAL, outcomes._LOCK_BATCHES, outcomes._CORRECT)
+    async with stage.database.all_tenants() as session:
+        for statement, values in worker_statements(batch_id):
+            if statement in statements:
+                answer = (await session.execute(text(f"EXPLAIN (FORMAT JSON) {statement.text}"), values)).scalar_one()
+                plans = json.loads(answer) if isinstance(answer, str) else answer
+                assert set(indexes(plans[0]["Plan"])) <= {"schedules_pkey"}, statement.text
+
+
 @pytest.mark.usefixtures("batch_id")
 async def test_claim_of_messages_does_not_read_those_that_are_done(stage: Stage) -> None:
     async with stage.database.all_tenants() as session:
