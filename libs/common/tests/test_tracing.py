@@ -13,6 +13,7 @@ import httpx
 import pytest
 from aiohttp import web
 from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
@@ -244,11 +245,37 @@ async def test_request_to_a_service_continues_the_trace(stage: Stage) -> None:
         with tracing.span_for_each_trace("request", [traceparent(FIRST)], {}):
             await client.get(f"{url}/internal/contacts/7/?phone=0491570006")
         await client.get(url)
+        with tracing.span_for_each_trace("request", [traceparent(SECOND, is_sampled=False)], {}):
+            await client.get(url, headers=tracing.client_headers())
     await runner.cleanup()
-    assert [(FIRST in one, is_sampled(one)) for one in seen] == [(True, True), (False, False)]
+    assert [(FIRST in one, is_sampled(one)) for one in seen] == [(True, True), (False, False), (False, False)]
+    assert SECOND in seen[2]
     spans = stage.finished()
     assert set(spans) == {f"{FIRST} request", f"{FIRST} GET contacts"}
     assert "7" not in str(dict(spans[f"{FIRST} GET contacts"].attributes or {})).replace(url, "")
+
+
+@pytest.mark.parametrize("service", ["gateway", "contacts"])
+async def test_request_that_is_not_recorded_continues_its_trace_without_spans(
+    stage: Stage, serve: Callable[[Any], httpx.AsyncClient], monkeypatch: pytest.MonkeyPatch, service: str
+) -> None:
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_always_off")
+    tracing.set_spans(Spans(make_provider(stage.exporter, "sample", "api")))
+    seen: list[Any] = []
+
+    async def app(_: Any, __: Any, send: Any) -> None:
+        seen.append((tracing.current(), tracing.client_headers(), is_instrumentation_enabled()))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async with serve(tracing.wrap_app(app, service)) as client:
+        await client.get("/api/contacts/", headers={"traceparent": traceparent(FIRST, is_sampled=False)})
+    ((inside, headers, is_enabled),) = seen
+    assert not is_sampled(inside)
+    assert (FIRST in inside) is (service != "gateway")  # the gateway's clients choose no trace
+    assert headers == {"traceparent": inside}
+    assert not is_enabled
+    assert not stage.finished()
 
 
 async def test_failed_statement_exports_no_values(stage: Stage, postgres_url: str) -> None:

@@ -104,9 +104,7 @@ def indexes(node: dict[str, Any]) -> Iterator[str]:
         yield from indexes(inner)
 
 
-async def test_outcomes_are_applied_without_reading_what_ended_or_is_in_processing(
-    stage: Stage, batch_id: int
-) -> None:
+async def test_outcomes_are_applied_without_reading_what_ended_or_is_in_processing(stage: Stage, batch_id: int) -> None:
     statements = (outcomes._APPLY_USUAL, outcomes._LOCK_BATCHES, outcomes._CORRECT)
     async with stage.database.all_tenants() as session:
         for statement, values in worker_statements(batch_id):

@@ -58,6 +58,7 @@ class ServiceClient:
                 trace_configs=tracing.client_configs({self._audience: self._base_url}),
             )
         headers = {"Authorization": f"Bearer {self._token(caller)}", "X-Request-ID": request_id()}
+        headers |= tracing.client_headers()
         try:
             async with self._session.request(
                 method, self._base_url + path, json=json, params=params, headers=headers

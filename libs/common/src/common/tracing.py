@@ -65,6 +65,11 @@ def client_configs(urls: Mapping[str, str]) -> list[Any]:
     return [] if _spans is None else [_spans.client_config(urls)]
 
 
+def client_headers() -> dict[str, str]:
+    """Return the headers that continue the current trace in another service, which `client_configs` does not add."""
+    return {} if _spans is None else _spans.client_headers()
+
+
 def current() -> str | None:
     """Return the traceparent of the current span, None without one."""
     return None if _spans is None else _spans.current()

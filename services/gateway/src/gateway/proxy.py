@@ -133,6 +133,7 @@ class Proxy:
         headers = _request_headers(scope, token, body.length)
         if route.public and (requested := _requested_path(scope)) != path:
             headers["X-Forwarded-Path"] = requested
+        headers.update(tracing.client_headers())
         try:
             answer = await self.session().request(
                 scope["method"],
