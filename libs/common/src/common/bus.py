@@ -270,11 +270,10 @@ async def consume_topics(
     """Do what `consume` does for a batch of several topics. `event_classes` has the class of each topic."""
     events: dict[Any, EventT] = {}
     bad: list[tuple[Record, str]] = []
-    is_traced = tracing.is_on()
     for record in records:
         try:
             event = event_classes[record.topic].model_validate_json(record.value or b"")
-            events.setdefault(event.event_id, tracing.continued(event, record) if is_traced else event)
+            events.setdefault(event.event_id, tracing.continued(event, record))
         except ValidationError as error:
             reason = "; ".join(f"{p['loc']}: {p['msg']}" for p in error.errors(include_input=False, include_url=False))
             bad.append((record, reason[:1000]))

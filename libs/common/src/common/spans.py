@@ -37,6 +37,9 @@ _NOT_TRACED = ("/health/", "/metrics")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _OUR_REQUEST_ID = re.compile(r"[0-9a-f]{32}")  # a client may send an id with any content
 _UNTRACED_STATEMENTS = frozenset({"BEGIN;", ";"})  # the begin of a transaction, and the test of a connection
+# What an exported span has beside its status. It has no events (`make_provider`).
+_TIMES = ("start_time", "end_time")
+_COPIED = ("name", "context", "parent", "resource", "attributes", "links", "kind", "instrumentation_scope", *_TIMES)
 _TIMEOUTS = ("OTEL_EXPORTER_OTLP_TIMEOUT", "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT")
 _EXPORT_S = 3.0  # for an export with its repetitions. The usual 10 s would delay a stop
 _MAX_ATTRIBUTE = 300  # characters; SQL statements are longer
@@ -140,19 +143,7 @@ class _Processor(BatchSpanProcessor):
 def _without_description(span: ReadableSpan) -> ReadableSpan:
     if span.status.description is None:
         return span
-    return ReadableSpan(
-        name=span.name,
-        context=span.context,
-        parent=span.parent,
-        resource=span.resource,
-        attributes=span.attributes,
-        links=span.links,
-        kind=span.kind,
-        instrumentation_scope=span.instrumentation_scope,
-        status=Status(span.status.status_code),
-        start_time=span.start_time,
-        end_time=span.end_time,
-    )
+    return ReadableSpan(**{name: getattr(span, name) for name in _COPIED}, status=Status(span.status.status_code))
 
 
 class Spans:
@@ -174,12 +165,8 @@ class Spans:
             if trusts_callers and given and _is_unrecorded(given):
                 span = trace.get_current_span(caller)
             else:
-                span = self._tracer.start_span(
-                    "request",
-                    context=caller if trusts_callers else Context(),
-                    kind=SpanKind.SERVER,
-                    links=() if trusts_callers else _links(caller),
-                )
+                parent, links = (caller, []) if trusts_callers else (Context(), _links(caller))
+                span = self._tracer.start_span("request", parent, SpanKind.SERVER, links=links)
             if not span.is_recording():
                 with _unrecorded(span):
                     await app(scope, receive, send)
@@ -301,13 +288,9 @@ class Spans:
         if _is_unrecorded(row.traceparent):
             return str(row.traceparent)
         attributes = {"messaging.system": "kafka", "messaging.destination.name": row.topic}
-        span = self._tracer.start_span(
-            f"send {row.topic}",
-            _context(row.traceparent),
-            kind=SpanKind.PRODUCER,
-            attributes=attributes,
-            start_time=_nanoseconds(row.created_at),
-        )
+        context, start_time = _context(row.traceparent), _nanoseconds(row.created_at)
+        name, kind = f"send {row.topic}", SpanKind.PRODUCER
+        span = self._tracer.start_span(name, context, kind, attributes=attributes, start_time=start_time)
         stack.callback(span.end)
         return _traceparent(span.get_span_context())
 

@@ -37,11 +37,6 @@ def set_spans(spans: "Spans | None") -> None:
     _spans = spans
 
 
-def is_on() -> bool:
-    """Return whether this process makes spans."""
-    return _spans is not None
-
-
 def wrap_app(app: ASGIApp, service: str) -> ASGIApp:
     """Return an ASGI application that makes a span for each request, or the same application without traces.
 
