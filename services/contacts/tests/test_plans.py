@@ -16,6 +16,7 @@ from contacts.contacts.lists import Search
 from contacts.contacts.rules import MAX_LENGTHS
 from contacts.groups import repository as groups_repository
 from contacts.models import groups
+from contacts.recipients import repository as recipients
 
 ROWS = 200_000
 FILL = """
@@ -122,6 +123,19 @@ async def test_lists_of_a_large_organisation_use_indexes(tenant: asyncpg.Connect
         values = [50, 0, ["%ana9%"], *([1] if limited else [])]
         found = await explain_statement(tenant, lists.FOUND[Search.INDEXED, limited], *values)
         assert ("Seq Scan", "contacts") not in found
+
+
+async def test_plans_of_frequent_statements_are_kept(tenant: asyncpg.Connection) -> None:
+    """PostgreSQL decides after five executions whether it plans each further one anew, for its values."""
+    for statement, values in (
+        (lists.ALL.first_page, [50]),
+        (recipients._RECIPIENTS, [[1, 2], [None, "+61400000003"]]),
+        (recipients._AUDIENCE, [1, 50]),
+    ):
+        for _ in range(7):
+            await tenant.fetch(statement.sql, "org_mine", *values)
+        kept = "SELECT generic_plans FROM pg_prepared_statements WHERE statement = $1"
+        assert await tenant.fetchval(kept, statement.sql) == 2, statement.sql
 
 
 async def test_remembered_contacts_are_read_by_their_ids(tenant: asyncpg.Connection) -> None:

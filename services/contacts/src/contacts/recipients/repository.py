@@ -40,7 +40,8 @@ _READ = Statement(
     """  # noqa: S608  # constants of this file
 )
 # One statement, so that the number of members and the first of them are of the same moment. Each LATERAL has OFFSET or
-# LIMIT, so that PostgreSQL reads the contacts of the members one by one: see contacts/groups/repository.py.
+# LIMIT, so that PostgreSQL reads the contacts of the members one by one: see contacts/groups/repository.py. CASE hides
+# the limit, as above.
 _AUDIENCE = Statement(
     f"""
     SELECT n.eligible_count, g.*, c.* FROM {ORGANISATION}
@@ -54,7 +55,7 @@ _AUDIENCE = Statement(
         SELECT member.* FROM group_members m
         CROSS JOIN LATERAL (SELECT {_COLUMNS} FROM contacts WHERE id = m.contact_id OFFSET 0) member
         WHERE m.group_id = g.id AND member.is_active AND NOT member.opt_out
-        ORDER BY m.contact_id LIMIT $3) c ON true
+        ORDER BY m.contact_id LIMIT CASE WHEN g.id > 0 THEN $3::bigint END) c ON true
     ORDER BY c.id
     """  # noqa: S608  # constants of this file
 )
