@@ -30,7 +30,7 @@ FIRST, SECOND = "0af7651916cd43dd8448eb211c80319c", "1bf7651916cd43dd8448eb211c8
 
 
 def traceparent(trace_id: str, *, is_sampled: bool = True) -> str:
-    return f"00-{trace_id}-b7ad6b7169203331-{int(is_sampled):02}"
+    return f"00-{trace_id}-b7ad6b7169203331-{2 + int(is_sampled):02x}"  # OpenTelemetry sets 2: the id is random
 
 
 def is_sampled(trace: str) -> bool:
@@ -132,10 +132,21 @@ def test_several_traces_are_joined_by_links(stage: Stage) -> None:
 def test_unsampled_trace_stays_unsampled(stage: Stage) -> None:
     with tracing.span_for_each_trace("submit", [traceparent(FIRST, is_sampled=False)], {}):
         inside = tracing.current()
+        assert not is_instrumentation_enabled()
     assert inside is not None
     assert FIRST in inside
     assert not is_sampled(inside)
     assert not stage.finished()
+
+
+def test_recorded_trace_of_a_batch_is_current_among_others(stage: Stage) -> None:
+    parents = [traceparent(SECOND, is_sampled=False), "00-not-a-traceparent", traceparent(FIRST)]
+    with tracing.span_for_each_trace("submit", parents, {}):
+        inside = tracing.current()
+        assert is_instrumentation_enabled()
+    assert inside is not None
+    assert FIRST in inside
+    assert set(stage.finished()) == {f"{FIRST} submit"}
 
 
 def test_share_of_the_settings_decides_about_new_traces(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,8 @@ class PagedList:
     `columns` and `source` are SQL. `where` is the list's condition and must contain `organisation_id = o.id`. Here `o`
     is the row of `ORGANISATION` in common.statements; its `id` is the organisation of the statement. The parameters of
     the condition are `$8, $9, …`. `order` names two columns that together are unique, such as `("created_at", "id")`;
-    `types` are their PostgreSQL types. `total` is a sub-select over `o` with the columns `total` and `changes`.
+    `types` are their PostgreSQL types. `total` is a sub-select over `o` with the columns `total` (never
+    NULL) and `changes`.
     """
 
     def __init__(
@@ -81,8 +82,8 @@ class PagedList:
             """
         )
         # The first page, which is read most, needs none of these ways. Its own conditions begin at `$3`. CASE hides the
-        # limit from the planner. If it knew it, it would plan each page anew, which took longer than reading it: a plan
-        # for 50 rows seems cheaper than the one for any number, which is the same.
+        # limit from PostgreSQL. Otherwise it would estimate a plan for 50 rows as cheaper than a plan for any number,
+        # although both are the same, and plan each page again. That took longer than reading it.
         self.first_page = Statement(
             _renumber(
                 f"""

@@ -31,13 +31,13 @@ from yarl import URL
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]  # as in common.tracing
 Send = Callable[[Any], Awaitable[None]]
 _HEADER = "traceparent"
-_NOT_SAMPLED = "-00"  # the end of a traceparent whose trace is not recorded
+_LENGTH, _EVEN = 55, frozenset("02468ace")  # of a traceparent. Its last bit says whether the trace is recorded
 _W3C = TraceContextTextMapPropagator()
 _NOT_TRACED = ("/health/", "/metrics")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _OUR_REQUEST_ID = re.compile(r"[0-9a-f]{32}")  # a client may send an id with any content
 _UNTRACED_STATEMENTS = frozenset({"BEGIN;", ";"})  # the begin of a transaction, and the test of a connection
-# What an exported span has beside its status. It has no events (`make_provider`).
+# The fields that an exported span has besides its status. Spans have no events (`make_provider`).
 _TIMES = ("start_time", "end_time")
 _COPIED = ("name", "context", "parent", "resource", "attributes", "links", "kind", "instrumentation_scope", *_TIMES)
 _TIMEOUTS = ("OTEL_EXPORTER_OTLP_TIMEOUT", "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT")
@@ -223,10 +223,7 @@ class Spans:
         return _traceparent(context) if context.is_valid else None
 
     def client_headers(self) -> dict[str, str]:
-        """Return the headers that continue a trace in another service, if it is not recorded.
-
-        Otherwise the configuration of the client adds them.
-        """
+        """Return the traceparent header if the trace is not recorded, else nothing: `client_config` adds it."""
         span = trace.get_current_span()
         context = span.get_span_context()
         return {_HEADER: _traceparent(context)} if context.is_valid and not span.is_recording() else {}
@@ -254,12 +251,14 @@ class Spans:
         The first span has links to the parents in the other traces, whose spans have a link to the first one.
         """
         given = [parent for parent in dict.fromkeys(parents) if parent is not None]
-        recorded = [_context(parent) for parent in given if not _is_unrecorded(parent)]
-        if given and not recorded:
-            with _unrecorded(trace.get_current_span(_context(given[0]))):
+        unrecorded = next(filter(_is_unrecorded, given), None)
+        contexts = [_context(parent) for parent in given if not _is_unrecorded(parent)]
+        sampled = {one.trace_id: context for context in contexts if (one := _span_context(context)).trace_flags.sampled}
+        if unrecorded and not sampled:
+            with _unrecorded(trace.get_current_span(_context(unrecorded))):
                 yield
             return
-        first, *others = list({_span_context(one).trace_id: one for one in recorded}.values()) or [Context()]
+        first, *others = list(sampled.values()) or contexts[:1] or [Context()]
         links = [link for context in others for link in _links(context)]
         with ExitStack() as stack:
             span = stack.enter_context(
@@ -313,12 +312,12 @@ def _traceparent(context: SpanContext) -> str:
 
 
 def _is_unrecorded(traceparent: str) -> bool:
-    return traceparent.endswith(_NOT_SAMPLED)
+    return len(traceparent) == _LENGTH and traceparent[-1] in _EVEN
 
 
 @contextmanager
 def _unrecorded(span: Span) -> Iterator[None]:
-    """Make a span current that is not recorded, in whose trace the libraries make no spans.
+    """Make an unrecorded span current, and suppress the spans of the libraries inside it.
 
     When one trace in a hundred is recorded, the others should cost nearly nothing. A span that a library makes and
     drops costs nearly as much as one that is recorded.

@@ -61,7 +61,7 @@ def client_configs(urls: Mapping[str, str]) -> list[Any]:
 
 
 def client_headers() -> dict[str, str]:
-    """Return the headers that continue the current trace in another service, which `client_configs` does not add."""
+    """Return the traceparent header if the trace is not recorded, else nothing: `client_configs` add it."""
     return {} if _spans is None else _spans.client_headers()
 
 

@@ -288,10 +288,10 @@ SEARCH_FUNCTION = f"""
     END $$
 """
 # Only the owner of an index may move its pending entries. The function returns the number of pages that it moved.
-# ANALYZE once the table has four times as many rows as the planner believes: after a first import, a search would else
-# read all contacts of the organisation until autovacuum comes, which takes a minute or more. Only committed rows count:
-# ANALYZE during a first import would find pages without rows. With such statistics all indexes seem equally cheap, and
-# a look-up by id read all contacts of the organisation.
+# ANALYZE once the table has more than four times as many rows as the planner believes: after a first import, a search
+# would otherwise read all contacts of the organisation until autovacuum comes, which takes a minute or more. Only
+# committed rows count: ANALYZE during a first import would find pages without rows. With such statistics all indexes
+# seem equally cheap, and a look-up by id reads all contacts of the organisation.
 CLEAN_FUNCTION = """
     CREATE FUNCTION clean_search_index() RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = contacts, pg_temp AS $$

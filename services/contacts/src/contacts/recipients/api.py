@@ -48,7 +48,7 @@ async def get_contact(contact_id: Id, tenant: SchedulingOrDeliveryTenant) -> Res
 async def read_audience(
     group_id: Id, tenant: SchedulingTenant, limit: Annotated[int, Query(ge=1, le=1000)] = 50
 ) -> AudienceOut:
-    """Return a group, active or deleted, with the first of its members who may be messaged, by id."""
+    """Return a group, active or deleted, the number of its eligible members, and the first `limit` of them by id."""
     audience = await service.read_audience(tenant, group_id, limit)
     group = GroupState.model_validate(audience.group)
     page = _page(audience.members, limit)

@@ -27,7 +27,7 @@ class Recipient(NamedTuple):
 
 
 class Audience(NamedTuple):
-    """A group, the number of its members who may be messaged, and the first of them by id, all of the same moment."""
+    """A group, the number of its members who may be messaged, and the first of them by id, read in one snapshot."""
 
     group: GroupStateRow
     eligible_count: int

@@ -46,7 +46,7 @@ class EligibleMembers(BaseModel):
 
 
 class AudienceOut(EligibleMembers):
-    """A group, the number of its members who may be messaged, and the first page of them, all of the same moment."""
+    """A group, the number of its members who may be messaged, and the first page of them, read in one snapshot."""
 
     group: GroupState
     eligible_count: int

@@ -32,7 +32,10 @@ async def find_recipients(tenant: Tenant, wanted: Sequence[tuple[int | None, str
 
 
 async def read_audience(tenant: Tenant, group_id: int, limit: int) -> Audience:
-    """Return a group, active or deleted, with its first `limit` members who may be messaged. Raises NotFound."""
+    """Return a group, active or deleted, the number of its eligible members, and the first `limit` of them by id.
+
+    Raises NotFound.
+    """
     return await repository.read_audience(tenant, group_id, limit)
 
 

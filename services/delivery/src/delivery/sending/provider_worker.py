@@ -73,16 +73,16 @@ class ProviderWorker:
     async def wait_until_free(self) -> bool:
         """Wait until a claim is worthwhile, up to 40 ms. Return whether a request can be made.
 
-        A claim costs nearly the same for few messages as for many, so it waits for a quarter of the requests, and for
-        half if there are many. After 20 ms it waits on only while a quarter is free: a provider that answers slowly
-        would leave what is free unused.
+        A claim costs nearly the same for few messages as for many. So wait for a quarter of the allowed requests, or
+        for half of them if 32 or more are allowed. Stop after 20 ms if less than a quarter is free: with a provider
+        that answers slowly, the free requests would stay unused.
         """
         if len(self.results) > _MAX_UNRECORDED or not self._may_send():
             await asyncio.sleep(_WAIT_S)
             return False
         begun = time.monotonic()
-        while (free := self._free()) < (wanted := self._wanted()):
-            longest = _LONG_WAIT_S if 2 * free >= wanted else _WAIT_S
+        while (free := self._free()) < self._wanted():
+            longest = _LONG_WAIT_S if 4 * free >= self._allowed else _WAIT_S
             if (left := begun + longest - time.monotonic()) <= 0:
                 break
             self._freed.clear()

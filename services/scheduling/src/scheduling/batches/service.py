@@ -30,7 +30,7 @@ FAN_OUT_PAGE = 1000
 
 
 async def read_audience(context: WriteContext, group_id: int) -> Audience:
-    """Return a group that can be messaged, and its first members. Raises NotFound, Invalid, NoRecipients."""
+    """Return a group that can be messaged, with its first members. Raises NotFound, Invalid, NoRecipients."""
     audience = await context.services.contacts.read_audience(context.caller, group_id, FIRST_MESSAGES)
     check_group(audience.group)
     if audience.eligible_count == 0:

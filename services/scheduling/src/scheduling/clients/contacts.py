@@ -54,7 +54,7 @@ class Members(BaseModel):
 
 
 class Audience(Members):
-    """The group that a batch goes to and the first page of its members, of the same moment.
+    """The group that a batch goes to and the first page of its members, read in one snapshot.
 
     `eligible_count` counts the members that are active and not opted out.
     """
@@ -92,7 +92,7 @@ class Contacts:
         return Group.model_validate(await self._call(caller, "GET", f"/internal/groups/{group_id}/"))
 
     async def read_audience(self, caller: Caller, group_id: int, limit: int) -> Audience:
-        """Return a group, also a deleted one, and its first members. Raises NotFound."""
+        """Return a group, also a deleted one, with the first of its eligible members. Raises NotFound."""
         path = f"/internal/groups/{group_id}/audience/"
         return Audience.model_validate(await self._call(caller, "GET", path, params={"limit": str(limit)}))
 
