@@ -107,7 +107,6 @@ async def test_no_reading_reads_a_whole_table(
 ) -> None:
     await stage.execute(FILL)
     async with stage.database.all_tenants() as session:
-        await session.execute(text("SET LOCAL enable_seqscan = on"))  # so that a plan shows what PostgreSQL prefers
 
         async def run() -> None:
             for reading in metrics.READINGS:
