@@ -52,7 +52,7 @@ async def test_a_page_that_committed_before_an_earlier_one_failed_stays_and_is_f
         async with asyncio.timeout(60):
             while not (committed := await sql("scheduling", _MOVED)):
                 assert not running.done(), "it ended before a page failed"
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.02)  # no event says that another process has committed rows
         assert await administrator.fetch(_END_WAITING)
         failed = await running
     finally:

@@ -8,6 +8,22 @@ import pytest
 from cooee.moving_in.page_writer import PageWriter
 
 
+class EndlessPage:
+    """A page whose writing ends only when it is cancelled."""
+
+    def __init__(self) -> None:
+        self.began = asyncio.Event()
+        self.ended: list[str | None] = []
+
+    async def write(self) -> None:
+        """Wait for the cancellation."""
+        self.began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.ended.append("rolled back")
+
+
 async def test_a_page_is_written_while_the_block_goes_on_and_the_next_one_waits() -> None:
     done: list[str] = []
     may_end = asyncio.Event()
@@ -51,22 +67,13 @@ async def test_an_error_of_a_page_ends_the_block(is_last: bool) -> None:
 
 
 async def test_an_error_of_the_block_cancels_the_page() -> None:
-    ended: list[str] = []
-    began = asyncio.Event()
-
-    async def write() -> None:
-        began.set()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            ended.append("rolled back")
-
+    page = EndlessPage()
     with pytest.raises(ValueError, match="reading"):
         async with PageWriter() as writer:
-            await writer.write(write, ended.append)
-            await began.wait()
+            await writer.write(page.write, page.ended.append)
+            await page.began.wait()
             raise ValueError("reading")
-    assert ended == ["rolled back"]
+    assert page.ended == ["rolled back"]
 
 
 async def test_two_pages_are_written_at_once_and_counted_in_their_order() -> None:
@@ -92,25 +99,17 @@ async def test_two_pages_are_written_at_once_and_counted_in_their_order() -> Non
 
 
 async def test_an_error_cancels_a_later_page_that_is_being_written() -> None:
-    ended: list[str] = []
-    began = asyncio.Event()
+    page = EndlessPage()
 
     async def fail() -> None:
-        await began.wait()
+        await page.began.wait()
         raise ValueError("page 1")
-
-    async def write() -> None:
-        began.set()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            ended.append("rolled back")
 
     with pytest.raises(ValueError, match="page 1"):
         async with PageWriter() as writer:
-            await writer.write(fail, ended.append, at_once=2)
-            await writer.write(write, ended.append, at_once=2)
-    assert ended == ["rolled back"]
+            await writer.write(fail, page.ended.append, at_once=2)
+            await writer.write(page.write, page.ended.append, at_once=2)
+    assert page.ended == ["rolled back"]
 
 
 async def test_a_later_page_that_was_written_before_the_error_stays_and_is_not_counted() -> None:

@@ -125,9 +125,8 @@ class Slots:
         self._hand_out(lane, queue)
         try:
             async with asyncio.timeout(_MAX_WAIT_S):
-                while (
-                    not turn.done()
-                ):  # nothing else wakes the queue when the last of the others is not active any more
+                # Nothing else wakes the queue when the last of the others is not active any more.
+                while not turn.done():
                     await asyncio.wait([turn], timeout=self._active_s)
                     self._hand_out(lane, queue)
         except BaseException as error:
