@@ -167,6 +167,21 @@ async def test_an_unknown_submission_is_not_resent_to_a_recipient_who_opted_out(
     assert submission.waits
 
 
+@pytest.mark.parametrize(("concurrency", "in_flight", "waits"), [(32, 20, True), (32, 16, False), (5, 4, False)])
+async def test_a_claim_waits_for_half_of_many_requests_and_for_one_of_few(
+    stage: Stage, concurrency: int, in_flight: int, waits: bool
+) -> None:
+    await stage.add_due(*(stage.due() for _ in range(in_flight)))
+    stage.provider.script += [stage.provider.accept_and_wait] * in_flight
+    worker = stage.make_worker(concurrency=concurrency, batch_size=1)
+    await stage.claim(worker)
+    waiting = asyncio.ensure_future(worker.wait_until_free())
+    await asyncio.sleep(0)  # it takes its first step
+    assert waiting.done() is not waits
+    stage.provider.release.set()
+    assert await waiting
+
+
 async def test_an_ended_lease_makes_the_submission_unknown_and_a_late_acceptance_counts(stage: Stage) -> None:
     await stage.add_due(stage.due())
     stage.provider.script.append(stage.provider.accept_and_wait)
