@@ -231,6 +231,7 @@ def test_connections_over_a_limit_are_refused_at_once(start: Serve, changes: dic
 def test_client_that_floods_and_reads_nothing_is_disconnected(server: Server) -> None:
     with server.connect() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(90)  # if both sides are blocked, the server waits for 30 s before it disconnects
         with pytest.raises(ConnectionError):
             while True:
                 connection.sendall((GET + b"\r\n") * 16)
