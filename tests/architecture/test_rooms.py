@@ -12,6 +12,7 @@ FEATURE = {"__init__", "api", "schemas", "service", "repository", "rules", "cons
 # Further rooms with one purpose; docs/architecture.md names them.
 SPECIAL = {
     ("delivery", "sending"): {"provider_worker", "submissions", "routing", "throttling"},
+    ("delivery", "messages"): {"lists"},
     ("contacts", "contacts"): {"lists"},
     ("scheduling", "schedules"): {"media_urls"},
     ("gateway", "v1"): {"names", "translate", "middleware", "document"},

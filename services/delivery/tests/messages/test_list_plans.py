@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.database import Database, role_url
 from common.paging import Page
-from delivery.messages import repository
+from delivery.messages import lists
 from delivery.messages.rules import MessageSearch
 from delivery.messages.schemas import Filters
 
@@ -63,7 +63,7 @@ async def test_no_list_reads_a_whole_table_or_sorts_it(database: Database, fille
                 (Filters(contact=43, phone=PHONE), (None, None)),
             ):
                 for page in (1, 4000):
-                    rows, total = await repository.page(session, filters, Page(page), start=start, end=end)
+                    rows, total = await lists.page(session, filters, Page(page), start=start, end=end)
                     assert len(rows) == max(0, min(50, total - (page - 1) * 50))
 
         for statement, plan in await explain(session, read_pages):
@@ -79,7 +79,7 @@ async def test_search_of_an_operator_follows_an_index(database: Database, filled
 
         async def find() -> None:
             for wanted in (MessageSearch(filled), MessageSearch(filled, before=5), MessageSearch(None, "SM123")):
-                await repository.find_all_tenants(session, wanted, 50)
+                await lists.find_all_tenants(session, wanted, 50)
 
         plans = await explain(session, find)
         assert len(plans) == 3

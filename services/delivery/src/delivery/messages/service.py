@@ -17,7 +17,7 @@ from common.paging import Page
 from delivery import metrics
 from delivery.configs import service as configs
 from delivery.limits import service as limits
-from delivery.messages import repository
+from delivery.messages import lists, repository
 from delivery.messages.rules import (
     AutoReply,
     InSubmission,
@@ -188,7 +188,7 @@ async def republish_outcomes(session: AsyncSession, since: datetime, after: int,
 
 async def find_messages(session: AsyncSession, wanted: MessageSearch, limit: int) -> list[FoundMessage]:
     """Return the newest messages that match an operator's search."""
-    return await repository.find_all_tenants(session, wanted, limit)
+    return await lists.find_all_tenants(session, wanted, limit)
 
 
 async def page_messages(
@@ -204,7 +204,7 @@ async def page_messages(
         zone = ZoneInfo(await configs.get_zone(session, organisation_id))
         start = _midnight(filters.first, zone)
         end = _midnight(filters.last + timedelta(days=1), zone) if filters.last else None
-    return await repository.page(session, filters, page, start=start, end=end)
+    return await lists.page(session, filters, page, start=start, end=end)
 
 
 def _midnight(day: date | None, zone: ZoneInfo) -> datetime | None:
