@@ -124,6 +124,15 @@ def test_text_is_the_same_in_every_encoding(encoding: str) -> None:
     assert (batch.columns["first_name"], batch.columns["last_name"]) == (["Zo\u00eb"], ["O\u2019Neil"])
 
 
+@pytest.mark.parametrize("line", ["sep=;", "SEP=,", '"sep=;"', "sep=;;;", "sep=\t"])
+def test_a_first_line_that_tells_excel_the_delimiter_is_skipped_and_counted(line: str) -> None:
+    file = ContactsFile(io.BytesIO(f"{line}\r\nMobile;Name\r\n0412345678;Ana Bell\r\nbad;Ben\r\n".encode()))
+    batch = file.next_batch(10)
+    assert batch is not None
+    assert batch.columns["last_name"] == ["Bell"]
+    assert batch.problems[0].row == 4
+
+
 @pytest.mark.parametrize("content", [b"phone\n\xff\xfe04\x81\n0412345678\n", b"\xff\xfep\0h\0o\0n\0e\0\n\0\0\xd8\n\0x"])
 def test_bytes_that_are_not_valid_are_errors_of_their_rows(content: bytes) -> None:
     file = ContactsFile(io.BytesIO(content))

@@ -3,6 +3,7 @@
 import codecs
 import csv
 import io
+import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ _READ_LINES = 200  # lines that are read and checked at once
 # Characters that are checked at once. csv.reader does not give way to other threads before it has read all of them.
 _READ_CHARACTERS = 100_000
 _SCAN_BYTES = 256 * 1024
+# A first line that only tells Excel the delimiter. The header shows it, too.
+_DELIMITER_LINE = re.compile(r'"?sep=.?"?', re.IGNORECASE)
 _NOT_UNDERSTOOD = "The quotes in this row cannot be understood."
 _NOT_CLOSED = "A quote in this row is never closed."
 _TOO_LONG = f"A cell of this row has more than {csv.field_size_limit():,} characters."
@@ -135,11 +138,12 @@ class RowReader:
         raise NotCsv("The file needs a header row with a column `phone`.")
 
     def _first_line(self) -> str:
-        """Return the first line that is not blank."""
+        """Return the first line that is not blank and not `sep=;` or the like."""
         while lines := self._lines.ahead(1):
             self._lines.skip(1)
             self._row += 1
-            if lines[0].strip(" \t\r\n,;"):
+            line = lines[0].strip(" \t\r\n,;")
+            if line and not _DELIMITER_LINE.fullmatch(line):
                 return lines[0]
         raise NotCsv("The file is empty. It needs a header row with a column `phone`.")
 
