@@ -125,7 +125,7 @@ def test_text_is_the_same_in_every_encoding(encoding: str) -> None:
 
 
 @pytest.mark.parametrize("line", ["sep=;", "SEP=,", '"sep=;"', "sep=;;;", "sep=\t"])
-def test_a_first_line_that_tells_excel_the_delimiter_is_skipped_and_counted(line: str) -> None:
+def test_a_first_line_that_names_the_delimiter_for_excel_is_skipped_and_counted(line: str) -> None:
     file = ContactsFile(io.BytesIO(f"{line}\r\nMobile;Name\r\n0412345678;Ana Bell\r\nbad;Ben\r\n".encode()))
     batch = file.next_batch(10)
     assert batch is not None

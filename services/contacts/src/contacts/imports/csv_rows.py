@@ -21,7 +21,7 @@ _READ_LINES = 200  # lines that are read and checked at once
 # Characters that are checked at once. csv.reader does not give way to other threads before it has read all of them.
 _READ_CHARACTERS = 100_000
 _SCAN_BYTES = 256 * 1024
-# A first line that only tells Excel the delimiter. The header shows it, too.
+# A first line that only names the delimiter for Excel. The header shows it, too.
 _DELIMITER_LINE = re.compile(r'"?sep=.?"?', re.IGNORECASE)
 _NOT_UNDERSTOOD = "The quotes in this row cannot be understood."
 _NOT_CLOSED = "A quote in this row is never closed."
