@@ -11,7 +11,7 @@ from tools.chaos.run import run
 
 pytestmark = pytest.mark.stack
 
-# Continuous integration sets CHAOS_S=60.
+# Continuous integration sets CHAOS_S=180.
 SEED, LOAD_S = 15, float(os.environ.get("CHAOS_S", "45"))
 
 

@@ -206,7 +206,9 @@ class Comparison:
             is_of_contact = row is not None and row.contact_id == barrier.subject
             if message.phone != barrier.phone and not is_of_contact:
                 continue
-            late = max(self.evidence.tries.get(message.id, [0.0])) - barrier.at
+            tries = self.evidence.tries.get(message.id, [0.0])
+            # After a STOP the provider itself refuses the number. A resend then only asks what became of the first try.
+            late = (min(tries) if barrier.kind is BarrierKind.STOP else max(tries)) - barrier.at
             if late > 0:
                 yield Violation(
                     4, f"{_line(barrier)}: message {message.id} was submitted {late:.2f} s after the answer"
