@@ -186,6 +186,14 @@ async def test_a_list_in_the_query_is_separated_by_commas_or_repeated(
         assert answer.json()["results"][0]["kinds"] == "a,b"
 
 
+@pytest.mark.parametrize(("query", "status"), [("page=x&page=2", 200), ("page=2&page=x", 400), ("page=x&page=", 200)])
+async def test_the_last_value_of_a_repeated_parameter_counts(
+    clients: list[httpx.AsyncClient], query: str, status: int
+) -> None:
+    for client in clients:
+        assert (await client.get(f"/api/notes/?{query}", headers=token())).status_code == status
+
+
 @pytest.mark.parametrize(("number", "total", "pages"), [(1, 0, 0), (1, 50, 1), (2, 51, 2), (9, 51, 2)])
 def test_a_rendered_page_says_where_it_is(number: int, total: int, pages: int) -> None:
     import json

@@ -221,6 +221,7 @@ async def test_the_list_has_the_schedules_of_today_unless_it_is_filtered(stage: 
 
     assert await names("") == ["1", "0"]
     assert await names("date=&status=") == ["1", "0"]
+    assert await names("status=,") == await names("status=&status=") == ["1", "0"]
     assert await names("date_from=2020-01-01") == ["3", "1", "0"]
     assert await names("date_from=2020-01-01&limit=1&page=2") == ["1"]
     assert await names("date_to=2020-01-01") == []

@@ -279,9 +279,9 @@ def read_format(given: str | None) -> bool:
 
 def read_statuses(given: str | None, v1: bool) -> list[ScheduleStatus]:
     """Return the statuses that `?status=` lists, by default all but cancelled. Raises Invalid under its name."""
-    if not given:
+    names = {name.strip() for name in (given or "").split(",") if name.strip()}
+    if not names:
         return [status for status in ScheduleStatus if status != ScheduleStatus.CANCELLED]
-    names = {name.strip() for name in given.split(",") if name.strip()}
     found = [status for status in ScheduleStatus if render_status(status, v1) in names]
     if {render_status(status, v1) for status in found} != names:
         raise Invalid.field("status", "Unknown status.")
