@@ -124,13 +124,32 @@ def test_text_is_the_same_in_every_encoding(encoding: str) -> None:
     assert (batch.columns["first_name"], batch.columns["last_name"]) == (["Zo\u00eb"], ["O\u2019Neil"])
 
 
-@pytest.mark.parametrize("line", ["sep=;", "SEP=,", '"sep=;"', "sep=;;;", "sep=\t"])
-def test_a_first_line_that_names_the_delimiter_for_excel_is_skipped_and_counted(line: str) -> None:
-    file = ContactsFile(io.BytesIO(f"{line}\r\nMobile;Name\r\n0412345678;Ana Bell\r\nbad;Ben\r\n".encode()))
+@pytest.mark.parametrize(
+    ("line", "header"),
+    [
+        ("sep=;", "Mobile;Name"),
+        ("SEP=,", "Mobile;Name"),
+        ('"sep=;"', "Mobile;Name"),
+        ("sep=;;;", "Mobile;Name"),
+        ("sep=;", "Mobile;Name;Company,Phone"),
+        ("sep=|", "Mobile|Name"),
+        ("sep=\t", "Mobile\tName"),
+    ],
+)
+def test_a_first_line_that_names_the_delimiter_for_excel_is_no_row(line: str, header: str) -> None:
+    delimiter = header.removeprefix("Mobile")[0]
+    rows = f"0412345678{delimiter}Ana Bell\r\nbad{delimiter}Ben\r\n"
+    file = ContactsFile(io.BytesIO(f"{line}\r\n{header}\r\n{rows}".encode()))
     batch = file.next_batch(10)
     assert batch is not None
     assert batch.columns["last_name"] == ["Bell"]
-    assert batch.problems[0].row == 4
+    assert batch.problems[0].row == 3
+
+
+@pytest.mark.parametrize("content", [b"sep=;", b"sep=;\n", b"sep=;\nsep=;\nphone\n", b"sep=;\nname\n"])
+def test_a_file_with_only_such_a_line_has_no_header(content: bytes) -> None:
+    with pytest.raises(NotCsv):
+        ContactsFile(io.BytesIO(content))
 
 
 @pytest.mark.parametrize("content", [b"phone\n\xff\xfe04\x81\n0412345678\n", b"\xff\xfep\0h\0o\0n\0e\0\n\0\0\xd8\n\0x"])

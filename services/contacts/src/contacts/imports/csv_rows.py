@@ -21,8 +21,9 @@ _READ_LINES = 200  # lines that are read and checked at once
 # Characters that are checked at once. csv.reader does not give way to other threads before it has read all of them.
 _READ_CHARACTERS = 100_000
 _SCAN_BYTES = 256 * 1024
-# A first line that only names the delimiter for Excel. The header shows it, too.
-_DELIMITER_LINE = re.compile(r'"?sep=.?"?', re.IGNORECASE)
+_DELIMITERS = ",;\t"
+# A first line that names the delimiter for Excel, which shows the rows after it only.
+_DELIMITER_LINE = re.compile(r'"?sep=([^"\r\n])"?[,;\t]*', re.IGNORECASE)
 _NOT_UNDERSTOOD = "The quotes in this row cannot be understood."
 _NOT_CLOSED = "A quote in this row is never closed."
 _TOO_LONG = f"A cell of this row has more than {csv.field_size_limit():,} characters."
@@ -123,11 +124,18 @@ class RowReader:
         self._text.detach()
 
     def _read_header(self) -> Header:
-        """Return the columns. The delimiter is the one with which the header has a phone column."""
-        line = self._first_line()
+        """Return the columns. The delimiter is the one with which the header has a phone column.
+
+        A first line such as `sep=;` names the delimiter to try first. It does not count as a row.
+        """
+        line, delimiters = self._first_line(), _DELIMITERS
+        if named := _DELIMITER_LINE.fullmatch(line.rstrip("\r\n")):
+            delimiters = named[1] + _DELIMITERS
+            self._row -= 1
+            line = self._first_line()
         if "\0" in line:
             raise NotCsv("The file is not a text file. Save it as CSV (UTF-8).")
-        for delimiter in ",;\t":
+        for delimiter in delimiters:
             try:
                 header = find_header(next(csv.reader([line], delimiter=delimiter)))
             except csv.Error:  # a cell is longer than csv.field_size_limit()
@@ -138,12 +146,11 @@ class RowReader:
         raise NotCsv("The file needs a header row with a column `phone`.")
 
     def _first_line(self) -> str:
-        """Return the first line that is not blank and not `sep=;` or the like."""
+        """Return the first line that is not blank."""
         while lines := self._lines.ahead(1):
             self._lines.skip(1)
             self._row += 1
-            line = lines[0].strip(" \t\r\n,;")
-            if line and not _DELIMITER_LINE.fullmatch(line):
+            if lines[0].strip(" \t\r\n,;"):
                 return lines[0]
         raise NotCsv("The file is empty. It needs a header row with a column `phone`.")
 
