@@ -13,11 +13,11 @@ from tools.embedded.environment import STORES
 
 AUDIT = """
     CREATE SCHEMA chaos;
-    CREATE TABLE chaos.tries (message_ids bigint[] NOT NULL, began timestamptz NOT NULL);
+    CREATE TABLE chaos.tries (message_ids bigint[] NOT NULL, key uuid NOT NULL, began timestamptz NOT NULL);
     CREATE TABLE chaos.dispatches (schedule_id bigint, dispatch_number int, began timestamptz NOT NULL);
     CREATE TABLE chaos.usages (organisation_id text NOT NULL, format text NOT NULL, usage bigint NOT NULL);
     CREATE FUNCTION chaos.add_try() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = chaos AS $$
-        BEGIN INSERT INTO tries VALUES (NEW.message_ids, now()); RETURN NULL; END $$;
+        BEGIN INSERT INTO tries VALUES (NEW.message_ids, NEW.key, now()); RETURN NULL; END $$;
     CREATE FUNCTION chaos.add_dispatch() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = chaos AS $$
         BEGIN INSERT INTO dispatches VALUES (NEW.id, NEW.dispatch_number, now()); RETURN NULL; END $$;
     CREATE FUNCTION chaos.add_usage() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = chaos AS $$

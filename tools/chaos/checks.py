@@ -206,9 +206,11 @@ class Comparison:
             is_of_contact = row is not None and row.contact_id == barrier.subject
             if message.phone != barrier.phone and not is_of_contact:
                 continue
-            tries = self.evidence.tries.get(message.id, [0.0])
-            # After a STOP the provider itself refuses the number. A resend then only asks what became of the first try.
-            late = (min(tries) if barrier.kind is BarrierKind.STOP else max(tries)) - barrier.at
+            tries = self.evidence.tries.get(message.id, [])
+            # A resend repeats the key of its submission. After a STOP the provider answers it with the first result, or
+            # refuses the number by itself.
+            known = {key for began, key in tries if began <= barrier.at and barrier.kind is BarrierKind.STOP}
+            late = max((began - barrier.at for began, key in tries if key not in known), default=0.0)
             if late > 0:
                 yield Violation(
                     4, f"{_line(barrier)}: message {message.id} was submitted {late:.2f} s after the answer"

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import asyncpg
 
@@ -22,7 +23,7 @@ _MESSAGES = """
            sent_time IS NOT NULL AS was_sent
     FROM delivery.messages ORDER BY id
 """
-_TRIES = "SELECT unnest(message_ids) AS message_id, extract(epoch FROM began)::float8 AS began FROM chaos.tries"
+_TRIES = "SELECT unnest(message_ids) AS message_id, key, extract(epoch FROM began)::float8 AS began FROM chaos.tries"
 _DISPATCHES = "SELECT schedule_id, dispatch_number, extract(epoch FROM began)::float8 AS began FROM chaos.dispatches"
 _USAGE = "SELECT organisation_id, format, sum(usage)::bigint AS usage FROM delivery.limit_usage GROUP BY 1, 2"
 _PEAKS = "SELECT organisation_id, format, max(usage) AS usage FROM chaos.usages GROUP BY 1, 2"
@@ -72,14 +73,15 @@ class Arrival(NamedTuple):
 class Evidence:
     """Everything that the comparison reads. Times are in Unix seconds.
 
-    `tries`: message → when the transactions of its tries began. `dispatches`: (schedule, dispatch number) → the same.
+    `tries`: message → when the transactions of its tries began, with the keys of their submissions. `dispatches`:
+    (schedule, dispatch number) → when the transaction began.
     `usage` and `peaks`: (organisation, format) → the usage at the end, and the highest ever.
     """
 
     schedules: list[ScheduleRow] = field(default_factory=list)
     messages: list[MessageRow] = field(default_factory=list)
     arrivals: list[Arrival] = field(default_factory=list)
-    tries: dict[int, list[float]] = field(default_factory=dict)
+    tries: dict[int, list[tuple[float, UUID]]] = field(default_factory=dict)
     dispatches: dict[tuple[int, int], float] = field(default_factory=dict)
     usage: dict[tuple[str, str], int] = field(default_factory=dict)
     peaks: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -94,8 +96,8 @@ async def collect(admin_url: str, delivery_url: str, received: list[dict[str, An
     try:
         evidence.schedules = [ScheduleRow(*row) for row in await connection.fetch(_SCHEDULES)]
         evidence.messages = [MessageRow(*row) for row in await connection.fetch(_MESSAGES)]
-        for message_id, began in await connection.fetch(_TRIES):
-            evidence.tries.setdefault(message_id, []).append(began)
+        for message_id, key, began in await connection.fetch(_TRIES):
+            evidence.tries.setdefault(message_id, []).append((began, key))
         for schedule_id, number, began in await connection.fetch(_DISPATCHES):
             evidence.dispatches.setdefault((schedule_id, number), began)
         evidence.usage = {(row[0], row[1]): row[2] for row in await connection.fetch(_USAGE)}

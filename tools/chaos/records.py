@@ -16,7 +16,7 @@ class BarrierKind(StrEnum):
     OPT_OUT = "opt-out"
     """A PATCH of the contact was answered with `opt_out` true: no submission to the phone begins after it."""
     STOP = "STOP"
-    """A phone sent STOP, and the contact was read with `opt_out` true: the same."""
+    """A phone sent STOP, and the contact was read with `opt_out` true: only resends begin after it."""
     DELETE = "delete"
     """The contact was deleted: no schedule of the contact is dispatched after it."""
     CANCEL = "cancel"

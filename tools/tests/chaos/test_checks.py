@@ -120,14 +120,19 @@ async def test_dispatch_after_a_cancel_is_allowed_by_a_retry_that_may_come_later
     assert await stage.violations() == {}
 
 
-async def test_resend_after_an_opt_out_is_found_but_not_after_a_stop_which_the_provider_knows(stage: Stage) -> None:
+_LATER = "SELECT message_ids, {key}, now() + interval '1 minute'"
+
+
+async def test_a_resend_is_found_after_an_opt_out_and_allowed_after_a_stop(stage: Stage) -> None:
     barrier = Barrier(BarrierKind.OPT_OUT, ORGANISATION, CONTACT, time.time(), PHONE)
     stage.records.barriers = [barrier]
     assert await stage.violations() == {}
-    await stage.sql("INSERT INTO chaos.tries VALUES (ARRAY[$1::bigint], now() + interval '1 minute')", stage.message_id)
+    await stage.sql(f"INSERT INTO chaos.tries {_LATER.format(key='key')} FROM chaos.tries")
     assert list(await stage.violations()) == [4]
     stage.records.barriers = [replace(barrier, kind=BarrierKind.STOP)]
     assert await stage.violations() == {}
+    await stage.sql(f"INSERT INTO chaos.tries {_LATER.format(key='gen_random_uuid()')} FROM chaos.tries")
+    assert list(await stage.violations()) == [4]
 
 
 async def test_text_from_before_an_edit_is_found(stage: Stage) -> None:
