@@ -22,6 +22,7 @@ class KafkaContainer:
     def __init__(self, container: Any, port: int) -> None:
         """Set the container (of the Docker client), which publishes Kafka on `port`."""
         self._container, self._port = container, port
+        self._fault = asyncio.Lock()  # Docker refuses to unpause a container that was stopped meanwhile
 
     @property
     def bootstrap_servers(self) -> str:
@@ -33,7 +34,11 @@ class KafkaContainer:
         return await is_reachable(self.bootstrap_servers)
 
     async def apply(self, fault: Fault) -> None:
-        """Kill, stop or freeze the container, and let it run again."""
+        """Kill, stop or freeze the container, and let it run again. A fault waits for the end of the one before."""
+        async with self._fault:
+            await self._apply(fault)
+
+    async def _apply(self, fault: Fault) -> None:
         match fault.kind:
             case FaultKind.KILL:
                 await asyncio.to_thread(self._container.kill)
