@@ -174,8 +174,8 @@ async def test_a_claim_waits_for_half_of_many_requests_and_for_one_of_few(
     await stage.add_due(*(stage.due() for _ in range(in_flight)))
     stage.provider.script += [stage.provider.accept_and_wait] * in_flight
     worker = stage.make_worker(concurrency=concurrency, batch_size=1)
-    await stage.claim(worker)
-    await stage.claim(worker)
+    while (await stage.statuses()).count("sending") < in_flight:
+        await stage.claim(worker)
     waiting = asyncio.ensure_future(worker.wait_until_free())
     await asyncio.sleep(0)  # it takes its first step
     assert waiting.done() is not waits
@@ -183,17 +183,20 @@ async def test_a_claim_waits_for_half_of_many_requests_and_for_one_of_few(
     assert await waiting
 
 
-async def test_a_claim_takes_half_of_many_requests_so_that_the_next_runs_beside_them(stage: Stage) -> None:
-    await stage.add_due(*(stage.due() for _ in range(20)))
-    stage.provider.script += [stage.provider.accept_and_wait] * 20
-    worker = stage.make_worker(concurrency=32, batch_size=1)
+@pytest.mark.parametrize(("concurrency", "first", "second"), [(12, 12, 12), (16, 16, 16), (20, 16, 20), (36, 18, 36)])
+async def test_a_claim_takes_half_of_many_requests_so_that_the_next_runs_beside_them(
+    stage: Stage, concurrency: int, first: int, second: int
+) -> None:
+    await stage.add_due(*(stage.due() for _ in range(40)))
+    stage.provider.script += [stage.provider.accept_and_wait] * 40
+    worker = stage.make_worker(concurrency=concurrency, batch_size=1)
     await stage.claim(worker)
-    assert (await stage.statuses()).count("sending") == 16
+    assert (await stage.statuses()).count("sending") == first
     await stage.claim(worker)
-    assert (await stage.statuses()).count("sending") == 20
+    assert (await stage.statuses()).count("sending") == second
     stage.provider.release.set()
     await loops.drain(stage.database, worker)
-    assert (await stage.statuses()).count("sent") == 20
+    assert (await stage.statuses()).count("sent") == second
 
 
 async def test_an_ended_lease_makes_the_submission_unknown_and_a_late_acceptance_counts(stage: Stage) -> None:

@@ -100,12 +100,12 @@ class ProviderWorker:
         return min(max(0, self._free()), 1 if self.circuit.state == "half_open" else self.provider.concurrency)
 
     def capacity(self, message_format: str) -> Capacity | None:
-        """Return what can be sent of a format now, or None. While the circuit is half-open it is one message.
+        """Return what can be sent of a format now, or None. While the circuit is half-open, it is one message.
 
-        If many requests are allowed, a claim takes at most half of them: the next claim then runs while these are in
-        flight. Otherwise all would be in flight at the same time, and none while the next claim runs.
+        If more than 16 requests are allowed, a claim takes 16 or half of them, whichever is more. If it took all, their
+        answers would arrive together, and no request would be in flight during the next claim.
         """
-        slots = min(self.free_slots(), self._most())
+        slots = min(self.free_slots(), max(_MANY_REQUESTS // 2, int(self._allowed) // 2))
         if not slots:
             return None
         allowance = self._bucket.allowance()
@@ -119,12 +119,8 @@ class ProviderWorker:
         )
 
     def _wanted(self) -> int:
-        """Return for how many free requests a claim waits."""
-        return self._most() if self._allowed >= _MANY_REQUESTS else max(1, int(self._allowed) // 4)
-
-    def _most(self) -> int:
-        """Return how many requests a claim takes at most."""
-        return int(self._allowed) // (2 if self._allowed >= _MANY_REQUESTS else 1)
+        allowed = int(self._allowed)
+        return max(1, allowed // 2 if allowed >= _MANY_REQUESTS else allowed // 4)
 
     def _may_send(self) -> bool:
         return self.circuit.state != "open" and self._bucket.allowance().max_messages() > 0
