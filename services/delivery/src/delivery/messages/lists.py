@@ -1,4 +1,4 @@
-"""The statements that list messages: a page of an organisation's, and the search of operators."""
+"""The statements that list messages: a page of an organisation's messages, and the search of operators."""
 # ruff: noqa: S608 (the parts of the statements are constants)
 
 from datetime import datetime

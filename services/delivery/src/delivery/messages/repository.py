@@ -1,4 +1,4 @@
-"""Every statement that changes messages, and those that read their states. `lists.py` has those that list them."""
+"""Every statement that changes messages or reads their states. The statements that list them are in `lists.py`."""
 # ruff: noqa: S608 (the parts of the statements are constants)
 
 from collections.abc import Collection, Mapping, Sequence

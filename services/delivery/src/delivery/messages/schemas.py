@@ -90,7 +90,7 @@ class Filters:
 
     @property
     def is_counted(self) -> bool:
-        """Whether counters have the number of the messages: nothing filters but direction, statuses and days."""
+        """Whether counters have the number of the messages: nothing filters but direction and statuses."""
         return self.phone is None and self.contact is None
 
 
