@@ -47,7 +47,7 @@ class Settings(CommonSettings):
         (), description="accepted values of azp, separated by commas; empty: not checked"
     )
     organisation_slots: int = Field(
-        8, ge=1, description="requests of one organisation that a service works on at a time; further ones wait"
+        16, ge=1, description="requests of one organisation that a service works on at a time; further ones wait"
     )
     organisation_slots_contended: int = Field(
         2, ge=1, description="the same while other organisations have requests, too; at most ORGANISATION_SLOTS"
