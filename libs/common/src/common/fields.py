@@ -152,9 +152,9 @@ def names_schema(*names: str) -> dict[str, Any]:
     return {"anyOf": enums} if len(enums) > 1 else enums[0]
 
 
-def join_names(given: Sequence[str] | None) -> str:
-    """Return a repeated query parameter as one list that is separated by commas, "" when it is absent."""
-    return ",".join(given or ())
+def read_names(given: Sequence[str] | None) -> frozenset[str]:
+    """Return the names of a query parameter that is separated by commas or repeated. Empty ones count as absent."""
+    return frozenset(name for text in given or () for part in text.split(",") if (name := part.strip()))
 
 
 def _remove_defaults(schema: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import Depends, Query, Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from common.fields import Id, QueryDay, join_names
+from common.fields import Id, QueryDay, read_names
 from common.http.app import feature_router
 from common.http.deps import CallerDep, PageDep, SessionDep, internal_session
 from common.paging import Page, Paginated, Pagination
@@ -43,7 +43,7 @@ async def get_filters(
     """Read the filters of the list. Raises Invalid under the name of the invalid one."""
     return Filters(
         phone=read_phone(phone),
-        statuses=read_statuses(join_names(status)),
+        statuses=read_statuses(read_names(status)),
         direction=read_direction(direction),
         first=read_day("date_from", date_from),
         last=read_day("date_to", date_to),

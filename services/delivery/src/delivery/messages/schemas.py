@@ -12,7 +12,6 @@ from common.errors import Invalid
 from common.events import FailureCategory, Format
 from common.fields import Time, one_name, some_names
 from common.phones import InvalidPhone, normalise_phone
-from delivery.settings import split_names
 
 Direction = Literal["outbound", "inbound"]
 PublicStatus = Literal["processing", "sent", "delivered", "failed", "received"]
@@ -102,12 +101,11 @@ def read_phone(given: str | None) -> str | None:
         raise Invalid.field("phone", str(error)) from None
 
 
-def read_statuses(given: str) -> frozenset[str]:
-    """Return the statuses of a comma-separated list. Raises Invalid under `status`."""
-    statuses = frozenset(split_names(given))
-    if not statuses <= set(get_args(PublicStatus)):
+def read_statuses(names: frozenset[str]) -> frozenset[str]:
+    """Return the statuses of these names. Raises Invalid under `status`."""
+    if not names <= set(get_args(PublicStatus)):
         raise Invalid.field("status", f"Enter some of {', '.join(get_args(PublicStatus))}.")
-    return statuses
+    return names
 
 
 def read_direction(given: str | None) -> Direction | None:

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import Depends, Query, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from common.fields import Id, QueryDay, join_names
+from common.fields import Id, QueryDay, read_names
 from common.http.app import feature_router
 from common.http.deps import CallerDep, PageDep, SessionDep, TenantDep, internal_session
 from common.http.render import json_response, page_response
@@ -62,7 +62,7 @@ async def list_schedules(
     tenant: TenantDep, days: DaysDep, page: PageDep, v1: V1Dep, status: StatusesParameter = None
 ) -> Response:
     """List messages to one person. Without days it has those of today. The latest is first."""
-    rows, total = await service.list_schedules(tenant, days, read_statuses(join_names(status), v1), page)
+    rows, total = await service.list_schedules(tenant, days, read_statuses(read_names(status), v1), page)
     return page_response([render_fields(row, v1) for row in rows], page, total)
 
 

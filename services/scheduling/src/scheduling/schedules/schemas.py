@@ -1,7 +1,7 @@
 """Bodies and queries of schedules, and how the API shows a schedule."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
@@ -277,13 +277,12 @@ def read_format(given: str | None) -> bool:
     return given == "v1"
 
 
-def read_statuses(given: str | None, v1: bool) -> list[ScheduleStatus]:
-    """Return the statuses that `?status=` lists, by default all but cancelled. Raises Invalid under its name."""
-    names = {name.strip() for name in (given or "").split(",") if name.strip()}
+def read_statuses(names: Collection[str], v1: bool) -> list[ScheduleStatus]:
+    """Return the statuses of these names, without any all but cancelled. Raises Invalid under `status`."""
     if not names:
         return [status for status in ScheduleStatus if status != ScheduleStatus.CANCELLED]
     found = [status for status in ScheduleStatus if render_status(status, v1) in names]
-    if {render_status(status, v1) for status in found} != names:
+    if {render_status(status, v1) for status in found} != set(names):
         raise Invalid.field("status", "Unknown status.")
     return found
 
